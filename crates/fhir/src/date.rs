@@ -28,6 +28,13 @@ pub fn instant(unix_ms: u64) -> String {
     Parts::from_unix_ms(unix_ms).to_string()
 }
 
+/// The same for times that may be before 1970: `1960-02-29T00:00:00.000Z`. Times before the year 1 are shown as its
+/// first millisecond.
+#[must_use]
+pub fn moment(unix_ms: i64) -> String {
+    Parts::from_unix_ms(unix_ms.clamp(FIRST_MS, LAST_MS)).to_string()
+}
+
 /// The days since 1970-01-01 of a time (rounds towards minus infinity).
 #[must_use]
 pub fn day(unix_ms: i64) -> i64 {
@@ -35,6 +42,8 @@ pub fn day(unix_ms: i64) -> i64 {
 }
 
 const DAY_MS: i64 = 86_400_000;
+/// 0001-01-01T00:00:00.000Z.
+const FIRST_MS: i64 = -62_135_596_800_000;
 /// 9999-12-31T23:59:59.999Z.
 const LAST_MS: i64 = 253_402_300_799_999;
 
@@ -475,6 +484,9 @@ mod tests {
         assert_eq!(instant(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(instant(1_795_721_012_123), "2026-11-26T19:23:32.123Z");
         assert_eq!(instant(u64::MAX), "9999-12-31T23:59:59.999Z");
+        assert_eq!(moment(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!(moment(i64::MIN), "0001-01-01T00:00:00.000Z");
+        assert_eq!(moment(i64::MAX), instant(u64::MAX));
         assert_eq!(
             (day(-1), day(0), day(86_399_999), day(86_400_000)),
             (-1, 0, 0, 1)

@@ -8,6 +8,7 @@
 
 pub mod date;
 mod facts;
+mod fill;
 pub mod human;
 mod json;
 mod nearest;
@@ -24,6 +25,7 @@ pub mod subset;
 pub mod validate;
 pub mod xml;
 
+pub use fill::fill;
 pub use nearest::{nearest, suggestion};
 pub use outcome::{Issue, IssueCode, OperationOutcome, Severity};
 pub use reference::{Reference, is_id};

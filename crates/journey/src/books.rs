@@ -57,6 +57,8 @@ pub(crate) struct Interest {
     pub(crate) entry: bool,
     /// Somebody under way may move.
     pub(crate) moves: bool,
+    /// Others may hold, let go on or end a journey by it; what the journeys write themselves means nothing.
+    pub(crate) steers: bool,
 }
 
 #[derive(Debug, Default)]
@@ -802,6 +804,10 @@ fn interest(
     }
     for published in versions.values() {
         let definition = &published.definition;
+        if definition.care_plan {
+            let kind = Kind(ResourceType::CarePlan.code());
+            interest.entry(kind).or_default().steers = true;
+        }
         for kind in definition.kinds() {
             interest.entry(Kind(kind.code())).or_default().moves = true;
         }

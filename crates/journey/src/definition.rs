@@ -22,6 +22,8 @@ pub struct Definition {
     pub purpose: trust::Purpose,
     /// The version; 0 for a draft.
     pub version: u32,
+    /// Whether others see each patient's journey as a `CarePlan`.
+    pub(crate) care_plan: bool,
     /// The longest that one patient can be in it, milliseconds.
     pub at_most_ms: u64,
     pub(crate) zone: TimeZone,

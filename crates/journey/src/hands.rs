@@ -5,7 +5,7 @@ use crate::definition::Definition;
 use crate::engine::{self, Act, Context, EngineError, Hand, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds};
 use crate::runner::Cause;
-use crate::service::staff;
+use crate::service::{staff, works};
 use crate::state::{Done, Stand, State, What};
 use crate::{JourneyError, Journeys, PlannedView, words};
 use fhir::ResourceType;
@@ -359,6 +359,8 @@ impl Journeys {
         hand: &Hand,
         seen: Option<u32>,
     ) -> Result<bool, JourneyError> {
+        works(permit)?;
+        let engine = self.engine_permit(permit.tenant()).await?;
         let books = self.books(permit.tenant()).await?;
         // Whoever moves patients of a shard takes turns, so that the counts see moves in their order.
         let shard = books.shard_of(self.vault(), patient, instance);
@@ -378,7 +380,8 @@ impl Journeys {
                 return Err(JourneyError::Cannot("the journey has ended".to_owned()));
             }
             let definition = Self::of_state(&books, &state)?;
-            let mut mover = Mover::new(self.vault(), permit, patient, self.now_ms());
+            let mut mover = Mover::new(self.vault(), &engine, patient, self.now_ms());
+            mover.asked_by(permit);
             if hand.act == Act::Undo {
                 self.can_be_undone(permit, &state).await?;
             }
@@ -406,7 +409,7 @@ impl Journeys {
                 None => deed(&hand.act).to_owned(),
             };
             let cause = Cause::by_hand(deed);
-            match self.commit(&books, permit, mover, cause).await {
+            match self.commit(&books, &engine, mover, cause).await {
                 Ok(moved) => {
                     if hand.act == Act::Resume {
                         self.play_held(&books, instance).await;

@@ -14,6 +14,7 @@
 mod ahead;
 mod batches;
 mod books;
+mod care_plan;
 mod check;
 mod counts;
 mod decode;
@@ -21,6 +22,7 @@ mod definition;
 mod diff;
 mod draw;
 mod engine;
+mod faces;
 mod facts;
 mod form;
 mod format;
@@ -44,6 +46,7 @@ mod stages;
 mod state;
 mod stays;
 mod stuck;
+mod suggest;
 mod template;
 mod time;
 mod units;
@@ -62,6 +65,7 @@ pub use engine::{
     Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
     timers,
 };
+pub use faces::{Draft, Left, export, import};
 pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use lists::{HereAfter, HerePage, HereView};
@@ -80,6 +84,7 @@ pub use stages::{Rollout, SITES_MAX, StageMove, StageView, VersionStage};
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
 pub use stuck::{Reason, StuckView};
+pub use suggest::Beginning;
 
 /// Kind of the documents that hold [`DeadLetter`]s.
 pub const DEAD_LETTER: ledger::Kind = ledger::Kind(1050);

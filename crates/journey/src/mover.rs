@@ -1,6 +1,7 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
 mod look;
+mod plan;
 
 use crate::counts::Before;
 use crate::definition::{Channel, Definition};
@@ -137,6 +138,8 @@ pub(crate) struct Mover<'a> {
     moved: Vec<Moved>,
     /// What steps have asked the record for, for the audit.
     looked_for: BTreeSet<ResourceType>,
+    /// What others had done by a journey's `CarePlan`, for the audit.
+    deed: Option<&'static str>,
 }
 
 struct Draft {
@@ -162,6 +165,7 @@ impl<'a> Mover<'a> {
             known_as: Vec::new(),
             moved: Vec::new(),
             looked_for: BTreeSet::new(),
+            deed: None,
         }
     }
 
@@ -355,7 +359,9 @@ impl<'a> Mover<'a> {
                 effects.extend(next.effects);
             }
         }
-        let old = before.map(|(state, _)| engine::timers(from, state));
+        let was = before.map(|(state, _)| state);
+        self.show(definition, instance, was, &state, &ids).await?;
+        let old = was.map(|state| engine::timers(from, state));
         self.timers(definition, instance, old.unwrap_or_default(), &state, &ids);
         self.store(definition, instance, before, state);
         Ok(true)
@@ -741,7 +747,7 @@ impl<'a> Mover<'a> {
         self.unit.note = Some(if names.is_empty() {
             "journeys: dead letters".to_owned()
         } else {
-            format!("{}: moved", names.join(", "))
+            format!("{}: {}", names.join(", "), self.deed.unwrap_or("moved"))
         });
         if let (Some(note), false) = (&mut self.unit.note, self.looked_for.is_empty()) {
             let kinds = self.looked_for.iter().map(|kind| kind.name());

@@ -305,7 +305,9 @@ impl Journeys {
             // What started a journey is gone; nobody waits for anything else to be gone.
             return interest.entry && !books.idle(event.at.shard);
         }
-        interest.starts || (interest.moves && !books.idle(event.at.shard))
+        // A plan that a move wrote has that move's cause.
+        let steers = interest.steers && event.cause.is_none();
+        interest.starts || ((interest.moves || steers) && !books.idle(event.at.shard))
     }
 
     /// One event, until it is done, put off or buried.
@@ -547,6 +549,23 @@ impl Journeys {
         let state = State::from_json(&stored.body)?;
         let (resource, deleted) = (told.resource, told.deleted);
         let definition = definition(books, &state.journey, state.version)?;
+        if definition.care_plan && resource.kind() == ResourceType::CarePlan && !deleted {
+            let asked = mover.asked_by_plan(instance, &definition, &state, resource);
+            if let Some(manual) = asked.await? {
+                let decision = {
+                    let ids = mover.ids(&definition);
+                    let context = Context {
+                        now_ms,
+                        instance,
+                        ids: &ids,
+                    };
+                    engine::step(&definition, &state, Input::Manual(manual), &context)?
+                };
+                let before = Some((&state, version));
+                mover.take(&definition, instance, before, decision).await?;
+                return Ok(());
+            }
+        }
         let consents = if resource.kind() == ResourceType::Consent {
             Some(Fact::Consent {
                 permitted: mover.permitted(&definition).await?,

@@ -298,6 +298,25 @@ impl Journeys {
         })
     }
 
+    /// A published version (`None`: the live one) as definitions of FHIR: a `Bundle`, its `PlanDefinition` first.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn exported(
+        &self,
+        permit: &Permit,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<serde_json::Value, JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        let published = Self::published(&books, name, version)?;
+        let stored = &published.stored;
+        // It was checked when it was published; what the checker has learnt since is no fault of who asks.
+        crate::export(&stored.source, stored.version)
+            .map_err(|_| JourneyError::Broken(format!("{name}, version {}", stored.version)))
+    }
+
     /// A patient's journeys, running ones first.
     ///
     /// # Errors
@@ -461,6 +480,8 @@ impl Journeys {
         reason: &str,
     ) -> Result<bool, JourneyError> {
         staff(permit)?;
+        works(permit)?;
+        let engine = self.engine_permit(permit.tenant()).await?;
         let books = self.books(permit.tenant()).await?;
         let unknown = || JourneyError::Unknown(format!("instance {instance}"));
         let found = self
@@ -487,7 +508,8 @@ impl Journeys {
                 .map_err(|error| JourneyError::Broken(error.to_string()))?;
             let published = Self::published(&books, &state.journey, Some(state.version))?;
             let definition = &published.definition;
-            let mut mover = Mover::new(self.vault(), permit, &state.patient, self.now_ms());
+            let mut mover = Mover::new(self.vault(), &engine, &state.patient, self.now_ms());
+            mover.asked_by(permit);
             let decision = {
                 let ids = mover.ids(definition);
                 let context = Context {
@@ -508,7 +530,7 @@ impl Journeys {
                 )
                 .await?;
             let cause = Cause::by_hand("stopped by hand");
-            match self.commit(&books, permit, mover, cause).await {
+            match self.commit(&books, &engine, mover, cause).await {
                 Ok(moved) => return Ok(moved.is_some()),
                 Err(MoveError::Trust(TrustError::Ledger(LedgerError::Conflict))) => {}
                 Err(other) => return Err(other.into()),
@@ -704,6 +726,15 @@ pub(crate) fn refused(reason: &str) -> JourneyError {
         reason: reason.to_owned(),
         because: Vec::new(),
     }))
+}
+
+/// What is done to patients' journeys is work. It is written by the engine's rights, since whoever does it need not be
+/// let to write all that comes of it; the audit has their name.
+pub(crate) fn works(permit: &Permit) -> Result<(), JourneyError> {
+    if matches!(permit.action(), Action::Work | Action::Orchestrate) {
+        return Ok(());
+    }
+    Err(refused("this permit is not for work with patients"))
 }
 
 /// Lists over all patients aren't for permits that are limited to one.

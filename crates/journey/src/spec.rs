@@ -305,6 +305,11 @@ pub(crate) static JOURNEY: Record = Record {
             Shape::Duration,
             "The longest that one patient can be in this journey; then it ends, so nobody waits for ever.",
         ),
+        may(
+            "care_plan",
+            Shape::Flag,
+            "Whether others see the patient's journey as a `CarePlan` that is active, on hold and over with it, and can hold and end it by that; `true` if not given.",
+        ),
         must("entry", Shape::Record(&ENTRY_RULE), "What starts it."),
         must(
             "exits",

@@ -28,6 +28,8 @@ pub enum Interaction<'a> {
     Within(&'a Scope),
     /// `$validate`, or what the server takes of a type: of who may do anything to it.
     Validate(ResourceType),
+    /// `$apply` of a definition.
+    Apply(ResourceType),
     /// `$everything` of a patient, by id.
     Everything(&'a str),
     /// `$export`.
@@ -87,12 +89,15 @@ impl Record {
                 (actions, kind)
             }
             Interaction::Search(kind) => (&[Action::Search], kind),
+            Interaction::Apply(kind) => (&[Action::Read], kind),
             Interaction::Create(kind) => (&[Action::Create], kind),
             Interaction::Update(kind) | Interaction::Patch(kind) => (&[Action::Update], kind),
             Interaction::Delete(kind) => (&[Action::Delete], kind),
         };
         match interaction {
-            Interaction::Validate(_) | Interaction::Search(_) => check_kept(kind)?,
+            Interaction::Validate(_) | Interaction::Search(_) | Interaction::Apply(_) => {
+                check_kept(kind)?;
+            }
             _ => check_writable(kind)?,
         }
         let target = Target {

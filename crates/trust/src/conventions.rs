@@ -8,6 +8,7 @@
 //! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]) |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
 //! | a patient's word on messages of care programmes | `Consent`, see [`CONSENT_CATEGORY_SYSTEM`] |
+//! | a patient's journey | `CarePlan` (`status` `active`, `on-hold`, `completed`, `revoked` or `entered-in-error`; `instantiatesCanonical` [`journey_canonical`]; the tasks and messages of it are `basedOn` it). Who writes `on-hold`, `active` or one of the last three there holds the journey, lets it go on, or ends it |
 //!
 //! Each of the first four carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
 
@@ -15,6 +16,13 @@
 pub const INSTANCE_SYSTEM: &str = "urn:cairn:journey-instance";
 /// Identifier system: `journey/version/step`.
 pub const STEP_SYSTEM: &str = "urn:cairn:journey-step";
+/// The canonical address of a version of a journey, as its `PlanDefinition` and the `CarePlan`s of patients have it.
+#[must_use]
+pub fn journey_canonical(name: &str, version: u32) -> String {
+    format!("{JOURNEY_URL}{name}|{version}")
+}
+/// What the address of a journey begins with; its name follows.
+pub const JOURNEY_URL: &str = "urn:cairn:journey:";
 /// Identifier system: the task that a `QuestionnaireResponse` answers.
 pub const TASK_ID_SYSTEM: &str = "urn:cairn:task";
 /// Code system of tasks: `staff-task`, `complete-questionnaire`.

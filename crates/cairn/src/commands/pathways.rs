@@ -10,7 +10,7 @@ use journey::Definition;
 
 use super::journey::tell;
 use super::read_text;
-use crate::terminal::say;
+use crate::terminal::{say, warn};
 
 /// The part of `cairn journey` that needs no store.
 #[derive(Debug, Subcommand)]
@@ -48,6 +48,20 @@ pub enum JourneyFiles {
         /// The journey
         file: PathBuf,
     },
+    /// Print a journey as a FHIR Bundle: a PlanDefinition and what its actions are defined by
+    Export {
+        /// The version that the definitions name; 0 is a draft
+        #[arg(long = "as-version", value_name = "N", default_value_t = 0)]
+        number: u32,
+        /// The journey
+        file: PathBuf,
+    },
+    /// Print a draft of a journey made of a PlanDefinition in JSON, or of a Bundle with one; what the
+    /// draft leaves out is told beside it
+    Import {
+        /// The plan
+        file: PathBuf,
+    },
 }
 
 /// A language of graphs.
@@ -71,6 +85,8 @@ pub(crate) fn journey_files(command: &JourneyFiles) -> anyhow::Result<ExitCode> 
         } => diff(before, after, *json),
         JourneyFiles::Fmt { check, files } => fmt(*check, files),
         JourneyFiles::Graph { format, file } => graph(*format, file),
+        JourneyFiles::Export { number, file } => export(*number, file),
+        JourneyFiles::Import { file } => import(file),
     }
 }
 
@@ -281,6 +297,31 @@ fn graph(format: Language, file: &Path) -> anyhow::Result<ExitCode> {
         Language::Mermaid => journey::Drawing::Mermaid,
     };
     say(journey::draw(&definition, drawing).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(version: u32, file: &Path) -> anyhow::Result<ExitCode> {
+    match journey::export(&read_text(file)?, version) {
+        Ok(bundle) => {
+            say(&serde_json::to_string_pretty(&bundle)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(findings) => {
+            tell(file, &findings);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn import(file: &Path) -> anyhow::Result<ExitCode> {
+    let given = serde_json::from_str(&read_text(file)?)
+        .with_context(|| format!("{} is no JSON", file.display()))?;
+    let draft =
+        journey::import(&given).map_err(|words| anyhow::anyhow!("{}: {words}", file.display()))?;
+    say(draft.source.trim_end());
+    for left in &draft.left {
+        warn(&format!("{}: {}", left.place, left.words));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

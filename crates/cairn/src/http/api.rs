@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use journey::{JourneyError, Rollout, VersionStage};
 use serde_json::json;
@@ -15,7 +15,9 @@ use super::Doors;
 use super::layers::RequestId;
 
 pub(super) fn router() -> Router<Doors> {
-    Router::new().route("/api/journeys", post(publish))
+    Router::new()
+        .route("/api/journeys", post(publish))
+        .route("/api/journeys/{name}", get(super::plans::exported))
 }
 
 /// The bearer token of a request.
@@ -145,7 +147,7 @@ async fn publish(
     }
 }
 
-fn internal() -> Response {
+pub(super) fn internal() -> Response {
     let words = Json(json!({ "error": "an internal error" }));
     (StatusCode::INTERNAL_SERVER_ERROR, words).into_response()
 }

@@ -51,7 +51,7 @@ pub(super) struct Cors {
 
 /// Whether pages of other origins may be answered at a path.
 pub(super) fn is_open(path: &str) -> bool {
-    is_fhir(path) || oauth::FOR_APPS.contains(&path)
+    is_fhir(path) || super::hooks::is_hooks(path) || oauth::FOR_APPS.contains(&path)
 }
 
 fn is_fhir(path: &str) -> bool {
@@ -146,6 +146,9 @@ mod tests {
             ("/oauth/introspect", true),
             ("/oauth/register", true),
             ("/oauth/keys", true),
+            ("/cds-services", true),
+            ("/cds-services/journeys-of-patient", true),
+            ("/cds-servicesx", false),
             ("/fhir/r4x", false),
             ("/fhir", false),
             ("/oauth/authorize", false),

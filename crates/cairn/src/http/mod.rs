@@ -10,6 +10,7 @@ mod dates;
 mod fhir;
 mod format;
 mod gauges;
+mod hooks;
 mod layers;
 mod log;
 mod oauth;
@@ -18,6 +19,7 @@ mod operate;
 mod operations;
 mod past;
 mod patch;
+mod plans;
 mod sequence;
 mod starting;
 mod within;
@@ -94,6 +96,7 @@ pub(crate) fn router(
         .merge(layers::bound_body(api::router(), &doors.limits))
         .merge(layers::bound_body(log::router(), &doors.limits))
         .merge(layers::bound_body(oauth::router(), &doors.limits))
+        .merge(layers::bound_body(hooks::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
     let cors = cors::Cors {

@@ -253,11 +253,11 @@ impl<'a> Shown<'a> {
         Ok(shown)
     }
     /// The keys of a client that keeps them elsewhere, from one place after the other until some prove it.
-    async fn fetch(&mut self, doors: &Doors) -> Result<(), Refused> {
+    async fn fetch(&mut self, doors: &Doors) -> Result<(), OauthError> {
         let (identity, tenant) = (doors.trust.identity(), doors.pages.tenant);
         loop {
             let wanted = identity.keys_wanted(tenant, self.proof()).await;
-            let Some(place) = wanted.map_err(OauthError::from)? else {
+            let Some(place) = wanted? else {
                 return Ok(());
             };
             let set = doors.key_sets.get(&place, self.assertion).await;
@@ -271,6 +271,22 @@ impl<'a> Shown<'a> {
             fetched: &self.fetched,
         }
     }
+}
+
+/// Who a request of CDS Hooks is of, by the JWT that it carries for an address.
+pub(super) async fn hook_client(
+    doors: &Doors,
+    assertion: &str,
+    audience: String,
+) -> Result<trust::Agent, OauthError> {
+    let mut shown = Shown {
+        assertion,
+        audience,
+        fetched: Vec::new(),
+    };
+    shown.fetch(doors).await?;
+    let (identity, tenant) = (doors.trust.identity(), doors.pages.tenant);
+    identity.hook_client(tenant, shown.proof()).await
 }
 
 /// What a system shows: a signature, or its name and the certificate that it connected with.

@@ -26,6 +26,8 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}/$everything", get(everything).post(everything))
         .route("/{type}/{id}/$start-journey", post(starting::start))
         .route("/{type}/{id}/$status", get(status))
+        .route("/{type}/$apply", post(apply))
+        .route("/{type}/{id}/$apply", get(apply).post(apply))
         .route("/{type}/$explain", get(explain).post(explain))
         .route("/{type}/$lastn", get(lastn).post(lastn))
 }
@@ -152,6 +154,32 @@ async fn explain(
     let answer = doors
         .record
         .explain(&asked.caller, path.kind, &parameters)
+        .await?;
+    Ok(asked.respond(answer))
+}
+
+async fn apply(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    // Of the two types that have it.
+    if path.kind != fhir::ResourceType::ActivityDefinition {
+        path.only(fhir::ResourceType::PlanDefinition)?;
+    }
+    let may = Interaction::Apply(path.kind);
+    let may = doors.record.may(&asked.caller, may).await;
+    let asked = asked.open(&doors, body, may).await?;
+    let body = if asked.parts.method == Method::POST && !asked.body.is_empty() {
+        asked.json().await?
+    } else {
+        Default::default()
+    };
+    let id = path.rest.first().map(String::as_str);
+    let answer = doors
+        .record
+        .apply(&asked.caller, path.kind, id, &asked.parameters()?, &body)
         .await?;
     Ok(asked.respond(answer))
 }

@@ -6,7 +6,7 @@ use trust::Role;
 use crate::house::{assert_outcome, house, token};
 
 /// The routes that take a body, each with the form that it comes in.
-const ROUTES: [(&str, &str, &str); 27] = [
+const ROUTES: [(&str, &str, &str); 29] = [
     ("POST", "", "application/fhir+json"),
     ("POST", "_search", "application/x-www-form-urlencoded"),
     ("POST", "Patient", "application/fhir+json"),
@@ -46,6 +46,12 @@ const ROUTES: [(&str, &str, &str); 27] = [
     ("POST", "Patient/p/$everything", "application/fhir+json"),
     ("POST", "Patient/p/$start-journey", "application/fhir+json"),
     ("POST", "Observation/$lastn", "application/fhir+json"),
+    ("POST", "PlanDefinition/$apply", "application/fhir+json"),
+    (
+        "POST",
+        "ActivityDefinition/a/$apply",
+        "application/fhir+xml",
+    ),
     ("POST", "Patient/$explain", "application/fhir+json"),
     ("POST", "$export", "application/fhir+json"),
     ("POST", "Patient/$export", "application/fhir+xml"),

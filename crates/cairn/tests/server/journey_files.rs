@@ -138,3 +138,38 @@ fn files_are_compared_drawn_and_formatted() {
         );
     }
 }
+
+/// A journey goes out as definitions of FHIR and comes back as it was; a plan of others becomes a draft.
+#[test]
+fn journeys_go_out_and_come_in_as_plans() {
+    const FILE: &str = "heart-failure-discharge.yaml";
+    let folder = folder(|text| text, |text| text);
+    let file = |name: &str| folder.path().join(name);
+    let (code, bundle) = run(folder.path(), &["export", "--as-version", "3", FILE]);
+    assert_eq!(code, Some(0), "{bundle}");
+    std::fs::write(file("bundle.json"), &bundle).expect("written");
+    let bundle: serde_json::Value = serde_json::from_str(&bundle).expect("JSON");
+    assert_eq!(bundle["entry"][0]["resource"]["version"], "3");
+    let (code, source) = run(folder.path(), &["import", "bundle.json"]);
+    let before = std::fs::read_to_string(file(FILE)).expect("the journey");
+    assert_eq!((code, source.trim_end()), (Some(0), before.trim_end()));
+
+    let plan = r#"{"resourceType": "PlanDefinition", "status": "draft", "title": "Weigh twice", "action": [
+        {"id": "one", "title": "Weigh"},
+        {"id": "two", "title": "Weigh again", "relatedAction": [{"actionId": "one", "relationship": "after-end",
+            "offsetDuration": {"value": 1, "unit": "wk"}}]}]}"#;
+    std::fs::write(file("plan.json"), plan).expect("written");
+    let (code, draft) = run(folder.path(), &["import", "plan.json"]);
+    assert_eq!(code, Some(0), "{draft}");
+    for words in [
+        "wait: {for: 7d}",
+        "PlanDefinition.action[0]: doesn't say how soon",
+    ] {
+        assert!(draft.contains(words), "{words}: {draft}");
+    }
+    std::fs::write(file("broken.yaml"), "name: broken\n").expect("written");
+    for arguments in [["import", FILE], ["export", "broken.yaml"]] {
+        let (code, words) = run(folder.path(), &arguments);
+        assert_ne!(code, Some(0), "{words}");
+    }
+}

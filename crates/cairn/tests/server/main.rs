@@ -1,5 +1,6 @@
 //! The real server over its real protocols: inside this process on a free port, or as a process.
 
+mod applying;
 mod apps;
 mod around;
 mod audit_log;
@@ -17,6 +18,7 @@ mod balp;
 mod binary;
 mod bodies;
 mod bulk;
+mod care_plans;
 mod clients;
 #[allow(
     dead_code,
@@ -40,6 +42,7 @@ mod fhir;
 mod fhirpath;
 mod filters;
 mod floors;
+mod hooks;
 mod hostile;
 mod house;
 mod journey_files;

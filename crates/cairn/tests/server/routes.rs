@@ -165,6 +165,8 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
             for (name, value) in [
                 ("{type}/{id}/$everything", "Patient/p/$everything"),
                 ("{type}/$lastn", "Observation/$lastn"),
+                ("{type}/$apply", "PlanDefinition/$apply"),
+                ("{type}/{id}/$apply", "PlanDefinition/p/$apply"),
                 ("{type}/{id}/$export", "Group/g/$export"),
                 ("{type}/{id}/$status", "SearchParameter/s/$status"),
                 ("{kind}/{id}/file", "Observation/o/file"),
@@ -185,6 +187,7 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{provider}", "x"),
                 ("{proxy}", "x"),
                 ("{secret}", "s"),
+                ("{service}", "journeys-of-patient"),
                 ("{event}", "e"),
                 ("{grant}", "g"),
                 ("{journey}", "j"),

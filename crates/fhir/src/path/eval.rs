@@ -212,7 +212,14 @@ impl<'a> Evaluation<'_, 'a> {
             Start::Index => vec![It::Int(i64::try_from(scope.index).unwrap_or(i64::MAX))],
             Start::Total => self.total.borrow().clone(),
             Start::Expr(expr) => self.expr(expr, scope)?,
-            Start::Variable(name) => vec![self.variable(name, position)?],
+            Start::Variable(name) => match self.variable(name, position)? {
+                // FHIR has no lists in lists: what is given as one is a collection.
+                It::Node(Node {
+                    value: Value::Array(items),
+                    ..
+                }) => items.iter().map(|item| It::Node(Node::new(item))).collect(),
+                item => vec![item],
+            },
             Start::Focus => {
                 if let Some((
                     Step {

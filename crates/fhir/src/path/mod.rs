@@ -60,7 +60,7 @@ impl PathError {
 #[derive(Debug, Clone, Default)]
 pub struct Environment<'a> {
     /// `%name` variables. `%context`, `%resource`, `%rootResource`, `%ucum`, `%sct`, `%loinc`,
-    /// `%vs-name` and `%ext-name` are always there, unless they are given another value here.
+    /// `%vs-name` and `%ext-name` are always there, unless they are given another value here. A list is a collection.
     pub variables: Vec<(&'a str, &'a Value)>,
     /// `now()` and `today()`, milliseconds since the epoch.
     pub now_ms: Option<i64>,

@@ -56,7 +56,7 @@ impl Primitive {
     }
 
     /// Whether a value has the JSON type of this one.
-    pub(super) fn fits(self, value: &Value) -> bool {
+    pub(crate) fn fits(self, value: &Value) -> bool {
         match self {
             Self::Boolean => value.is_boolean(),
             Self::Integer | Self::PositiveInt | Self::UnsignedInt | Self::Decimal => {
@@ -67,7 +67,7 @@ impl Primitive {
     }
 
     /// What is wrong with a value, if anything is.
-    pub(super) fn malformed(self, value: &Value) -> Option<&'static str> {
+    pub(crate) fn malformed(self, value: &Value) -> Option<&'static str> {
         let (fine, words) = match self {
             // JSON allows these no other forms than FHIR does.
             Self::Boolean | Self::Decimal => return None,

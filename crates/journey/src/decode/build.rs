@@ -65,6 +65,7 @@ impl Reader<'_, '_> {
                 trust::Purpose::CareManagement
             },
             version: 0,
+            care_plan: flag(root, "care_plan") != Some(false),
             at_most_ms: length(root, "at_most")?,
             zone,
             entry,

@@ -1,5 +1,6 @@
 //! FHIR's operations: what is asked for by `$name`.
 
+mod apply;
 mod everything;
 mod explain;
 mod lastn;
@@ -25,7 +26,7 @@ pub(crate) struct Operation {
 }
 
 /// All operations, in the order of the `CapabilityStatement`.
-pub(crate) const OPERATIONS: [Operation; 11] = [
+pub(crate) const OPERATIONS: [Operation; 13] = [
     Operation {
         name: "meta",
         kind: None,
@@ -65,6 +66,16 @@ pub(crate) const OPERATIONS: [Operation; 11] = [
         name: "start-journey",
         kind: Some(ResourceType::Patient),
         writes: true,
+    },
+    Operation {
+        name: "apply",
+        kind: Some(ResourceType::PlanDefinition),
+        writes: false,
+    },
+    Operation {
+        name: "apply",
+        kind: Some(ResourceType::ActivityDefinition),
+        writes: false,
     },
     Operation {
         name: "lastn",

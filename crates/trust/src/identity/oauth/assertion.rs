@@ -46,16 +46,34 @@ fn part(assertion: &str, position: usize) -> Option<Value> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }
 
+/// Whose a proof has to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Of<'a> {
+    pub(super) client: &'a str,
+    /// Whether its `sub` has to say so, too; else it may be missing.
+    pub(super) named: bool,
+}
+
+impl<'a> From<&'a str> for Of<'a> {
+    fn from(client: &'a str) -> Self {
+        Self {
+            client,
+            named: true,
+        }
+    }
+}
+
 /// Checks a proof of `client` for the address `audience`. `place` is where the client's keys are fetched
 /// from, if they are. The error says what is wrong in words that the
 /// client may be told: they tell nothing but what it sent.
-pub(super) fn check(
+pub(super) fn check<'a>(
     assertion: &str,
     (keys, place): (&Keys, Option<&str>),
-    client: &str,
+    client: impl Into<Of<'a>>,
     audience: &str,
     now_ms: u64,
 ) -> Result<Proved, &'static str> {
+    let Of { client, named } = client.into();
     const FORM: &str = "the client_assertion is no signed JWT";
     let header = part(assertion, 0).ok_or(FORM)?;
     let text = |name: &str| header.get(name).and_then(Value::as_str);
@@ -88,7 +106,8 @@ pub(super) fn check(
         .map_err(|_| "the signature of the client_assertion is wrong")?
         .claims;
     let is_client = |name: &str| claims.get(name).and_then(Value::as_str) == Some(client);
-    if !is_client("iss") || !is_client("sub") {
+    let has_no_subject = !named && claims.get("sub").is_none();
+    if !is_client("iss") || !(is_client("sub") || has_no_subject) {
         return Err("iss and sub of the client_assertion must be the client_id");
     }
     let names_us = match claims.get("aud") {

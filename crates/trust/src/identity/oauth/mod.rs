@@ -17,6 +17,7 @@ mod connected;
 mod context;
 mod given;
 mod grants;
+mod hooks;
 mod identity_tokens;
 mod kept_scopes;
 mod keys;
@@ -230,7 +231,8 @@ impl Identity {
         let places = system.keys_now(self.now_ms()).filter_map(SystemKeys::place);
         let next = places.map(place).find(|place| !was_tried(place));
         match next {
-            Some(place) if self.signed_by(&id, &system, shown)?.is_err() => Ok(Some(place)),
+            // Whether it has to name a `sub` is for who takes it; that needs no other keys.
+            Some(place) if self.signed_by(&id, &system, shown, false)?.is_err() => Ok(Some(place)),
             _ => Ok(None),
         }
     }
@@ -455,6 +457,16 @@ impl Identity {
         tenant: TenantId,
         shown: ClientProof<'_>,
     ) -> Result<(String, SystemDocument, Draft), OauthError> {
+        self.prove_by(tenant, shown, true).await
+    }
+
+    /// The same; `named` says whether its `sub` has to be the client, too, or may be missing.
+    async fn prove_by(
+        &self,
+        tenant: TenantId,
+        shown: ClientProof<'_>,
+        named: bool,
+    ) -> Result<(String, SystemDocument, Draft), OauthError> {
         let stranger = sign_in::stranger(tenant);
         let Some(id) = assertion::claimed(shown.assertion) else {
             let words = "the client_assertion is no signed JWT that names its client (iss)";
@@ -472,7 +484,7 @@ impl Identity {
         if !system.is_active() {
             return self.refuse_client(&agent, UNKNOWN).await;
         }
-        let proved = match self.signed_by(&id, &system, shown)? {
+        let proved = match self.signed_by(&id, &system, shown, named)? {
             Ok(proved) => proved,
             Err(words) => return self.refuse_client(&agent, words).await,
         };
@@ -500,6 +512,7 @@ impl Identity {
         id: &str,
         system: &SystemDocument,
         shown: ClientProof<'_>,
+        named: bool,
     ) -> Result<Result<Proved, &'static str>, TrustError> {
         let now_ms = self.now_ms();
         let mut refusal = None;
@@ -531,7 +544,14 @@ impl Identity {
                 }
                 _ => continue,
             };
-            match assertion::check(shown.assertion, (&set, place), id, shown.audience, now_ms) {
+            let client = assertion::Of { client: id, named };
+            match assertion::check(
+                shown.assertion,
+                (&set, place),
+                client,
+                shown.audience,
+                now_ms,
+            ) {
                 Ok(proved) => return Ok(Ok(proved)),
                 Err(words) => {
                     refusal.get_or_insert(words);

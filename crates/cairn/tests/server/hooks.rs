@@ -1,0 +1,415 @@
+//! CDS Hooks: who is answered, and what is said at each hook.
+
+use ledger::{Clock as _, SystemClock};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use trust::Role;
+
+use crate::house::{House, house, house_with, put, token};
+use crate::smart::System;
+
+const RUNNING: &str = "name: after-surgery
+title: After surgery
+owner: Surgical team
+purpose: TREAT
+at_most: 60d
+entry:
+  request: {by: [system]}
+  per: event
+exits:
+  death: {title: Died, event: Patient, where: deceased.exists() and deceased != false}
+  consent: {title: Consent withdrawn, consent: withdrawn}
+  scanned: {title: Scanned, event: ServiceRequest, where: code.coding.exists(code = '77477000')}
+start: call
+steps:
+  call:
+    title: Call the patient
+    task: {title: Call the patient, reason: Surgery, role: coordinator, due: 1d}
+    next: end
+    overdue: end
+";
+
+/// One that begins by a stay that is over, or a visit that is booked.
+fn beginning(kind: &str, condition: &str) -> String {
+    let entry = format!(
+        "  event: {kind}\n  where: {condition}\n  anchors: {{at: meta.lastUpdated}}\n  within: 30d\n"
+    );
+    let anchor = if kind == "Encounter" {
+        "period.end"
+    } else {
+        "start"
+    };
+    RUNNING
+        .replace("after-surgery", &format!("by-{}", kind.to_lowercase()))
+        .replace("After surgery", &format!("By {kind}"))
+        .replace(
+            "  request: {by: [system]}\n",
+            &entry.replace("meta.lastUpdated", anchor),
+        )
+}
+
+struct Ehr<'a> {
+    house: &'a House,
+    system: System,
+}
+
+impl Ehr<'_> {
+    fn proof(&self, path: &str, jti: &str, more: &Value) -> String {
+        let now_s = SystemClock.now_ms() / 1000;
+        let mut claims = json!({"iss": self.system.id, "aud": self.house.url(path), "iat": now_s, "exp": now_s + 240, "jti": jti});
+        let members = more.as_object().expect("claims").clone();
+        claims.as_object_mut().expect("claims").extend(members);
+        self.system
+            .signer
+            .sign(&self.system.signer.header(), &claims)
+    }
+
+    async fn send(&self, path: &str, proof: &str, body: &Value) -> Response {
+        let sent = self.house.bare(Method::POST, path).bearer_auth(proof);
+        let sent = sent
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        sent.send().await.expect("an answer")
+    }
+
+    /// The cards of a service.
+    async fn cards(&self, service: &str, jti: &str, body: &Value) -> Vec<Value> {
+        let path = format!("/cds-services/{service}");
+        let answer = self
+            .send(&path, &self.proof(&path, jti, &json!({})), body)
+            .await;
+        let status = answer.status();
+        let answer: Value = answer.json().await.expect("JSON");
+        assert_eq!(status, 200, "{answer}");
+        let cards = answer["cards"].as_array().expect("cards").clone();
+        for card in &cards {
+            // What every card has to have (CDS Hooks 2.0).
+            assert!(
+                card["summary"]
+                    .as_str()
+                    .is_some_and(|words| words.len() < 140),
+                "{card}"
+            );
+            assert!(
+                ["info", "warning", "critical"]
+                    .contains(&card["indicator"].as_str().unwrap_or_default())
+            );
+            assert!(card["source"]["label"].is_string() && card["uuid"].is_string());
+            assert_eq!(
+                card.get("suggestions").is_some(),
+                card.get("selectionBehavior").is_some()
+            );
+        }
+        cards
+    }
+}
+
+fn asked(hook: &str, context: Value) -> Value {
+    let mut context = context;
+    context["userId"] = json!("Practitioner/d");
+    json!({"hook": hook, "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea", "context": context})
+}
+
+async fn publish(house: &House, source: &str) {
+    let squad = token(&house.server, Role::Squad).await;
+    let sent = house.bare(Method::POST, "/api/journeys").bearer_auth(squad);
+    let published = sent
+        .body(source.to_owned())
+        .send()
+        .await
+        .expect("an answer");
+    let status = published.status();
+    assert_eq!(status, 200, "{}", published.text().await.expect("text"));
+}
+
+async fn start(house: &House, patient: &str) {
+    let parameter = |name: &str, value: &str| json!({"name": name, "valueString": value});
+    let body = json!({"resourceType": "Parameters", "parameter": [
+        parameter("journey", "after-surgery"), parameter("key", "k"), parameter("reason", "Hip replaced")]});
+    let path = format!("/fhir/r4/Patient/{patient}/$start-journey");
+    let answer = house
+        .sent(Method::POST, &path, &body)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 200);
+}
+
+const SCOPES: &str = "system/Patient.rs system/CarePlan.rs system/Task.rs system/Encounter.rs";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cards_say_what_journeys_have_to_say() {
+    let house = house().await;
+    publish(&house, RUNNING).await;
+    publish(&house, &beginning("Encounter", "status = 'finished'")).await;
+    publish(&house, &beginning("Appointment", "status = 'booked'")).await;
+    for one in [
+        json!({"resourceType": "Patient", "id": "p"}),
+        json!({"resourceType": "Patient", "id": "q"}),
+        json!({"resourceType": "Encounter", "id": "e", "status": "in-progress", "class": {"code": "IMP"}, "subject": {"reference": "Patient/p"}}),
+    ] {
+        put(&house, &one).await;
+    }
+    start(&house, "p").await;
+    let system = System::new(&house, SCOPES).await;
+    let ehr = Ehr {
+        house: &house,
+        system,
+    };
+
+    let found = house
+        .bare(Method::GET, "/cds-services")
+        .send()
+        .await
+        .expect("an answer");
+    let found: Value = found.json().await.expect("JSON");
+    let hooks: Vec<&str> = found["services"]
+        .as_array()
+        .expect("services")
+        .iter()
+        .filter_map(|service| service["hook"].as_str())
+        .collect();
+    assert_eq!(
+        hooks,
+        [
+            "patient-view",
+            "order-sign",
+            "encounter-discharge",
+            "appointment-book"
+        ]
+    );
+
+    let of = |patient: &str| asked("patient-view", json!({"patientId": patient}));
+    let cards = ehr.cards("journeys-of-patient", "1", &of("p")).await;
+    assert_eq!(cards.len(), 1, "{cards:?}");
+    assert_eq!(
+        cards[0]["summary"],
+        "After surgery: one thing is to be done"
+    );
+    assert_eq!(cards[0]["indicator"], "info");
+    assert!(
+        cards[0]["detail"]
+            .as_str()
+            .is_some_and(|words| words.contains("Call the patient, due 2026-03-02")),
+        "{cards:?}"
+    );
+    house.clock.advance(2 * 86_400_000);
+    for (patient, jti) in [("q", "2"), ("nobody", "3")] {
+        assert!(
+            ehr.cards("journeys-of-patient", jti, &of(patient))
+                .await
+                .is_empty(),
+            "{patient}"
+        );
+    }
+
+    let order = |code: &str| {
+        let order = json!({"resourceType": "ServiceRequest", "status": "draft", "intent": "order", "subject": {"reference": "Patient/p"},
+            "code": {"coding": [{"system": "http://snomed.info/sct", "code": code}]}});
+        asked(
+            "order-sign",
+            json!({"patientId": "p", "draftOrders": {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": order}]}}),
+        )
+    };
+    put(&house, &json!({"resourceType": "Patient", "id": "r"})).await;
+    start(&house, "r").await;
+    let of_r = |mut asked: Value| {
+        asked["context"]["patientId"] = json!("r");
+        asked
+    };
+    let cards = ehr
+        .cards("journeys-and-orders", "4", &of_r(order("77477000")))
+        .await;
+    assert_eq!(cards[0]["detail"], "It asks about: 77477000");
+    assert!(
+        ehr.cards("journeys-and-orders", "5", &of_r(order("1")))
+            .await
+            .is_empty()
+    );
+
+    // What begins, and what can be asked for; not what the patient is in.
+    let summaries = |cards: &[Value]| -> Vec<String> {
+        cards
+            .iter()
+            .map(|card| card["summary"].as_str().expect("words").to_owned())
+            .collect()
+    };
+    let leaving = |patient: &str| {
+        asked(
+            "encounter-discharge",
+            json!({"patientId": patient, "encounterId": "e"}),
+        )
+    };
+    let cards = ehr.cards("journeys-at-discharge", "6", &leaving("p")).await;
+    assert!(
+        summaries(&cards).contains(&"By Encounter will begin".to_owned()),
+        "{cards:?}"
+    );
+    let visit = json!({"resourceType": "Appointment", "status": "proposed", "start": "2026-03-04T10:00:00Z", "end": "2026-03-04T11:00:00Z",
+        "participant": [{"actor": {"reference": "Patient/q"}, "status": "accepted"}]});
+    let booking = asked(
+        "appointment-book",
+        json!({"patientId": "q", "appointments": {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": visit}]}}),
+    );
+    let cards = ehr.cards("journeys-at-booking", "7", &booking).await;
+    let mut said = summaries(&cards);
+    said.sort_unstable();
+    assert_eq!(
+        said,
+        [
+            "After surgery can be asked for",
+            "By Appointment will begin"
+        ]
+    );
+    let asks = cards
+        .iter()
+        .find(|card| card.get("suggestions").is_some())
+        .expect("a suggestion");
+    let task = &asks["suggestions"][0]["actions"][0]["resource"];
+    assert_eq!(task["instantiatesUri"], "urn:cairn:journey:after-surgery");
+    let resource = fhir::Resource::from_value(task.clone()).expect("a task");
+    assert!(fhir::validate::check(&resource).is_empty());
+
+    let path = "/cds-services/journeys-at-booking/feedback";
+    let told = json!({"feedback": [{"card": asks["uuid"], "outcome": "accepted", "outcomeTimestamp": "2026-03-01T12:00:00Z"}]});
+    let answer = ehr
+        .send(path, &ehr.proof(path, "8", &json!({})), &told)
+        .await;
+    assert_eq!(answer.status(), 200);
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_proves_itself_and_may_is_answered() {
+    let house = house().await;
+    publish(&house, RUNNING).await;
+    put(&house, &json!({"resourceType": "Patient", "id": "p"})).await;
+    put(&house, &json!({"resourceType": "Patient", "id": "q"})).await;
+    put(&house, &json!({"resourceType": "Encounter", "id": "e", "status": "finished", "class": {"code": "IMP"}, "subject": {"reference": "Patient/q"}})).await;
+    let system = System::new(&house, SCOPES).await;
+    let ehr = Ehr {
+        house: &house,
+        system,
+    };
+    let path = "/cds-services/journeys-of-patient";
+    let body = asked("patient-view", json!({"patientId": "p"}));
+    let now_s = SystemClock.now_ms() / 1000;
+    for (jti, more) in [
+        ("a", json!({"aud": house.url("/oauth/token")})),
+        ("b", json!({"exp": now_s - 3600})),
+        ("c", json!({"exp": now_s + 3600})),
+        ("d", json!({"iss": "somebody"})),
+        ("e", json!({"sub": "somebody"})),
+        ("f", json!({"jti": ""})),
+    ] {
+        let answer = ehr.send(path, &ehr.proof(path, jti, &more), &body).await;
+        assert_eq!(answer.status(), 401, "{more}");
+    }
+    // Each proof is good once; neither a token nor nothing is a proof.
+    let proof = ehr.proof(path, "once", &json!({}));
+    assert_eq!(ehr.send(path, &proof, &body).await.status(), 200);
+    assert_eq!(ehr.send(path, &proof, &body).await.status(), 401);
+    assert_eq!(ehr.send(path, &house.token, &body).await.status(), 401);
+    let bare = house
+        .bare(Method::POST, path)
+        .body(body.to_string())
+        .send()
+        .await;
+    assert_eq!(bare.expect("an answer").status(), 401);
+    // At the token's door a proof has to name its subject all the same.
+    let form = [
+        ("grant_type", "client_credentials".to_owned()),
+        (
+            "client_assertion_type",
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".to_owned(),
+        ),
+        (
+            "client_assertion",
+            ehr.proof("/oauth/token", "g", &json!({})),
+        ),
+        ("scope", "system/Patient.rs".to_owned()),
+    ];
+    let mut encoded = form_urlencoded::Serializer::new(String::new());
+    encoded.extend_pairs(&form);
+    let sent = house
+        .bare(Method::POST, "/oauth/token")
+        .header("content-type", "application/x-www-form-urlencoded");
+    let answer = sent.body(encoded.finish()).send().await.expect("an answer");
+    assert_eq!(answer.status(), 401);
+
+    for (number, (path, body, status)) in [
+        ("/cds-services/nothing", body.clone(), 404),
+        (path, asked("order-sign", json!({"patientId": "p"})), 400),
+        (
+            path,
+            json!({"hook": "patient-view", "context": {"patientId": "p"}}),
+            400,
+        ),
+        (path, asked("patient-view", json!({})), 400),
+        (
+            "/cds-services/journeys-and-orders",
+            asked("order-sign", json!({"patientId": "p"})),
+            400,
+        ),
+        (
+            "/cds-services/journeys-at-discharge",
+            asked("encounter-discharge", json!({"patientId": "p"})),
+            400,
+        ),
+        (
+            "/cds-services/journeys-at-discharge",
+            asked(
+                "encounter-discharge",
+                json!({"patientId": "p", "encounterId": "e"}),
+            ),
+            400,
+        ),
+        (
+            "/cds-services/journeys-of-patient/feedback",
+            json!({"feedback": [{"card": "x", "outcome": "liked"}]}),
+            400,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = ehr
+            .send(
+                path,
+                &ehr.proof(path, &format!("n{number}"), &json!({})),
+                &body,
+            )
+            .await;
+        assert_eq!(answer.status(), status, "{path} {body}");
+    }
+    // Who is registered for something else is told nothing of plans.
+    let other = Ehr {
+        house: &house,
+        system: System::new(&house, "system/Observation.rs").await,
+    };
+    let answer = other
+        .send(path, &other.proof(path, "1", &json!({})), &body)
+        .await;
+    assert_eq!(answer.status(), 403);
+    house.end().await;
+}
+
+/// Where the rules ask for a relationship, a system without one is told of no journeys.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_nothing_to_do_with_a_patient_gets_no_cards() {
+    let house = house_with(|options| "england".clone_into(&mut options.consent_rules)).await;
+    publish(&house, RUNNING).await;
+    put(&house, &json!({"resourceType": "Patient", "id": "p"})).await;
+    let system = System::new(&house, SCOPES).await;
+    let ehr = Ehr {
+        house: &house,
+        system,
+    };
+    let body = asked("patient-view", json!({"patientId": "p"}));
+    assert!(
+        ehr.cards("journeys-of-patient", "1", &body)
+            .await
+            .is_empty()
+    );
+    house.end().await;
+}

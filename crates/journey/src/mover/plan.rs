@@ -1,0 +1,127 @@
+//! The `CarePlan` by which others see a patient's journey, in the commit of what changes it.
+
+use super::{Draft, MoveError, Mover, PatientIds};
+use crate::care_plan;
+use crate::definition::Definition;
+use crate::engine::{Ids, Manual};
+use crate::state::State;
+use fhir::{Resource, ResourceType};
+use ledger::Expected;
+use serde_json::json;
+use trust::conventions::INSTANCE_SYSTEM;
+
+impl Mover<'_> {
+    /// Writes the plan where the journey has begun, is held, goes on or has ended, and has what it makes refer to it.
+    pub(super) async fn show(
+        &mut self,
+        definition: &Definition,
+        instance: &str,
+        before: Option<&State>,
+        after: &State,
+        ids: &PatientIds<'_>,
+    ) -> Result<(), MoveError> {
+        if !definition.care_plan {
+            return Ok(());
+        }
+        let id = ids.id(&care_plan::name(instance));
+        let made = self.refer_to(instance, &id);
+        let status = care_plan::status(definition, after);
+        let Some(before) = before else {
+            let plan = care_plan::begun(definition, instance, &id, after, &made);
+            self.create(plan);
+            return Ok(());
+        };
+        if care_plan::status(definition, before) == status {
+            return Ok(());
+        }
+        let key = (ResourceType::CarePlan.code(), id.clone());
+        match self.plan(&id).await? {
+            // Begun by a program that made none.
+            None => {
+                let kind = ResourceType::CarePlan;
+                if self.vault.load(self.permit, kind, &id).await?.is_none() {
+                    let plan = care_plan::begun(definition, instance, &id, after, &made);
+                    self.create(plan);
+                }
+            }
+            Some(plan) if care_plan::is_over(plan) => {}
+            Some(_) => {
+                if let Some(draft) = self.drafts.get_mut(&key) {
+                    care_plan::bring(&mut draft.resource, definition, after, &made);
+                    draft.changed = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What somebody asks of a journey by having written to its plan. `written` is what they wrote; what counts is
+    /// what the plan says now.
+    pub(crate) async fn asked_by_plan(
+        &mut self,
+        instance: &str,
+        definition: &Definition,
+        state: &State,
+        written: &Resource,
+    ) -> Result<Option<Manual>, MoveError> {
+        let id = self.ids(definition).id(&care_plan::name(instance));
+        if written.id() != Some(id.as_str()) {
+            return Ok(None);
+        }
+        let asked = self.plan(&id).await?;
+        let asked = asked.and_then(|plan| care_plan::asked(plan, state));
+        Ok(asked.map(|(asked, deed)| {
+            self.deed = Some(deed);
+            asked
+        }))
+    }
+
+    /// A plan as it is now, if it is there and nobody has deleted it.
+    async fn plan(&mut self, id: &str) -> Result<Option<&Resource>, MoveError> {
+        let kind = ResourceType::CarePlan;
+        let key = (kind.code(), id.to_owned());
+        if !self.drafts.contains_key(&key) {
+            let found = self.vault.load(self.permit, kind, id).await?;
+            let Some(found) = found.filter(|found| !found.deleted) else {
+                return Ok(None);
+            };
+            self.drafts.insert(
+                key.clone(),
+                Draft {
+                    resource: found.resource,
+                    expected: Expected::Version(found.version),
+                    changed: false,
+                },
+            );
+        }
+        Ok(self.drafts.get(&key).map(|draft| &draft.resource))
+    }
+
+    /// Has the resources that an instance makes in this unit refer to its plan, where they can. Which those are.
+    fn refer_to(&mut self, instance: &str, plan: &str) -> Vec<String> {
+        let mut made = Vec::new();
+        for draft in self.drafts.values_mut() {
+            let resource = &mut draft.resource;
+            let kind = resource.kind();
+            let of_step = matches!(
+                kind,
+                ResourceType::Task | ResourceType::Communication | ResourceType::Appointment
+            );
+            let is_new = draft.changed && draft.expected == Expected::Absent;
+            let identifiers = resource.get("identifier").and_then(|list| list.as_array());
+            let is_ours = identifiers.into_iter().flatten().any(|identifier| {
+                identifier["system"] == INSTANCE_SYSTEM && identifier["value"] == instance
+            });
+            if !(of_step && is_new && is_ours) {
+                continue;
+            }
+            made.push(format!("{kind}/{}", resource.id().unwrap_or_default()));
+            // An Appointment is based on a ServiceRequest alone in R4.
+            if kind != ResourceType::Appointment && resource.get("basedOn").is_none() {
+                let plan = json!([{"reference": format!("CarePlan/{plan}")}]);
+                resource.set("basedOn", plan);
+            }
+        }
+        made
+    }
+}

@@ -1,0 +1,487 @@
+//! Plans and activities applied to a patient. The plans are shaped after the examples of R4, as each says.
+
+use super::values::Context;
+use super::*;
+use serde_json::json;
+
+/// 1 March 2026, noon.
+const NOON_MS: i64 = 1_772_366_400_000;
+
+fn context() -> Context {
+    let ida = json!({"resourceType": "Patient", "id": "p", "gender": "female", "birthDate": "1950-05-17"});
+    Context {
+        now_ms: NOON_MS,
+        subject: ("Patient/p".to_owned(), ida),
+        encounter: Some((
+            "Encounter/e".to_owned(),
+            json!({"resourceType": "Encounter", "id": "e", "class": {"code": "AMB"}}),
+        )),
+        practitioner: Some((
+            "Practitioner/d".to_owned(),
+            json!({"resourceType": "Practitioner", "id": "d"}),
+        )),
+        organization: None,
+        given: Vec::new(),
+        definitions: HashMap::new(),
+        inputs: HashMap::new(),
+    }
+}
+
+/// What comes of a definition; it has to be FHIR.
+fn made(context: &Context, definition: &Value) -> Value {
+    let made = applied(context, definition).unwrap_or_else(|fault| panic!("{fault:?}"));
+    let resource = Resource::from_value(made).expect("a resource");
+    let issues = fhir::validate::check(&resource);
+    assert!(issues.is_empty(), "{issues:?}");
+    resource.into_value()
+}
+
+fn group(care_plan: &Value) -> &Value {
+    let reference = care_plan["activity"][0]["reference"]["reference"].as_str();
+    inside(care_plan, reference.expect("a reference"))
+}
+
+fn inside<'a>(care_plan: &'a Value, reference: &str) -> &'a Value {
+    plan::contained(care_plan, reference.strip_prefix('#').expect("contained")).expect("there")
+}
+
+fn fhirpath(text: &str) -> Value {
+    json!({"language": "text/fhirpath", "expression": text})
+}
+
+fn when(text: &str) -> Value {
+    json!({"kind": "applicability", "expression": fhirpath(text)})
+}
+
+/// After `options-example`: two orders in a group, the second an hour after the end of the first.
+#[test]
+fn two_orders_one_after_the_other() {
+    let order = |id: &str| {
+        json!({"resourceType": "ActivityDefinition", "id": id, "status": "draft", "kind": "MedicationRequest",
+            "productCodeableConcept": {"text": id}})
+    };
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "url": "http://x.test/two", "version": "3",
+    "contained": [order("first"), order("second")],
+    "action": [{"groupingBehavior": "logical-group", "selectionBehavior": "all", "action": [
+        {"id": "one", "title": "Give the first", "definitionCanonical": "#first",
+            "timingDuration": {"value": 2, "unit": "h"}},
+        {"id": "two", "title": "Give the second", "definitionCanonical": "#second",
+            "relatedAction": [{"actionId": "one", "relationship": "after-end", "offsetDuration": {"value": 1, "unit": "h"}}]}
+    ]}]});
+    let made = made(&context(), &plan);
+    assert_eq!(
+        made["instantiatesCanonical"],
+        json!(["http://x.test/two|3"])
+    );
+    assert_eq!(made["subject"]["reference"], "Patient/p");
+    assert_eq!(made["author"]["reference"], "Practitioner/d");
+    let top = &group(&made)["action"][0];
+    assert_eq!(top["selectionBehavior"], "all");
+    let [one, two] = [&top["action"][0], &top["action"][1]];
+    assert_eq!(one["timingPeriod"]["end"], "2026-03-01T14:00:00.000Z");
+    assert_eq!(two["timingDateTime"], "2026-03-01T15:00:00.000Z");
+    assert_eq!(two["relatedAction"][0]["actionId"], "one");
+    let order = inside(&made, two["resource"]["reference"].as_str().unwrap());
+    assert_eq!(order["resourceType"], "MedicationRequest");
+    assert_eq!(order["intent"], "option");
+    assert_eq!(order["medicationCodeableConcept"]["text"], "second");
+    assert_eq!(order["requester"]["reference"], "Practitioner/d");
+    assert_eq!(
+        order["dispenseRequest"]["validityPeriod"]["start"],
+        "2026-03-01T15:00:00.000Z"
+    );
+}
+
+/// After `low-suicide-risk-order-set`: groups in each other of which one or any are chosen, goals, contained
+/// activities with dynamic values, one of which asks for the time in the words that CQL and FHIRPath nearly share.
+#[test]
+fn an_order_set_of_groups_to_choose_from() {
+    let plan = json!({"resourceType": "PlanDefinition", "status": "active", "title": "Sleep",
+    "goal": [{"category": {"text": "Treatment"}, "description": {"text": "Sleeps six hours"},
+        "target": [{"measure": {"text": "hours"}, "detailQuantity": {"value": 6, "unit": "h"}, "due": {"value": 2, "unit": "mo"}}]}],
+    "contained": [
+        {"resourceType": "ActivityDefinition", "id": "refer", "status": "active", "kind": "ServiceRequest",
+            "code": {"text": "Sleep clinic"}, "participant": [{"type": "practitioner", "role": {"text": "Neurologist"}}],
+            "dynamicValue": [
+                {"path": "occurrenceTiming.event", "expression": {"language": "text/cql", "expression": "Now()"}},
+                {"path": "reasonCode", "expression": fhirpath("%encounter.class.code.select('because of ' + $this).first()")}]},
+        {"resourceType": "ActivityDefinition", "id": "drug", "status": "active", "kind": "MedicationRequest",
+            "productCodeableConcept": {"text": "Melatonin"}, "dosage": [{"text": "one at night"}],
+            "timingTiming": {"repeat": {"boundsDuration": {"value": 3, "unit": "wk"}, "frequency": 1, "period": 1, "periodUnit": "d"}},
+            "dynamicValue": [{"path": "dispenseRequest.numberOfRepeatsAllowed", "expression": {"language": "text/cql", "expression": "2"}}]}
+    ],
+    "action": [{"title": "Help", "groupingBehavior": "visual-group", "selectionBehavior": "any", "action": [
+        {"title": "Refer", "definitionCanonical": "#refer", "requiredBehavior": "could", "precheckBehavior": "yes",
+            "reason": [{"text": "Bad sleep"}],
+            "dynamicValue": [{"path": "action.description", "expression": fhirpath("'Born ' + birthDate.toString()")},
+                {"path": "reasonCode", "expression": fhirpath("%nothing-is-said")}]},
+        {"title": "Drugs", "groupingBehavior": "logical-group", "selectionBehavior": "at-most-one", "action": [
+            {"title": "Melatonin", "definitionCanonical": "#drug"},
+            {"title": "For children", "condition": [when("birthDate > today() - 18 years")], "definitionCanonical": "#gone"}
+        ]}
+    ]}]});
+    // An unknown variable is a mistake, not nothing.
+    let fault = applied(&context(), &plan).unwrap_err();
+    assert_eq!(
+        fault.place,
+        "PlanDefinition.action[0].action[0].dynamicValue[1].expression"
+    );
+    let mut plan = plan;
+    plan["action"][0]["action"][0]["dynamicValue"]
+        .as_array_mut()
+        .unwrap()
+        .pop();
+    plan["contained"][0]["dynamicValue"][1]["expression"] =
+        fhirpath("%encounter.class.select(code)");
+    let fault = applied(&context(), &plan).map(|made| {
+        let made = Resource::from_value(made).unwrap();
+        fhir::validate::check(&made).remove(0).expression
+    });
+    assert_eq!(
+        fault.unwrap().unwrap(),
+        "CarePlan.contained[1].reasonCode[0]",
+        "a code is no CodeableConcept"
+    );
+    plan["contained"][0]["dynamicValue"]
+        .as_array_mut()
+        .unwrap()
+        .pop();
+    let made = made(&context(), &plan);
+    let goal = inside(&made, made["goal"][0]["reference"].as_str().unwrap());
+    assert_eq!(goal["target"][0]["dueDate"], "2026-05-01");
+    let top = &group(&made)["action"][0];
+    assert_eq!(top["groupingBehavior"], "visual-group");
+    let refer = &top["action"][0];
+    assert_eq!(refer["description"], "Born 1950-05-17");
+    assert_eq!(refer["precheckBehavior"], "yes");
+    let request = inside(&made, refer["resource"]["reference"].as_str().unwrap());
+    assert_eq!(
+        request["occurrenceTiming"]["event"][0],
+        "2026-03-01T12:00:00.000Z"
+    );
+    assert_eq!(request["reasonCode"][0]["text"], "Bad sleep");
+    assert_eq!(request["performerType"]["text"], "Neurologist");
+    let drugs = &top["action"][1];
+    assert_eq!(
+        drugs["action"].as_array().unwrap().len(),
+        1,
+        "what doesn't apply isn't there"
+    );
+    let request = inside(
+        &made,
+        drugs["action"][0]["resource"]["reference"]
+            .as_str()
+            .unwrap(),
+    );
+    assert_eq!(request["dispenseRequest"]["numberOfRepeatsAllowed"], 2);
+    let bounds = &request["dosageInstruction"][0]["timing"]["repeat"]["boundsPeriod"];
+    assert_eq!(bounds["end"], "2026-03-22T12:00:00.000Z");
+}
+
+/// After `protocol-example`: one step whose condition is in CQL. It is refused as a whole, with the place.
+#[test]
+fn what_is_in_cql_is_refused() {
+    let condition = json!({"kind": "applicability", "expression": {"language": "text/cql", "expression": "exists [Condition]"}});
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "action": [{"title": "Measure", "condition": [condition]}]});
+    let fault = applied(&context(), &plan).unwrap_err();
+    assert_eq!(fault.code, IssueCode::NotSupported);
+    assert_eq!(
+        fault.place,
+        "PlanDefinition.action[0].condition[0].expression"
+    );
+    assert!(fault.words.contains("text/fhirpath"), "{}", fault.words);
+}
+
+/// After `KDN5`: cycles of a treatment as nested groups, each with orders at days of the cycle.
+#[test]
+fn cycles_with_days() {
+    let day = |id: &str, days: i64| {
+        json!({"id": id, "title": id, "relatedAction": [{"actionId": "cycle-1", "relationship": "after-start",
+            "offsetDuration": {"value": days, "unit": "d"}}]})
+    };
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "action": [
+        {"id": "cycle-1", "title": "First cycle", "action": [
+            {"id": "day-1", "title": "day-1"}, day("day-8", 7),
+        ]},
+        {"id": "cycle-2", "title": "Second cycle",
+            "condition": [{"kind": "stop", "expression": fhirpath("false")}],
+            "relatedAction": [{"actionId": "cycle-1", "relationship": "after-end", "offsetDuration": {"value": 2, "unit": "wk"}}],
+            "action": [{"id": "again", "title": "again", "participant": [{"type": "patient"}, {"type": "device"}]}]}
+    ]});
+    let made = made(&context(), &plan);
+    let actions = &group(&made)["action"];
+    assert_eq!(
+        actions[0]["action"][1]["timingDateTime"],
+        "2026-03-08T12:00:00.000Z"
+    );
+    // Two weeks after the last day of the first.
+    assert_eq!(actions[1]["timingDateTime"], "2026-03-22T12:00:00.000Z");
+    assert_eq!(
+        actions[1]["condition"][0]["kind"], "stop",
+        "stop conditions are for whoever carries it out"
+    );
+    assert_eq!(
+        actions[1]["action"][0]["participant"],
+        json!([{"reference": "Patient/p"}])
+    );
+}
+
+/// After the opioid recommendations: actions whose conditions look at the record.
+#[test]
+fn conditions_look_at_inputs_of_the_record() {
+    let requirement = json!({"id": "pressures", "type": "Observation",
+        "codeFilter": [{"path": "code", "code": [{"system": "http://loinc.org", "code": "8480-6"}]}]});
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "action": [{"title": "High", "input": [requirement], "action": [
+        {"title": "Treat", "condition": [when("%pressures.where(valueQuantity.value > 160).count() > 1")]},
+        {"title": "Watch", "condition": [when("%pressures.exists()"), when("gender = 'female'")]},
+    ]}]});
+    let mut wanted = Wanted::default();
+    wanted.look(&plan).unwrap();
+    let asked = wanted.inputs.into_iter().next().unwrap();
+    assert_eq!(
+        asked.parameters,
+        [("code".to_owned(), "http://loinc.org|8480-6".to_owned())]
+    );
+    let of = |values: &[i64]| {
+        let rows = values
+            .iter()
+            .map(|value| json!({"resourceType": "Observation", "valueQuantity": {"value": value}}));
+        let mut context = context();
+        context.inputs.insert(asked.clone(), rows.collect());
+        let made = made(&context, &plan);
+        let titles = group(&made)["action"][0]["action"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        titles
+            .iter()
+            .map(|one| one["title"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(&[170, 180]), ["Treat", "Watch"]);
+    assert_eq!(of(&[170, 120]), ["Watch"]);
+    assert_eq!(of(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn plans_stand_in_plans_but_not_in_themselves() {
+    let mut context = context();
+    let inner = json!({"resourceType": "PlanDefinition", "status": "active", "url": "http://x.test/inner", "action": [
+        {"id": "a", "title": "a", "timingDuration": {"value": 1, "unit": "d"}}, {"title": "form", "definitionCanonical": "http://x.test/form"}]});
+    let form = json!({"resourceType": "Questionnaire", "status": "active", "url": "http://x.test/form", "version": "2"});
+    let outer = json!({"resourceType": "PlanDefinition", "status": "active", "url": "http://x.test/outer", "action": [
+        {"title": "first", "id": "f"},
+        {"title": "all of it", "definitionCanonical": "http://x.test/inner",
+            "relatedAction": [{"actionId": "f", "relationship": "after", "offsetDuration": {"value": 1, "unit": "d"}}]}]});
+    context
+        .definitions
+        .insert("http://x.test/inner".to_owned(), inner);
+    context
+        .definitions
+        .insert("http://x.test/form".to_owned(), form);
+    context
+        .definitions
+        .insert("http://x.test/outer".to_owned(), outer.clone());
+    let done = made(&context, &outer);
+    let inner = inside(
+        &done,
+        group(&done)["action"][1]["resource"]["reference"]
+            .as_str()
+            .unwrap(),
+    );
+    assert_eq!(
+        (&inner["resourceType"], &inner["intent"]),
+        (&json!("RequestGroup"), &json!("option"))
+    );
+    // It begins when its action does.
+    assert_eq!(
+        inner["action"][0]["timingPeriod"]["start"],
+        "2026-03-02T12:00:00.000Z"
+    );
+    let task = inside(
+        &done,
+        inner["action"][1]["resource"]["reference"]
+            .as_str()
+            .unwrap(),
+    );
+    assert_eq!(task["input"][0]["valueCanonical"], "http://x.test/form|2");
+    assert_eq!(task["for"]["reference"], "Patient/p");
+
+    let itself = json!({"resourceType": "PlanDefinition", "status": "active", "url": "http://x.test/outer", "action": [
+        {"title": "again", "definitionCanonical": "http://x.test/outer"}]});
+    context
+        .definitions
+        .insert("http://x.test/outer".to_owned(), itself.clone());
+    assert!(
+        applied(&context, &itself)
+            .unwrap_err()
+            .words
+            .contains("circle")
+    );
+}
+
+/// Each kind of activity, as what is asked for by it.
+#[test]
+fn activities_become_requests() {
+    let of = |kind: &str, more: Value| {
+        let mut definition = json!({"resourceType": "ActivityDefinition", "status": "active", "url": "http://x.test/a",
+            "kind": kind, "code": {"text": "What"}, "intent": "order", "priority": "urgent",
+            "timingPeriod": {"start": "2026-04-01", "end": "2026-04-02"}});
+        definition
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        definition
+    };
+    let drug = json!({"productCodeableConcept": {"text": "Drug"}, "quantity": {"value": 3}});
+    for (kind, more, pointer, value) in [
+        (
+            "Task",
+            json!({"participant": [{"type": "patient"}]}),
+            "/owner/reference",
+            json!("Patient/p"),
+        ),
+        (
+            "Task",
+            json!({}),
+            "/restriction/period/end",
+            json!("2026-04-02"),
+        ),
+        (
+            "ServiceRequest",
+            json!({"doNotPerform": true}),
+            "/doNotPerform",
+            json!(true),
+        ),
+        (
+            "ServiceRequest",
+            json!({}),
+            "/occurrencePeriod/start",
+            json!("2026-04-01"),
+        ),
+        (
+            "ServiceRequest",
+            json!({}),
+            "/encounter/reference",
+            json!("Encounter/e"),
+        ),
+        ("ServiceRequest", json!({}), "/intent", json!("order")),
+        (
+            "MedicationRequest",
+            drug.clone(),
+            "/dispenseRequest/quantity/value",
+            json!(3),
+        ),
+        (
+            "CommunicationRequest",
+            json!({"description": "Call"}),
+            "/payload/0/contentString",
+            json!("Call"),
+        ),
+        (
+            "DeviceRequest",
+            json!({}),
+            "/codeCodeableConcept/text",
+            json!("What"),
+        ),
+        (
+            "NutritionOrder",
+            json!({}),
+            "/oralDiet/type/0/text",
+            json!("What"),
+        ),
+        (
+            "SupplyRequest",
+            drug,
+            "/itemCodeableConcept/text",
+            json!("Drug"),
+        ),
+        (
+            "Appointment",
+            json!({}),
+            "/requestedPeriod/0/start",
+            json!("2026-04-01"),
+        ),
+        (
+            "Appointment",
+            json!({}),
+            "/participant/1/actor/reference",
+            json!("Practitioner/d"),
+        ),
+    ] {
+        let made = made(&context(), &of(kind, more));
+        assert_eq!(made["resourceType"], kind);
+        assert_eq!(made.pointer(pointer), Some(&value), "{kind}: {made}");
+    }
+    // What has no place in it is said.
+    let made = made(
+        &context(),
+        &of("Task", json!({"bodySite": [{"text": "arm"}]})),
+    );
+    assert!(
+        made["extension"][0]["valueString"]
+            .as_str()
+            .unwrap()
+            .contains("bodySite")
+    );
+    for (kind, more, place) in [
+        ("Claim", json!({}), "ActivityDefinition.kind"),
+        (
+            "Task",
+            json!({"doNotPerform": true}),
+            "ActivityDefinition.doNotPerform",
+        ),
+        (
+            "Task",
+            json!({"intent": "directive"}),
+            "ActivityDefinition.intent",
+        ),
+        (
+            "Task",
+            json!({"transform": "http://x.test/map"}),
+            "ActivityDefinition.transform",
+        ),
+        ("MedicationRequest", json!({}), "ActivityDefinition.product"),
+        ("SupplyRequest", json!({}), "ActivityDefinition.quantity"),
+    ] {
+        let fault = applied(&context(), &of(kind, more)).unwrap_err();
+        assert_eq!(fault.place, place);
+    }
+}
+
+#[test]
+fn conditions_that_can_not_be_decided_are_said() {
+    for (condition, code) in [
+        (json!({"kind": "applicability"}), IssueCode::Required),
+        (when("gender"), IssueCode::Value),
+        (when("name.where("), IssueCode::Invalid),
+        (
+            json!({"kind": "applicability", "expression": {"language": "text/fhirpath", "reference": "http://x.test/lib"}}),
+            IssueCode::NotSupported,
+        ),
+    ] {
+        let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "action": [{"title": "x", "condition": [condition]}]});
+        assert_eq!(applied(&context(), &plan).unwrap_err().code, code, "{plan}");
+    }
+}
+
+#[test]
+fn plans_are_bounded() {
+    let many: Vec<Value> = (0..=ACTIONS_MAX)
+        .map(|number| json!({"title": number.to_string()}))
+        .collect();
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "action": many});
+    assert_eq!(
+        applied(&context(), &plan).unwrap_err().code,
+        IssueCode::TooLong
+    );
+    let mut deep = json!({"title": "x"});
+    for _ in 0..=DEPTH_MAX {
+        deep = json!({"title": "x", "action": [deep]});
+    }
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "action": [deep]});
+    assert_eq!(
+        applied(&context(), &plan).unwrap_err().code,
+        IssueCode::TooLong
+    );
+}
