@@ -7,8 +7,10 @@ mod follow;
 mod keep;
 mod learn;
 mod letters;
+mod parts;
 mod starts;
 
+pub(crate) use parts::{ended, lets_go, task_of};
 pub(crate) use starts::Place;
 
 use crate::books::{Books, Position, all_internals};
@@ -513,7 +515,8 @@ impl Journeys {
                 .ended(&books, &permit, &moved, outcome.is_ok())
                 .await;
             outcome?;
-            Ok(Some(u64::try_from(moved.len()).unwrap_or(u64::MAX)))
+            // Also where nobody moved: what was written is on the feed, and somebody may.
+            Ok(Some(u64::try_from(moved.len()).unwrap_or(u64::MAX).max(1)))
         });
         done.await.unwrap_or(Err(MoveError::Panicked))
     }
@@ -545,6 +548,10 @@ impl Journeys {
         let state = State::from_json(&stored.body)?;
         let (resource, deleted) = (told.resource, told.deleted);
         let definition = definition(books, &state.journey, state.version)?;
+        if !deleted && parts::is_order(resource) {
+            let (of, at) = ((&*definition, &state, instance), (told.number, now_ms));
+            self.begin_part(books, mover, of, resource, at).await?;
+        }
         let consents = if resource.kind() == ResourceType::Consent {
             Some(Fact::Consent {
                 permitted: mover.permitted(&definition).await?,
