@@ -301,3 +301,49 @@ async fn what_begins_itself_or_nobody_knows_is_not_published() {
             .contains("J058 `surgery` begins `wound-care` again")
     );
 }
+
+/// A file alone: a scenario says how the part ended, a simulation draws it and lets staff do nothing for it.
+#[test]
+fn scenarios_say_how_a_part_ended_and_simulations_assume_it() {
+    let definition = journey::Definition::compile(&surgery(""), 1).expect("compiled");
+    for (said, leads_to) in [
+        ("outcome: healed", "good"),
+        ("outcome: completed", "other"),
+        ("status: cancelled", "other"),
+        ("status: rejected", "refused"),
+    ] {
+        let scenarios = format!(
+            "given:
+  now: 2026-03-02T11:00:00Z
+  request: {{}}
+scenarios:
+  - name: It ends
+    when:
+      - after: 2d
+        task: {{step: wound, {said}}}
+    then:
+      is_at: [{leads_to}]
+"
+        );
+        let tested = journey::test(&definition, &scenarios).expect("a scenario");
+        assert!(tested.passed(), "{said}: {}", tested.text());
+    }
+    let behaviour = journey::Behaviour::parse(
+        &definition,
+        "steps: {wound: {outcomes: {healed: 1}, within: 2d}}\n",
+    );
+    let size = journey::Size {
+        patients: 20,
+        days: 60,
+        seed: 7,
+        threads: 1,
+    };
+    let report = journey::simulate(&definition, &behaviour.expect("behaviour"), size);
+    let tasks: u64 = report.tasks_by_day.iter().sum();
+    assert_eq!(tasks, 20, "one call for each, and none for the order");
+    let says = report.assumptions.join("\n");
+    assert!(
+        says.contains("The journeys that it begins are not led"),
+        "{says}"
+    );
+}
