@@ -593,6 +593,16 @@ impl Books {
         live.find(|published| published.stored.name == name)
             .cloned()
     }
+    /// The journeys that the live version of one begins; nothing where there is no such journey. What a version
+    /// begins that this program can't read isn't known.
+    pub(crate) fn begins(&self, name: &str) -> Option<Vec<String>> {
+        let Some(live) = self.live(name) else {
+            return self.unread_version(name).map(|_| Vec::new());
+        };
+        let steps = live.definition.steps.iter();
+        let begins = steps.filter_map(|step| step.kind.begins());
+        Some(begins.map(str::to_owned).collect())
+    }
     /// The newest version of a journey that this program can't read, if there is one.
     pub(crate) fn unread_version(&self, name: &str) -> Option<u32> {
         let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);

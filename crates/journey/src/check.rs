@@ -3,10 +3,12 @@
 mod dates;
 mod graph;
 mod names;
+mod others;
 mod paths;
 mod requests;
 
 pub(crate) use names::names_in;
+pub(crate) use others::others;
 
 use crate::Finding;
 use crate::decode::{self, Findings};
@@ -98,6 +100,7 @@ pub const CODES: &[(&str, &str)] = &[
         "J050",
         "A request can't start the journey as the entry says.",
     ),
+    ("J058", "A journey begins itself, or one that isn't there."),
 ];
 
 /// Reads and checks a file.

@@ -382,7 +382,9 @@ pub(crate) fn told(
     consents: Option<Fact>,
 ) -> Option<Fact> {
     let own = is_own(definition, resource, state);
-    if own && (deleted || !still_entry(definition, resource, state)) {
+    if !deleted && crate::runner::lets_go(resource, state) {
+        Some(Fact::LetGo)
+    } else if own && (deleted || !still_entry(definition, resource, state)) {
         Some(Fact::EntryGone)
     } else if deleted {
         None

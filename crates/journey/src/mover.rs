@@ -9,6 +9,7 @@ use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::facts;
 use crate::passages::{PASSAGE, Passage, by_version};
 use crate::resources::{self, Maker, Times};
+use crate::runner;
 use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, Ledger, OutboxDraft, OutboxKey, Owner, TenantId, Timer, TimerKey};
@@ -359,6 +360,7 @@ impl<'a> Mover<'a> {
                 effects.extend(next.effects);
             }
         }
+        self.tell_of_end(before, &state).await?;
         let was = before.map(|(state, _)| state);
         self.show(definition, instance, was, &state, &ids).await?;
         let old = was.map(|state| engine::timers(from, state));
@@ -537,6 +539,35 @@ impl<'a> Mover<'a> {
             return Ok(refused.filter(|_| proxy.is_none()));
         }
         Ok(refused)
+    }
+
+    /// Says in the order that asked for a journey how it has ended.
+    async fn tell_of_end(
+        &mut self,
+        before: Option<(&State, u32)>,
+        after: &State,
+    ) -> Result<(), MoveError> {
+        let ran = before.is_none_or(|(state, _)| state.running());
+        if let (true, Some(order), Some((code, title))) =
+            (ran, runner::task_of(&after.key), after.ending())
+        {
+            let now_ms = self.now_ms;
+            self.change(ResourceType::Task, order, |order| {
+                runner::ended(order, code, title, now_ms);
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Says in an order why the journey that it asks for isn't begun.
+    pub(crate) async fn turn_down(&mut self, order: &str, why: &str) -> Result<(), MoveError> {
+        let now_ms = self.now_ms;
+        self.change(ResourceType::Task, order, |order| {
+            resources::close(order, false, why, now_ms);
+            order.set("status", serde_json::json!("rejected"));
+        })
+        .await
     }
 
     fn create(&mut self, resource: Resource) {
@@ -725,6 +756,7 @@ impl<'a> Mover<'a> {
     /// The finished unit and who moved; `None` when nothing is to be written.
     pub(crate) fn finish(mut self) -> Option<(Unit, Vec<Moved>)> {
         if self.moved.is_empty()
+            && !self.drafts.values().any(|draft| draft.changed)
             && self.unit.internals.is_empty()
             && self.unit.timers_set.is_empty()
         {
@@ -744,7 +776,9 @@ impl<'a> Mover<'a> {
         }
         let mut names: Vec<&str> = notes.into_keys().collect();
         names.sort_unstable();
-        self.unit.note = Some(if names.is_empty() {
+        self.unit.note = Some(if names.is_empty() && !self.unit.changes.is_empty() {
+            "journeys: one that was asked for was not begun".to_owned()
+        } else if names.is_empty() {
             "journeys: dead letters".to_owned()
         } else {
             format!("{}: {}", names.join(", "), self.deed.unwrap_or("moved"))

@@ -7,9 +7,11 @@ mod follow;
 mod keep;
 mod learn;
 mod letters;
+mod parts;
 mod persons;
 mod starts;
 
+pub(crate) use parts::{ended, lets_go, task_of};
 pub(crate) use starts::Place;
 
 use crate::books::{Books, Position, all_internals};
@@ -517,7 +519,8 @@ impl Journeys {
                 .ended(&books, &permit, &moved, outcome.is_ok())
                 .await;
             outcome?;
-            Ok(Some(u64::try_from(moved.len()).unwrap_or(u64::MAX)))
+            // Also where nobody moved: what was written is on the feed, and somebody may.
+            Ok(Some(u64::try_from(moved.len()).unwrap_or(u64::MAX).max(1)))
         });
         done.await.unwrap_or(Err(MoveError::Panicked))
     }
@@ -565,6 +568,10 @@ impl Journeys {
                 mover.take(&definition, instance, before, decision).await?;
                 return Ok(());
             }
+        }
+        if !deleted && parts::is_order(resource) {
+            let (of, at) = ((&*definition, &state, instance), (told.number, now_ms));
+            self.begin_part(books, mover, of, resource, at).await?;
         }
         let consents = if resource.kind() == ResourceType::Consent {
             Some(Fact::Consent {

@@ -174,6 +174,19 @@ impl Journeys {
             Some(definition) if findings.iter().all(|finding| !finding.error) => definition,
             _ => return Err(JourneyError::Findings(findings)),
         };
+        // What another server has published may not have been heard of here.
+        if definition
+            .steps
+            .iter()
+            .any(|step| step.kind.begins().is_some())
+        {
+            let engine = self.engine_permit(tenant).await?;
+            books.read_definitions(self.vault(), &engine).await?;
+        }
+        let wrong = check::others(&definition, &|name| books.begins(name));
+        if !wrong.is_empty() {
+            return Err(JourneyError::Findings(wrong));
+        }
         let ledger = self.vault().ledger();
         for _ in 0..PUBLISH_TRIES {
             let live = books.live(&definition.name);

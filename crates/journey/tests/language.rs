@@ -241,6 +241,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "  within: 3d\n  per: event",
             "  within: 3d\n  request: {by: [clinician]}\n  per: event",
         ),
+        (
+            "J058",
+            "    wait:\n      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
+            "    journey: {begins: small, up_to: 10d}\n    not_begun: questions\n    time_over: questions\n    next: questions\n",
+        ),
     ];
     table
         .into_iter()

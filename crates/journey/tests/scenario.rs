@@ -9,6 +9,7 @@
 mod duo;
 mod followers;
 mod lists;
+mod parts;
 mod requests;
 mod world;
 

@@ -13,6 +13,10 @@ impl Engine<'_> {
             self.end(super::STARTED_IN_ERROR, "Started in error", true);
             return Ok(());
         }
+        if event.fact == Fact::LetGo {
+            self.end("stopped", "Ended with the journey that began it", true);
+            return Ok(());
+        }
         let own = definition
             .entry
             .kind()
@@ -61,7 +65,7 @@ impl Engine<'_> {
                 }
             }
             Fact::Consent { next_ms, .. } => self.state.consents_ms = *next_ms,
-            Fact::EntryGone | Fact::Other => {}
+            Fact::EntryGone | Fact::LetGo | Fact::Other => {}
         }
         self.awaited(&event.holds)
     }

@@ -151,6 +151,8 @@ pub enum Fact {
     Anchors(BTreeMap<String, u64>),
     /// The entry resource is no entry any more: it was deleted, or recorded in error.
     EntryGone,
+    /// The journey that began this one doesn't wait for it any more.
+    LetGo,
     /// Nothing but the conditions matters.
     Other,
 }

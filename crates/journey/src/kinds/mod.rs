@@ -11,6 +11,7 @@ mod branch;
 mod check;
 mod exit;
 mod goal;
+mod journey;
 mod observe;
 mod parallel;
 mod repeat;
@@ -49,6 +50,7 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &book::KIND,
     &parallel::KIND,
     &repeat::KIND,
+    &journey::KIND,
     &exit::KIND,
 ];
 
@@ -118,6 +120,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// What it asks of the record.
     fn asks(&self) -> Option<&Question> {
+        None
+    }
+    /// The journey that it begins, by name.
+    fn begins(&self) -> Option<&str> {
         None
     }
     /// Branches that it waits for, and where it leads when all have ended.

@@ -357,6 +357,13 @@ impl Behaviour {
                 ));
             }
         }
+        let mut steps = definition.steps.iter();
+        if steps.any(|step| step.kind.begins().is_some()) {
+            lines.push(format!(
+                "The journeys that it begins are not led: each begins and ends within {}, its endings equally frequent, and no work in it is counted.",
+                say_duration(self.task_within_ms)
+            ));
+        }
         for exit in &definition.exits {
             let share = self.exits.get(&exit.id).map_or(0.0, |(share, _)| *share);
             lines.push(format!("Exit {}: {} of patients.", exit.id, percent(share)));

@@ -379,7 +379,10 @@ impl Patient<'_> {
             return;
         };
         let times = self.again(place);
-        self.tally.task(self.day(now_ms));
+        // What another journey does is no work of this one's staff.
+        if self.model.definition.steps[place].kind.is_work() {
+            self.tally.task(self.day(now_ms));
+        }
         self.tasks.insert(task.to_owned(), stop.role);
         let within_ms = stop.at.within_ms.unwrap_or(behaviour.task_within_ms);
         let at_ms = now_ms + self.within("task", step, times, within_ms);
@@ -450,8 +453,10 @@ impl Patient<'_> {
                     return Ok(());
                 };
                 let stop = &self.model.stops[step];
-                let minutes = stop.at.minutes.unwrap_or(self.model.behaviour.task_minutes);
-                self.tally.worked(role, self.day(run.now_ms()), minutes);
+                if self.model.definition.steps[step].kind.is_work() {
+                    let minutes = stop.at.minutes.unwrap_or(self.model.behaviour.task_minutes);
+                    self.tally.worked(role, self.day(run.now_ms()), minutes);
+                }
                 let (outcome, by) = if second {
                     (Some("confirmed".to_owned()), "second")
                 } else {
