@@ -261,6 +261,7 @@ impl Journeys {
             now_ms: self.now_ms(),
             instance,
             ids: &ids,
+            limited: false,
         };
         if !state.running() {
             return Err(JourneyError::Cannot("the journey has ended".to_owned()));
@@ -370,6 +371,7 @@ impl Journeys {
                     now_ms: self.now_ms(),
                     instance,
                     ids: &ids,
+                    limited: mover.limits(&definition).any(),
                 };
                 let input = Input::Manual(Manual::Hand(hand.clone()));
                 engine::step(&definition, &state, input, &context)?

@@ -1,6 +1,7 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
 mod look;
+mod room;
 
 use crate::counts::Before;
 use crate::definition::{Channel, Definition};
@@ -8,6 +9,7 @@ use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::facts;
 use crate::passages::{PASSAGE, Passage};
 use crate::resources::{self, Maker, Times};
+use crate::room::Asks;
 use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, Ledger, OutboxDraft, OutboxKey, Owner, TenantId, Timer, TimerKey};
@@ -129,6 +131,8 @@ pub(crate) struct Mover<'a> {
     moved: Vec<Moved>,
     /// What steps have asked the record for, for the audit.
     looked_for: BTreeSet<ResourceType>,
+    /// What the patient's journeys have sent, once a message has asked for room.
+    book: Option<room::Opened>,
 }
 
 struct Draft {
@@ -154,6 +158,7 @@ impl<'a> Mover<'a> {
             known_as: Vec::new(),
             moved: Vec::new(),
             looked_for: BTreeSet::new(),
+            book: None,
         }
     }
 
@@ -324,10 +329,12 @@ impl<'a> Mover<'a> {
                 .effect(definition, instance, &state, &ids, effect)
                 .await?
             {
+                let limited = self.limits(definition).any();
                 let context = Context {
                     now_ms: self.now_ms,
                     instance,
                     ids: &ids,
+                    limited,
                 };
                 let next = engine::step(definition, &state, input, &context)?;
                 state = next.state;
@@ -355,6 +362,29 @@ impl<'a> Mover<'a> {
         effect: Effect,
     ) -> Result<Option<Input>, MoveError> {
         match effect {
+            Effect::Ask {
+                n,
+                which,
+                channel,
+                place,
+                urgency,
+                until_ms,
+                ..
+            } => {
+                let key = room::key(instance, n, which);
+                let asks = Asks {
+                    key: &key,
+                    urgency,
+                    until_ms,
+                };
+                let room = self.room(definition, channel, &asks).await?;
+                Ok(Some(Input::Room {
+                    n,
+                    which,
+                    place,
+                    room,
+                }))
+            }
             Effect::Send {
                 step,
                 communication,
@@ -702,6 +732,7 @@ impl<'a> Mover<'a> {
 
     /// The finished unit and who moved; `None` when nothing is to be written.
     pub(crate) fn finish(mut self) -> Option<(Unit, Vec<Moved>)> {
+        self.keep_book();
         if self.moved.is_empty()
             && self.unit.internals.is_empty()
             && self.unit.timers_set.is_empty()

@@ -576,6 +576,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
+                limited: mover.limits(&definition).any(),
             },
         )?;
         mover
@@ -692,6 +693,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
+                limited: mover.limits(&definition).any(),
             };
             let asked = said
                 .map(|event| engine::step(&definition, &state, Input::Event(event), &context))

@@ -6,6 +6,7 @@
 //! they don't have says that it is of [`SECOND`], which they set aside. From that form on members are
 //! added without a new number, because who reads it refuses what they don't know.
 
+use crate::room::Why;
 use crate::time::Slot;
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,33 @@ pub struct State {
     /// The newest batch of acts by hand that reached it; the same one again is a repeat.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub(crate) batch: Option<String>,
+    /// Messages that wait for the end of quiet hours, or for room.
+    #[serde(rename = "q", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) held: Vec<Held>,
+}
+
+/// A message that waits until it may reach out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Held {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "k")]
+    pub(crate) which: Which,
+    /// The place of its channel.
+    #[serde(rename = "c")]
+    pub(crate) channel: u8,
+    /// When it asks again.
+    #[serde(rename = "t")]
+    pub(crate) at_ms: u64,
+    /// Whether it has just asked: the answer comes in the same unit of work.
+    #[serde(rename = "r", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) asked: bool,
+    /// Until when it may go out at all.
+    #[serde(rename = "u")]
+    pub(crate) until_ms: u64,
+    #[serde(rename = "y")]
+    pub(crate) why: Why,
 }
 
 /// A journey that is held: nothing is begun in it and nothing goes out, until it goes on.
@@ -397,6 +425,17 @@ pub(crate) enum What {
         #[serde(rename = "k")]
         which: Which,
     },
+    /// A message waits until it may reach out.
+    Held {
+        #[serde(rename = "c")]
+        channel: crate::Channel,
+        #[serde(rename = "k")]
+        which: Which,
+        #[serde(rename = "u")]
+        until_ms: u64,
+        #[serde(rename = "y")]
+        why: Why,
+    },
     /// A message did not arrive; the code is of `urn:cairn:not-done`.
     Undelivered {
         #[serde(rename = "c")]
@@ -517,6 +556,12 @@ impl What {
                 reason: _,
                 by: _,
             }
+            | Self::Held {
+                channel: _,
+                which: _,
+                until_ms: _,
+                why: _,
+            }
             | Self::Reached
             | Self::Round { time: _, to: _ }
             | Self::Drawn {
@@ -605,9 +650,10 @@ impl State {
             paused,
             undo,
             batch,
+            held,
         } = self;
         let by_hand = paused.is_some() || undo.is_some() || batch.is_some();
-        let members = if arms.is_empty() && goals.is_empty() && !by_hand {
+        let members = if arms.is_empty() && goals.is_empty() && held.is_empty() && !by_hand {
             FIRST
         } else {
             SECOND
@@ -670,6 +716,7 @@ impl State {
             paused: None,
             undo: None,
             batch: None,
+            held: Vec::new(),
         }
     }
     /// Whether the journey goes on.

@@ -61,6 +61,10 @@ impl Engine<'_> {
             Fact::EntryGone | Fact::Other => {}
         }
         self.awaited(&event.holds)?;
+        if event.reference.starts_with("Patient/") {
+            // Who has moved may have another hour.
+            self.ask_all()?;
+        }
         if put_off {
             self.remember(&event.holds)?;
         }

@@ -12,6 +12,7 @@ use crate::form::instant;
 use crate::kinds::Question;
 use crate::request::{self, NotStarted};
 use crate::resources::{self, Maker, Times};
+use crate::room::{Asks, Book, Limits, Room, zone_of};
 use crate::state::{State, TrailEntry, Which};
 use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
@@ -81,6 +82,8 @@ struct Stage {
     minted: u32,
     /// What the journey itself wrote in this unit of work, in the order in which the feed has it.
     wrote: BTreeSet<(u16, String)>,
+    /// What was sent, and waits for room.
+    book: Book,
 }
 
 impl World for Stage {
@@ -92,6 +95,29 @@ impl World for Stage {
         now_ms: u64,
     ) -> Option<Input> {
         match effect {
+            Effect::Ask {
+                n,
+                which,
+                channel,
+                place,
+                urgency,
+                until_ms,
+                ..
+            } => {
+                let key = format!("{n}/{which:?}");
+                let asks = Asks {
+                    key: &key,
+                    urgency: *urgency,
+                    until_ms: *until_ms,
+                };
+                let room = self.room(definition, *channel, &asks, now_ms);
+                Some(Input::Room {
+                    n: *n,
+                    which: *which,
+                    place: *place,
+                    room,
+                })
+            }
             Effect::Send { .. } => self.send(definition, state, effect, now_ms),
             Effect::OpenForm { step, .. }
             | Effect::OpenTask { step, .. }
@@ -145,6 +171,10 @@ impl World for Stage {
         self.trail.push(entry.clone());
     }
 
+    fn limited(&self, definition: &Definition) -> bool {
+        self.limits(definition).any()
+    }
+
     fn consents(&self, definition: &Definition, now_ms: u64) -> Option<Fact> {
         Some(self.consents_say(definition, now_ms))
     }
@@ -165,6 +195,28 @@ impl Stage {
             role: role.map(str::to_owned),
             words,
         });
+    }
+
+    fn limits(&self, definition: &Definition) -> Limits {
+        Limits::of(self.rules.messages(), &definition.limits)
+    }
+
+    /// Whether a message may go out, as the mover asks it.
+    fn room(
+        &mut self,
+        definition: &Definition,
+        channel: Channel,
+        asks: &Asks<'_>,
+        now_ms: u64,
+    ) -> Room {
+        let refused = facts::refusal(self.person(), channel, now_ms).is_some();
+        if refused || !self.permitted(definition, now_ms) {
+            return Room::Free;
+        }
+        let zone = self.person().and_then(zone_of);
+        let zone = zone.unwrap_or_else(|| definition.zone.clone());
+        let limits = self.limits(definition);
+        self.book.ask(&limits, &zone, asks, now_ms)
     }
 
     fn put(&mut self, resource: Resource) {
@@ -459,6 +511,7 @@ impl<'a> Player<'a> {
             rules: Rules::load(rules).map_err(|error| error.to_string())?,
             minted: 0,
             wrote: BTreeSet::new(),
+            book: Book::default(),
         };
         let mut player = Self {
             definition,

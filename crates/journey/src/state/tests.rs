@@ -60,6 +60,14 @@ fn additions() -> Vec<(&'static str, Value)> {
             json!({"b": 1, "a": 3, "t": [{"n": 3, "s": "day_two", "t": 1000, "a": "waiting"}], "x": {"symptoms": {}}, "q": [{"s": "visit"}]}),
         ),
         ("i", json!("batch")),
+        (
+            "q",
+            json!([{"n": 2, "k": "message", "c": 0, "t": 1500, "u": 1900, "y": "quiet"}]),
+        ),
+        (
+            "h",
+            entry(json!({"held": {"c": "email", "k": "message", "u": 1500, "y": "capped"}})),
+        ),
         ("h", entry(json!("reached"))),
         ("o", json!(2)),
         (

@@ -343,6 +343,7 @@ fn more_than_can_be_remembered_is_refused_and_not_forgotten() {
         now_ms: run.now,
         instance: "i",
         ids: &crate::run::Names,
+        limited: false,
     };
     let full = journey::step(
         &run.definition,
