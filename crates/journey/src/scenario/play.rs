@@ -1,6 +1,8 @@
 //! A scenario is played: the world around one patient's journey, with real resources that are read as
 //! the runner reads them.
 
+mod room;
+
 use super::file::{Given, Happening, Happens, Last, Scenario, When};
 use super::whose::{PATIENT, of_patient};
 use crate::Channel;
@@ -12,7 +14,7 @@ use crate::form::instant;
 use crate::kinds::Question;
 use crate::request::{self, NotStarted};
 use crate::resources::{self, Maker, Times};
-use crate::room::{Asks, Book, Limits, Room, zone_of};
+use crate::room::Book;
 use crate::state::{State, TrailEntry, Which};
 use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
@@ -95,29 +97,7 @@ impl World for Stage {
         now_ms: u64,
     ) -> Option<Input> {
         match effect {
-            Effect::Ask {
-                n,
-                which,
-                channel,
-                place,
-                urgency,
-                until_ms,
-                ..
-            } => {
-                let key = format!("{n}/{which:?}");
-                let asks = Asks {
-                    key: &key,
-                    urgency: *urgency,
-                    until_ms: *until_ms,
-                };
-                let room = self.room(definition, *channel, &asks, now_ms);
-                Some(Input::Room {
-                    n: *n,
-                    which: *which,
-                    place: *place,
-                    room,
-                })
-            }
+            Effect::Ask { .. } => self.asked(definition, effect, now_ms),
             Effect::Send { .. } => self.send(definition, state, effect, now_ms),
             Effect::OpenForm { step, .. }
             | Effect::OpenTask { step, .. }
@@ -195,28 +175,6 @@ impl Stage {
             role: role.map(str::to_owned),
             words,
         });
-    }
-
-    fn limits(&self, definition: &Definition) -> Limits {
-        Limits::of(self.rules.messages(), &definition.limits)
-    }
-
-    /// Whether a message may go out, as the mover asks it.
-    fn room(
-        &mut self,
-        definition: &Definition,
-        channel: Channel,
-        asks: &Asks<'_>,
-        now_ms: u64,
-    ) -> Room {
-        let refused = facts::refusal(self.person(), channel, now_ms).is_some();
-        if refused || !self.permitted(definition, now_ms) {
-            return Room::Free;
-        }
-        let zone = self.person().and_then(zone_of);
-        let zone = zone.unwrap_or_else(|| definition.zone.clone());
-        let limits = self.limits(definition);
-        self.book.ask(&limits, &zone, asks, now_ms)
     }
 
     fn put(&mut self, resource: Resource) {
@@ -320,16 +278,6 @@ impl Stage {
             next_ms: trust::consent::next_change_ms(&consents, at_ms)
                 .and_then(|next_ms| u64::try_from(next_ms).ok()),
         }
-    }
-
-    fn permitted(&self, definition: &Definition, now_ms: u64) -> bool {
-        matches!(
-            self.consents_say(definition, now_ms),
-            Fact::Consent {
-                permitted: true,
-                ..
-            }
-        )
     }
 
     fn send(
