@@ -22,6 +22,10 @@ pub(crate) trait World {
         effect: &Effect,
         now_ms: u64,
     ) -> Option<Input>;
+    /// Whether messages that reach out have to ask for room.
+    fn limited(&self, _definition: &Definition) -> bool {
+        false
+    }
     /// What the patient's consents say, where that is decided by their dates too.
     fn consents(&self, _definition: &Definition, _now_ms: u64) -> Option<Fact> {
         None
@@ -74,6 +78,7 @@ fn start_in(
     facts: &Start,
     now_ms: u64,
     arms: &BTreeMap<String, String>,
+    limited: bool,
 ) -> Result<Decision, EngineError> {
     let mut draws: BTreeMap<&str, u32> = BTreeMap::new();
     loop {
@@ -81,6 +86,7 @@ fn start_in(
             now_ms,
             instance: INSTANCE,
             ids: &Redrawn(&draws),
+            limited,
         };
         let mut decision = engine::start(definition, facts.clone(), &context)?;
         let drawn = &decision.state.arms;
@@ -113,6 +119,7 @@ pub(crate) struct Run<'a> {
     now_ms: u64,
     /// Number of the last event, as a feed counts.
     number: u64,
+    limited: bool,
 }
 
 impl<'a> Run<'a> {
@@ -128,12 +135,14 @@ impl<'a> Run<'a> {
         world: &mut dyn World,
     ) -> Result<Self, EngineError> {
         let number = facts.number;
-        let decision = start_in(definition, facts, now_ms, arms)?;
+        let limited = world.limited(definition);
+        let decision = start_in(definition, facts, now_ms, arms, limited)?;
         let mut run = Self {
             definition,
             state: decision.state,
             now_ms,
             number,
+            limited,
         };
         if run.running()
             && let Some(Fact::Consent { next_ms, .. }) = world.consents(definition, now_ms)
@@ -243,6 +252,7 @@ impl<'a> Run<'a> {
             now_ms: self.now_ms,
             instance: INSTANCE,
             ids: &PlainIds,
+            limited: self.limited,
         };
         engine::step(self.definition, &self.state, input, &context)
     }

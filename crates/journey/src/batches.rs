@@ -375,6 +375,7 @@ impl Journeys {
                 now_ms: self.now_ms(),
                 instance: &document.id,
                 ids: &ids,
+                limited: false,
             };
             let seen = |act: Option<Act>| match act {
                 Some(act) => {

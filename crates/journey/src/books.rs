@@ -593,6 +593,11 @@ impl Books {
         live.find(|published| published.stored.name == name)
             .cloned()
     }
+    /// The live version of each journey.
+    pub(crate) fn all_live(&self) -> Vec<Arc<Published>> {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        catalogue.live.clone()
+    }
     /// The journeys that the live version of one begins; nothing where there is no such journey. What a version
     /// begins that this program can't read isn't known.
     pub(crate) fn begins(&self, name: &str) -> Option<Vec<String>> {

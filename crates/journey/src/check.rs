@@ -2,6 +2,7 @@
 
 mod dates;
 mod graph;
+mod limits;
 mod names;
 mod others;
 mod paths;
@@ -100,6 +101,10 @@ pub const CODES: &[(&str, &str)] = &[
         "J050",
         "A request can't start the journey as the entry says.",
     ),
+    (
+        "J051",
+        "A message's urgency, or what limits messages, makes no sense.",
+    ),
     ("J058", "A journey begins itself, or one that isn't there."),
 ];
 
@@ -142,6 +147,7 @@ impl Check<'_, '_> {
             self.words(step);
         }
         self.endings();
+        self.limits();
         self.moments();
         self.dates();
         self.graph();
@@ -285,6 +291,7 @@ impl Check<'_, '_> {
     /// What is wrong with a message of a step: a channel that stands twice, an e-mail that leads nowhere.
     pub(crate) fn message(&mut self, step: &Step, kind: &str) {
         self.channels(step, kind);
+        self.urgency(step, kind);
         if let Some(text) = self.node(step, &[kind, "email", "text"])
             && text.text().is_some_and(|text| !text.contains("{link}"))
         {

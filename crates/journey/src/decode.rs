@@ -291,6 +291,7 @@ impl Reader<'_, '_> {
             Shape::Duration => self.parsed(node, name, "a duration such as `24h`", "J009", |text| time::duration(text).map(drop)),
             Shape::Moment => self.parsed(node, name, "a moment such as `discharge + 2d`", "J009", |text| Moment::parse(text).map(drop)),
             Shape::Zone => self.parsed(node, name, "text", "J031", |text| time::zone(text).map(drop)),
+            Shape::Clock => self.parsed(node, name, "a time of day such as `21:00`, in quotes", "J009", |text| trust::consent::time_of_day(text).map(drop)),
             Shape::Loinc => self.parsed(node, name, "a LOINC code as text", "J021", |text| {
                 if units::is_loinc(text) { Ok(()) } else { Err(format!("`{text}` is no LOINC code: digits, a hyphen and the check digit that belongs to them, e.g. `29463-7`")) }
             }),

@@ -1,6 +1,7 @@
 //! A journey, compiled: what the engine runs.
 
 use crate::kinds::{Question, StepKind};
+use crate::room::{Own, Urgency};
 use crate::template::Template;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
@@ -34,6 +35,8 @@ pub struct Definition {
     pub(crate) index: BTreeMap<String, usize>,
     /// Every condition on events: of exits and of waits.
     pub(crate) conditions: Vec<Condition>,
+    /// What it adds to the organisation's limits of messages.
+    pub(crate) limits: Own,
 }
 
 /// A compiled expression with its text.
@@ -137,6 +140,9 @@ pub(crate) struct Message {
     pub(crate) words: Template,
     pub(crate) channels: Vec<Channel>,
     pub(crate) email: Option<(Template, Template)>,
+    pub(crate) urgency: Urgency,
+    /// Why it can't wait, where it can't at all.
+    pub(crate) because: Option<String>,
 }
 
 /// A channel of the language.

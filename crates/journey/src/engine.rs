@@ -10,6 +10,7 @@ mod hands;
 mod messages;
 mod migrate;
 mod model;
+mod room;
 
 pub(crate) use hands::{NOT_A_BATCHS, goes, sent_since, why_not_undone};
 pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages};
@@ -164,6 +165,17 @@ pub fn step(
             let changed = engine.state != *state;
             engine.decision(changed)
         }
+        Input::Room {
+            n,
+            which,
+            place,
+            room,
+        } => {
+            let mut engine = Engine::following(definition, state.clone(), context);
+            engine.room(n, which, place, room)?;
+            let changed = engine.state != *state;
+            engine.decision(changed)
+        }
         Input::Manual(Manual::Hand(hand)) => {
             if hand.batch.is_some() && hand.batch == state.batch {
                 return unchanged();
@@ -204,6 +216,9 @@ pub fn timers(definition: &Definition, state: &State) -> BTreeMap<String, u64> {
     for (step, due_ms) in watch_timers(definition, state) {
         timers.insert(format!("watch/{step}"), due_ms);
     }
+    for held in state.held.iter().filter(|held| !held.asked) {
+        timers.insert(room::timer(held), held.at_ms);
+    }
     for token in &state.tokens {
         let Some(step) = definition.step(&token.step) else {
             continue;
@@ -236,9 +251,12 @@ pub(crate) fn next_timer_ms(definition: &Definition, state: &State) -> Option<u6
         return state.consents_ms;
     }
     let mut soonest_ms = state.started_ms.saturating_add(definition.at_most_ms);
+    let held = state.held.iter().filter(|held| !held.asked);
+    let held = held.map(|held| held.at_ms);
     let others = state
         .consents_ms
         .into_iter()
+        .chain(held)
         .chain(watch_timers(definition, state).map(|(_, due_ms)| due_ms));
     for due_ms in others {
         soonest_ms = soonest_ms.min(due_ms);
@@ -459,6 +477,10 @@ impl<'a> Engine<'a> {
             return;
         };
         let token = self.state.tokens.remove(place);
+        let definition = self.definition;
+        if let Some(step) = definition.step(&token.step) {
+            self.held_no_more(step, n);
+        }
         let to = self.names(target);
         self.trail(
             &token.step,

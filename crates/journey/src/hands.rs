@@ -262,6 +262,7 @@ impl Journeys {
             now_ms: self.now_ms(),
             instance,
             ids: &ids,
+            limited: false,
         };
         if !state.running() {
             return Err(JourneyError::Cannot("the journey has ended".to_owned()));
@@ -393,6 +394,7 @@ impl Journeys {
                     now_ms: self.now_ms(),
                     instance,
                     ids: &ids,
+                    limited: mover.limits(&definition).any(),
                 };
                 if to.version != definition.version {
                     engine::take_back(&state, &definition, &to, hand, &context)?

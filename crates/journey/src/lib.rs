@@ -36,6 +36,7 @@ mod mover;
 mod passages;
 mod request;
 mod resources;
+mod room;
 mod runner;
 mod scenario;
 mod schema;
@@ -74,6 +75,7 @@ pub use migrations::{
 };
 pub use passages::{Passed, PassedPage, PassedView};
 pub use request::{Begun, NotStarted, Wish};
+pub use room::{Room, Urgency, Why};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
 pub use schema::{reference, schema};
 pub use service::Journeys;
@@ -88,6 +90,9 @@ pub use suggest::Beginning;
 
 /// Kind of the documents that hold [`DeadLetter`]s.
 pub const DEAD_LETTER: ledger::Kind = ledger::Kind(1050);
+
+/// Kind of what a patient's journeys have sent and what waits for room, one document a patient.
+pub(crate) const MESSAGE_BOOK: ledger::Kind = ledger::Kind(1057);
 
 /// An error of the journey context.
 #[derive(Debug, thiserror::Error)]

@@ -319,6 +319,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
+                limited: mover.limits(to).any(),
             };
             engine::migrate(state, from, to, map, &measured, hand, &context)?
         };
@@ -386,6 +387,7 @@ impl Journeys {
             now_ms,
             instance,
             ids: &ids,
+            limited: false,
         };
         let (next, mut after) = words::at_once(to, state, decision, &context);
         let then = words::planned_up_to(to, &next, instance, &ids, now_ms, COMPARED_MAX);
@@ -637,6 +639,7 @@ impl Journeys {
                             now_ms: self.now_ms(),
                             instance,
                             ids: &ids,
+                            limited: mover.limits(&pair.from).any(),
                         };
                         let input = Input::Manual(Manual::Hand(hand.clone()));
                         engine::step(&pair.from, &state, input, &context)?

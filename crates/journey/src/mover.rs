@@ -2,6 +2,7 @@
 
 mod look;
 mod plan;
+mod room;
 
 use crate::counts::Before;
 use crate::definition::{Channel, Definition};
@@ -9,6 +10,7 @@ use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::facts;
 use crate::passages::{PASSAGE, Passage, by_version};
 use crate::resources::{self, Maker, Times};
+use crate::room::Asks;
 use crate::runner;
 use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
@@ -141,6 +143,8 @@ pub(crate) struct Mover<'a> {
     looked_for: BTreeSet<ResourceType>,
     /// What others had done by a journey's `CarePlan`, for the audit.
     deed: Option<&'static str>,
+    /// What the patient's journeys have sent, once a message has asked for room.
+    book: Option<room::Opened>,
 }
 
 struct Draft {
@@ -167,6 +171,7 @@ impl<'a> Mover<'a> {
             moved: Vec::new(),
             looked_for: BTreeSet::new(),
             deed: None,
+            book: None,
         }
     }
 
@@ -350,10 +355,12 @@ impl<'a> Mover<'a> {
                 .effect(definition, instance, &state, &ids, effect)
                 .await?
             {
+                let limited = self.limits(definition).any();
                 let context = Context {
                     now_ms: self.now_ms,
                     instance,
                     ids: &ids,
+                    limited,
                 };
                 let next = engine::step(definition, &state, input, &context)?;
                 state = next.state;
@@ -379,6 +386,29 @@ impl<'a> Mover<'a> {
         effect: Effect,
     ) -> Result<Option<Input>, MoveError> {
         match effect {
+            Effect::Ask {
+                n,
+                which,
+                channel,
+                place,
+                urgency,
+                until_ms,
+                ..
+            } => {
+                let key = room::key(instance, n, which);
+                let asks = Asks {
+                    key: &key,
+                    urgency,
+                    until_ms,
+                };
+                let room = self.room(definition, channel, &asks).await?;
+                Ok(Some(Input::Room {
+                    n,
+                    which,
+                    place,
+                    room,
+                }))
+            }
             Effect::Send {
                 step,
                 communication,
@@ -755,6 +785,7 @@ impl<'a> Mover<'a> {
 
     /// The finished unit and who moved; `None` when nothing is to be written.
     pub(crate) fn finish(mut self) -> Option<(Unit, Vec<Moved>)> {
+        self.keep_book();
         if self.moved.is_empty()
             && !self.drafts.values().any(|draft| draft.changed)
             && self.unit.internals.is_empty()

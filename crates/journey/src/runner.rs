@@ -561,6 +561,7 @@ impl Journeys {
                         now_ms,
                         instance,
                         ids: &ids,
+                        limited: mover.limits(&definition).any(),
                     };
                     engine::step(&definition, &state, Input::Manual(manual), &context)?
                 };
@@ -604,6 +605,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
+                limited: mover.limits(&definition).any(),
             },
         )?;
         mover
@@ -720,6 +722,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
+                limited: mover.limits(&definition).any(),
             };
             let asked = said
                 .map(|event| engine::step(&definition, &state, Input::Event(event), &context))

@@ -116,6 +116,9 @@ fn shape(shape_of: &'static Shape, definitions: &mut Map<String, Value>) -> Valu
         Shape::Moment => {
             json!({"type": "string", "examples": ["discharge + 2d", "discharge + 2d at 09:00", "start + 30d"]})
         }
+        Shape::Clock => {
+            json!({"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$", "examples": ["21:00"]})
+        }
         Shape::Zone => {
             json!({"type": "string", "examples": ["UTC", "Europe/London", "America/New_York"]})
         }
@@ -249,6 +252,7 @@ fn say(shape: &Shape) -> String {
         Shape::Path(spec::Focus::Facts) => "FHIRPath on what the journey has learnt".into(),
         Shape::Target => "step, list of steps, or `end`".into(),
         Shape::Zone => "time zone".into(),
+        Shape::Clock => "time of day, `\"HH:MM\"`".into(),
         Shape::Loinc => "LOINC code".into(),
         Shape::Unit => "UCUM unit".into(),
         Shape::Resource => "FHIR resource type".into(),

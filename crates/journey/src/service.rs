@@ -529,6 +529,7 @@ impl Journeys {
                     now_ms: self.now_ms(),
                     instance,
                     ids: &ids,
+                    limited: mover.limits(definition).any(),
                 };
                 let stop = Input::Manual(Manual::Stop(reason.to_owned()));
                 engine::step(definition, &state, stop, &context)

@@ -6,7 +6,9 @@
 mod steps;
 
 pub(crate) use crate::kinds::KINDS;
-pub(crate) use steps::{CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, STEP_COMMON};
+pub(crate) use steps::{
+    BECAUSE, CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, STEP_COMMON, URGENCY,
+};
 
 use crate::decode::build::Parts;
 use crate::kinds::StepKind;
@@ -31,6 +33,8 @@ pub(crate) enum Shape {
     Target,
     /// An IANA time zone.
     Zone,
+    /// A time of day.
+    Clock,
     /// A LOINC code.
     Loinc,
     /// A UCUM unit.
@@ -277,6 +281,43 @@ static EXIT_RULE: Record = Record {
     ],
 };
 
+static QUIET: Record = Record {
+    name: "quiet hours",
+    doc: "Hours of the day by the patient's own time zone (the extension `tz-code` of the patient or of an address), or else the journey's.",
+    one_of: &[],
+    fields: &[
+        must("from", Shape::Clock, "When they begin."),
+        must(
+            "until",
+            Shape::Clock,
+            "When they end; before `from`, it is on the next day.",
+        ),
+    ],
+};
+
+static MESSAGES: Record = Record {
+    name: "messages",
+    doc: "When and how often this journey's messages may reach out to a patient. The organisation's rules (`[messages]` of its rule pack) hold besides, and all journeys of a patient are counted together. What lies in the portal wakes nobody and doesn't count. A message that has to wait goes out later, in its turn by `urgency`, or by its next channel where it could not go in its time.",
+    one_of: &[],
+    fields: &[
+        may(
+            "quiet",
+            Shape::Record(&QUIET),
+            "When no message of it goes out.",
+        ),
+        may(
+            "per_day",
+            Shape::Integer(1, 50),
+            "It sends nothing where the patient has had so many messages, of whichever journey, in 24 hours.",
+        ),
+        may(
+            "per_week",
+            Shape::Integer(1, 200),
+            "The same in seven days.",
+        ),
+    ],
+};
+
 /// The whole file.
 pub(crate) static JOURNEY: Record = Record {
     name: "journey",
@@ -310,6 +351,11 @@ pub(crate) static JOURNEY: Record = Record {
             Shape::Flag,
             "Whether others see the patient's journey as a `CarePlan` that is active, on hold and over with it, and can hold and end it by that; `true` if not given.",
         ),
+        may(
+            "messages",
+            Shape::Record(&MESSAGES),
+            "Limits of messages, where they are to be narrower than the organisation's.",
+        ),
         must("entry", Shape::Record(&ENTRY_RULE), "What starts it."),
         must(
             "exits",
@@ -327,7 +373,15 @@ pub(crate) static JOURNEY: Record = Record {
 
 /// The records of the language, for the reference page, in reading order.
 pub(crate) fn records() -> Vec<&'static Record> {
-    vec![&JOURNEY, &ENTRY_RULE, &REQUEST, &WHO, &WHO_ITEM, &EXIT_RULE]
+    vec![
+        &JOURNEY,
+        &MESSAGES,
+        &ENTRY_RULE,
+        &REQUEST,
+        &WHO,
+        &WHO_ITEM,
+        &EXIT_RULE,
+    ]
 }
 
 /// A kind by name.

@@ -6,6 +6,7 @@
 //! they don't have says that it is of [`SECOND`], which they set aside. From that form on members are
 //! added without a new number, because who reads it refuses what they don't know.
 
+use crate::room::Why;
 use crate::time::Slot;
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,9 @@ pub struct State {
     /// Forms that an earlier version has opened, by the number of their place: they are still that version's.
     #[serde(rename = "q", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) forms: BTreeMap<u32, Form>,
+    /// Messages that wait for the end of quiet hours, or for room.
+    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) held: Vec<Held>,
 }
 
 /// A form of an earlier version.
@@ -100,6 +104,30 @@ pub(crate) struct Form {
     /// The step's id in that version.
     #[serde(rename = "s")]
     pub(crate) step: String,
+}
+
+/// A message that waits until it may reach out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Held {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "k")]
+    pub(crate) which: Which,
+    /// The place of its channel.
+    #[serde(rename = "c")]
+    pub(crate) channel: u8,
+    /// When it asks again.
+    #[serde(rename = "t")]
+    pub(crate) at_ms: u64,
+    /// Whether it has just asked: the answer comes in the same unit of work.
+    #[serde(rename = "r", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) asked: bool,
+    /// Until when it may go out at all.
+    #[serde(rename = "u")]
+    pub(crate) until_ms: u64,
+    #[serde(rename = "y")]
+    pub(crate) why: Why,
 }
 
 /// A journey that is held: nothing is begun in it and nothing goes out, until it goes on.
@@ -445,6 +473,17 @@ pub(crate) enum What {
         #[serde(rename = "k")]
         which: Which,
     },
+    /// A message waits until it may reach out.
+    Held {
+        #[serde(rename = "c")]
+        channel: crate::Channel,
+        #[serde(rename = "k")]
+        which: Which,
+        #[serde(rename = "u")]
+        until_ms: u64,
+        #[serde(rename = "y")]
+        why: Why,
+    },
     /// A message did not arrive; the code is of `urn:cairn:not-done`.
     Undelivered {
         #[serde(rename = "c")]
@@ -584,6 +623,12 @@ impl What {
                 reason: _,
                 by: _,
             }
+            | Self::Held {
+                channel: _,
+                which: _,
+                until_ms: _,
+                why: _,
+            }
             | Self::Reached
             | Self::Round { time: _, to: _ }
             | Self::Drawn {
@@ -673,9 +718,10 @@ impl State {
             undo,
             batch,
             forms,
+            held,
         } = self;
         let by_hand = paused.is_some() || undo.is_some() || batch.is_some() || !forms.is_empty();
-        let members = if arms.is_empty() && goals.is_empty() && !by_hand {
+        let members = if arms.is_empty() && goals.is_empty() && held.is_empty() && !by_hand {
             FIRST
         } else {
             SECOND
@@ -739,6 +785,7 @@ impl State {
             undo: None,
             batch: None,
             forms: BTreeMap::new(),
+            held: Vec::new(),
         }
     }
     /// The version that a move could be taken back to, if that was the last act by hand.

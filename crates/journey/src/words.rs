@@ -4,8 +4,9 @@ use crate::definition::{Definition, Entry, Step};
 use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::kinds::Plan;
 use crate::request;
+use crate::room::Why;
 use crate::state::{Done, State, Token, TrailEntry, What, Which};
-use crate::time::{say_day, say_time};
+use crate::time::{say_day, say_minute, say_time};
 use crate::{PlannedView, TrailView, WaitView, hands};
 use fhir::ResourceType;
 use trust::Role;
@@ -25,6 +26,10 @@ pub(crate) fn not_done(code: &str) -> &'static str {
         engine::CALLED_OFF => "It was not needed any more",
         "deceased" => "The patient has died",
         "expired" => "It was not delivered in time",
+        "quiet-hours" => "The patient's quiet hours would not have ended in its time",
+        "capped" => {
+            "The patient had been sent as many messages as they may be, and there was no room in its time"
+        }
         "retries-exhausted" => "All attempts failed",
         _ => "The channel refused it",
     }
@@ -65,6 +70,28 @@ pub(crate) fn waits(
     waits
 }
 
+/// What a message is held for.
+fn held_for(why: Why) -> &'static str {
+    match why {
+        Why::Quiet => "for quiet hours",
+        Why::Capped => "because the patient has had as many messages as they may",
+    }
+}
+
+/// What a place waits for besides, where its message may not go out yet.
+fn unsent(definition: &Definition, state: &State, n: u32) -> String {
+    let held = state.held.iter().filter(|held| held.n == n);
+    let held = held.map(|held| {
+        format!(
+            "; its {} is held {} until {}",
+            which_word(held.which),
+            held_for(held.why),
+            say_minute(held.at_ms, &definition.zone)
+        )
+    });
+    held.collect()
+}
+
 /// That somebody holds the journey, which is what all of it waits for.
 fn held(state: &State) -> Option<WaitView> {
     let paused = state.paused.as_ref()?;
@@ -99,7 +126,7 @@ fn wait(
     Some(WaitView {
         step: step.id.clone(),
         title: step.title.clone(),
-        what: waiting.what,
+        what: waiting.what + &unsent(definition, state, token.n),
         plain: waiting.plain,
         since_ms: token.since_ms,
         until_ms: waiting.until_ms,
@@ -153,6 +180,18 @@ pub(crate) fn trail(
             "{} by {}: {title}",
             capital(which_word(*which)),
             channel.name()
+        ),
+        What::Held {
+            channel,
+            which,
+            until_ms,
+            why,
+        } => format!(
+            "{} by {} held {} until {}: {title}",
+            capital(which_word(*which)),
+            channel.name(),
+            held_for(*why),
+            say_minute(*until_ms, &definition.zone)
         ),
         What::Undelivered {
             channel,
@@ -402,6 +441,7 @@ pub(crate) fn planned_up_to(
         now_ms,
         instance,
         ids,
+        limited: false,
     };
     for communication in engine::awaited_messages(definition, &ahead, &now) {
         if let Ok(delivered) = engine::step(
@@ -425,6 +465,7 @@ pub(crate) fn planned_up_to(
             now_ms: at_ms,
             instance,
             ids,
+            limited: false,
         };
         let Ok(decision) = engine::step(definition, &ahead, Input::Timer { read: 0 }, &context)
         else {

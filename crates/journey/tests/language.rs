@@ -242,6 +242,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "  within: 3d\n  request: {by: [clinician]}\n  per: event",
         ),
         (
+            "J051",
+            "      channels: [email, portal]\n",
+            "      channels: [email, portal]\n      urgency: clinical\n",
+        ),
+        (
             "J058",
             "    wait:\n      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
             "    journey: {begins: small, up_to: 10d}\n    not_begun: questions\n    time_over: questions\n    next: questions\n",
@@ -257,6 +262,38 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
 fn the_heart_failure_journey_has_no_findings() {
     assert_eq!(journey::check(&heart_failure()), []);
     assert_eq!(journey::check(GOOD), []);
+}
+
+/// What overrides limits says why, and limits limit something.
+#[test]
+fn limits_of_messages_make_sense() {
+    let message = "      channels: [email, portal]\n";
+    for (from, to, fine) in [
+        (message, "urgency: clinical\n      because: Bleeding.", true),
+        (message, "urgency: important", true),
+        (
+            message,
+            "urgency: important\n      because: Bleeding.",
+            false,
+        ),
+        (message, "because: Bleeding.", false),
+    ] {
+        let source = GOOD.replacen(from, &format!("{from}      {to}\n"), 1);
+        assert_eq!(journey::check(&source).is_empty(), fine, "{to}");
+    }
+    for (limits, code) in [
+        ("{per_day: 2, per_week: 5}", None),
+        ("{quiet: {from: \"21:00\", until: \"08:00\"}}", None),
+        ("{per_day: 5, per_week: 2}", Some("J051")),
+        ("{quiet: {from: \"21:00\", until: \"21:00\"}}", Some("J051")),
+        ("{quiet: {from: \"21:00\", until: \"8\"}}", Some("J009")),
+        ("{per_day: 0}", Some("J004")),
+    ] {
+        let source = GOOD.replacen("entry:", &format!("messages: {limits}\nentry:"), 1);
+        let findings = journey::check(&source);
+        let found = findings.first().map(|finding| finding.code.as_str());
+        assert_eq!(found, code, "{limits}: {findings:#?}");
+    }
 }
 
 /// What can be known of FHIRPath without data.

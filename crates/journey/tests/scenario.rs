@@ -8,6 +8,7 @@
 
 mod duo;
 mod followers;
+mod limits;
 mod lists;
 mod parts;
 mod requests;

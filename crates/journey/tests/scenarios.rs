@@ -625,3 +625,29 @@ fn a_drawing_says_that_staff_start_it() {
         "{drawn}"
     );
 }
+
+/// The patient's night, by the rule pack or by the journey.
+#[test]
+fn scenarios_keep_quiet_hours() {
+    let source = fs::read_to_string(root().join("journeys/heart-failure-discharge.yaml")).unwrap();
+    let quiet = "messages: {quiet: {from: \"10:30\", until: \"15:00\"}}\nentry:";
+    let quiet = Definition::compile(&source.replacen("entry:", quiet, 1), 1).unwrap();
+    let rest = |at: &str| {
+        scenarios(&format!(
+            "  - name: quiet\n    when: [{{after: 10h}}]\n    then: {{sent: [{{step: welcome, by: email, at: {at}}}]}}\n"
+        ))
+    };
+    let (now, later) = ("discharge + 1h", "discharge + 5h");
+    for (definition, at) in [(&heart_failure(), now), (&quiet, later)] {
+        let tested = journey::test(definition, &rest(at)).unwrap();
+        assert!(tested.passed(), "{at}: {}", tested.text());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pack = folder.path().join("ours.toml");
+    let text = "name = \"ours\"\nextends = \"us-hipaa\"\n[messages]\nquiet = { from = \"10:30\", until = \"15:00\" }\n";
+    fs::write(&pack, text).unwrap();
+    let with = format!("given:\n  rules: {}", pack.display());
+    let source = rest(later).replacen("given:", &with, 1);
+    let tested = journey::test(&heart_failure(), &source).unwrap();
+    assert!(tested.passed(), "{}", tested.text());
+}

@@ -5,6 +5,7 @@ use crate::definition::{
     Channel, Condition, Definition, Entry, EntryEvent, ExitRule, ExitTrigger, Message, Path,
     Request, Step, Target, Who,
 };
+use crate::room::{Own, Urgency};
 use crate::spec;
 use crate::template::Template;
 use crate::time;
@@ -74,6 +75,7 @@ impl Reader<'_, '_> {
             steps,
             index,
             conditions,
+            limits: root.get("messages").map(limits).unwrap_or_default(),
         })
     }
 
@@ -273,5 +275,34 @@ pub(crate) fn message(body: &Node) -> Option<Message> {
             )),
             None => None,
         },
+        urgency: match line(body, "urgency").as_deref() {
+            Some("important") => Urgency::Important,
+            Some("clinical") => Urgency::Clinical,
+            _ => Urgency::Routine,
+        },
+        because: line(body, "because"),
     })
+}
+
+fn limits(node: &Node) -> Own {
+    let most = |name: &str| {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be a whole number within bounds"
+        )]
+        number(node, name).map(|most| most as u32)
+    };
+    let quiet = node.get("quiet").and_then(|quiet| {
+        let time = |name: &str| trust::consent::time_of_day(&line(quiet, name)?).ok();
+        Some(trust::consent::QuietHours {
+            from: time("from")?,
+            until: time("until")?,
+        })
+    });
+    Own {
+        quiet,
+        per_day: most("per_day"),
+        per_week: most("per_week"),
+    }
 }

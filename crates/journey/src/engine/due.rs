@@ -24,6 +24,10 @@ impl Engine<'_> {
                 self.state.consents_ms = None;
                 continue;
             }
+            if name.starts_with(super::room::TIMER) {
+                self.ask_again()?;
+                continue;
+            }
             if name.starts_with("watch/") {
                 self.look_at_watches()?;
                 continue;

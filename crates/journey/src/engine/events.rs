@@ -67,7 +67,12 @@ impl Engine<'_> {
             Fact::Consent { next_ms, .. } => self.state.consents_ms = *next_ms,
             Fact::EntryGone | Fact::LetGo | Fact::Other => {}
         }
-        self.awaited(&event.holds)
+        self.awaited(&event.holds)?;
+        if event.reference.starts_with("Patient/") {
+            // Who has moved may have another hour.
+            self.ask_all()?;
+        }
+        Ok(())
     }
 
     /// Goals that the event reaches and none before it did.

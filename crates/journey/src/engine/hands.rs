@@ -293,7 +293,7 @@ impl<'a> Engine<'a> {
             };
             for (which, place) in mails(step, &token) {
                 let is_same = |unsent: &Unsent| unsent.n == token.n && unsent.which == which;
-                if failed.iter().any(is_same) {
+                if failed.iter().any(is_same) || self.is_held(token.n, which) {
                     continue;
                 }
                 let message = self.mail(step, token.n, which, place);

@@ -24,7 +24,9 @@ pub(crate) fn awaited_messages(
         };
         for (which, place) in step.kind.under_way(&token.stand) {
             // An invitation is only the way to its form, which is waited for whether or not it arrives.
-            if which == Which::Message {
+            let mut held = state.held.iter();
+            let is_held = held.any(|held| held.n == token.n && held.which == which);
+            if which == Which::Message && !is_held {
                 let slot = message_slot(which, usize::from(place));
                 let name = format!("{}/{}/{slot}", context.instance, token.n);
                 awaited.push(context.ids.id(&name));
@@ -54,6 +56,20 @@ impl Engine<'_> {
             .stand_mut(n)
             .and_then(|stand| step.kind.goes_out(stand, which, place, since_ms, now_ms))
         else {
+            return;
+        };
+        if self.context.limited && crate::room::reaches_out(channel) {
+            self.ask(step, n, which, place, expires_ms);
+        } else {
+            self.out(step, n, which, place, expires_ms);
+        }
+    }
+
+    /// Puts a message on its way.
+    pub(super) fn out(&mut self, step: &Step, n: u32, which: Which, place: u8, expires_ms: u64) {
+        let index = usize::from(place);
+        let channels = step.kind.message().map(|message| &message.channels);
+        let Some(channel) = channels.and_then(|channels| channels.get(index)).copied() else {
             return;
         };
         let communication = self.resource_id(n, &message_slot(which, index));
@@ -86,8 +102,13 @@ impl Engine<'_> {
         let Some(message) = step.kind.message() else {
             return;
         };
-        for (which, place) in step.kind.under_way(&token.stand) {
+        // What was held hasn't left, and nobody but the journey knows of it.
+        let under_way = step.kind.under_way(&token.stand);
+        for (which, place) in under_way {
             let place = usize::from(place);
+            if self.is_held(token.n, which) {
+                continue;
+            }
             if message.channels.get(place) == Some(&Channel::Email) {
                 let message = Sent {
                     step: step.id.clone(),
@@ -102,6 +123,7 @@ impl Engine<'_> {
                 });
             }
         }
+        self.held_no_more(step, token.n);
     }
 
     /// A message didn't leave because it was called off.

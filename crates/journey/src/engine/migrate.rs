@@ -201,6 +201,10 @@ impl<'a> Planner<'a> {
                 self.to.version
             )));
         }
+        if !self.state.held.is_empty() {
+            let what = "a message waits for the end of quiet hours, or for room";
+            return Some(Migration::Waits(what.to_owned()));
+        }
         let paused = self.state.paused.as_ref()?;
         let put_off =
             !paused.ahead.is_empty() || !paused.unsent.is_empty() || !paused.held.is_empty();

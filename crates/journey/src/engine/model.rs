@@ -1,6 +1,7 @@
 //! The words of the engine: what it is told and what it says.
 
 use crate::definition::Channel;
+use crate::room::{Room, Urgency};
 use crate::state::{State, Which};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct Context<'a> {
     pub instance: &'a str,
     /// Where ids come from.
     pub ids: &'a dyn Ids,
+    /// Whether messages that reach out have to ask for room ([`Effect::Ask`]) before they go.
+    pub limited: bool,
 }
 
 /// What a journey is told.
@@ -57,6 +60,17 @@ pub enum Input {
     Unclear {
         /// The number of the place that asked.
         n: u32,
+    },
+    /// Whether a message that asked may go out; known in the same unit of work.
+    Room {
+        /// The number of its place.
+        n: u32,
+        /// Which words.
+        which: Which,
+        /// The place of its channel.
+        place: u8,
+        /// What it was told.
+        room: Room,
     },
     /// Somebody steps in.
     Manual(Manual),
@@ -233,6 +247,23 @@ pub struct Confirms {
 /// What is to be done outside the state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Ask whether a message may reach out now, and say what it was told ([`Input::Room`]).
+    Ask {
+        /// Step.
+        step: String,
+        /// The number of the place.
+        n: u32,
+        /// Which words.
+        which: Which,
+        /// Channel.
+        channel: Channel,
+        /// The channel's place.
+        place: u8,
+        /// How much it can't wait.
+        urgency: Urgency,
+        /// Until when it may go out at all.
+        until_ms: u64,
+    },
     /// Put a message on its way.
     Send {
         /// Step.

@@ -8,7 +8,7 @@ use crate::decode::build::{Parts, flag, length, line, message, number, template}
 use crate::definition::{Definition, Message, Step, Target, Way};
 use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::{Maker, resource};
-use crate::spec::{CHANNELS, Clearance, EMAIL, Kind, Record, Shape, may, must};
+use crate::spec::{BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, URGENCY, may, must};
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::say_duration;
@@ -121,6 +121,12 @@ static ASK: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, a plain notice with a link.",
         ),
+        may(
+            "urgency",
+            URGENCY,
+            "How much it can't wait where messages are limited; `routine` if not given.",
+        ),
+        may("because", Shape::Line, BECAUSE),
     ],
 };
 

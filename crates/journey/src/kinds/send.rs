@@ -5,7 +5,7 @@ use crate::check::Check;
 use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{EXPIRED, Engine, EngineError};
-use crate::spec::{CHANNELS, Clearance, EMAIL, Kind, Record, Shape, may, must};
+use crate::spec::{BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, URGENCY, may, must};
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::DAY_MS;
 use crate::yaml::Node;
@@ -38,6 +38,12 @@ static SEND: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, a plain notice with a link.",
         ),
+        may(
+            "urgency",
+            URGENCY,
+            "How much it can't wait where messages are limited; `routine` if not given.",
+        ),
+        may("because", Shape::Line, BECAUSE),
         may(
             "expires",
             Shape::Duration,

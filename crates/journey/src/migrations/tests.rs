@@ -107,6 +107,7 @@ fn context(now_ms: u64) -> Context<'static> {
         now_ms,
         instance: "i",
         ids: &PlainIds,
+        limited: false,
     }
 }
 

@@ -151,6 +151,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
+                limited: mover.limits(definition).any(),
             },
         )?;
         if decision.state.ended.is_none() {

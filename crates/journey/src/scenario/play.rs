@@ -1,6 +1,8 @@
 //! A scenario is played: the world around one patient's journey, with real resources that are read as
 //! the runner reads them.
 
+mod room;
+
 use super::file::{Given, Happening, Happens, Last, Scenario, When};
 use super::whose::{PATIENT, of_patient};
 use crate::Channel;
@@ -12,6 +14,7 @@ use crate::form::instant;
 use crate::kinds::Question;
 use crate::request::{self, NotStarted};
 use crate::resources::{self, Maker, Times};
+use crate::room::Book;
 use crate::state::{State, TrailEntry, Which};
 use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
@@ -81,6 +84,8 @@ struct Stage {
     minted: u32,
     /// What the journey itself wrote in this unit of work, in the order in which the feed has it.
     wrote: BTreeSet<(u16, String)>,
+    /// What was sent, and waits for room.
+    book: Book,
 }
 
 impl World for Stage {
@@ -92,6 +97,7 @@ impl World for Stage {
         now_ms: u64,
     ) -> Option<Input> {
         match effect {
+            Effect::Ask { .. } => self.asked(definition, effect, now_ms),
             Effect::Send { .. } => self.send(definition, state, effect, now_ms),
             Effect::OpenForm { step, .. }
             | Effect::OpenTask { step, .. }
@@ -143,6 +149,10 @@ impl World for Stage {
 
     fn wrote(&mut self, entry: &TrailEntry) {
         self.trail.push(entry.clone());
+    }
+
+    fn limited(&self, definition: &Definition) -> bool {
+        self.limits(definition).any()
     }
 
     fn consents(&self, definition: &Definition, now_ms: u64) -> Option<Fact> {
@@ -268,16 +278,6 @@ impl Stage {
             next_ms: trust::consent::next_change_ms(&consents, at_ms)
                 .and_then(|next_ms| u64::try_from(next_ms).ok()),
         }
-    }
-
-    fn permitted(&self, definition: &Definition, now_ms: u64) -> bool {
-        matches!(
-            self.consents_say(definition, now_ms),
-            Fact::Consent {
-                permitted: true,
-                ..
-            }
-        )
     }
 
     fn send(
@@ -459,6 +459,7 @@ impl<'a> Player<'a> {
             rules: Rules::load(rules).map_err(|error| error.to_string())?,
             minted: 0,
             wrote: BTreeSet::new(),
+            book: Book::default(),
         };
         let mut player = Self {
             definition,

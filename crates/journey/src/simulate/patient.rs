@@ -6,11 +6,13 @@ use crate::Channel;
 use crate::ahead::{Run, World};
 use crate::definition::{Definition, ExitTrigger};
 use crate::engine::{self, Effect, EngineError, Fact, Input, Outcome, Start};
+use crate::room::{Asks, Book, Limits};
 use crate::state::{State, TrailEntry, What};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use trust::consent::MessageRules;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A longest time that an e-mail takes.
@@ -76,6 +78,8 @@ pub(super) struct Patient<'a> {
     tasks: HashMap<String, usize>,
     mail: Vec<String>,
     messages: u32,
+    /// What was sent, and waits for room.
+    book: Book,
 }
 
 /// Leads one patient along, until the journey or the time is over.
@@ -100,6 +104,7 @@ pub(super) fn lead(
         tasks: HashMap::new(),
         mail: Vec::new(),
         messages: 0,
+        book: Book::default(),
     };
     let entry_ms = begin_ms + patient.within("arrival", "", 0, end_ms - begin_ms - HOUR_MS);
     patient.started_ms = entry_ms + HOUR_MS;
@@ -145,12 +150,35 @@ pub(super) fn lead(
 impl World for Patient<'_> {
     fn happens(
         &mut self,
-        _: &Definition,
+        definition: &Definition,
         _: &State,
         effect: &Effect,
         now_ms: u64,
     ) -> Option<Input> {
         match effect {
+            Effect::Ask {
+                n,
+                which,
+                place,
+                urgency,
+                until_ms,
+                ..
+            } => {
+                let key = format!("{n}/{which:?}");
+                let asks = Asks {
+                    key: &key,
+                    urgency: *urgency,
+                    until_ms: *until_ms,
+                };
+                let limits = Limits::of(&MessageRules::default(), &definition.limits);
+                let zone = &definition.zone;
+                Some(Input::Room {
+                    n: *n,
+                    which: *which,
+                    place: *place,
+                    room: self.book.ask(&limits, zone, &asks, now_ms),
+                })
+            }
             Effect::Send {
                 step,
                 communication,
@@ -211,6 +239,10 @@ impl World for Patient<'_> {
             // Nobody holds a journey in a simulation.
             Effect::CancelVisit { .. } | Effect::Hold { .. } | Effect::Release { .. } => None,
         }
+    }
+
+    fn limited(&self, definition: &Definition) -> bool {
+        Limits::of(&MessageRules::default(), &definition.limits).any()
     }
 
     fn wrote(&mut self, entry: &TrailEntry) {

@@ -23,6 +23,21 @@ pub(crate) const PRIORITIES: Shape = Shape::Choice(&[
     ("stat", "At once; a patient may be in danger."),
 ]);
 
+pub(crate) const URGENCY: Shape = Shape::Choice(&[
+    ("routine", "In its turn."),
+    (
+        "important",
+        "Before what is routine, and in the places that are kept for it.",
+    ),
+    (
+        "clinical",
+        "At once, in quiet hours too and whatever else was sent; `because` says why.",
+    ),
+]);
+/// What `because` is for.
+pub(crate) const BECAUSE: &str =
+    "Why it can't wait; needed where `urgency` is `clinical`, and only there.";
+
 pub(crate) static EMAIL: Record = Record {
     name: "email",
     doc: "Words of an e-mail. E-mail isn't cleared for PHI: only the variable `{link}` may stand in them, and the fixed words must not tell what the patient is treated for.",

@@ -69,6 +69,14 @@ fn additions() -> Vec<(&'static str, Value)> {
             "h",
             entry(json!({"moved": {"f": 1, "o": 2, "r": "Shorter", "b": "Carla"}})),
         ),
+        (
+            "r",
+            json!([{"n": 2, "k": "message", "c": 0, "t": 1500, "u": 1900, "y": "quiet"}]),
+        ),
+        (
+            "h",
+            entry(json!({"held": {"c": "email", "k": "message", "u": 1500, "y": "capped"}})),
+        ),
         ("h", entry(json!("reached"))),
         ("o", json!(2)),
         (

@@ -322,6 +322,7 @@ fn is_full(run: &Run) -> bool {
         now_ms: run.now,
         instance: "i",
         ids: &crate::run::Names,
+        limited: false,
     };
     let input = journey::Input::Event(event);
     match journey::step(&run.definition, &run.state, input, &context) {

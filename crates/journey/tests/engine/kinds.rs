@@ -619,6 +619,7 @@ mod check {
                 now_ms: *now_ms,
                 instance: "i",
                 ids: &crate::run::Names,
+                limited: false,
             };
             state = step(&run.definition, &state, input.clone(), &context)
                 .unwrap()
@@ -636,6 +637,7 @@ mod check {
             now_ms: 0,
             instance: "i",
             ids: &crate::run::Names,
+            limited: false,
         };
         let told = step(&definition, &asking, Input::Unclear { n }, &context).unwrap();
         let told = told.state;
@@ -650,6 +652,7 @@ mod check {
             now_ms: 0,
             instance: "i",
             ids: &crate::run::Names,
+            limited: false,
         };
         let started = start(definition, facts(), &context).unwrap();
         let asked = started.effects.iter().find_map(|effect| match effect {
@@ -668,6 +671,7 @@ mod check {
             now_ms: 1,
             instance: "i",
             ids: &crate::run::Names,
+            limited: false,
         };
         let stop = Input::Manual(Manual::Stop("Moved".to_owned()));
         let ended = step(&definition, &asking, stop, &context).unwrap().state;

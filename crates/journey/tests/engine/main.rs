@@ -9,6 +9,7 @@
 mod dates;
 mod hands;
 mod kinds;
+mod limits;
 mod measures;
 mod migrations;
 mod properties;

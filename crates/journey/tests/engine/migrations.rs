@@ -31,6 +31,7 @@ fn context(run: &Run) -> Context<'static> {
         now_ms: run.now,
         instance: "i",
         ids: &Names,
+        limited: false,
     }
 }
 

@@ -179,7 +179,7 @@ proptest! {
         // The same inputs again lead to the same state: nothing depends on anything else.
         let mut state = Run::new(None).state;
         for (now_ms, input) in &run.inputs {
-            state = step(&run.definition, &state, input.clone(), &Context { now_ms: *now_ms, instance: "i", ids: &Names }).unwrap().state;
+            state = step(&run.definition, &state, input.clone(), &Context { now_ms: *now_ms, instance: "i", ids: &Names, limited: false }).unwrap().state;
         }
         prop_assert_eq!(state, run.state);
     }
@@ -272,7 +272,7 @@ proptest! {
         // The same inputs again lead to the same state.
         let mut state = Run::new(None).state;
         for (now_ms, input) in &run.inputs {
-            state = step(&run.definition, &state, input.clone(), &Context { now_ms: *now_ms, instance: "i", ids: &Names }).unwrap().state;
+            state = step(&run.definition, &state, input.clone(), &Context { now_ms: *now_ms, instance: "i", ids: &Names, limited: false }).unwrap().state;
         }
         prop_assert_eq!(state, run.state);
     }

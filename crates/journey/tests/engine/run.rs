@@ -1,11 +1,11 @@
 //! One patient in virtual time.
 
 use journey::{
-    Act, Context, Definition, Effect, Event, Fact, Hand, Ids, Input, Manual, Outcome, Start, State,
-    step, timers,
+    Act, Context, Definition, Effect, Event, Fact, Hand, Ids, Input, Manual, Outcome, Room, Start,
+    State, step, timers,
 };
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) const HOUR: u64 = 3_600_000;
@@ -49,6 +49,9 @@ pub(crate) struct Run {
     pub(crate) email: Option<Outcome>,
     /// What the record says to whatever is asked of it.
     pub(crate) record: bool,
+    /// Whether messages ask for room, and what they are told in turn; there is room besides.
+    pub(crate) limited: bool,
+    pub(crate) rooms: VecDeque<Room>,
     pub(crate) log: Vec<String>,
     pub(crate) made: BTreeSet<String>,
     /// Messages of which nobody has heard what became of them.
@@ -60,23 +63,33 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn start(definition: Arc<Definition>, email: Option<Outcome>, facts: Start) -> Self {
-        Self::begin(definition, email, facts, false)
+        Self::begin(definition, email, facts, false, None)
     }
     /// With a record that says this to whatever is asked of it.
     pub(crate) fn start_with(definition: Arc<Definition>, record: bool) -> Self {
-        Self::begin(definition, Some(Outcome::Delivered), facts(), record)
+        Self::begin(definition, Some(Outcome::Delivered), facts(), record, None)
+    }
+    /// Whose messages ask, and are told this in turn.
+    pub(crate) fn start_limited(definition: Arc<Definition>, rooms: &[Room]) -> Self {
+        let rooms = Some(rooms.iter().copied().collect());
+        let email = Some(Outcome::Delivered);
+        Self::begin(definition, email, facts(), false, rooms)
     }
     fn begin(
         definition: Arc<Definition>,
         email: Option<Outcome>,
         facts: Start,
         record: bool,
+        rooms: Option<VecDeque<Room>>,
     ) -> Self {
+        let limited = rooms.is_some();
+        let rooms = rooms.unwrap_or_default();
         let now = DISCHARGE + HOUR;
         let context = Context {
             now_ms: now,
             instance: "i",
             ids: &Names,
+            limited,
         };
         let decision = journey::start(&definition, facts, &context).unwrap();
         let mut run = Self {
@@ -86,6 +99,8 @@ impl Run {
             number: 10,
             email,
             record,
+            limited,
+            rooms,
             log: Vec::new(),
             made: BTreeSet::new(),
             on_the_way: BTreeSet::new(),
@@ -156,6 +171,25 @@ impl Run {
                     }
                     continue;
                 }
+                Effect::Ask {
+                    step,
+                    n,
+                    which,
+                    place,
+                    until_ms,
+                    ..
+                } => {
+                    self.note(&format!("ask {step}"));
+                    assert!(until_ms > self.now, "what is too late doesn't ask");
+                    let room = self.rooms.pop_front().unwrap_or(Room::Free);
+                    self.input(Input::Room {
+                        n,
+                        which,
+                        place,
+                        room,
+                    });
+                    continue;
+                }
                 Effect::Look { step, n } => {
                     self.note(&format!("look {step}"));
                     let holds = self.record;
@@ -221,6 +255,7 @@ impl Run {
                 now_ms: self.now,
                 instance: "i",
                 ids: &Names,
+                limited: self.limited,
             },
         )
         .unwrap();
@@ -288,6 +323,7 @@ impl Run {
             now_ms: self.now,
             instance: "i",
             ids: &Names,
+            limited: self.limited,
         };
         match step(&self.definition, &self.state, input.clone(), &context) {
             Ok(_) => Ok(self.input(input)),

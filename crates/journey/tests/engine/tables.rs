@@ -630,6 +630,7 @@ fn what_comes_for_a_step_that_is_not_there_is_refused() {
         now_ms: run.now,
         instance: "i",
         ids: &Names,
+        limited: false,
     };
     for input in facts {
         let refused =
@@ -654,7 +655,8 @@ fn a_state_of_another_version_is_refused() {
             &Context {
                 now_ms: 0,
                 instance: "i",
-                ids: &Names
+                ids: &Names,
+                limited: false,
             }
         )
         .is_err()

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::labels::{Sensitive, Tables};
+use super::messages::MessageRules;
 use super::proxies::ProxyRules;
 use super::relations::Relationships;
 use super::sealed::{Seal, Seals};
@@ -83,6 +84,7 @@ struct File {
     sealed: Vec<Seal>,
     #[serde(default)]
     security: Security,
+    messages: Option<MessageRules>,
 }
 
 impl File {
@@ -110,6 +112,7 @@ impl File {
             relationship: self.relationship.or(base.relationship),
             sealed,
             security: self.security.over(base.security),
+            messages: self.messages.or(base.messages),
         }
     }
 }
@@ -172,6 +175,7 @@ pub struct Rules {
     relationships: Relationships,
     seals: Seals,
     security: Security,
+    messages: MessageRules,
 }
 
 impl Rules {
@@ -216,6 +220,8 @@ impl Rules {
             file = file.over(read(&at, &text_of(&at)?)?);
         }
         file.security.check().map_err(wrong)?;
+        let messages = file.messages.take().unwrap_or_default();
+        messages.check().map_err(wrong)?;
         let Some(default) = file.default else {
             return Err(wrong("missing field `default`"));
         };
@@ -300,6 +306,7 @@ impl Rules {
             proxies: file.proxies,
             tables: Tables::with(file.sensitive).map_err(|words| wrong(&words))?,
             security: file.security,
+            messages,
         })
     }
 
@@ -317,6 +324,12 @@ impl Rules {
     #[must_use]
     pub fn security(&self) -> &Security {
         &self.security
+    }
+
+    /// When and how often messages may reach out to a patient.
+    #[must_use]
+    pub fn messages(&self) -> &MessageRules {
+        &self.messages
     }
 
     /// Its name.

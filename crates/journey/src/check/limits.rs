@@ -1,0 +1,52 @@
+//! Limits of messages, and what overrides them.
+
+use super::Check;
+use crate::definition::Step;
+use crate::room::Urgency;
+use crate::yaml::Place;
+
+impl Check<'_, '_> {
+    /// What overrides quiet hours and limits has to say why, so that somebody has thought of it.
+    pub(super) fn urgency(&mut self, step: &Step, kind: &str) {
+        let Some(message) = step.kind.message() else {
+            return;
+        };
+        let clinical = message.urgency == Urgency::Clinical;
+        if clinical && message.because.is_none() {
+            let place = self.at(step, &[kind, "urgency"]);
+            let words = format!(
+                "`{}` goes out at night and beyond every limit: say why in `because`",
+                step.id
+            );
+            self.findings.error("J051", place, words);
+        }
+        if !clinical && message.because.is_some() {
+            let place = self.at(step, &[kind, "because"]);
+            let words = "`because` says why a message can't wait; this one can: give `urgency: clinical` or remove it";
+            self.findings.error("J051", place, words);
+        }
+    }
+
+    /// The journey's own limits.
+    pub(super) fn limits(&mut self) {
+        let limits = &self.definition.limits;
+        let place = |path: &[&str]| {
+            let found = path.iter().try_fold(self.root, |node, name| node.get(name));
+            found.map_or(Place { line: 1, column: 1 }, |node| node.place)
+        };
+        if limits.quiet.is_some_and(|quiet| quiet.from == quiet.until) {
+            let words = "quiet hours begin when they end; it is never quiet, or always";
+            let at = place(&["messages", "quiet"]);
+            self.findings.error("J051", at, words);
+        }
+        if let (Some(day), Some(week)) = (limits.per_day, limits.per_week)
+            && week < day
+        {
+            let words = format!(
+                "`per_week` ({week}) is less than `per_day` ({day}), which limits nothing then"
+            );
+            let at = place(&["messages", "per_week"]);
+            self.findings.error("J051", at, words);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Room for messages, asked of what all of a patient's journeys have sent.
+
+use super::{MoveError, Mover};
+use crate::definition::{Channel, Definition};
+use crate::room::{Asks, Book, Limits, Room, zone_of};
+use crate::state::Which;
+use crate::{MESSAGE_BOOK, facts};
+use ledger::Expected;
+use trust::Internal;
+
+/// What was read of the patient's messages, with what this unit of work adds.
+pub(super) struct Opened {
+    book: Book,
+    expected: Expected,
+    changed: bool,
+}
+
+/// What a message is known by to the limits.
+pub(super) fn key(instance: &str, n: u32, which: Which) -> String {
+    let which = match which {
+        Which::Message => "message",
+        Which::Invitation => "invitation",
+        Which::Reminder => "reminder",
+    };
+    format!("{instance}/{n}/{which}")
+}
+
+impl Mover<'_> {
+    /// What limits a journey's messages.
+    pub(crate) fn limits(&self, definition: &Definition) -> Limits {
+        Limits::of(self.vault.rules().messages(), &definition.limits)
+    }
+
+    /// Whether a message may reach out now. What goes out is in the patient's one document, which commits with the
+    /// move: of two journeys that are moved at once, the second finds it changed and is moved again.
+    pub(super) async fn room(
+        &mut self,
+        definition: &Definition,
+        channel: Channel,
+        asks: &Asks<'_>,
+    ) -> Result<Room, MoveError> {
+        // What will be refused anyway takes nobody's place, and the next channel is tried at once.
+        if !self.permitted(definition).await? {
+            return Ok(Room::Free);
+        }
+        let now_ms = self.now_ms;
+        let person = self.person().await?;
+        let refused = facts::refusal(person, channel, now_ms);
+        if refused.is_some_and(|code| code != facts::NO_ADDRESS) {
+            return Ok(Room::Free);
+        }
+        let zone = person.and_then(zone_of);
+        let zone = zone.unwrap_or_else(|| definition.zone.clone());
+        if refused.is_some() && self.refusal(definition, channel).await?.is_some() {
+            return Ok(Room::Free);
+        }
+        let limits = self.limits(definition);
+        if !limits.has_caps() {
+            return Ok(Book::default().ask(&limits, &zone, asks, now_ms));
+        }
+        if self.book.is_none() {
+            let id = self.book_id();
+            let stored = self.vault.internal(self.permit, MESSAGE_BOOK, &id).await?;
+            self.book = Some(match stored {
+                Some(stored) => Opened {
+                    book: Book::read(&stored.body),
+                    expected: Expected::Version(stored.version),
+                    changed: false,
+                },
+                None => Opened {
+                    book: Book::default(),
+                    expected: Expected::Absent,
+                    changed: false,
+                },
+            });
+        }
+        let Some(opened) = &mut self.book else {
+            return Ok(Room::Free);
+        };
+        let before = opened.book.clone();
+        let room = opened.book.ask(&limits, &zone, asks, now_ms);
+        opened.changed |= opened.book != before;
+        Ok(room)
+    }
+
+    fn book_id(&self) -> String {
+        let ledger = self.vault.ledger();
+        ledger.derive_id(self.tenant(), &self.owner(), "messages")
+    }
+
+    /// Takes the document along, if it is another one now.
+    pub(super) fn keep_book(&mut self) {
+        let Some(opened) = self.book.take().filter(|opened| opened.changed) else {
+            return;
+        };
+        let internal = Internal {
+            kind: MESSAGE_BOOK,
+            id: self.book_id(),
+            owner: self.owner(),
+            expected: opened.expected,
+            // A document of numbers and names can't fail to serialise.
+            body: serde_json::to_vec(&opened.book).unwrap_or_default(),
+            deleted: false,
+            tokens: Vec::new(),
+        };
+        self.unit.internals.push(internal);
+    }
+}

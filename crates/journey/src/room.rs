@@ -1,0 +1,322 @@
+//! Whether a message may reach out to a patient now: quiet hours by the patient's own clock, and how many all
+//! of the patient's journeys may send together. Pure.
+//!
+//! What lies in the portal wakes nobody, so only other channels ask.
+
+use crate::Channel;
+use crate::time::DAY_MS;
+use fhir::Resource;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use trust::consent::{MessageRules, QuietHours};
+
+/// Where FHIR has somebody's time zone: on the patient, or on an address.
+const ZONE_EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/tz-code";
+/// How often quiet hours and limits are asked in turn; each only ever moves the time on.
+const TURNS_MAX: usize = 16;
+/// Most that is remembered of one patient. A limit of a week has at most this number (`spec::MESSAGES`).
+const REMEMBERED_MAX: usize = 500;
+/// The form of what is stored.
+const FORMAT: u8 = 1;
+
+/// How much a message can't wait, from the least.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Urgency {
+    /// In its turn.
+    #[default]
+    Routine,
+    /// Before what is routine.
+    Important,
+    /// At once, whatever the hour and whatever else was sent.
+    Clinical,
+}
+
+/// Why a message is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    /// It is night, or what counts as such.
+    Quiet,
+    /// Too many have gone out.
+    Capped,
+}
+
+impl Why {
+    /// The code of `urn:cairn:not-done` of a message that could not go out in its time.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet-hours",
+            Self::Capped => "capped",
+        }
+    }
+}
+
+/// What became of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It goes out, and counts.
+    Free,
+    /// It has to wait, and may ask again then.
+    Until {
+        /// When, milliseconds since the epoch.
+        at_ms: u64,
+        /// Why.
+        why: Why,
+    },
+}
+
+/// Whether a channel reaches out to the patient.
+pub(crate) fn reaches_out(channel: Channel) -> bool {
+    channel != Channel::Portal
+}
+
+/// What a journey says of its own messages, in the narrower sense only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) quiet: Option<QuietHours>,
+    pub(crate) per_day: Option<u32>,
+    pub(crate) per_week: Option<u32>,
+}
+
+/// What limits the messages of a journey: the organisation's rules, and what the journey adds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Limits {
+    quiet: Vec<QuietHours>,
+    /// Length of a window, and most messages in it.
+    caps: Vec<(u64, u32)>,
+    kept: u32,
+}
+
+impl Limits {
+    pub(crate) fn of(rules: &MessageRules, own: &Own) -> Self {
+        let least = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
+        let caps = [
+            (DAY_MS, least(rules.per_day, own.per_day)),
+            (7 * DAY_MS, least(rules.per_week, own.per_week)),
+        ];
+        let caps = caps.into_iter();
+        Self {
+            quiet: rules.quiet.into_iter().chain(own.quiet).collect(),
+            caps: caps.filter_map(|(ms, most)| Some((ms, most?))).collect(),
+            kept: rules.kept_for_important,
+        }
+    }
+    /// Whether there are any.
+    pub(crate) fn any(&self) -> bool {
+        !self.quiet.is_empty() || self.has_caps()
+    }
+    /// Whether it matters what was sent before.
+    pub(crate) fn has_caps(&self) -> bool {
+        !self.caps.is_empty()
+    }
+
+    /// When the quiet hours end that it is in.
+    fn quiet_ends(&self, at_ms: u64, zone: &TimeZone) -> Option<u64> {
+        let now = zoned(at_ms, zone);
+        let mut ends = self.quiet.iter().filter_map(|quiet| ends(*quiet, &now));
+        let first = ends.next()?;
+        Some(ends.fold(first, u64::max))
+    }
+
+    /// The first time from now on at which the limits leave room for one more.
+    fn has_room(&self, book: &Book, asks: &Asks<'_>, from_ms: u64) -> u64 {
+        let fits = |at_ms: u64| {
+            self.caps.iter().all(|(window_ms, most)| {
+                let kept = match asks.urgency {
+                    Urgency::Routine => self.kept,
+                    _ => 0,
+                };
+                let since_ms = at_ms.saturating_sub(*window_ms);
+                let sent = book.sent.iter().filter(|sent| **sent > since_ms).count();
+                let before = book.before(asks, at_ms);
+                let used = u32::try_from(sent + before).unwrap_or(u32::MAX);
+                used < most.saturating_sub(kept)
+            })
+        };
+        let freed = self.caps.iter().flat_map(|(window_ms, _)| {
+            let ends = book.sent.iter().map(move |sent| sent + window_ms);
+            ends.filter(|end| *end > from_ms)
+        });
+        let mut times: Vec<u64> = std::iter::once(from_ms).chain(freed).collect();
+        times.sort_unstable();
+        let found = times.into_iter().find(|at_ms| fits(*at_ms));
+        // Those that wait before it take all that there is; it asks again when they may have gone.
+        found.unwrap_or_else(|| from_ms.saturating_add(DAY_MS))
+    }
+}
+
+/// When quiet hours end, where it is in them.
+fn ends(quiet: QuietHours, now: &ZonedDateTime) -> Option<u64> {
+    let (from, until, time) = (quiet.from, quiet.until, now.time());
+    let over_midnight = until < from;
+    let inside = if over_midnight {
+        time >= from || time < until
+    } else {
+        time >= from && time < until
+    };
+    if !inside {
+        return None;
+    }
+    let next_day = over_midnight && time >= from;
+    let date = if next_day {
+        now.date().tomorrow().ok()?
+    } else {
+        now.date()
+    };
+    let zone = now.time_zone();
+    let there = zone.to_ambiguous_timestamp(date.to_datetime(until));
+    let end = there.compatible().ok()?;
+    // Where the clocks go back, the first time it is that late may be over already.
+    let end = if end > now.timestamp() {
+        end
+    } else {
+        there.later().ok()?
+    };
+    u64::try_from(end.as_millisecond()).ok()
+}
+
+fn zoned(at_ms: u64, zone: &TimeZone) -> ZonedDateTime {
+    let at = i64::try_from(at_ms).ok();
+    let at = at.and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
+    at.unwrap_or(Timestamp::UNIX_EPOCH)
+        .to_zoned_datetime(zone.clone())
+}
+
+/// A message that asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asks<'a> {
+    /// What it is known by: the same each time it asks.
+    pub(crate) key: &'a str,
+    pub(crate) urgency: Urgency,
+    /// Until when it may go out at all.
+    pub(crate) until_ms: u64,
+}
+
+/// What all journeys of one patient have sent, and what waits for room. This is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Book {
+    #[serde(rename = "f")]
+    format: u8,
+    /// When messages went out that reach out, in order.
+    #[serde(rename = "s", default)]
+    sent: Vec<u64>,
+    #[serde(rename = "w", default, skip_serializing_if = "Vec::is_empty")]
+    waits: Vec<Waits>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waits {
+    #[serde(rename = "k")]
+    key: String,
+    #[serde(rename = "u")]
+    urgency: Urgency,
+    #[serde(rename = "t")]
+    since_ms: u64,
+    #[serde(rename = "e")]
+    until_ms: u64,
+}
+
+impl Book {
+    /// How many wait for room that come before it.
+    fn before(&self, asks: &Asks<'_>, at_ms: u64) -> usize {
+        let own = self.waits.iter().find(|waits| waits.key == asks.key);
+        let since_ms = own.map_or(u64::MAX, |own| own.since_ms);
+        let is_before = |waits: &&Waits| {
+            waits.key != asks.key
+                && waits.until_ms > at_ms
+                && (waits.urgency > asks.urgency
+                    || (waits.urgency == asks.urgency
+                        && (waits.since_ms, waits.key.as_str()) < (since_ms, asks.key)))
+        };
+        self.waits.iter().filter(is_before).count()
+    }
+
+    fn forget(&mut self, now_ms: u64) {
+        let since_ms = now_ms.saturating_sub(7 * DAY_MS);
+        self.sent.retain(|sent| *sent > since_ms);
+        let over = self.sent.len().saturating_sub(REMEMBERED_MAX);
+        self.sent.drain(..over);
+        self.waits.retain(|waits| waits.until_ms > now_ms);
+    }
+
+    /// Asks for one message. What goes out is remembered, and what has to wait keeps its turn.
+    pub(crate) fn ask(
+        &mut self,
+        limits: &Limits,
+        zone: &TimeZone,
+        asks: &Asks<'_>,
+        now_ms: u64,
+    ) -> Room {
+        self.format = FORMAT;
+        self.forget(now_ms);
+        let mut at_ms = now_ms;
+        let mut why = Why::Capped;
+        if asks.urgency != Urgency::Clinical {
+            for turn in 0..TURNS_MAX {
+                let quiet_ms = limits.quiet_ends(at_ms, zone);
+                if turn == 0 && quiet_ms.is_some() {
+                    why = Why::Quiet;
+                }
+                let next_ms = limits.has_room(self, asks, quiet_ms.unwrap_or(at_ms));
+                if next_ms == at_ms {
+                    break;
+                }
+                at_ms = next_ms;
+            }
+        }
+        if at_ms == now_ms {
+            self.waits.retain(|waits| waits.key != asks.key);
+            self.sent.push(now_ms);
+            return Room::Free;
+        }
+        if at_ms >= asks.until_ms {
+            self.waits.retain(|waits| waits.key != asks.key);
+        } else if !self.waits.iter().any(|waits| waits.key == asks.key) {
+            self.waits.push(Waits {
+                key: asks.key.to_owned(),
+                urgency: asks.urgency,
+                since_ms: now_ms,
+                until_ms: asks.until_ms,
+            });
+        }
+        Room::Until { at_ms, why }
+    }
+
+    /// What is stored, read. What this program can't read says nothing: no message is kept back for it.
+    pub(crate) fn read(body: &[u8]) -> Self {
+        let book: Option<Self> = serde_json::from_slice(body).ok();
+        book.filter(|book| book.format == FORMAT)
+            .unwrap_or_default()
+    }
+}
+
+/// The patient's own time zone, if the record has one that is known here.
+pub(crate) fn zone_of(person: &Resource) -> Option<TimeZone> {
+    let own = zone_in(person.get("extension"));
+    let addresses = person.get("address").and_then(Value::as_array);
+    let mut addresses = addresses.into_iter().flatten();
+    own.or_else(|| {
+        addresses.find_map(|address| {
+            let is_over = address.pointer("/period/end").is_some()
+                || address.get("use").and_then(Value::as_str) == Some("old");
+            zone_in(address.get("extension")).filter(|_| !is_over)
+        })
+    })
+}
+
+fn zone_in(extensions: Option<&Value>) -> Option<TimeZone> {
+    let extensions = extensions.and_then(Value::as_array)?;
+    let found = extensions
+        .iter()
+        .find(|extension| extension.get("url").and_then(Value::as_str) == Some(ZONE_EXTENSION))?;
+    let code = found.get("valueCode").or_else(|| found.get("valueString"));
+    crate::time::zone(code?.as_str()?).ok()
+}
+
+#[cfg(test)]
+mod tests;

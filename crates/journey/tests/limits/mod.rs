@@ -1,0 +1,128 @@
+//! Quiet hours, and limits over all journeys of a patient, over a real store.
+
+use crate::world::{DAY, HOUR, Mail, START, World};
+use serde_json::json;
+
+/// A journey that sends one message as soon as somebody is operated upon.
+fn source(name: &str, limits: &str, urgency: &str) -> String {
+    format!(
+        "name: {name}
+title: {name}
+owner: Team
+purpose: TREAT
+at_most: 30d
+messages: {limits}
+entry:
+  event: Procedure
+  where: status = 'completed'
+  anchors: {{done: performedDateTime}}
+  within: 3d
+  per: event
+exits:
+  death: {{title: Died, event: Patient, where: deceased.exists()}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+start: tell
+steps:
+  tell:
+    title: Tell
+    send:
+      title: News of {name}
+      words: News for you.
+      channels: [email, portal]
+      expires: 2d{urgency}
+    next: end
+    on_failure: end
+"
+    )
+}
+
+const ONE_A_DAY: &str = "{per_day: 1}";
+/// The world begins at 14:00 UTC, which is evening in Auckland.
+const NIGHT: &str = "{quiet: {from: \"21:00\", until: \"08:00\"}}";
+
+async fn told(world: &World, patient: &str) -> Vec<String> {
+    let views = world.views(patient).await;
+    let trail = views.iter().flat_map(|view| &view.trail);
+    let told = trail.filter(|entry| entry.what.contains(" by email"));
+    let mut told: Vec<(u64, String)> = told
+        .map(|entry| ((entry.at_ms - START) / HOUR, entry.what.clone()))
+        .collect();
+    told.sort();
+    told.into_iter()
+        .map(|(hour, what)| format!("{hour}h {what}"))
+        .collect()
+}
+
+#[tokio::test]
+async fn two_journeys_that_begin_by_one_event_share_one_place() {
+    let world = World::with(Mail::Delivers, &source("after", ONE_A_DAY, "")).await;
+    let important = "\n      urgency: important";
+    world.publish(&source("before", ONE_A_DAY, important)).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let world = world.reopen().await;
+    world.pass(2 * DAY).await;
+    let told = told(&world, &patient).await;
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(told[0].starts_with("0h Message by email held because the patient has had as many messages as they may until 2026-11-03 14:00: Tell"), "{told:#?}");
+    assert_eq!(
+        told[1..],
+        ["0h Message by email: Tell", "24h Message by email: Tell"]
+    );
+}
+
+#[tokio::test]
+async fn what_is_clinical_goes_out_at_night_and_beyond_the_limit() {
+    let both = "{per_day: 1, quiet: {from: \"12:00\", until: \"16:00\"}}";
+    let world = World::with(Mail::Delivers, &source("routine", both, "")).await;
+    let clinical = "\n      urgency: clinical\n      because: The wound may be infected.";
+    world.publish(&source("urgent", both, clinical)).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    world.pass(3 * DAY).await;
+    let told = told(&world, &patient).await;
+    let sent: Vec<&String> = told
+        .iter()
+        .filter(|told| told.contains("by email: "))
+        .collect();
+    // The routine one is free a day later, and it is quiet then until four.
+    let expected = ["0h Message by email: Tell", "26h Message by email: Tell"];
+    assert_eq!(sent, expected, "{told:#?}");
+}
+
+#[tokio::test]
+async fn the_night_is_the_patients_and_moves_with_them() {
+    let world = World::with(Mail::Delivers, &source("notes", NIGHT, "")).await;
+    let patient = world.patient().await;
+    let at_home = async |zone: &str| {
+        let url = "http://hl7.org/fhir/StructureDefinition/tz-code";
+        let person = json!({
+            "resourceType": "Patient", "id": patient, "name": [{"family": "Quandt"}], "birthDate": "1941-03-07",
+            "telecom": [{"system": "email", "value": "ottilie.quandt@example.com"}],
+            "extension": [{"url": url, "valueCode": zone}]
+        });
+        world.put(vec![person]).await;
+        world.drain().await;
+    };
+    // Three in the morning there, and two in the afternoon where the journey is.
+    at_home("Pacific/Auckland").await;
+    world.operate(&patient).await;
+    let held = "0h Message by email held for quiet hours until 2026-11-02 19:00: Tell";
+    assert_eq!(told(&world, &patient).await, [held]);
+    let view = world.view(&patient).await;
+    let waits = &view.waiting[0].what;
+    assert!(
+        waits.contains("held for quiet hours until 2026-11-02 19:00"),
+        "{waits}"
+    );
+    assert_eq!(world.outbox().await, 0);
+    world.pass(2 * HOUR).await;
+    // In Perth it is midnight.
+    at_home("Australia/Perth").await;
+    let longer = "2h Message by email held for quiet hours until 2026-11-03 00:00: Tell";
+    assert_eq!(told(&world, &patient).await, [held, longer]);
+    world.pass(HOUR).await;
+    at_home("Europe/London").await;
+    let told = told(&world, &patient).await;
+    assert_eq!(told, [held, longer, "3h Message by email: Tell"]);
+}
