@@ -335,7 +335,7 @@ async fn nobody_else_takes_anything_away_nor_an_administrator_their_own() {
     assert!(page.has("nobody closes or opens their own account"));
     for user in ["carla", "devi", "priya", "sam"] {
         let mut browser = world.staff(user).await;
-        let csrf = browser.get("/console/patients").await.field("csrf");
+        let csrf = browser.get("/console/sign-in").await.field("csrf");
         for path in [close.as_str(), PAGE, "/console/clients/x/revoke"] {
             let fields = [("csrf", csrf.as_str()), ("reason", "x"), ("patient", "x")];
             let page = browser.post(path, &fields).await;
