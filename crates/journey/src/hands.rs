@@ -394,7 +394,7 @@ impl Journeys {
                     now_ms: self.now_ms(),
                     instance,
                     ids: &ids,
-                    limited: mover.limits(&definition).any(),
+                    limited: mover.limits(&to).any(),
                 };
                 if to.version != definition.version {
                     engine::take_back(&state, &definition, &to, hand, &context)?

@@ -92,7 +92,7 @@ pub use suggest::Beginning;
 pub const DEAD_LETTER: ledger::Kind = ledger::Kind(1050);
 
 /// Kind of what a patient's journeys have sent and what waits for room, one document a patient.
-pub(crate) const MESSAGE_BOOK: ledger::Kind = ledger::Kind(1057);
+pub const MESSAGE_BOOK: ledger::Kind = ledger::Kind(1057);
 
 /// An error of the journey context.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use crate::definition::{Definition, ExitTrigger};
 use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::passages::by_version;
-use crate::runner::Cause;
+use crate::runner::{self, Cause};
 use crate::stages::{Rollout, StoredStage, VersionStage};
 use crate::state::TrailEntry;
 use crate::{
@@ -593,16 +593,18 @@ impl Journeys {
         staff(permit)?;
         let mut stopped = Stopped::default();
         let mut first = None;
+        let mut running = Vec::new();
         for document in self.stored_of(permit, patient).await? {
             match State::from_json(&document.body) {
-                Ok(state) if state.patient != patient || state.ended.is_some() => continue,
-                Ok(_) => {}
-                Err(_) => {
-                    stopped.failed += 1;
-                    continue;
-                }
+                Ok(state) if state.patient != patient || state.ended.is_some() => {}
+                Ok(state) => running.push((state.started_ms, is_part(&state), document.id)),
+                Err(_) => stopped.failed += 1,
             }
-            match self.stop(permit, &document.id, reason).await {
+        }
+        // A journey before what it has begun: the end of that one would lead it on.
+        running.sort_unstable();
+        for (_, _, instance) in running {
+            match self.stop(permit, &instance, reason).await {
                 Ok(true) => stopped.stopped += 1,
                 // It has ended by itself meanwhile.
                 Ok(false) => {}
@@ -758,4 +760,9 @@ pub(crate) fn staff(permit: &Permit) -> Result<(), JourneyError> {
     } else {
         Ok(())
     }
+}
+
+/// Whether another journey began it.
+fn is_part(state: &State) -> bool {
+    runner::task_of(&state.key).is_some()
 }

@@ -48,11 +48,14 @@ fn here(name: &str) -> String {
 }
 
 fn versions_of(all: Vec<VersionView>, name: &str) -> Vec<VersionView> {
-    let starts = |version: &VersionView| {
-        !matches!(version.stage, VersionStage::Draft | VersionStage::Checked)
+    // Whoever is on a version that was taken back is to be moved away from it.
+    let known = |version: &VersionView| match version.stage {
+        VersionStage::Draft => false,
+        VersionStage::Checked => version.running > 0,
+        _ => true,
     };
     let of_name = all.into_iter().filter(|version| version.name == name);
-    of_name.filter(starts).collect()
+    of_name.filter(known).collect()
 }
 
 fn goes(value: &str) -> Result<Goes, PageError> {
@@ -128,7 +131,7 @@ pub(crate) async fn form(
     let before = of(from).ok_or(PageError::NotFound)?;
     let others: Vec<&VersionView> = versions
         .iter()
-        .filter(|version| version.version != from)
+        .filter(|version| version.version != from && version.stage != VersionStage::Checked)
         .collect();
     let chosen = number(&fields, "to").filter(|to| *to != from).and_then(of);
     let steps = match chosen {

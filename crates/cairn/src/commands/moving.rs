@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
@@ -14,7 +15,7 @@ use crate::cli::{StoreArguments, key_and_value};
 use crate::terminal::say;
 
 /// Journeys that are read at once where each is listed.
-const EACH: usize = 500;
+const EACH: usize = journey::NAMED_MAX;
 
 /// `cairn journey migrate`.
 #[derive(Debug, Args)]
@@ -244,9 +245,17 @@ async fn apply(
                 ));
                 return Ok(ExitCode::SUCCESS);
             }
+            rest(waits).await;
             continue;
         }
         before = Some(batch.next);
-        journeys.batch_turn(tenant_of(ledger)).await?;
+        rest(journeys.batch_turn(tenant_of(ledger)).await?).await;
+    }
+}
+
+/// Waits as long as a batch's rate says, at most a second: then it is looked at again.
+async fn rest(wait: Option<Duration>) {
+    if let Some(wait) = wait {
+        tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
     }
 }

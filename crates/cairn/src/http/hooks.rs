@@ -26,8 +26,12 @@ use super::oauth;
 
 /// Where services are found.
 pub(super) const SERVICES: &str = "/cds-services";
+/// The topic of the card that says that there is more.
+const MORE: &str = "more";
 /// The most cards of an answer: nobody reads more.
 const CARDS_MAX: usize = 10;
+/// The most care plans of a patient, and tasks of a plan, that are looked at.
+const FOUND_MAX: usize = 50;
 /// The most characters of a card's summary (CDS Hooks 2.0, "Card Attributes").
 const SUMMARY_MAX: usize = 139;
 /// The most orders or visits that are looked at.
@@ -186,6 +190,8 @@ struct Asking<'a> {
     instance: String,
     context: Value,
     cards: Vec<Value>,
+    /// Whether the patient is in more journeys than were looked at.
+    are_more: bool,
 }
 
 async fn call(
@@ -263,6 +269,7 @@ async fn call(
         instance: instance.to_owned(),
         context: asked["context"].clone(),
         cards: Vec::new(),
+        are_more: false,
     };
     match service.hook {
         "patient-view" => asking.running().await?,
@@ -270,11 +277,26 @@ async fn call(
         "encounter-discharge" => asking.discharge().await?,
         _ => asking.booking().await?,
     }
-    Ok(answer(service, asking.cards))
+    Ok(answer(service, asking.shown()))
 }
 
-fn answer(service: &Service, mut cards: Vec<Value>) -> Response {
-    cards.truncate(CARDS_MAX);
+/// The cards that are shown, the pressing ones first, and how many are left out. Where something is left out there is
+/// place for a card that says so.
+fn arranged(mut cards: Vec<Value>, are_more: bool) -> (Vec<Value>, usize) {
+    cards.sort_by_key(|card| match card["indicator"].as_str() {
+        Some("critical") => 0,
+        Some("warning") => 1,
+        _ => 2,
+    });
+    let all = cards.len();
+    if are_more || all > CARDS_MAX {
+        cards.truncate(CARDS_MAX - 1);
+    }
+    let left = all - cards.len();
+    (cards, left)
+}
+
+fn answer(service: &Service, cards: Vec<Value>) -> Response {
     metrics::counter!("cds_cards_total", "service" => service.id).increment(cards.len() as u64);
     let headers = [(header::CACHE_CONTROL, "no-store")];
     (headers, Json(json!({"cards": cards}))).into_response()
@@ -299,15 +321,43 @@ fn codes(orders: &[Value]) -> Vec<String> {
 }
 
 impl Asking<'_> {
-    /// The rows of a search of the client's own.
+    /// The cards of the answer, the last of which says what isn't shown.
+    fn shown(mut self) -> Vec<Value> {
+        let made = std::mem::take(&mut self.cards);
+        let count = made.len();
+        let (cards, left) = arranged(made, self.are_more);
+        let summary = match (left, self.are_more) {
+            (0, false) => return cards,
+            (left, false) => format!("There are {left} more that are not shown here"),
+            (_, true) => {
+                format!("The patient is in more journeys than the {FOUND_MAX} that were looked at")
+            }
+        };
+        let detail = match left {
+            0 => String::new(),
+            left => format!(
+                "{count} cards were made; {left} of them are not shown. The record itself has all care plans and tasks."
+            ),
+        };
+        let indicator = if self.are_more || cards.iter().all(|card| card["indicator"] != "info") {
+            "warning"
+        } else {
+            "info"
+        };
+        self.cards = cards;
+        self.card(&summary, indicator, &detail, MORE);
+        self.cards
+    }
+
+    /// The rows of a search of the client's own, and whether there are more.
     async fn found(
         &self,
         kind: ResourceType,
         more: &[(&str, &str)],
-    ) -> Result<Vec<Value>, Refused> {
+    ) -> Result<(Vec<Value>, bool), Refused> {
         let mut parameters = vec![
             ("patient".to_owned(), format!("Patient/{}", self.patient)),
-            ("_count".to_owned(), "50".to_owned()),
+            ("_count".to_owned(), FOUND_MAX.to_string()),
         ];
         let more = more
             .iter()
@@ -320,17 +370,23 @@ impl Asking<'_> {
             .await?;
         let bundle: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-        Ok(entries
+        let links = bundle["link"].as_array();
+        let are_more = links
             .into_iter()
-            .map(|mut entry| entry["resource"].take())
-            .collect())
+            .flatten()
+            .any(|link| link["relation"] == "next");
+        let rows = entries
+            .into_iter()
+            .map(|mut entry| entry["resource"].take());
+        Ok((rows.collect(), are_more))
     }
 
     /// The plans of journeys that the patient is in.
-    async fn plans(&self) -> Result<Vec<Value>, Refused> {
-        let mut plans = self
+    async fn plans(&mut self) -> Result<Vec<Value>, Refused> {
+        let (mut plans, are_more) = self
             .found(ResourceType::CarePlan, &[("status", "active,on-hold")])
             .await?;
+        self.are_more |= are_more;
         plans.retain(|plan| {
             let identifiers = plan["identifier"].as_array();
             identifiers
@@ -343,7 +399,12 @@ impl Asking<'_> {
 
     fn card(&mut self, summary: &str, indicator: &str, detail: &str, topic: &str) -> &mut Value {
         let of = Owner::Patient(self.patient.clone());
-        let name = format!("card/{}/{}", self.instance, self.cards.len());
+        // None of the cards before it is called so.
+        let number = self.cards.len();
+        let name = match topic {
+            MORE => format!("card/{}/{MORE}", self.instance),
+            _ => format!("card/{}/{number}", self.instance),
+        };
         let tenant = self.doors.pages.tenant;
         let mut card = json!({
             "uuid": self.doors.ledger.derive_id(tenant, &of, &name),
@@ -364,7 +425,7 @@ impl Asking<'_> {
         for plan in self.plans().await? {
             let of_plan = format!("CarePlan/{}", plan["id"].as_str().unwrap_or_default());
             let open = "requested,received,accepted,ready,in-progress,on-hold";
-            let tasks = self
+            let (tasks, are_more) = self
                 .found(
                     ResourceType::Task,
                     &[("based-on", &of_plan), ("status", open)],
@@ -396,8 +457,12 @@ impl Asking<'_> {
             let waits = match tasks.len() {
                 0 => "nothing is to be done now".to_owned(),
                 1 => "one thing is to be done".to_owned(),
+                many if are_more => format!("more than {many} things are to be done"),
                 many => format!("{many} things are to be done"),
             };
+            if are_more {
+                lines.push("- and more, which are not listed here".to_owned());
+            }
             let indicator = if is_late { "warning" } else { "info" };
             let summary = format!("{title}{held}: {waits}");
             self.card(&summary, indicator, &lines.join("\n"), "running");

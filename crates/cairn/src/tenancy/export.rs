@@ -42,12 +42,15 @@ const NOT_HERE: [&str; 7] = [
     "policies, purposes and configuration, which lie in files beside the store",
 ];
 /// The documents of the journeys, each as it is kept.
-const JOURNEYS: [(&str, Kind); 6] = [
+const JOURNEYS: [(&str, Kind); 9] = [
     ("definitions", kinds::JOURNEY_DEFINITION),
+    ("stages", kinds::JOURNEY_STAGE),
     ("instances", kinds::JOURNEY_INSTANCE),
     ("trails", kinds::JOURNEY_TRAIL),
     ("batches", kinds::JOURNEY_BATCH),
     ("batch-parts", kinds::JOURNEY_BATCH_PART),
+    ("migrations", kinds::JOURNEY_MIGRATION),
+    ("message-books", journey::MESSAGE_BOOK),
     ("dead-letters", journey::DEAD_LETTER),
 ];
 

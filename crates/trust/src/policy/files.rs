@@ -231,7 +231,8 @@ impl PolicyTexts {
     }
 }
 
-/// Adds what is built in about one's own account to a set that says nothing of it.
+/// Adds what is built in about one's own account to a set that says nothing of it, beside the files of the
+/// folder.
 fn with_accounts(files: &mut BTreeMap<String, String>) {
     if let Some(schema) = files.get_mut(SCHEMA)
         && !declares_account(schema)
@@ -241,19 +242,29 @@ fn with_accounts(files: &mut BTreeMap<String, String>) {
     let mut policies = files.iter().filter(|(name, _)| name.ends_with(POLICIES));
     let built_in = BUILT_IN.iter().find(|(name, _)| *name == ACCOUNT);
     if let Some((name, text)) = built_in
-        && !policies.any(|(_, text)| text.contains(ACCOUNT_NAMED))
+        && !policies.any(|(_, text)| without_comments(text).contains(ACCOUNT_NAMED))
     {
-        files.insert((*name).to_owned(), (*text).to_owned());
+        // No file of a folder has this name.
+        files.insert(format!("built-in/{name}"), (*text).to_owned());
     }
 }
 
-/// Whether a schema has the action, by its name among those that its lines declare.
+fn without_comments(text: &str) -> String {
+    let lines = text.lines();
+    let code = lines.map(|line| line.split("//").next().unwrap_or_default());
+    code.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a schema declares the action.
 fn declares_account(schema: &str) -> bool {
-    let code = schema
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or_default());
-    code.flat_map(|line| line.split(|letter: char| !letter.is_alphanumeric() && letter != '_'))
-        .any(|word| word == "account")
+    without_comments(schema).split(';').any(|declared| {
+        let Some(names) = declared.trim().strip_prefix("action ") else {
+            return false;
+        };
+        let names = names.split("appliesTo").next().unwrap_or_default();
+        let mut names = names.split(',').flat_map(|name| name.split_whitespace());
+        names.any(|name| name.trim_matches('"') == "account")
+    })
 }
 
 fn read(path: &Path) -> Result<String, String> {

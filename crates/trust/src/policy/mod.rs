@@ -603,6 +603,10 @@ impl Trust {
         if permit.agent.access.is_some() {
             return refuse("an application can't act for somebody who acts for a patient");
         }
+        // It is about no record: who acts for this patient no more chooses another, and ends their sessions.
+        if permit.action == Action::Account {
+            return Ok(Ok(permit));
+        }
         let vault = self.vault();
         let (tenant, id) = (permit.tenant(), permit.agent.id.clone());
         let Some(acts) = vault.proxy_acts(tenant, &id).await? else {

@@ -545,7 +545,9 @@ async fn every_answer_of_every_route_is_armoured() {
                 "/oauth/keys",
             ]
             .iter()
-            .any(|open| path.contains(open));
+            .any(|open| path.contains(open))
+                // Which services there are, not what they say.
+                || path == "/cds-services";
             if answer.status().is_success()
                 && !same_for_all
                 && method != Method::OPTIONS

@@ -30,7 +30,10 @@ impl Identity {
         let mut record = Record::new(&agent, Event::LOGIN);
         record.note = Some("CDS Hooks request");
         match self.commit(tenant, vec![once], record).await {
-            Ok(()) => Ok(self.agent_of(tenant, &id, &system, Some(scopes))),
+            Ok(()) => {
+                crate::audit::origin::known().await;
+                Ok(self.agent_of(tenant, &id, &system, Some(scopes)))
+            }
             // It was shown before, here or to another server of the same store.
             Err(TrustError::Ledger(LedgerError::Conflict)) => {
                 let words = "the client_assertion was used before";

@@ -5,6 +5,7 @@ const OLD: &str =
     r#"@id("a") permit (principal in Role::"client", action in Action::"look", resource);"#;
 const ALL: &str = r#"@id("a") permit (principal, action, resource);"#;
 const NOTHING: &str = r#"@id("a") forbid (principal, action, resource);"#;
+const FORBIDS: &str = r#"@id("b") forbid (principal in Role::"squad", action, resource);"#;
 const MADE: &str =
     r#"@id("a") permit (principal in Role::"clinician", action == Action::"account", resource);"#;
 
@@ -26,6 +27,11 @@ fn a_set_that_says_nothing_of_accounts_has_what_is_built_in() {
         assert!(!may(&[("a.cedar", NOTHING)], role), "{role:?}");
     }
     assert!(!may(&[("a.cedar", OLD)], Role::Client));
+    // A comment is no policy, and a file of this name keeps what it says.
+    let comment = format!("// Action::\"account\" is left as it is.\n{OLD}");
+    assert!(may(&[("a.cedar", &comment)], Role::Squad));
+    let files = [("a.cedar", OLD), ("account.cedar", FORBIDS)];
+    assert!(may(&files, Role::Clinician) && !may(&files, Role::Squad));
     // Who names it decides all of it.
     assert!(may(&[("a.cedar", MADE)], Role::Clinician));
     assert!(!may(&[("a.cedar", MADE)], Role::Squad));
@@ -44,6 +50,11 @@ fn a_schema_from_before_knows_it() {
     let files = [("a.cedar", OLD), ("cairn.cedarschema", before.as_str())];
     assert!(may(&files, Role::Coordinator));
     assert!(!may(&files, Role::Client));
+    // Another thing of that name is no declaration.
+    let named = before.replace("entity Service;", "entity Service { account?: Bool };");
+    assert_ne!(before, named);
+    let files = [("a.cedar", OLD), ("cairn.cedarschema", named.as_str())];
+    assert!(may(&files, Role::Coordinator));
     let files = [("a.cedar", MADE), ("cairn.cedarschema", before.as_str())];
     assert!(!may(&files, Role::Coordinator));
 }
