@@ -177,7 +177,7 @@ async fn versions_are_staged_and_patients_moved_by_command() {
     for said in [
         "2 of 2 journeys would be moved, 2 of them with something else planned than now.",
         "new: Task for a clinician: Call (2 patients, 2 times)",
-        " moves, 1 things differ",
+        " moves, 2 things differ",
         "Nothing was changed; --apply --reason TEXT moves them.",
     ] {
         assert!(preview.contains(said), "{said}: {preview}");
