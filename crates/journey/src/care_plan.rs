@@ -69,9 +69,7 @@ pub(crate) fn begun(
 pub(crate) fn bring(plan: &mut Resource, definition: &Definition, state: &State, made: &[String]) {
     plan.set("status", json!(status(definition, state)));
     if let Some(ended) = &state.ended {
-        let mut period = plan.get("period").cloned().unwrap_or_else(|| json!({}));
-        period["end"] = json!(fhir::date::instant(ended.at_ms));
-        plan.set("period", period);
+        end(plan, ended.at_ms);
     }
     let mut activities = plan
         .get("activity")
@@ -94,6 +92,51 @@ pub(crate) fn bring(plan: &mut Resource, definition: &Definition, state: &State,
     }
     if !activities.is_empty() {
         plan.set("activity", Value::Array(activities));
+    }
+}
+
+fn end(plan: &mut Resource, at_ms: u64) {
+    let mut period = plan.get("period").cloned().unwrap_or_else(|| json!({}));
+    period["end"] = json!(fhir::date::instant(at_ms));
+    plan.set("period", period);
+}
+
+/// Has a plan say what another version of the journey says; what others have written to it stays.
+pub(crate) fn follow(plan: &mut Resource, from: &Definition, to: &Definition) {
+    let (was, is) = (
+        json!(journey_canonical(&from.name, from.version)),
+        json!(journey_canonical(&to.name, to.version)),
+    );
+    let said = plan.get("instantiatesCanonical").and_then(Value::as_array);
+    let mut said = said.cloned().unwrap_or_default();
+    said.retain(|canonical| *canonical != was && *canonical != is);
+    said.insert(0, is);
+    plan.set("instantiatesCanonical", Value::Array(said));
+    if plan.text_at(&["title"]) == Some(from.title.as_str()) {
+        plan.set("title", json!(to.title));
+    }
+    if plan.text_at(&["author", "display"]) == Some(from.owner.as_str()) {
+        plan.set("author", json!({"display": to.owner}));
+    }
+}
+
+/// Ends the plan of a journey that goes on by a version which shows none.
+pub(crate) fn put_away(plan: &mut Resource, definition: &Definition, state: &State, now_ms: u64) {
+    if state.running() {
+        plan.set("status", json!("revoked"));
+        end(plan, now_ms);
+    } else {
+        bring(plan, definition, state, &[]);
+    }
+}
+
+/// Takes the end of a plan back that was put away.
+pub(crate) fn take_out(plan: &mut Resource) {
+    if let Some(mut period) = plan.get("period").cloned()
+        && let Some(members) = period.as_object_mut()
+    {
+        members.remove("end");
+        plan.set("period", period);
     }
 }
 
@@ -120,6 +163,11 @@ pub(crate) fn is_over(plan: &Resource) -> bool {
         plan.text_at(&["status"]),
         Some("revoked" | "completed" | "entered-in-error")
     )
+}
+
+/// Whether a plan is revoked, as it is where a version that shows none has put it away.
+pub(crate) fn is_revoked(plan: &Resource) -> bool {
+    plan.text_at(&["status"]) == Some("revoked")
 }
 
 /// What somebody asks for who has written a status to the plan of a journey under way, and what the audit says of it.

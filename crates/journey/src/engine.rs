@@ -129,6 +129,7 @@ pub fn step(
             let mut engine =
                 Engine::new(definition, state.clone(), context, event.reference.clone());
             engine.event(&event)?;
+            engine.asked_since();
             if engine.state == *state && engine.effects.is_empty() {
                 return unchanged();
             }
@@ -138,6 +139,7 @@ pub fn step(
         Input::Timer { read } => {
             let mut engine = Engine::new(definition, state.clone(), context, "timer".to_owned());
             engine.due()?;
+            engine.asked_since();
             let changed = engine.state != *state;
             if changed {
                 engine.state.last = engine.state.last.max(read);
@@ -327,6 +329,15 @@ impl<'a> Engine<'a> {
         Self {
             follows,
             ..Self::new(definition, state, context, String::new())
+        }
+    }
+
+    /// Who asks now whether a message may go out is answered in an input of its own, which is no consequence of the
+    /// last act any more.
+    fn asked_since(&mut self) {
+        let mut effects = self.effects.iter();
+        if effects.any(|effect| matches!(effect, Effect::Ask { .. })) {
+            self.state.undo = None;
         }
     }
 

@@ -618,6 +618,14 @@ impl Journeys {
             if state.version == to || state.batch.as_ref() == Some(&batch.id) {
                 return Ok(Reached::Done);
             }
+            // Who has waited may have been led elsewhere, and the version taken back, since it was asked for.
+            let cannot = |why: &str| Err(JourneyError::Cannot(why.to_owned()));
+            if state.version != batch.who.version {
+                return cannot("it is on another version by now");
+            }
+            if !books.takes_patients(&state.journey, to) {
+                return cannot("that version takes nobody any more");
+            }
             let from = Self::of_state(&books, &state)?;
             let after = Self::published(&books, &state.journey, Some(to))?;
             let pair = Pair::new(from, after.definition.clone(), map);

@@ -1,6 +1,7 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
 mod look;
+mod orders;
 mod plan;
 mod room;
 
@@ -11,7 +12,6 @@ use crate::facts;
 use crate::passages::{PASSAGE, Passage, by_version};
 use crate::resources::{self, Maker, Times};
 use crate::room::Asks;
-use crate::runner;
 use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, Ledger, OutboxDraft, OutboxKey, Owner, TenantId, Timer, TimerKey};
@@ -369,7 +369,9 @@ impl<'a> Mover<'a> {
         }
         self.tell_of_end(before, &state).await?;
         let was = before.map(|(state, _)| state);
-        self.show(definition, instance, was, &state, &ids).await?;
+        self.give_up_turns(instance, was, &state).await?;
+        self.show((from, definition), instance, was, &state, &ids)
+            .await?;
         let old = was.map(|state| engine::timers(from, state));
         self.timers(definition, instance, old.unwrap_or_default(), &state, &ids);
         self.store(definition, instance, before, state);
@@ -569,35 +571,6 @@ impl<'a> Mover<'a> {
             return Ok(refused.filter(|_| proxy.is_none()));
         }
         Ok(refused)
-    }
-
-    /// Says in the order that asked for a journey how it has ended.
-    async fn tell_of_end(
-        &mut self,
-        before: Option<(&State, u32)>,
-        after: &State,
-    ) -> Result<(), MoveError> {
-        let ran = before.is_none_or(|(state, _)| state.running());
-        if let (true, Some(order), Some((code, title))) =
-            (ran, runner::task_of(&after.key), after.ending())
-        {
-            let now_ms = self.now_ms;
-            self.change(ResourceType::Task, order, |order| {
-                runner::ended(order, code, title, now_ms);
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// Says in an order why the journey that it asks for isn't begun.
-    pub(crate) async fn turn_down(&mut self, order: &str, why: &str) -> Result<(), MoveError> {
-        let now_ms = self.now_ms;
-        self.change(ResourceType::Task, order, |order| {
-            resources::close(order, false, why, now_ms);
-            order.set("status", serde_json::json!("rejected"));
-        })
-        .await
     }
 
     fn create(&mut self, resource: Resource) {

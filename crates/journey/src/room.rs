@@ -244,6 +244,13 @@ impl Book {
         self.waits.retain(|waits| waits.until_ms > now_ms);
     }
 
+    /// Gives up the turn of a message that is called off. Whether it had one.
+    pub(crate) fn give_up(&mut self, key: &str) -> bool {
+        let before = self.waits.len();
+        self.waits.retain(|waits| waits.key != key);
+        self.waits.len() < before
+    }
+
     /// Asks for one message. What goes out is remembered, and what has to wait keeps its turn.
     pub(crate) fn ask(
         &mut self,

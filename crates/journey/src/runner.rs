@@ -433,6 +433,7 @@ impl Journeys {
         let mut mover = Mover::new(self.vault(), permit, &patient, now_ms);
         let resource = self.under_one_name(permit, resource).await?;
         let mut letters = 0;
+        let mut go_on = Vec::new();
         for stored in under_way {
             let told = Told {
                 resource: &resource,
@@ -450,7 +451,11 @@ impl Journeys {
                     mover.also(letter);
                     letters += 1;
                 }
-                other => other?,
+                other => {
+                    if other? {
+                        go_on.push(stored.id);
+                    }
+                }
             }
         }
         if starts {
@@ -482,6 +487,10 @@ impl Journeys {
             )
             .await?;
         books.letters(letters);
+        for instance in go_on {
+            // Boxed, because what is played again are events, too.
+            Box::pin(self.play_held(books, &instance)).await;
+        }
         Ok(moved)
     }
 
@@ -540,6 +549,7 @@ impl Journeys {
         Ok(found)
     }
 
+    /// Tells one of the patient's journeys of an event. Whether it goes on by it that was held.
     async fn move_instance(
         &self,
         books: &Books,
@@ -547,7 +557,7 @@ impl Journeys {
         stored: &InternalStored,
         told: &Told<'_>,
         now_ms: u64,
-    ) -> Result<(), MoveError> {
+    ) -> Result<bool, MoveError> {
         let (instance, version) = (stored.id.as_str(), stored.version);
         let state = State::from_json(&stored.body)?;
         let (resource, deleted) = (told.resource, told.deleted);
@@ -566,8 +576,11 @@ impl Journeys {
                     engine::step(&definition, &state, Input::Manual(manual), &context)?
                 };
                 let before = Some((&state, version));
+                let goes_on = state.paused.is_some()
+                    && decision.state.running()
+                    && decision.state.paused.is_none();
                 mover.take(&definition, instance, before, decision).await?;
-                return Ok(());
+                return Ok(goes_on);
             }
         }
         if !deleted && parts::is_order(resource) {
@@ -583,7 +596,7 @@ impl Journeys {
             None
         };
         let Some(fact) = facts::told(&definition, &state, resource, deleted, consents) else {
-            return Ok(());
+            return Ok(false);
         };
         let event = JourneyEvent {
             // What has come since is no reason to take it for a repeat.
@@ -611,7 +624,7 @@ impl Journeys {
         mover
             .take(&definition, instance, Some((&state, version)), decision)
             .await?;
-        Ok(())
+        Ok(false)
     }
 
     /// The due timers of one shard.

@@ -266,8 +266,12 @@ impl Journeys {
         let Some(name) = name_in(source) else {
             return Err(JourneyError::Findings(check::compile(source).1));
         };
-        let same =
-            |kept: &StoredStage| kept.source == source && kept.stage != VersionStage::Retired;
+        let same = |kept: &StoredStage| {
+            // One that a newer has come after is retired, whatever it said last.
+            let view = books.stage_view(&name, kept.version);
+            let is_over = view.is_none_or(|view| view.stage == VersionStage::Retired);
+            kept.source == source && !is_over
+        };
         let known = books.stages_of(&name).into_iter().rev().find(same);
         let known = known.map(|known| known.version);
         // One that was published at once has none of it kept.
@@ -470,10 +474,19 @@ impl Journeys {
             }
         }
         if to != VersionStage::Retired && to != VersionStage::Draft {
-            let (_, findings) = check::compile(&kept.source);
+            let (definition, findings) = check::compile(&kept.source);
             // What patients are on already goes on, whatever the checker has learnt since.
             if errors(&findings) && !kept.reserved {
                 return Err(JourneyError::Findings(findings));
+            }
+            // What it begins is another matter: that depends on what else is live now.
+            if to != VersionStage::Checked
+                && let Some(definition) = definition
+            {
+                let wrong = check::others(&definition, &|name| books.begins(name));
+                if !wrong.is_empty() {
+                    return Err(JourneyError::Findings(wrong));
+                }
             }
         }
         Ok(())
@@ -493,9 +506,19 @@ impl Journeys {
             ledger.derive_id(tenant, &Owner::Tenant, &name)
         };
         let (stage_id, definition_id) = (id("stage"), id("definition"));
-        let expected = self
-            .expected(permit, kinds::JOURNEY_STAGE, &stage_id)
-            .await?;
+        let kind = kinds::JOURNEY_STAGE;
+        let stored = self.vault().internal(permit, kind, &stage_id).await?;
+        // What is written goes on from what is stored, so it has to be what was looked at.
+        let history = stored.as_ref().map(|stored| {
+            let stored: Option<StoredStage> = serde_json::from_slice(&stored.body).ok();
+            stored.map(|stored| stored.history)
+        });
+        if history.unwrap_or_else(|| Some(Vec::new())).as_ref() != Some(&kept.history) {
+            let engine = self.engine_permit(tenant).await?;
+            books.read_definitions(self.vault(), &engine).await?;
+            return Ok(false);
+        }
+        let expected = stored.map_or(Expected::Absent, |found| Expected::Version(found.version));
         let to = step.to;
         if let Some(rollout) = &step.rollout {
             kept.rollout = rollout.clone();

@@ -604,3 +604,60 @@ async fn who_is_stuck_is_told_with_why_and_since_when() {
     );
     assert!(stuck.iter().all(|row| row.1 != instances[2].0), "{stuck:?}");
 }
+
+/// What came in a hold and was more than could be remembered is played again when the plan lets the journey go on.
+#[tokio::test]
+async fn what_was_put_aside_in_a_hold_is_played_when_the_care_plan_goes_on() {
+    let source = "name: waits
+title: Waits
+owner: Team
+purpose: TREAT
+at_most: 60d
+entry:
+  event: Procedure
+  where: status = 'completed'
+  anchors: {done: performedDateTime}
+  within: 3d
+  per: event
+exits:
+  death: {title: Died, event: Patient, where: deceased.exists()}
+  consent: {title: Consent withdrawn, consent: withdrawn}
+start: first
+steps:
+  first: {title: Pause, wait: {for: 1d}, next: stay}
+  stay: {title: Stay, wait: {event: Encounter, at_most: 20d}, next: again, not_come: again}
+  again: {title: Again, wait: {for: 9d}, next: end}
+";
+    let world = World::with(Mail::Delivers, source).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let write = async |status: &str| {
+        let mut plans = world.of(&patient, ResourceType::CarePlan).await;
+        let mut plan = plans.remove(0);
+        plan.set("status", serde_json::json!(status));
+        world.put(vec![plan.into_value()]).await;
+        world.drain().await;
+    };
+    let look = world.staff(Role::Coordinator, Action::Observe).await;
+    write("on-hold").await;
+    let work = world.staff(Role::Coordinator, Action::Work).await;
+    let instance = world.view(&patient).await.id;
+    let on = journey::Act::Skip { n: 1, way: 0 };
+    let acted = (world.journeys).act(&work, &patient, &instance, on, "On", None);
+    acted.await.unwrap();
+    for _ in 0..66 {
+        world.admit(&patient).await;
+    }
+    assert_eq!(
+        world.journeys.dead_letters(&look, 10).await.unwrap().len(),
+        2
+    );
+    write("active").await;
+    assert_eq!(
+        world.journeys.dead_letters(&look, 10).await.unwrap().len(),
+        0
+    );
+    let view = world.view(&patient).await;
+    let at: Vec<&str> = view.waiting.iter().map(|wait| wait.step.as_str()).collect();
+    assert_eq!(at, ["again"]);
+}

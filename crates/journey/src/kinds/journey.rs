@@ -5,7 +5,7 @@
 //! it ends, with how it ended. So neither has to be moved in the other's unit of work, and a crash between
 //! them loses nothing.
 
-use super::{Plan, StepKind, Waiting, way};
+use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, line};
 use crate::definition::{Definition, Step, Target, Way};
@@ -228,6 +228,15 @@ impl StepKind for Part {
     // Whether tasks for staff are kept is another matter.
     fn close(&self, engine: &mut Engine<'_>, token: &Token, why: &str, _: bool) {
         self.take_back(engine, token, why);
+    }
+
+    fn carried(&self, _: &Stand, before: &Node, after: &Node) -> Carried {
+        // The order that stands there is for one journey.
+        if same_of(before, after, KIND.name, &["begins"]) {
+            Carried::As
+        } else {
+            Carried::Anew
+        }
     }
 
     fn waiting(&self, _: &Definition, _: &State, token: &Token) -> Option<Waiting> {

@@ -11,19 +11,24 @@ use serde_json::json;
 use trust::conventions::INSTANCE_SYSTEM;
 
 impl Mover<'_> {
-    /// Writes the plan where the journey has begun, is held, goes on or has ended, and has what it makes refer to it.
+    /// Writes the plan where the journey has begun, is held, goes on, has ended or goes on by another version, and has
+    /// what it makes refer to it.
     pub(super) async fn show(
         &mut self,
-        definition: &Definition,
+        (from, definition): (&Definition, &Definition),
         instance: &str,
         before: Option<&State>,
         after: &State,
         ids: &PatientIds<'_>,
     ) -> Result<(), MoveError> {
+        let moves = from.version != definition.version;
+        let id = ids.id(&care_plan::name(instance));
         if !definition.care_plan {
+            if moves && from.care_plan {
+                self.put_away(&id, definition, after).await?;
+            }
             return Ok(());
         }
-        let id = ids.id(&care_plan::name(instance));
         let made = self.refer_to(instance, &id);
         let status = care_plan::status(definition, after);
         let Some(before) = before else {
@@ -31,12 +36,14 @@ impl Mover<'_> {
             self.create(plan);
             return Ok(());
         };
-        if care_plan::status(definition, before) == status {
+        if !moves && care_plan::status(definition, before) == status {
             return Ok(());
         }
+        // What a version without a plan has put away is taken out again; nobody could do anything by it meanwhile.
+        let again = moves && !from.care_plan;
         let key = (ResourceType::CarePlan.code(), id.clone());
         match self.plan(&id).await? {
-            // Begun by a program that made none.
+            // Begun by a program or a version that made none.
             None => {
                 let kind = ResourceType::CarePlan;
                 if self.vault.load(self.permit, kind, &id).await?.is_none() {
@@ -44,13 +51,40 @@ impl Mover<'_> {
                     self.create(plan);
                 }
             }
-            Some(plan) if care_plan::is_over(plan) => {}
+            Some(plan) if care_plan::is_over(plan) && !(again && care_plan::is_revoked(plan)) => {}
             Some(_) => {
                 if let Some(draft) = self.drafts.get_mut(&key) {
+                    if moves {
+                        care_plan::follow(&mut draft.resource, from, definition);
+                    }
+                    if again {
+                        care_plan::take_out(&mut draft.resource);
+                    }
                     care_plan::bring(&mut draft.resource, definition, after, &made);
                     draft.changed = true;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Ends the plan of a journey that goes on by a version which shows none.
+    async fn put_away(
+        &mut self,
+        id: &str,
+        definition: &Definition,
+        after: &State,
+    ) -> Result<(), MoveError> {
+        let now_ms = self.now_ms;
+        if self
+            .plan(id)
+            .await?
+            .is_some_and(|plan| !care_plan::is_over(plan))
+            && let Some(draft) =
+                (self.drafts).get_mut(&(ResourceType::CarePlan.code(), id.to_owned()))
+        {
+            care_plan::put_away(&mut draft.resource, definition, after, now_ms);
+            draft.changed = true;
         }
         Ok(())
     }

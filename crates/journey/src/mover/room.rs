@@ -3,7 +3,7 @@
 use super::{MoveError, Mover};
 use crate::definition::{Channel, Definition};
 use crate::room::{Asks, Book, Limits, Room, zone_of};
-use crate::state::Which;
+use crate::state::{State, Which};
 use crate::{MESSAGE_BOOK, facts};
 use ledger::Expected;
 use trust::Internal;
@@ -58,29 +58,49 @@ impl Mover<'_> {
         if !limits.has_caps() {
             return Ok(Book::default().ask(&limits, &zone, asks, now_ms));
         }
-        if self.book.is_none() {
-            let id = self.book_id();
-            let stored = self.vault.internal(self.permit, MESSAGE_BOOK, &id).await?;
-            self.book = Some(match stored {
-                Some(stored) => Opened {
-                    book: Book::read(&stored.body),
-                    expected: Expected::Version(stored.version),
-                    changed: false,
-                },
-                None => Opened {
-                    book: Book::default(),
-                    expected: Expected::Absent,
-                    changed: false,
-                },
-            });
-        }
-        let Some(opened) = &mut self.book else {
-            return Ok(Room::Free);
-        };
+        let opened = self.opened().await?;
         let before = opened.book.clone();
         let room = opened.book.ask(&limits, &zone, asks, now_ms);
         opened.changed |= opened.book != before;
         Ok(room)
+    }
+
+    /// The patient's document, read once.
+    async fn opened(&mut self) -> Result<&mut Opened, MoveError> {
+        let opened = match self.book.take() {
+            Some(opened) => opened,
+            None => {
+                let id = self.book_id();
+                let stored = self.vault.internal(self.permit, MESSAGE_BOOK, &id).await?;
+                let expected = stored.as_ref().map(|stored| stored.version);
+                let book = stored.map(|stored| Book::read(&stored.body));
+                Opened {
+                    book: book.unwrap_or_default(),
+                    expected: expected.map_or(Expected::Absent, Expected::Version),
+                    changed: false,
+                }
+            }
+        };
+        Ok(self.book.insert(opened))
+    }
+
+    /// Gives up the turns of messages that waited and do not wait any more, whatever became of them: else others
+    /// would wait behind what never goes.
+    pub(super) async fn give_up_turns(
+        &mut self,
+        instance: &str,
+        before: Option<&State>,
+        after: &State,
+    ) -> Result<(), MoveError> {
+        let held = before.map(|before| before.held.as_slice());
+        for held in held.unwrap_or_default() {
+            let mut still = after.held.iter();
+            if !still.any(|still| (still.n, still.which) == (held.n, held.which)) {
+                let opened = self.opened().await?;
+                opened.changed |= opened.book.give_up(&key(instance, held.n, held.which));
+            }
+        }
+        Ok(())
     }
 
     fn book_id(&self) -> String {

@@ -192,3 +192,21 @@ fn an_end_says_what_never_left_and_calls_nothing_off_outside() {
     let trail = String::from_utf8(run.state.to_json()).unwrap();
     assert!(trail.contains("called-off"), "{trail}");
 }
+
+/// What a timer asks hours after an act is no consequence of the act, whatever the answer.
+#[test]
+fn an_act_whose_message_has_gone_out_later_is_not_taken_back() {
+    let mut run = Run::start_limited(send(), &[until(3, Why::Quiet), until(9, Why::Quiet)]);
+    run.email = None;
+    run.until(2 * HOUR);
+    assert_eq!(run.hand(Act::Retry { n: 1 }), Ok(true));
+    run.until(10 * HOUR);
+    let expected = [
+        "0d01h ask first",
+        "0d02h ask first",
+        "0d09h ask first",
+        "0d09h message first email",
+    ];
+    assert_eq!(said(&run), expected);
+    assert!(run.hand(Act::Undo).is_err());
+}

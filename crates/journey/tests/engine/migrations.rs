@@ -593,3 +593,28 @@ fn a_measurement_since_a_move_is_something_that_has_happened() {
         "the journey has moved on since"
     );
 }
+
+const PART: &str = "  first:
+    title: Part
+    journey: {begins: wound-care, up_to: 10d}
+    next: end
+    not_begun: end
+    time_over: end
+";
+
+#[test]
+fn a_part_goes_along_only_where_the_new_version_begins_the_same() {
+    for (change, log) in [
+        (vec![("up_to: 10d", "up_to: 5d")], vec![]),
+        (vec![("title: Part", "title: A part")], vec![]),
+        (
+            vec![("begins: wound-care", "begins: titration")],
+            vec!["0d12h close i/1/journey cancelled", "0d12h task first"],
+        ),
+    ] {
+        let mut run = begin(PART, None);
+        run.until(DAY / 2);
+        assert_eq!(run.moves(&with(PART, &change), &Map::new()), "moves");
+        assert_eq!(run.log(), log, "{change:?}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::world::{DAY, HOUR, Mail, START, World};
 use serde_json::json;
+use trust::{Action, Role};
 
 /// A journey that sends one message as soon as somebody is operated upon.
 fn source(name: &str, limits: &str, urgency: &str) -> String {
@@ -125,4 +126,26 @@ async fn the_night_is_the_patients_and_moves_with_them() {
     at_home("Europe/London").await;
     let told = told(&world, &patient).await;
     assert_eq!(told, [held, longer, "3h Message by email: Tell"]);
+}
+
+/// Two messages, of which one goes and one waits; what waits is stopped, and others don't wait behind it.
+#[tokio::test]
+async fn what_is_called_off_while_it_waits_takes_nobodys_place() {
+    let world = World::with(Mail::Delivers, &source("after", ONE_A_DAY, "")).await;
+    world.publish(&source("before", ONE_A_DAY, "")).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let views = world.views(&patient).await;
+    let waits: Vec<_> = views.iter().filter(|view| view.ended.is_none()).collect();
+    assert_eq!(waits.len(), 1);
+    let permit = world.staff(Role::Coordinator, Action::Work).await;
+    let stopped = world.journeys.stop(&permit, &waits[0].id, "Enough").await;
+    stopped.expect("stopped");
+    world.pass(25 * HOUR).await;
+    world.operate(&patient).await;
+    let told = told(&world, &patient).await;
+    let sent = told
+        .iter()
+        .filter(|told| **told == "25h Message by email: Tell");
+    assert_eq!(sent.count(), 1, "{told:#?}");
 }

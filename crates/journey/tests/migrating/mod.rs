@@ -628,3 +628,119 @@ async fn a_move_lies_under_a_kind_of_its_own() {
     let stored: Value = serde_json::from_slice(&stored.unwrap().body).unwrap();
     assert_eq!(stored["many"]["migrate"]["to"], json!(2));
 }
+
+/// Who waits for a message to arrive is asked again which version they are on, and whether the other takes them.
+#[tokio::test]
+async fn those_who_waited_are_looked_at_again_before_they_are_moved() {
+    let mut world = World::with(Mail::Silent, FIRST).await;
+    let patients = operated(&world, 2).await;
+    world.publish(&second()).await;
+    let titled = |title: &str| second().replace("title: After the operation", title);
+    world.publish(&titled("title: The third")).await;
+    let squad = world.staff(Role::Squad, Action::Publish).await;
+    let some = journey::Rollout {
+        share: 50,
+        sites: Vec::new(),
+    };
+    let fourth = titled("title: The fourth");
+    let staged = journey::VersionStage::Staged;
+    let kept = (world.journeys).stage_file(&squad, &fourth, staged, &some, "Try it");
+    assert_eq!(kept.await.unwrap().version, 4);
+    let permit = steers(&world).await;
+    let mut batches = Vec::new();
+    for (patient, to) in [(0, 2), (0, 3), (1, 4)] {
+        let mut asked = moving(&[], Portion::All);
+        asked.to = to;
+        asked.who.patients.insert(patients[patient].clone());
+        let begun = world.journeys.begin_migration(&permit, asked, "On", 50);
+        batches.push(begun.await.unwrap());
+    }
+    finish(&world).await;
+    let checked = journey::VersionStage::Checked;
+    let back = (world.journeys).set_stage(&squad, NAME, 4, checked, &some, "Not yet");
+    back.await.unwrap();
+    world.mail = Mail::Delivers;
+    world.drain().await;
+    while world.journeys.batch_turn(TENANT).await.unwrap().is_some() {}
+    let mut why = Vec::new();
+    for id in &batches {
+        let (batch, failures) = world.journeys.batch(&permit, id).await.unwrap();
+        assert_eq!((batch.stage, batch.waiting), (Stage::Done, 0));
+        why.push(failures.first().map(|failure| failure.why.clone()));
+    }
+    // Of the first two either may have come first.
+    why[..2].sort();
+    let elsewhere = Some("it is on another version by now".to_owned());
+    let nobody = Some("that version takes nobody any more".to_owned());
+    assert_eq!(why, [None, elsewhere, nobody]);
+    assert_eq!(world.view(&patients[1]).await.version, 1);
+}
+
+/// The statuses of a patient's plans, with the version that each says and whether it has an end.
+async fn plans(world: &World, patient: &str) -> Vec<(String, String, bool)> {
+    let plans = world.of(patient, ResourceType::CarePlan).await;
+    let plans = plans.iter().map(|plan| {
+        let says = plan.text_at(&["instantiatesCanonical", "0"]).unwrap();
+        (
+            plan.text_at(&["status"]).unwrap().to_owned(),
+            says.rsplit('|').next().unwrap().to_owned(),
+            plan.at(&["period", "end"]).is_some(),
+        )
+    });
+    plans.collect()
+}
+
+#[tokio::test]
+async fn the_care_plan_goes_along_and_is_put_away_by_a_version_without_one() {
+    let without = |source: &str| source.replace("owner: Team", "owner: Team\ncare_plan: false");
+    let world = World::with(Mail::Delivers, FIRST).await;
+    let patients = operated(&world, 1).await;
+    world.pass(DAY / 2).await;
+    world.publish(&second()).await;
+    world.publish(&without(&second())).await;
+    let permit = steers(&world).await;
+    let turn = async || while world.journeys.batch_turn(TENANT).await.unwrap().is_some() {};
+    let go = async |from: u32, to: u32| {
+        let mut asked = moving(&[], Portion::All);
+        (asked.who.version, asked.to) = (from, to);
+        let begun = world.journeys.begin_migration(&permit, asked, "On", 50);
+        let id = begun.await.unwrap();
+        turn().await;
+        assert_eq!(world.view(&patients[0]).await.version, to);
+        world.drain().await;
+        id
+    };
+    let is = async |status: &str, version: &str, has_end: bool| {
+        let plans = plans(&world, &patients[0]).await;
+        assert_eq!(plans, [(status.to_owned(), version.to_owned(), has_end)]);
+        assert_eq!(world.view(&patients[0]).await.ended, None);
+    };
+    is("active", "1", false).await;
+    go(1, 2).await;
+    is("active", "2", false).await;
+    let id = go(2, 3).await;
+    is("revoked", "2", true).await;
+    let back = (world.journeys).begin_take_back(&permit, &id, "It is wanted", 50);
+    back.await.unwrap();
+    turn().await;
+    world.drain().await;
+    assert_eq!(world.view(&patients[0]).await.version, 2);
+    is("active", "2", false).await;
+}
+
+#[tokio::test]
+async fn a_care_plan_begins_with_the_version_that_shows_one() {
+    let first = FIRST.replace("owner: Team", "owner: Team\ncare_plan: false");
+    let world = World::with(Mail::Delivers, &first).await;
+    let patients = operated(&world, 1).await;
+    world.pass(DAY / 2).await;
+    assert_eq!(plans(&world, &patients[0]).await, []);
+    world.publish(&second()).await;
+    let permit = steers(&world).await;
+    let asked = moving(&[], Portion::All);
+    let begun = world.journeys.begin_migration(&permit, asked, "On", 50);
+    begun.await.unwrap();
+    while world.journeys.batch_turn(TENANT).await.unwrap().is_some() {}
+    let expected = ("active".to_owned(), "2".to_owned(), false);
+    assert_eq!(plans(&world, &patients[0]).await, [expected]);
+}

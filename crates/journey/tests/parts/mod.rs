@@ -347,3 +347,40 @@ scenarios:
         "{says}"
     );
 }
+
+/// Nor does it go live by its stages, though what it is now may be kept and checked.
+#[tokio::test]
+async fn what_begins_itself_or_nobody_knows_is_neither_staged_nor_live() {
+    use journey::VersionStage::{Checked, Live, Staged};
+    let world = World::with(Mail::Delivers, &wound("")).await;
+    world.publish(&surgery("")).await;
+    let permit = world.staff(Role::Squad, Action::Publish).await;
+    let all = journey::Rollout {
+        share: 100,
+        sites: Vec::new(),
+    };
+    let round = surgery("")
+        .replace("name: surgery", "name: wound-care")
+        .replace("begins: wound-care", "begins: surgery");
+    let unknown = surgery("").replace("begins: wound-care", "begins: nowhere");
+    for (source, words) in [
+        (&round, "J058 `surgery` begins `wound-care` again"),
+        (&unknown, "J058 no journey `nowhere` is live"),
+    ] {
+        let journeys = &world.journeys;
+        let checked = journeys.stage_file(&permit, source, Checked, &all, "x");
+        assert_eq!(checked.await.expect("kept").stage, Checked);
+        let mut answers = Vec::new();
+        for to in [Staged, Live] {
+            answers.push(journeys.stage_file(&permit, source, to, &all, "x").await);
+        }
+        answers.push(journeys.publish(&permit, source).await);
+        for answer in answers {
+            let Err(JourneyError::Findings(found)) = answer else {
+                panic!("{answer:?}");
+            };
+            let found = format!("{} {}", found[0].code, found[0].message);
+            assert!(found.contains(words), "{found}");
+        }
+    }
+}

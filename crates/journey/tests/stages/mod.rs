@@ -468,3 +468,39 @@ async fn older_programs_start_nobody_on_a_staged_version_and_take_its_number_fro
     let known = read().await;
     assert_eq!(known[1].source, source("Two"));
 }
+
+/// Two servers move one version at the same time: each move that was done stands in its history.
+#[tokio::test]
+async fn moves_of_several_servers_do_not_overwrite_each_other() {
+    let world = World::with(Mail::Delivers, &source("One")).await;
+    file(&world, "Two", VersionStage::Staged, &share(1)).await;
+    let permit = squad(&world).await;
+    let mut work = tokio::task::JoinSet::new();
+    for percent in 10..22 {
+        let (journeys, permit) = (Journeys::new(world.trust.clone()), permit.clone());
+        work.spawn(async move {
+            let (to, whom) = (VersionStage::Staged, share(percent));
+            let why = percent.to_string();
+            let set = journeys.set_stage(&permit, NAME, 2, to, &whom, &why);
+            set.await.is_ok().then_some(why)
+        });
+    }
+    let mut done: Vec<String> = work.join_all().await.into_iter().flatten().collect();
+    done.sort();
+    let fresh = Journeys::new(world.trust.clone());
+    let seen = fresh.stage(&permit, NAME, 2).await.unwrap();
+    let mut told: Vec<String> = seen.history.into_iter().map(|step| step.why).collect();
+    told.retain(|why| why != "Because");
+    told.sort();
+    assert!(!done.is_empty());
+    assert_eq!(told, done);
+}
+
+#[tokio::test]
+async fn the_file_of_a_version_that_was_followed_becomes_a_new_one() {
+    let world = World::with(Mail::Delivers, &source("One")).await;
+    for (words, version) in [("Two", 2), ("Three", 3), ("Two", 4)] {
+        let view = file(&world, words, VersionStage::Live, &share(100)).await;
+        assert_eq!((view.version, view.stage), (version, VersionStage::Live));
+    }
+}
