@@ -15,7 +15,7 @@ use crate::{
 
 /// Parsing a body of at least this many bytes goes to a blocking thread: at about 100 MB/s it would
 /// keep the async ones from their work for more than a few milliseconds.
-const HEAVY_BYTES: usize = 512 * 1024;
+pub(crate) const HEAVY_BYTES: usize = 512 * 1024;
 
 /// Runs `work` where `bytes` of JSON don't hold up others.
 pub(crate) async fn heavy<T: Send + 'static>(

@@ -190,7 +190,7 @@ struct Asking<'a> {
     instance: String,
     context: Value,
     cards: Vec<Value>,
-    /// Whether the patient is in more journeys than were looked at.
+    /// Whether the patient has more care plans than were looked at.
     are_more: bool,
 }
 
@@ -330,7 +330,7 @@ impl Asking<'_> {
             (0, false) => return cards,
             (left, false) => format!("There are {left} more that are not shown here"),
             (_, true) => {
-                format!("The patient is in more journeys than the {FOUND_MAX} that were looked at")
+                format!("The patient has more care plans than the {FOUND_MAX} that were looked at")
             }
         };
         let detail = match left {
@@ -626,4 +626,32 @@ async fn feedback(
             .increment(1);
     }
     Ok(StatusCode::OK.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CARDS_MAX, arranged};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn what_presses_comes_first_and_there_is_place_to_say_what_is_left_out() {
+        let cards = |infos: usize| -> Vec<Value> {
+            let infos = (0..infos).map(|_| json!({"indicator": "info"}));
+            infos
+                .chain([
+                    json!({"indicator": "warning"}),
+                    json!({"indicator": "critical"}),
+                ])
+                .collect()
+        };
+        let (shown, left) = arranged(cards(CARDS_MAX - 2), false);
+        assert_eq!((shown.len(), left), (CARDS_MAX, 0));
+        assert_eq!(shown[0]["indicator"], "critical");
+        assert_eq!(shown[1]["indicator"], "warning");
+        let (shown, left) = arranged(cards(CARDS_MAX), false);
+        assert_eq!((shown.len(), left), (CARDS_MAX - 1, 3));
+        assert_eq!(shown[1]["indicator"], "warning");
+        assert_eq!(arranged(cards(CARDS_MAX - 2), true).1, 1);
+        assert_eq!(arranged(cards(1), true).1, 0);
+    }
 }

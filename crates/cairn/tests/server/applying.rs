@@ -174,11 +174,34 @@ async fn what_can_not_be_applied_is_said() {
     ] {
         assert_outcome(get(&house, path).await, status, code).await;
     }
+    put(&house, &json!({"resourceType": "ActivityDefinition", "id": "gone", "url": "http://x.test/gone", "status": "retired", "kind": "Task"})).await;
     for (plan, code, words) in [
         (
             action(json!({"title": "x", "definitionCanonical": "http://x.test/none"})),
             "not-found",
             "definitionCanonical",
+        ),
+        (
+            action(json!({"title": "x", "definitionCanonical": "http://x.test/gone"})),
+            "not-found",
+            "definitionCanonical",
+        ),
+        (
+            action(json!({"title": "x", "definitionCanonical": "http://x.test/weigh|1"})),
+            "business-rule",
+            "retired",
+        ),
+        (
+            json!({"resourceType": "PlanDefinition", "id": "odd", "status": "retired"}),
+            "business-rule",
+            "retired",
+        ),
+        (
+            action(
+                json!({"title": "x", "condition": [{"kind": "applicability", "expression": fhirpath("(1).repeat($this + 1).exists()")}]}),
+            ),
+            "too-costly",
+            "condition[0]",
         ),
         (
             action(

@@ -123,9 +123,13 @@ async fn publish(house: &House, source: &str) {
 }
 
 async fn start(house: &House, patient: &str) {
+    start_as(house, patient, "k").await;
+}
+
+async fn start_as(house: &House, patient: &str, key: &str) {
     let parameter = |name: &str, value: &str| json!({"name": name, "valueString": value});
     let body = json!({"resourceType": "Parameters", "parameter": [
-        parameter("journey", "after-surgery"), parameter("key", "k"), parameter("reason", "Hip replaced")]});
+        parameter("journey", "after-surgery"), parameter("key", key), parameter("reason", "Hip replaced")]});
     let path = format!("/fhir/r4/Patient/{patient}/$start-journey");
     let answer = house
         .sent(Method::POST, &path, &body)
@@ -411,5 +415,45 @@ async fn who_has_nothing_to_do_with_a_patient_gets_no_cards() {
             .await
             .is_empty()
     );
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_what_it_leaves_out() {
+    let house = house().await;
+    publish(&house, RUNNING).await;
+    put(&house, &json!({"resourceType": "Patient", "id": "p"})).await;
+    for number in 0..12 {
+        start_as(&house, "p", &format!("k{number}")).await;
+    }
+    let system = System::new(&house, SCOPES).await;
+    let ehr = Ehr {
+        house: &house,
+        system,
+    };
+    let body = asked("patient-view", json!({"patientId": "p"}));
+    let cards = ehr.cards("journeys-of-patient", "1", &body).await;
+    assert_eq!(cards.len(), 10);
+    assert_eq!(
+        cards[9]["summary"],
+        "There are 3 more that are not shown here"
+    );
+    let mut ids: Vec<&str> = cards
+        .iter()
+        .filter_map(|card| card["uuid"].as_str())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 10, "each card has a uuid of its own");
+    for number in 12..51 {
+        start_as(&house, "p", &format!("k{number}")).await;
+    }
+    let cards = ehr.cards("journeys-of-patient", "2", &body).await;
+    assert_eq!(cards.len(), 10);
+    assert_eq!(
+        cards[9]["summary"],
+        "The patient has more care plans than the 50 that were looked at"
+    );
+    assert_eq!(cards[9]["indicator"], "warning");
     house.end().await;
 }

@@ -1,10 +1,9 @@
 //! The functions, at work.
 use super::PathError;
+use super::budget::STEPS_OF_PATTERN;
 use super::eval::{Evaluation, Items, Outcome, Scope, boolean, single, single_raw, text};
 use super::functions::Function;
-use super::navigate::{children, extensions};
 use super::numbers::{calculated, rounded};
-use super::operate::distinct;
 use super::parse::{Expr, Kind, TypeName, pattern_of};
 use super::value::{Comparison, It, Node, compare, date_part};
 use super::{bounds, quantity, texts};
@@ -30,16 +29,52 @@ impl<'a> Evaluation<'_, 'a> {
             return Ok(Vec::new());
         };
         Ok(match replacement {
-            None => vec![It::Bool(regex.is_match(&text))],
+            None => {
+                self.steps(position, text.len())?;
+                vec![It::Bool(regex.is_match(&text))]
+            }
             // Nothing is looked for, so nothing is replaced.
             Some(_) if regex.as_str().is_empty() => vec![It::Str(text)],
             Some(replacement) => match self.text_argument(replacement, scope)? {
                 None => Vec::new(),
                 Some(by) => vec![It::Str(Cow::Owned(
-                    regex.replace_all(&text, by.as_ref()).into_owned(),
+                    self.replaced(regex, &text, &by, position)?,
                 ))],
             },
         })
+    }
+
+    /// As [`Regex::replace_all`], with each piece paid for before it is made.
+    fn replaced(
+        &self,
+        regex: &Regex,
+        text: &str,
+        by: &str,
+        position: usize,
+    ) -> Result<String, PathError> {
+        self.steps(position, text.len())?;
+        let groups = by.bytes().filter(|byte| *byte == b'$').count();
+        let (mut made, mut end) = (String::new(), 0);
+        for captures in regex.captures_iter(text) {
+            let Some(found) = captures.get(0) else {
+                continue;
+            };
+            // No group is longer than what the whole finds.
+            let most = by.len().saturating_add(groups.saturating_mul(found.len()));
+            self.steps(position, 1)?;
+            self.bytes(position, most)?;
+            made.push_str(&text[end..found.start()]);
+            captures.expand(by, &mut made);
+            end = found.end();
+        }
+        made.push_str(&text[end..]);
+        Ok(made)
+    }
+
+    /// A regular expression of a text that is known only now.
+    fn pattern(&self, pattern: &str, position: usize) -> Result<Regex, PathError> {
+        self.steps(position, STEPS_OF_PATTERN.saturating_add(pattern.len()))?;
+        pattern_of(pattern, position)
     }
 
     /// An argument is evaluated where the call stands, not on the items that it is called on.
@@ -81,6 +116,7 @@ impl<'a> Evaluation<'_, 'a> {
     fn project(&self, items: &[It<'a>], projection: &Expr) -> Outcome<'a> {
         let mut found = Vec::new();
         for (index, item) in items.iter().enumerate() {
+            self.copied(projection.position, item)?;
             found.extend(self.expr(
                 projection,
                 &Scope {
@@ -135,10 +171,10 @@ impl<'a> Evaluation<'_, 'a> {
                 });
             }
             F::Count => vec![count(items.len())],
-            F::Distinct => distinct(items),
+            F::Distinct => self.distinct(position, items)?,
             F::IsDistinct => {
                 let all = items.len();
-                return yes(distinct(items).len() == all);
+                return yes(self.distinct(position, items)?.len() == all);
             }
             F::Where => self.filter(items, &arguments[0])?,
             F::Select => self.project(&items, &arguments[0])?,
@@ -147,7 +183,8 @@ impl<'a> Evaluation<'_, 'a> {
                 let mut found = Vec::new();
                 let mut next = self.project(&items, &arguments[0])?;
                 while !next.is_empty() {
-                    next.retain(|item| seen.insert(item.key()));
+                    next = self.unseen(position, next, &mut seen)?;
+                    self.items(position, &next)?;
                     found.extend(next.iter().cloned());
                     next = self.project(&next, &arguments[0])?;
                 }
@@ -166,23 +203,29 @@ impl<'a> Evaluation<'_, 'a> {
                     items.into_iter().take(number).collect()
                 }
             }
-            F::Union => distinct(items.into_iter().chain(self.expr(&arguments[0], scope)?)),
+            F::Union => {
+                let others = self.expr(&arguments[0], scope)?;
+                self.distinct(position, items.into_iter().chain(others))?
+            }
             F::Combine => items
                 .into_iter()
                 .chain(self.expr(&arguments[0], scope)?)
                 .collect(),
             F::Intersect | F::Exclude | F::SubsetOf | F::SupersetOf => {
                 let others = self.expr(&arguments[0], scope)?;
-                let keys = |items: &[It<'a>]| items.iter().map(It::key).collect::<HashSet<_>>();
-                let (mine, theirs) = (keys(&items), keys(&others));
+                let mine = self.keys(position, &items)?;
+                let theirs = self.keys(position, &others)?;
+                // Once more for those that are looked up.
+                self.compared(position, &items, 1)?;
                 match function {
                     F::SubsetOf => return yes(mine.is_subset(&theirs)),
                     F::SupersetOf => return yes(mine.is_superset(&theirs)),
-                    F::Intersect => distinct(
+                    F::Intersect => self.distinct(
+                        position,
                         items
                             .into_iter()
                             .filter(|item| theirs.contains(&item.key())),
-                    ),
+                    )?,
                     _ => items
                         .into_iter()
                         .filter(|item| !theirs.contains(&item.key()))
@@ -238,12 +281,12 @@ impl<'a> Evaluation<'_, 'a> {
                     }),
                 }]
             }
-            F::Children => children(&items),
+            F::Children => self.children(position, &items)?,
             F::Descendants => {
                 let mut found = Vec::new();
-                let mut next = children(&items);
+                let mut next = self.children(position, &items)?;
                 while !next.is_empty() {
-                    let below = children(&next);
+                    let below = self.children(position, &next)?;
                     found.append(&mut next);
                     next = below;
                 }
@@ -251,10 +294,7 @@ impl<'a> Evaluation<'_, 'a> {
             }
             F::Extension => match self.text_argument(&arguments[0], scope)? {
                 None => Vec::new(),
-                Some(url) => items
-                    .iter()
-                    .flat_map(|item| extensions(item, &url))
-                    .collect(),
+                Some(url) => self.extensions(position, &items, &url)?,
             },
             F::HasValue => {
                 let [It::Node(node)] = items.as_slice() else {
@@ -267,7 +307,15 @@ impl<'a> Evaluation<'_, 'a> {
                 [item] => vec![item.clone().simple()],
                 _ => Vec::new(),
             },
-            F::Resolve => items.iter().filter_map(|item| self.resolve(item)).collect(),
+            F::Resolve => {
+                let contained = match &self.root {
+                    It::Node(root) => root.value.get("contained").and_then(Value::as_array),
+                    _ => None,
+                };
+                let looked_at = contained.map_or(1, Vec::len);
+                self.steps(position, items.len().saturating_mul(looked_at))?;
+                items.iter().filter_map(|item| self.resolve(item)).collect()
+            }
             F::Abs | F::Ceiling | F::Floor | F::Round | F::Truncate => {
                 let digits = match arguments.first() {
                     Some(argument) => self.integer_argument(argument, scope)?.unwrap_or(0),
@@ -286,7 +334,10 @@ impl<'a> Evaluation<'_, 'a> {
                 };
                 let mut texts = Vec::new();
                 for item in items {
-                    texts.extend(text(vec![item], position)?);
+                    let text = text(vec![item], position)?;
+                    let length = text.as_ref().map_or(0, |text| text.len());
+                    self.bytes(position, length + separator.len())?;
+                    texts.extend(text);
                 }
                 vec![It::Str(Cow::Owned(texts.join(separator.as_ref())))]
             }
@@ -294,6 +345,9 @@ impl<'a> Evaluation<'_, 'a> {
                 let Some(text) = text(items, position)? else {
                     return Ok(Vec::new());
                 };
+                if function == F::ToChars {
+                    self.steps(position, text.len())?;
+                }
                 match function {
                     F::Length => vec![count(text.chars().count())],
                     F::Lower => vec![It::Str(Cow::Owned(text.to_lowercase()))],
@@ -312,6 +366,9 @@ impl<'a> Evaluation<'_, 'a> {
                 let Some(part) = self.text_argument(&arguments[0], scope)? else {
                     return Ok(Vec::new());
                 };
+                if function == F::Split {
+                    self.steps(position, text.len() / part.len().max(1))?;
+                }
                 match function {
                     F::StartsWith => return yes(text.starts_with(part.as_ref())),
                     F::EndsWith => return yes(text.ends_with(part.as_ref())),
@@ -326,7 +383,11 @@ impl<'a> Evaluation<'_, 'a> {
                         .split(part.as_ref())
                         .map(|part| It::Str(Cow::Owned(part.to_owned())))
                         .collect(),
-                    _ => return yes(pattern_of(&part, arguments[0].position)?.is_match(&text)),
+                    _ => {
+                        let regex = self.pattern(&part, arguments[0].position)?;
+                        self.steps(position, text.len())?;
+                        return yes(regex.is_match(&text));
+                    }
                 }
             }
             F::MatchesFull => {
@@ -337,7 +398,9 @@ impl<'a> Evaluation<'_, 'a> {
                     return Ok(Vec::new());
                 };
                 let whole = format!("^(?:{pattern})$");
-                return yes(pattern_of(&whole, arguments[0].position)?.is_match(&text));
+                let regex = self.pattern(&whole, arguments[0].position)?;
+                self.steps(position, text.len())?;
+                return yes(regex.is_match(&text));
             }
             F::Encode | F::Decode | F::Escape | F::Unescape => {
                 let Some(text) = text(items, position)? else {
@@ -450,15 +513,17 @@ impl<'a> Evaluation<'_, 'a> {
                     self.text_argument(&arguments[0], scope)?,
                     self.text_argument(&arguments[1], scope)?,
                 );
-                from.zip(by)
-                    .map(|(from, by)| It::Str(Cow::Owned(text.replace(from.as_ref(), &by))))
-                    .into_iter()
-                    .collect()
+                let Some((from, by)) = from.zip(by) else {
+                    return Ok(Vec::new());
+                };
+                let places = text.matches(from.as_ref()).count();
+                self.bytes(position, places.saturating_mul(by.len()))?;
+                vec![It::Str(Cow::Owned(text.replace(from.as_ref(), &by)))]
             }
             F::ReplaceMatches => match self.text_argument(&arguments[0], scope)? {
                 None => Vec::new(),
                 Some(pattern) => {
-                    let regex = pattern_of(&pattern, arguments[0].position)?;
+                    let regex = self.pattern(&pattern, arguments[0].position)?;
                     self.matches(&regex, Some(&arguments[1]), items, position, scope)?
                 }
             },
@@ -510,6 +575,8 @@ impl<'a> Evaluation<'_, 'a> {
             }
             rows.push((scope.this, row));
         }
+        let rounds = usize::try_from(rows.len().max(2).ilog2()).unwrap_or(1);
+        self.steps(position, rows.len().saturating_mul(rounds))?;
         let mut wrong = false;
         rows.sort_by(|(_, a), (_, b)| {
             for (place, pair) in a.iter().zip(b).enumerate() {

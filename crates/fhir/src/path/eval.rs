@@ -1,9 +1,9 @@
 //! Evaluation of a tree on a focus.
 use super::navigate::member;
-use super::operate::{arithmetic, collections_equal, collections_equivalent, distinct, membership};
+use super::operate::{arithmetic, collections_equal, collections_equivalent, membership};
 use super::parse::{Expr, Kind, Literal, Operator, Start, Step, StepKind};
 use super::value::{Comparison, It, Node, compare};
-use super::{Environment, PathError};
+use super::{Budget, Environment, PathError};
 use crate::facts::structures;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -16,10 +16,12 @@ pub(super) fn evaluate<'a>(
     expr: &Expr,
     focus: &'a Value,
     environment: &Environment<'a>,
+    budget: &Budget,
 ) -> Outcome<'a> {
     let focus = It::Node(Node::new(focus));
     let evaluation = Evaluation {
         environment,
+        budget,
         root: focus.clone(),
         total: RefCell::default(),
     };
@@ -34,6 +36,7 @@ pub(super) fn evaluate<'a>(
 
 pub(super) struct Evaluation<'e, 'a> {
     pub(super) environment: &'e Environment<'a>,
+    pub(super) budget: &'e Budget,
     pub(super) root: It<'a>,
     /// `$total` of the innermost `aggregate` that is under way.
     pub(super) total: RefCell<Items<'a>>,
@@ -51,6 +54,12 @@ pub(super) fn boolean<'a>(value: Option<bool>) -> Items<'a> {
 
 impl<'a> Evaluation<'_, 'a> {
     pub(super) fn expr(&self, expr: &Expr, scope: &Scope<'a>) -> Outcome<'a> {
+        let found = self.one(expr, scope)?;
+        self.items(expr.position, &found)?;
+        Ok(found)
+    }
+
+    fn one(&self, expr: &Expr, scope: &Scope<'a>) -> Outcome<'a> {
         Ok(match &expr.kind {
             Kind::Empty => Vec::new(),
             Kind::Literal(literal) => vec![match literal {
@@ -150,13 +159,30 @@ impl<'a> Evaluation<'_, 'a> {
     ) -> Outcome<'a> {
         use Operator::*;
         Ok(match operator {
-            Equal => boolean(collections_equal(&a, &b)),
-            NotEqual => boolean(collections_equal(&a, &b).map(|equal| !equal)),
-            Equivalent => boolean(Some(collections_equivalent(&a, &b))),
-            NotEquivalent => boolean(Some(!collections_equivalent(&a, &b))),
-            Union => distinct(a.into_iter().chain(b)),
-            In => membership(a, &b, position)?,
-            Contains => membership(b, &a, position)?,
+            Equal | NotEqual => {
+                if a.len() == b.len() {
+                    self.compared(position, &a, 1)?;
+                }
+                let wanted = operator == Equal;
+                boolean(collections_equal(&a, &b).map(|equal| equal == wanted))
+            }
+            Equivalent | NotEquivalent => {
+                if a.len() == b.len() {
+                    self.compared(position, &a, b.len())?;
+                }
+                boolean(Some(
+                    collections_equivalent(&a, &b) == (operator == Equivalent),
+                ))
+            }
+            Union => self.distinct(position, a.into_iter().chain(b))?,
+            In => {
+                self.compared(position, &a, b.len())?;
+                membership(a, &b, position)?
+            }
+            Contains => {
+                self.compared(position, &b, a.len())?;
+                membership(b, &a, position)?
+            }
             Less | LessOrEqual | Greater | GreaterOrEqual => {
                 let (Some(a), Some(b)) = (single(a, position)?, single(b, position)?) else {
                     return Ok(Vec::new());
@@ -241,8 +267,10 @@ impl<'a> Evaluation<'_, 'a> {
                 vec![scope.this.clone()]
             }
         };
+        self.items(position, &items)?;
         for step in steps {
             items = self.step(step, items, scope)?;
+            self.items(step.position, &items)?;
         }
         Ok(items)
     }
@@ -282,7 +310,16 @@ impl<'a> Evaluation<'_, 'a> {
                 let mut found = Vec::with_capacity(items.len());
                 for item in items {
                     match item {
-                        It::Node(node) => member(node, name, sibling, &mut found),
+                        It::Node(node) => {
+                            // Where the type isn't known, each member may be what is meant.
+                            let unknown = match (node.kind, node.value) {
+                                (None, Value::Object(members)) => members.len(),
+                                _ => 0,
+                            };
+                            let before = found.len();
+                            member(node, name, sibling, &mut found);
+                            self.steps(step.position, 1 + unknown + found.len() - before)?;
+                        }
                         It::Resource(_, id) if name == "id" => found.push(It::Str(id)),
                         It::Qty(value, unit) => match name.as_str() {
                             "value" => found.push(It::Dec(value)),
@@ -314,9 +351,11 @@ impl<'a> Evaluation<'_, 'a> {
                 Some(item) => vec![It::Bool(item.is(*name))],
             },
             StepKind::Matches(regex, replacement) => {
+                self.looked_through(step.position, &items)?;
                 self.matches(regex, replacement.as_ref(), items, step.position, scope)?
             }
             StepKind::Call(function, arguments) => {
+                self.looked_through(step.position, &items)?;
                 self.call(*function, arguments, items, step.position, scope)?
             }
         })

@@ -12,6 +12,7 @@
 //! `resolve() is Patient`.
 
 mod bounds;
+mod budget;
 mod call;
 mod eval;
 mod functions;
@@ -27,6 +28,7 @@ mod time;
 mod types;
 pub(crate) mod value;
 
+pub use budget::Budget;
 use serde_json::Value;
 use std::sync::Arc;
 pub use types::{PathFinding, Wanted};
@@ -45,6 +47,8 @@ pub struct PathError {
     pub position: usize,
     /// What is wrong. Never holds content of the resource.
     pub message: String,
+    /// Whether nothing is wrong but that it costs more than the [`Budget`] has.
+    pub is_too_costly: bool,
 }
 
 impl PathError {
@@ -52,6 +56,7 @@ impl PathError {
         Self {
             position,
             message: message.into(),
+            is_too_costly: false,
         }
     }
 }
@@ -97,16 +102,28 @@ impl Expression {
             root: Arc::new(parse::parse(text)?),
         })
     }
-    /// Evaluates on a focus.
+    /// Evaluates on a focus, with a [`Budget`] of its own that is enough for all but the absurd.
     ///
     /// # Errors
-    /// [`PathError`] for type errors.
+    /// [`PathError`] for type errors, and for what is too costly.
     pub fn evaluate<'a>(
         &self,
         focus: &'a Value,
         environment: &Environment<'a>,
     ) -> Result<Vec<Item<'a>>, PathError> {
-        let items = eval::evaluate(&self.root, focus, environment)?;
+        self.evaluate_within(focus, environment, &Budget::default())
+    }
+    /// Evaluates on a focus with what is left of a budget.
+    ///
+    /// # Errors
+    /// As [`Expression::evaluate`].
+    pub fn evaluate_within<'a>(
+        &self,
+        focus: &'a Value,
+        environment: &Environment<'a>,
+        budget: &Budget,
+    ) -> Result<Vec<Item<'a>>, PathError> {
+        let items = eval::evaluate(&self.root, focus, environment, budget)?;
         Ok(items.into_iter().map(value::It::into_item).collect())
     }
     /// Evaluates to a boolean by FHIRPath's singleton rule; empty is `None`.
@@ -118,7 +135,7 @@ impl Expression {
         focus: &Value,
         environment: &Environment<'_>,
     ) -> Result<Option<bool>, PathError> {
-        let items = eval::evaluate(&self.root, focus, environment)?;
+        let items = eval::evaluate(&self.root, focus, environment, &Budget::default())?;
         match items.as_slice() {
             [] => Ok(None),
             [item] => match item.as_bool() {

@@ -9,15 +9,6 @@ use crate::date::Parts;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use std::borrow::Cow;
-use std::collections::HashSet;
-
-pub(super) fn distinct<'a>(items: impl IntoIterator<Item = It<'a>>) -> Items<'a> {
-    let mut seen = HashSet::new();
-    items
-        .into_iter()
-        .filter(|item| seen.insert(item.key()))
-        .collect()
-}
 
 pub(super) fn collections_equal(a: &[It<'_>], b: &[It<'_>]) -> Option<bool> {
     if a.is_empty() || b.is_empty() {

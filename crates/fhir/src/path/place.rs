@@ -32,7 +32,12 @@ impl Expression {
     /// evaluated.
     pub(crate) fn places(&self, focus: &Value) -> Result<Vec<Vec<Key>>, PathError> {
         check(&self.root)?;
-        let items = eval::evaluate(&self.root, focus, &Environment::default())?;
+        let items = eval::evaluate(
+            &self.root,
+            focus,
+            &Environment::default(),
+            &super::Budget::default(),
+        )?;
         let nowhere = || PathError::new(0, "the expression gives values, not elements");
         // Each is looked for from the root.
         if items.len() > PLACES_MAX {

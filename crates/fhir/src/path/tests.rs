@@ -704,3 +704,102 @@ proptest::proptest! {
         let _ = Expression::compile(&text);
     }
 }
+
+/// Rows, as an input of a plan has.
+fn rows(count: usize) -> Value {
+    let row = |number: usize| json!({"resourceType": "Observation", "id": number.to_string(), "status": "final"});
+    (0..count).map(row).collect()
+}
+
+fn on_rows(text: &str, rows: &Value) -> Result<Value, PathError> {
+    let environment = Environment {
+        variables: vec![("rows", rows)],
+        now_ms: None,
+    };
+    let focus = patient();
+    let expression = Expression::compile(text)?;
+    let items = expression.evaluate(&focus, &environment)?;
+    Ok(items.iter().map(|item| item.value().clone()).collect())
+}
+
+#[test]
+fn what_costs_too_much_ends() {
+    let rows = rows(200);
+    let nested = |depth: usize| {
+        let open = "%rows.where(".repeat(depth);
+        format!(
+            "{open}status = 'none'{}.exists()",
+            ").exists()".repeat(depth - 1) + ")"
+        )
+    };
+    let long = "a".repeat(100);
+    let letters = format!(
+        "'a'{}.length()",
+        format!(".replace('a', '{long}')").repeat(8)
+    );
+    let between = format!(
+        "'a'{}.length()",
+        format!(".replace('', '{long}')").repeat(8)
+    );
+    let patterns = format!(
+        "'a'{}.length()",
+        format!(".replaceMatches('a', '{long}')").repeat(8)
+    );
+    let groups = format!(
+        "'a'{}.length()",
+        format!(".replaceMatches('.*', '{}')", "$0".repeat(50)).repeat(8)
+    );
+    let children = format!(
+        "%rows{}.count()",
+        ".combine(%rows)".repeat(20) + &".children()".repeat(2)
+    );
+    for text in [
+        "(1).repeat($this + 1).exists()",
+        "'a'.repeat($this & 'a').exists()",
+        &letters,
+        &between,
+        &patterns,
+        &groups,
+        &nested(4),
+        "%rows.aggregate($total & $total, 'a').length()",
+        "%rows.aggregate($total + $total, 'a').length()",
+        "%rows.aggregate($total.combine($total), 1).count()",
+        "%rows.aggregate(iif($total.length() < 1000000, $total & $total, $total), 'a').toChars().select($this & $this).count() + %rows.aggregate(iif($total.length() < 10000000, $total & $total, $total), 'a').toChars().count()",
+        "%rows.aggregate(iif($total.length() < 1000000, $total & $total, $total), 'a').select(%rows.select('a' & %rows.id.join('')).join($this)).exists() and %rows.id.join(%rows.aggregate(iif($total.length() < 1000000, $total & $total, $total), 'a')).exists()",
+        "%rows.select(%rows.select(%rows.distinct().count()))",
+        "%rows.select(%rows.select(%rows ~ %rows)).count()",
+        "%rows.select(%rows.select(id.matchesFull('[0-9]+'))).count()",
+    ] {
+        match on_rows(text, &rows) {
+            Err(error) => assert!(error.is_too_costly, "{text}: {error}"),
+            Ok(seen) => panic!("{text}: {seen}"),
+        }
+    }
+    // What is a lot, and done.
+    assert_eq!(on_rows(&nested(2), &rows), Ok(json!([false])));
+    assert_eq!(
+        on_rows("%rows.repeat(id | status).count()", &rows),
+        Ok(json!([201]))
+    );
+    assert!(on_rows(&children, &rows).is_ok());
+}
+
+#[test]
+fn a_budget_is_of_all_that_is_evaluated_with_it() {
+    let expression = Expression::compile("name.given.where($this = 'Ida').exists()").unwrap();
+    let (focus, environment) = (patient(), Environment::default());
+    let budget = Budget::new(500, 1000);
+    let mut times = 0;
+    let error = loop {
+        match expression.evaluate_within(&focus, &environment, &budget) {
+            Ok(_) => times += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_too_costly);
+    assert!((1..50).contains(&times), "{times}");
+    let small = Budget::new(1_000_000, 100);
+    let text = Expression::compile("'0123456789' & '0123456789'").unwrap();
+    let error = text.evaluate_within(&focus, &environment, &small);
+    assert!(error.unwrap_err().is_too_costly);
+}

@@ -409,3 +409,31 @@ async fn what_can_be_in_no_record_is_refused() {
     kept["securityContext"] = json!({"reference": format!("Patient/{patient}")});
     house.create(&kept).await;
 }
+
+#[tokio::test]
+async fn what_is_decided_without_rows_that_are_kept_says_so() {
+    let house = House::new().await;
+    let patient = house.patient("Berg").await;
+    house.create(&observation(&patient, HIV)).await;
+    let plan = json!({"resourceType": "PlanDefinition", "status": "active", "action": [{"title": "Test",
+        "input": [{"id": "tests", "type": "Observation", "codeFilter": [{"path": "code", "code": [{"code": HIV}]}]}],
+        "condition": [{"kind": "applicability", "expression": {"language": "text/fhirpath", "expression": "%tests.empty()"}}]}]});
+    let applied = async |plan: &Value| {
+        let body = json!({"resourceType": "Parameters", "parameter": [
+            {"name": "planDefinition", "resource": plan}, {"name": "subject", "valueString": format!("Patient/{patient}")}]});
+        let body = body.to_string();
+        let answer = house
+            .record
+            .apply(&client(), T::PlanDefinition, None, &[], body.as_bytes())
+            .await;
+        json_of(&answer.unwrap()).to_string()
+    };
+    let says = "may be kept from whoever asked";
+    // What doesn't look at rows needs no such words.
+    let simple = json!({"resourceType": "PlanDefinition", "status": "active", "action": [{"title": "Test"}]});
+    deny(&house, &patient).await;
+    let simple = applied(&simple).await;
+    assert!(!simple.contains(says), "{simple}");
+    let after = applied(&plan).await;
+    assert!(after.contains(says), "{after}");
+}

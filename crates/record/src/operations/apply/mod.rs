@@ -11,6 +11,7 @@ mod tests;
 mod values;
 mod when;
 
+use fhir::path::{Budget, PathError};
 use fhir::search::SearchQuery;
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use serde_json::Value;
@@ -19,7 +20,7 @@ use trust::Action;
 
 use self::values::{Context, GIVEN, Input, escaped, input};
 use super::{answer, refuse};
-use crate::write::{check_type, heavy, wrap};
+use crate::write::{HEAVY_BYTES, check_type, heavy, wrap};
 use crate::{Answer, Caller, Record, RecordError};
 
 /// The most actions of a plan, with those of the plans in it. The largest of R4's examples has 37.
@@ -29,8 +30,15 @@ pub(super) const DEPTH_MAX: usize = 8;
 /// The most definitions that a plan leads to.
 const DEFINITIONS_MAX: usize = 100;
 /// The most inputs that the actions of a plan ask for, and the most rows of each.
-const INPUTS_MAX: usize = 20;
+pub(super) const INPUTS_MAX: usize = 20;
 const ROWS_MAX: usize = 200;
+/// The most actions and inputs that are looked at to find what a plan leads to: more than are carried out, as
+/// conditions leave some out and a plan that is named twice is looked at twice.
+const LOOKED_AT_MAX: usize = 20 * ACTIONS_MAX;
+/// What all the expressions of a definition may cost, and the bytes of what they give and what is made of it: twice
+/// what a single one may elsewhere.
+const STEPS_MAX: u64 = 20_000_000;
+const BYTES_MAX: u64 = 64 << 20;
 
 /// Why a definition can't be applied.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +56,16 @@ pub(super) fn fault(code: IssueCode, place: &str, words: impl Into<String>) -> F
         place: place.to_owned(),
         words: words.into(),
     }
+}
+
+/// Why an expression gives nothing.
+fn failed(place: &str, words: &str, error: &PathError) -> Fault {
+    let code = if error.is_too_costly {
+        IssueCode::TooCostly
+    } else {
+        IssueCode::Invalid
+    };
+    fault(code, place, format!("{words}: {error}"))
 }
 
 impl From<Fault> for RecordError {
@@ -236,6 +254,8 @@ impl Record {
             given: asked.given,
             definitions: HashMap::new(),
             inputs: HashMap::new(),
+            may_lack_rows: false,
+            budget: Budget::new(STEPS_MAX, BYTES_MAX),
         };
         if let Some(encounter) = of("encounter") {
             let found = self.referred(caller, encounter).await?;
@@ -255,11 +275,12 @@ impl Record {
             context.organization = Some((organization.to_owned(), found));
         }
         check_subject(&definition)?;
+        check_in_force(&definition, kind.name())?;
         if kind.name() == "PlanDefinition" {
             self.gather(caller, &mut context, &definition).await?;
         }
-        let bytes = 1 << 16;
-        let made = heavy(bytes, move || applied(&context, &definition)).await??;
+        // However short a definition is, its expressions may take long.
+        let made = heavy(HEAVY_BYTES, move || applied(&context, &definition)).await??;
         let made = Resource::from_value(made).map_err(|outcome| RecordError::with(422, outcome))?;
         let issues = fhir::validate::check(&made);
         if !issues.is_empty() {
@@ -312,6 +333,7 @@ impl Record {
                 let words = "names no definition that is here for you";
                 return Err(fault(IssueCode::NotFound, &place, words).into());
             };
+            check_in_force(&found, &place)?;
             if found["resourceType"] == "PlanDefinition" {
                 check_subject(&found)?;
                 wanted.look(&found)?;
@@ -322,6 +344,9 @@ impl Record {
             let words = format!("asks for more than {INPUTS_MAX} inputs");
             return Err(fault(IssueCode::TooCostly, "PlanDefinition", words).into());
         }
+        if !wanted.inputs.is_empty() {
+            context.may_lack_rows = self.may_lack_rows(caller, &context.subject.0).await?;
+        }
         for input in wanted.inputs {
             let found = self.rows(caller, &context.subject.0, &input).await?;
             context.inputs.insert(input, found);
@@ -329,7 +354,18 @@ impl Record {
         Ok(())
     }
 
-    /// A definition by its canonical address: the version that is named, or the newest one that is in force.
+    /// Whether rows of the subject's may be kept from the caller, which then look as if they weren't there. Whether
+    /// there are any is not told.
+    async fn may_lack_rows(&self, caller: &Caller, subject: &str) -> Result<bool, RecordError> {
+        let patient = subject.split_once('/').map_or(subject, |(_, id)| id);
+        let whose = Some(patient.to_owned());
+        let permit = self.permit(caller, Action::Search, None, whose).await?;
+        let kept = self.vault().kept_from(&permit, patient, caller.purpose);
+        Ok(!kept.await.map_err(wrap(caller))?.is_nothing())
+    }
+
+    /// A definition by its canonical address: the version that is named, or the newest one that is in force, which
+    /// is a draft where there is none but drafts.
     async fn canonical(
         &self,
         caller: &Caller,
@@ -364,14 +400,13 @@ impl Record {
                 parameters.push(("version".to_owned(), escaped(version)));
             }
             let rows = self.found(caller, kind, &parameters, None).await?;
-            let rank = |row: &Value| match row["status"].as_str() {
-                Some("active") => 0,
-                Some("draft") => 1,
-                _ => 2,
+            let best = match version {
+                Some(_) => rows.into_iter().next(),
+                // Newest first, of those that are equally in force.
+                None => best(rows),
             };
-            // Newest first, of those that are equally in force.
-            if let Some(best) = rows.into_iter().min_by_key(rank) {
-                return Ok(Some(best));
+            if best.is_some() {
+                return Ok(best);
             }
         }
         Ok(None)
@@ -424,6 +459,26 @@ impl Record {
         }
         Ok(rows)
     }
+}
+
+/// The first of those that are active, else of the drafts.
+fn best(rows: Vec<Value>) -> Option<Value> {
+    let rank = |row: &Value| match row["status"].as_str() {
+        Some("active") => Some(0),
+        Some("draft") => Some(1),
+        _ => None,
+    };
+    let rows = rows.into_iter().filter(|row| rank(row).is_some());
+    rows.min_by_key(|row| rank(row))
+}
+
+/// What was retired is not applied any more, by whatever name.
+fn check_in_force(definition: &Value, place: &str) -> Result<(), Fault> {
+    if definition["status"] != "retired" {
+        return Ok(());
+    }
+    let words = "is a definition that is retired, and those are not applied";
+    Err(fault(IssueCode::BusinessRule, place, words))
 }
 
 fn in_part() -> RecordError {
@@ -481,11 +536,24 @@ struct Wanted {
     /// Each with the element that names it.
     definitions: Vec<(String, String)>,
     inputs: HashSet<Input>,
+    /// How many actions and inputs were looked at, each as often as it is named.
+    looked_at: usize,
 }
 
 impl Wanted {
     fn look(&mut self, plan: &Value) -> Result<(), Fault> {
         self.actions(plan, plan, "PlanDefinition", 0)
+    }
+
+    fn count(&mut self, place: &str) -> Result<(), Fault> {
+        self.looked_at += 1;
+        if self.looked_at <= LOOKED_AT_MAX {
+            return Ok(());
+        }
+        let words = format!(
+            "leads to more than {LOOKED_AT_MAX} actions and inputs, those of plans that are named again counted again"
+        );
+        Err(fault(IssueCode::TooLong, place, words))
     }
 
     fn actions(
@@ -502,6 +570,7 @@ impl Wanted {
         let list = holder.get("action").and_then(Value::as_array);
         for (number, action) in list.into_iter().flatten().enumerate().take(ACTIONS_MAX) {
             let place = format!("{place}.action[{number}]");
+            self.count(&place)?;
             if let Some(canonical) = action.get("definitionCanonical").and_then(Value::as_str) {
                 match canonical.strip_prefix('#') {
                     None => {
@@ -520,6 +589,7 @@ impl Wanted {
             let inputs = action.get("input").and_then(Value::as_array);
             for (number, requirement) in inputs.into_iter().flatten().enumerate() {
                 let place = format!("{place}.input[{number}]");
+                self.count(&place)?;
                 self.inputs
                     .extend(input(requirement, &place)?.map(|(_, input)| input));
             }

@@ -24,6 +24,9 @@ const CARRIED: [&str; 13] = [
     "cardinalityBehavior",
 ];
 
+/// What a plan says that was decided on a record which may have been shown in part.
+const LACKS: &str = "Parts of the record may be kept from whoever asked for this, and actions were decided as if those were not there.";
+
 /// An action of a plan that applies.
 struct Action<'a> {
     value: &'a Value,
@@ -62,9 +65,12 @@ pub(super) fn care_plan(context: &Context, plan: &Value) -> Result<Value, Fault>
         within: Vec::new(),
         actions: 0,
     };
+    if context.may_lack_rows {
+        making.notes.push(LACKS.to_owned());
+    }
     let goals = making.goals(plan, context.now_ms)?;
     let group = making.group(plan, "PlanDefinition", context.now_ms, "proposal")?;
-    let group = making.contain("group", group);
+    let group = making.contain("group", group, "PlanDefinition")?;
     let mut made = json!({"resourceType": "CarePlan", "status": "draft", "intent": "proposal"});
     let subject = json!({"reference": context.subject.0});
     made["subject"] = subject;
@@ -101,11 +107,12 @@ pub(super) fn care_plan(context: &Context, plan: &Value) -> Result<Value, Fault>
 
 impl<'a> Making<'a> {
     /// Takes a resource into the plan. What refers to it there.
-    fn contain(&mut self, name: &str, mut resource: Value) -> String {
+    fn contain(&mut self, name: &str, mut resource: Value, place: &str) -> Result<String, Fault> {
+        self.context.make(&resource, place)?;
         let number = self.contained.len() + 1;
         resource["id"] = json!(format!("{name}-{number}"));
         self.contained.push(resource);
-        format!("#{name}-{number}")
+        Ok(format!("#{name}-{number}"))
     }
 
     fn goals(&mut self, plan: &Value, start_ms: i64) -> Result<Vec<String>, Fault> {
@@ -151,7 +158,7 @@ impl<'a> Making<'a> {
             if !list.is_empty() {
                 one["target"] = Value::Array(list);
             }
-            made.push(self.contain("goal", one));
+            made.push(self.contain("goal", one, &place)?);
         }
         Ok(made)
     }
@@ -366,7 +373,7 @@ impl<'a> Making<'a> {
             } else {
                 "activity"
             };
-            let reference = self.contain(name, resource);
+            let reference = self.contain(name, resource, &action.place)?;
             made.insert("resource".to_owned(), json!({"reference": reference}));
         }
         let mut parts = Vec::new();

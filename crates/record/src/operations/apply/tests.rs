@@ -24,6 +24,8 @@ fn context() -> Context {
         given: Vec::new(),
         definitions: HashMap::new(),
         inputs: HashMap::new(),
+        may_lack_rows: false,
+        budget: Budget::new(STEPS_MAX, BYTES_MAX),
     }
 }
 
@@ -484,4 +486,110 @@ fn plans_are_bounded() {
         applied(&context(), &plan).unwrap_err().code,
         IssueCode::TooLong
     );
+}
+
+#[test]
+fn what_costs_too_much_is_refused() {
+    let of = |text: &str| json!({"resourceType": "PlanDefinition", "status": "draft", "action": [{"title": "x", "condition": [when(text)]}]});
+    let long = "a".repeat(100);
+    for text in [
+        "(1).repeat($this + 1).exists()",
+        &format!(
+            "'a'{}.exists()",
+            format!(".replace('a', '{long}')").repeat(8)
+        ),
+    ] {
+        let fault = applied(&context(), &of(text)).unwrap_err();
+        assert_eq!(fault.code, IssueCode::TooCostly, "{fault:?}");
+        assert!(fault.place.contains("condition[0]"), "{fault:?}");
+    }
+    // Each of these is cheap, and all of them are not.
+    let one = when("(1 | 2 | 3).aggregate($total + $this, 0) = 6");
+    let conditions = vec![one; 100_000];
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "action": [{"title": "x", "condition": conditions}]});
+    let fault = applied(&context(), &plan).unwrap_err();
+    assert_eq!(fault.code, IssueCode::TooCostly);
+    // An activity that is long, and made many times.
+    let activity = json!({"resourceType": "ActivityDefinition", "id": "long", "status": "active", "kind": "Task",
+        "code": {"text": "x".repeat(1 << 20)}});
+    let action = json!({"title": "x", "definitionCanonical": "#long"});
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft", "contained": [activity], "action": vec![action; 100]});
+    let fault = applied(&context(), &plan).unwrap_err();
+    assert_eq!(fault.code, IssueCode::TooCostly, "{fault:?}");
+}
+
+#[test]
+fn plans_that_are_named_again_and_again_are_not_all_looked_at() {
+    let mut inner = json!({"resourceType": "PlanDefinition", "id": "in", "status": "draft", "action": [{"title": "x"}]});
+    for _ in 0..DEPTH_MAX {
+        let action = json!({"title": "x", "definitionCanonical": "#in"});
+        inner = json!({"resourceType": "PlanDefinition", "id": "in", "status": "draft", "contained": [inner],
+            "action": vec![action; 50]});
+    }
+    let fault = Wanted::default().look(&inner).unwrap_err();
+    assert_eq!(fault.code, IssueCode::TooLong);
+}
+
+#[test]
+fn filters_of_inputs_narrow_or_are_refused() {
+    let of = |filter: Value| {
+        input(
+            &json!({"id": "rows", "type": "Observation", "codeFilter": [filter]}),
+            "action[0].input[0]",
+        )
+    };
+    for (filter, place) in [
+        (json!({"path": "code"}), "action[0].input[0].codeFilter[0]"),
+        (
+            json!({"path": "code", "code": []}),
+            "action[0].input[0].codeFilter[0]",
+        ),
+        (
+            json!({"path": "code", "code": [{"code": "1"}, {"display": "Weight"}]}),
+            "action[0].input[0].codeFilter[0].code[1]",
+        ),
+        (
+            json!({"path": "code", "valueSet": "http://x.test/set", "code": [{"system": "http://loinc.org"}]}),
+            "action[0].input[0].codeFilter[0].code[0]",
+        ),
+    ] {
+        let fault = of(filter).unwrap_err();
+        assert_eq!(
+            (fault.code, fault.place.as_str()),
+            (IssueCode::NotSupported, place)
+        );
+    }
+    let both = json!({"path": "code", "valueSet": "http://x.test/set", "code": [{"code": "1"}]});
+    let (_, found) = of(both).unwrap().unwrap();
+    assert_eq!(found.parameters.len(), 2);
+}
+
+#[test]
+fn what_is_retired_is_not_taken() {
+    let row = |status: &str, id: &str| json!({"status": status, "id": id});
+    let id = |rows: Vec<Value>| best(rows).map(|row| row["id"].clone());
+    let rows = vec![
+        row("retired", "3"),
+        row("draft", "2"),
+        row("active", "1"),
+        row("active", "0"),
+    ];
+    assert_eq!(id(rows), Some(json!("1")));
+    assert_eq!(
+        id(vec![row("unknown", "2"), row("draft", "1")]),
+        Some(json!("1"))
+    );
+    assert_eq!(id(vec![row("retired", "1"), row("unknown", "0")]), None);
+}
+
+#[test]
+fn a_plan_says_that_rows_may_have_been_kept() {
+    let plan =
+        json!({"resourceType": "PlanDefinition", "status": "draft", "action": [{"title": "x"}]});
+    assert!(made(&context(), &plan).get("note").is_none());
+    let mut context = context();
+    context.may_lack_rows = true;
+    let made = made(&context, &plan);
+    let note = made["note"][0]["text"].as_str().unwrap();
+    assert!(note.contains("may be kept"), "{note}");
 }

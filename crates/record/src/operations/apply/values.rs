@@ -1,13 +1,16 @@
 //! What definitions ask of the patient they are applied to: expressions, and values that go where a path says. Pure.
 
-use super::{Fault, fault};
+use super::{Fault, INPUTS_MAX, failed, fault};
 use fhir::IssueCode;
-use fhir::path::{Environment, Expression, Item};
+use fhir::path::{Budget, Environment, Expression, Item};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// The most characters of an expression, as those of search parameters have.
 const EXPRESSION_MAX: usize = 4096;
+/// Steps of the budget that compiling takes, and making each regular expression in what is compiled.
+const STEPS_TO_COMPILE: usize = 200;
+const STEPS_OF_PATTERN: usize = 2_000;
 
 /// What data an action asks for by its `input`: its type, and what narrows it as in a search.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,6 +33,10 @@ pub(super) struct Context {
     /// Definitions by how they are referred to.
     pub(super) definitions: HashMap<String, Value>,
     pub(super) inputs: HashMap<Input, Value>,
+    /// Whether rows that inputs ask for may be kept from who asks.
+    pub(super) may_lack_rows: bool,
+    /// What is left of what everything may cost.
+    pub(super) budget: Budget,
 }
 
 /// The names of the parameters that are no references: variables of expressions and nothing else.
@@ -69,7 +76,8 @@ pub(super) fn input(requirement: &Value, place: &str) -> Result<Option<(String, 
     }
     let filters = requirement.get("codeFilter").and_then(Value::as_array);
     let mut parameters = Vec::new();
-    for filter in filters.into_iter().flatten() {
+    for (number, filter) in filters.into_iter().flatten().enumerate() {
+        let place = format!("{place}.codeFilter[{number}]");
         let path = filter.get("path").or_else(|| filter.get("searchParam"));
         let path = path.and_then(Value::as_str).unwrap_or_default();
         let Some((_, name)) = FILTERS
@@ -78,23 +86,30 @@ pub(super) fn input(requirement: &Value, place: &str) -> Result<Option<(String, 
         else {
             return no("an input is filtered by code, category, status and clinicalStatus");
         };
-        if let Some(set) = filter.get("valueSet").and_then(Value::as_str) {
+        let set = filter.get("valueSet").and_then(Value::as_str);
+        if let Some(set) = set {
             parameters.push((format!("{name}:in"), escaped(set)));
         }
-        let codes = filter.get("code").and_then(Value::as_array);
-        let codes: Vec<String> = codes
-            .into_iter()
-            .flatten()
-            .filter_map(|code| {
-                let value = escaped(code.get("code")?.as_str()?);
-                Some(match code.get("system").and_then(Value::as_str) {
-                    Some(system) => format!("{}|{value}", escaped(system)),
-                    None => value,
-                })
-            })
-            .collect();
+        let list = filter.get("code").and_then(Value::as_array);
+        let mut codes = Vec::new();
+        for (number, coding) in list.into_iter().flatten().enumerate() {
+            let Some(value) = coding.get("code").and_then(Value::as_str) else {
+                // Left out it would let through what it is there to keep out.
+                let place = format!("{place}.code[{number}]");
+                let words = "has no code, and texts are not looked for";
+                return Err(fault(IssueCode::NotSupported, &place, words));
+            };
+            let value = escaped(value);
+            codes.push(match coding.get("system").and_then(Value::as_str) {
+                Some(system) => format!("{}|{value}", escaped(system)),
+                None => value,
+            });
+        }
         if !codes.is_empty() {
             parameters.push(((*name).to_owned(), codes.join(",")));
+        } else if set.is_none() {
+            let words = "narrows nothing: it has neither a valueSet nor a code";
+            return Err(fault(IssueCode::NotSupported, &place, words));
         }
     }
     Ok(Some((id.to_owned(), Input { kind, parameters })))
@@ -135,6 +150,10 @@ impl Context {
             {
                 scope.inputs.retain(|(name, _)| *name != id);
                 scope.inputs.push((id, found));
+                if scope.inputs.len() > INPUTS_MAX {
+                    let words = format!("is one of more than {INPUTS_MAX} inputs with an id");
+                    return Err(fault(IssueCode::TooLong, &place, words));
+                }
             }
         }
         Ok(scope)
@@ -148,10 +167,14 @@ impl Context {
         place: &str,
     ) -> Result<Vec<Value>, Fault> {
         let text = text_of(expression, place)?;
-        let compiled = Expression::compile(&text).map_err(|error| {
-            let words = format!("the expression doesn't compile: {error}");
-            fault(IssueCode::Invalid, place, words)
-        })?;
+        let patterns = text.matches("atches").count();
+        let steps = STEPS_TO_COMPILE + text.len() + patterns * STEPS_OF_PATTERN;
+        let too_costly = "the expression can't be evaluated";
+        self.budget
+            .take_steps(0, steps)
+            .map_err(|error| failed(place, too_costly, &error))?;
+        let compiled = Expression::compile(&text)
+            .map_err(|error| failed(place, "the expression doesn't compile", &error))?;
         let none = Value::Array(Vec::new());
         let of = |one: &'_ Option<(String, Value)>| -> Value {
             one.as_ref()
@@ -181,14 +204,22 @@ impl Context {
             variables,
             now_ms: Some(self.now_ms),
         };
-        let found = compiled.evaluate(subject, &environment).map_err(|error| {
-            let words = format!("the expression can't be evaluated: {error}");
-            fault(IssueCode::Invalid, place, words)
-        })?;
-        Ok(found
-            .iter()
-            .map(|item: &Item<'_>| item.value().clone())
-            .collect())
+        let found = compiled
+            .evaluate_within(subject, &environment, &self.budget)
+            .map_err(|error| failed(place, "the expression can't be evaluated", &error))?;
+        let mut values = Vec::with_capacity(found.len());
+        for value in found.iter().map(Item::value) {
+            self.make(value, place)?;
+            values.push(value.clone());
+        }
+        Ok(values)
+    }
+
+    /// Takes from the budget what a part of the result takes.
+    pub(super) fn make(&self, value: &Value, place: &str) -> Result<(), Fault> {
+        let taken = self.budget.take_bytes(0, bytes_of(value));
+        let words = "what is made of the definition is too much";
+        taken.map_err(|_| fault(IssueCode::TooCostly, place, words))
     }
 
     /// Whether a condition holds: it gives true, and nothing besides.
@@ -242,6 +273,21 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// About how many bytes a value takes.
+fn bytes_of(value: &Value) -> usize {
+    let inner = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes_of).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| name.len() + bytes_of(value))
+            .sum(),
+        _ => 0,
+    };
+    // What a value takes whatever is in it.
+    inner + 32
 }
 
 /// Puts values at a path below something of a type.
