@@ -146,7 +146,7 @@ async fn everybody_has_their_own_doors() {
         ("sam", "/console/worklist", StatusCode::FORBIDDEN),
         ("devi", "/console/journeys/publish", StatusCode::FORBIDDEN),
         ("ada", "/console/journeys", StatusCode::OK),
-        ("ada", "/console/patients", StatusCode::OK),
+        ("ada", "/console/patients", StatusCode::FORBIDDEN),
         ("ada", "/console/accounts", StatusCode::OK),
         ("carla", "/console/accounts", StatusCode::FORBIDDEN),
         ("devi", "/console/accounts", StatusCode::FORBIDDEN),
