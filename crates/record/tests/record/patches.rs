@@ -240,7 +240,8 @@ async fn a_patch_asks_no_questions_of_what_consent_hides() {
             patch(&house, &client(), on, change.clone()).await.map(drop)
         };
         assert_eq!(wrong(result), (404, "not-found".to_owned()));
-        assert_eq!(looks_at(&house, &patient).await.len(), before + 1);
+        // The look, and what the consent decided.
+        assert_eq!(looks_at(&house, &patient).await.len(), before + 2);
     }
 }
 

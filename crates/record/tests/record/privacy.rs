@@ -171,7 +171,8 @@ async fn a_precondition_that_fails_is_a_look_at_the_resource() {
         assert_eq!(status, 412);
         assert!(!words.contains("newest version"), "{words}");
     }
-    assert_eq!(looks_at(&house, &patient).await.len(), before + 3);
+    // Each with what the consent decided.
+    assert_eq!(looks_at(&house, &patient).await.len(), before + 6);
 }
 
 #[tokio::test]
