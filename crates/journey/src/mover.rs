@@ -308,7 +308,7 @@ impl<'a> Mover<'a> {
         ids: &PatientIds<'_>,
     ) {
         let state = self.moved(instance).unwrap_or(before).clone();
-        self.timers(definition, instance, BTreeMap::new(), &state, ids);
+        self.timers(definition, instance, &BTreeMap::new(), &state, ids);
     }
 
     /// Reads a running instance.
@@ -373,7 +373,7 @@ impl<'a> Mover<'a> {
         self.show((from, definition), instance, was, &state, &ids)
             .await?;
         let old = was.map(|state| engine::timers(from, state));
-        self.timers(definition, instance, old.unwrap_or_default(), &state, &ids);
+        self.timers(definition, instance, &old.unwrap_or_default(), &state, &ids);
         self.store(definition, instance, before, state);
         Ok(true)
     }
@@ -646,7 +646,7 @@ impl<'a> Mover<'a> {
         &mut self,
         definition: &Definition,
         instance: &str,
-        old: BTreeMap<String, u64>,
+        old: &BTreeMap<String, u64>,
         after: &State,
         ids: &PatientIds<'_>,
     ) {
@@ -657,7 +657,7 @@ impl<'a> Mover<'a> {
             due_ms,
             id: sixteen(&ids.id(&format!("timer/{instance}/{name}"))),
         };
-        for (name, due_ms) in &old {
+        for (name, due_ms) in old {
             if new.get(name) != Some(due_ms) {
                 self.unit.timers_clear.push(key(name, *due_ms));
             }

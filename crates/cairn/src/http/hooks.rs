@@ -247,7 +247,7 @@ async fn call(
     {
         Ok(_) => {}
         // Whom this record doesn't know has no journeys here.
-        Err(error) if matches!(error.status, 404 | 410) => return Ok(answer(service, Vec::new())),
+        Err(error) if matches!(error.status, 404 | 410) => return Ok(answer(service, &[])),
         Err(error) => return Err(error.into()),
     }
     let kept = doors
@@ -259,7 +259,7 @@ async fn call(
         .map_err(|error| Refused::from(refuse(&error)))?
         .unrelated
     {
-        return Ok(answer(service, Vec::new()));
+        return Ok(answer(service, &[]));
     }
     let mut asking = Asking {
         doors: &doors,
@@ -277,7 +277,7 @@ async fn call(
         "encounter-discharge" => asking.discharge().await?,
         _ => asking.booking().await?,
     }
-    Ok(answer(service, asking.shown()))
+    Ok(answer(service, &asking.shown()))
 }
 
 /// The cards that are shown, the pressing ones first, and how many are left out. Where something is left out there is
@@ -296,7 +296,7 @@ fn arranged(mut cards: Vec<Value>, are_more: bool) -> (Vec<Value>, usize) {
     (cards, left)
 }
 
-fn answer(service: &Service, cards: Vec<Value>) -> Response {
+fn answer(service: &Service, cards: &[Value]) -> Response {
     metrics::counter!("cds_cards_total", "service" => service.id).increment(cards.len() as u64);
     let headers = [(header::CACHE_CONTROL, "no-store")];
     (headers, Json(json!({"cards": cards}))).into_response()

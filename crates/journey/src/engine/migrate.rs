@@ -376,7 +376,7 @@ fn carry(
             (Some(before), _) => {
                 before
                     .kind
-                    .close_late(old, &late, "Another version of the journey")
+                    .close_late(old, &late, "Another version of the journey");
             }
             (None, _) => {}
         }

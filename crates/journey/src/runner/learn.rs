@@ -115,7 +115,7 @@ impl Journeys {
         if event.tenant == books.tenant && !event.deleted {
             match event.kind {
                 kinds::JOURNEY_DEFINITION | kinds::JOURNEY_STAGE => {
-                    books.read_definitions(self.vault(), permit).await?
+                    books.read_definitions(self.vault(), permit).await?;
                 }
                 kinds::JOURNEY_BATCH | kinds::JOURNEY_MIGRATION => books.batches.notify_one(),
                 kinds::JOURNEY_INSTANCE => self.learn_instance(books, permit, at).await?,
