@@ -395,6 +395,10 @@ async fn what_is_foreseen_comes(each: usize, last: usize) {
 /// With `CAIRN_TEST_LARGE=1` for ten thousand journeys; else for as many as a debug build moves in seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_preview_says_is_what_then_happens() {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "whoever runs the tests says how many patients there are to be"
+    )]
     let large = std::env::var_os("CAIRN_TEST_LARGE").is_some_and(|large| large == "1");
     let (each, last) = if large { (1111, 1112) } else { (12, 14) };
     what_is_foreseen_comes(each, last).await;
