@@ -18,7 +18,7 @@ use trust::{Action, Permit, Purpose, TrustError};
 /// What a request says besides the times, which go by the names of anchors.
 pub(crate) const WORDS: [&str; 3] = ["journey", "key", "reason"];
 /// Before the key, so that it is the id of no resource.
-const KEY: &str = "request:";
+pub(crate) const KEY: &str = "request:";
 /// Before the reason, in what the history says why.
 const REASON: &str = "request: ";
 /// Longest key: that of an id.

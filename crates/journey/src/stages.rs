@@ -173,7 +173,7 @@ pub(crate) fn is_drawn(
     share: u8,
 ) -> bool {
     let owner = Owner::Patient(patient.to_owned());
-    let name = format!("stage/{}/{}", version.name, version.version);
+    let name = format!("stage/{}/{}/{patient}", version.name, version.version);
     let id = ledger.derive_id(tenant, &owner, &name);
     // Ids are made for other ends, and not every digit of one is free.
     let hash = blake3::hash(id.as_bytes());

@@ -488,7 +488,8 @@ impl Ledger {
     }
 
     /// An id in UUID form derived from `name` by a keyed hash, the same each time, whose first two
-    /// digits are the owner's shard. For imports that must add nothing when run twice.
+    /// digits are the owner's shard. For imports that must add nothing when run twice. Nothing else of the owner is
+    /// in it: a name that documents of several owners may have must say whose it is.
     #[must_use]
     pub fn derive_id(&self, tenant: TenantId, owner: &Owner, name: &str) -> String {
         match self.keys_or_stand_in(tenant) {

@@ -105,7 +105,8 @@ impl Mover<'_> {
 
     fn book_id(&self) -> String {
         let ledger = self.vault.ledger();
-        ledger.derive_id(self.tenant(), &self.owner(), "messages")
+        let name = format!("messages/{}", self.patient);
+        ledger.derive_id(self.tenant(), &self.owner(), &name)
     }
 
     /// Takes the document along, if it is another one now.

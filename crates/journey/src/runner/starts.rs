@@ -7,6 +7,7 @@ use crate::definition::{Definition, ExitTrigger, Who};
 use crate::engine::{self, Context, Fact, Start};
 use crate::facts;
 use crate::mover::{MoveError, Mover, instance_id};
+use crate::request;
 use crate::state::State;
 use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
@@ -172,15 +173,26 @@ impl Journeys {
     ) -> Result<Place, MoveError> {
         let by = if definition.entry.once { "once" } else { key };
         let (ledger, tenant) = (self.vault().ledger(), mover.tenant());
-        for again in 0..STARTS_MAX {
-            let id = instance_id(ledger, tenant, patient, &definition.name, by, again);
-            if mover.moved(&id).is_some() {
-                return Ok(Place::Used);
+        // Keys of resources and orders are one patient's; others can be those of several, of whom the first of a
+        // shard has the name that programs before this one know.
+        let shared = definition.entry.once || key.starts_with(request::KEY);
+        let own = shared.then(|| format!("{patient}/{by}"));
+        'again: for again in 0..STARTS_MAX {
+            let mut free = None;
+            for by in own.as_deref().into_iter().chain([by]) {
+                let id = instance_id(ledger, tenant, patient, &definition.name, by, again);
+                if mover.moved(&id).is_some() {
+                    return Ok(Place::Used);
+                }
+                match mover.instance(&id).await? {
+                    None => free = Some(id),
+                    Some((state, _)) if state.patient != patient => {}
+                    Some((state, _)) if in_error(&state) => continue 'again,
+                    Some((state, _)) => return Ok(Place::Taken(id, Box::new(state))),
+                }
             }
-            match mover.instance(&id).await? {
-                None => return Ok(Place::Free(id)),
-                Some((state, _)) if in_error(&state) => {}
-                Some((state, _)) => return Ok(Place::Taken(id, Box::new(state))),
+            if let Some(id) = free {
+                return Ok(Place::Free(id));
             }
         }
         Ok(Place::Used)

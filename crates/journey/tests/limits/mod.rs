@@ -73,6 +73,20 @@ async fn two_journeys_that_begin_by_one_event_share_one_place() {
 }
 
 #[tokio::test]
+async fn neighbours_in_a_shard_do_not_share_a_place() {
+    let world = World::with(Mail::Delivers, &source("after", ONE_A_DAY, "")).await;
+    for patient in world.neighbours(3).await {
+        world.operate(&patient).await;
+        world.pass(HOUR).await;
+        let told = told(&world, &patient).await;
+        assert!(
+            told.len() == 1 && told[0].ends_with("h Message by email: Tell"),
+            "{told:#?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_is_clinical_goes_out_at_night_and_beyond_the_limit() {
     let both = "{per_day: 1, quiet: {from: \"12:00\", until: \"16:00\"}}";
     let world = World::with(Mail::Delivers, &source("routine", both, "")).await;

@@ -75,6 +75,31 @@ async fn start(world: &World, permit: &Permit, wish: &Wish) -> Result<Begun, Not
     }
 }
 
+/// What is derived from a name is the same in the whole shard, whose number an id begins with: neighbours there are
+/// two patients none the less.
+#[tokio::test]
+async fn neighbours_in_a_shard_start_by_the_same_key() {
+    for per in ["event", "patient"] {
+        let world = World::with(Mail::Delivers, &source(per, "")).await;
+        let clinician = permit(&world, Role::Clinician, Purpose::Treatment).await;
+        let mut begun = BTreeMap::new();
+        for patient in world.neighbours(3).await {
+            let wish = wish(&patient, "a-1", "2026-11-01");
+            let first = start(&world, &clinician, &wish).await.expect("started");
+            assert!(first.started, "{per}: {first:?}");
+            world.drain().await;
+            assert_eq!(world.view(&patient).await.id, first.instance, "{per}");
+            begun.insert(patient, first.instance);
+        }
+        let world = world.reopen().await;
+        for (patient, instance) in begun {
+            let wish = wish(&patient, "a-1", "2026-11-01");
+            let again = start(&world, &clinician, &wish).await.expect("there");
+            assert_eq!((again.started, again.instance), (false, instance), "{per}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_request_starts_a_journey_once_and_the_audit_has_who_asked() {
     let world = World::with(Mail::Delivers, &source("event", "")).await;

@@ -263,6 +263,18 @@ async fn a_share_of_the_new_patients_is_drawn_alike_by_every_server() {
 }
 
 #[tokio::test]
+async fn neighbours_in_a_shard_are_drawn_each_by_themselves() {
+    let world = World::with(Mail::Delivers, &source("One")).await;
+    file(&world, "Two", VersionStage::Staged, &share(50)).await;
+    let mut drawn = Vec::new();
+    for patient in world.neighbours(24).await {
+        drawn.extend(starts(&world, &patient).await);
+    }
+    let second = drawn.iter().filter(|version| **version == 2).count();
+    assert!((2..23).contains(&second), "{drawn:?}");
+}
+
+#[tokio::test]
 async fn a_version_is_staged_for_a_site() {
     let world = World::with(Mail::Delivers, &source("One")).await;
     let north = Rollout {

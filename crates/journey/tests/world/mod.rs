@@ -247,21 +247,22 @@ impl World {
 
     pub(crate) async fn patient_with_telecom(&self, telecom: Value) -> String {
         let id = self.trust.vault().ledger().mint_own_id(TENANT);
+        self.patient_of_id(&id, telecom).await;
+        id
+    }
+
+    async fn patient_of_id(&self, id: &str, telecom: Value) {
         let mut patient = json!({"resourceType": "Patient", "id": id, "name": [{"family": "Quandt", "given": ["Ottilie"]}], "birthDate": "1941-03-07"});
         if telecom != json!([]) {
             patient["telecom"] = telecom;
         }
         self.put(vec![patient]).await;
-        self.consent(&id, true).await;
-        self.condition(&id).await;
-        id
+        self.consent(id, true).await;
+        self.condition(id).await;
     }
 
     pub(crate) async fn patient(&self) -> String {
-        self.patient_with_telecom(
-            json!([{"system": "email", "value": "ottilie.quandt@example.com"}]),
-        )
-        .await
+        self.patient_with_telecom(email()).await
     }
 
     pub(crate) async fn patient_without_condition(&self) -> String {
@@ -271,6 +272,20 @@ impl World {
         ])
         .await;
         id
+    }
+
+    /// Patients whose records lie in one shard.
+    pub(crate) async fn neighbours(&self, count: usize) -> Vec<String> {
+        let ledger = self.trust.vault().ledger();
+        let mut ids: Vec<String> = vec![ledger.mint_own_id(TENANT)];
+        while ids.len() < count {
+            let id = ledger.mint_own_id(TENANT);
+            ids.extend((id[..2] == ids[0][..2]).then_some(id));
+        }
+        for id in &ids {
+            self.patient_of_id(id, email()).await;
+        }
+        ids
     }
 
     pub(crate) async fn condition(&self, patient: &str) {
@@ -819,6 +834,10 @@ impl World {
             .await
             .expect("a graph")
     }
+}
+
+fn email() -> Value {
+    json!([{"system": "email", "value": "ottilie.quandt@example.com"}])
 }
 
 fn copy(from: &Path, to: &Path) {
