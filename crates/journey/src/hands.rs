@@ -1,6 +1,6 @@
 //! What people can do by hand to one patient's journey, what would come of it, and doing it.
 
-use crate::books::Books;
+use crate::books::{Books, Position};
 use crate::definition::Definition;
 use crate::engine::{self, Act, Context, EngineError, Hand, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds};
@@ -11,6 +11,7 @@ use crate::{JourneyError, Journeys, PlannedView, words};
 use fhir::ResourceType;
 use ledger::{LedgerError, Owner};
 use std::sync::Arc;
+use tokio::sync::MutexGuard;
 use trust::{Permit, TrustError, kinds};
 
 /// A step that somebody can be sent to.
@@ -351,6 +352,23 @@ impl Journeys {
         }
     }
 
+    /// The turn of a patient's shard, with all done that is on its feed.
+    pub(crate) async fn turn_of<'a>(
+        &self,
+        books: &'a Arc<Books>,
+        patient: &str,
+        instance: &str,
+    ) -> Result<MutexGuard<'a, Position>, JourneyError> {
+        // Whoever moves patients of a shard takes turns, so that the counts see moves in their order.
+        let shard = books.shard_of(self.vault(), patient, instance);
+        let unknown = || JourneyError::Unknown(format!("instance {instance}"));
+        let position = books.positions.get(usize::from(shard.0));
+        let mut position = position.ok_or_else(unknown)?.lock().await;
+        // What has been answered comes before what is done about it.
+        self.read_feed(books, shard, &mut position).await?;
+        Ok(position)
+    }
+
     /// Does it in one unit of work. Whether it changed anything: a batch that was here before doesn't.
     pub(crate) async fn by_hand(
         &self,
@@ -363,13 +381,7 @@ impl Journeys {
         works(permit)?;
         let engine = self.engine_permit(permit.tenant()).await?;
         let books = self.books(permit.tenant()).await?;
-        // Whoever moves patients of a shard takes turns, so that the counts see moves in their order.
-        let shard = books.shard_of(self.vault(), patient, instance);
-        let unknown = || JourneyError::Unknown(format!("instance {instance}"));
-        let position = books.positions.get(usize::from(shard.0));
-        let mut position = position.ok_or_else(unknown)?.lock().await;
-        // What has been answered comes before what is done about it.
-        self.read_feed(&books, shard, &mut position).await?;
+        let _turn = self.turn_of(&books, patient, instance).await?;
         loop {
             let (state, version) = self.own(permit, patient, instance).await?;
             if seen.is_some_and(|seen| seen != version) {

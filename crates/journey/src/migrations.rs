@@ -597,13 +597,7 @@ impl Journeys {
         (to, map): (u32, &Map),
     ) -> Result<Reached, JourneyError> {
         let books = self.books(permit.tenant()).await?;
-        let shard = books.shard_of(self.vault(), patient, instance);
-        let unknown = || JourneyError::Unknown(format!("instance {instance}"));
-        // Whoever moves patients of a shard takes turns, so that the counts see moves in their order.
-        let position = books.positions.get(usize::from(shard.0));
-        let mut position = position.ok_or_else(unknown)?.lock().await;
-        // What has been answered comes before what is done about it.
-        self.read_feed(&books, shard, &mut position).await?;
+        let _turn = self.turn_of(&books, patient, instance).await?;
         let hand = Hand {
             act: Act::Pause,
             reason: batch.reason.clone(),

@@ -98,8 +98,8 @@ pub(crate) fn questionnaire_id(
     )
 }
 
-/// The id of an instance; `key` is what the entry keys it by, `again` how often it was started in error
-/// before.
+/// The id of an instance; `key` is what the entry keys it by, and says whose it is where others can have the
+/// same; `again` how often it was started in error before.
 pub(crate) fn instance_id(
     ledger: &Ledger,
     tenant: TenantId,
@@ -588,6 +588,28 @@ impl<'a> Mover<'a> {
         );
     }
 
+    /// A resource as it is in this unit, read once; nothing where there is none, or it was deleted.
+    async fn draft(
+        &mut self,
+        kind: ResourceType,
+        id: &str,
+    ) -> Result<Option<&mut Draft>, MoveError> {
+        let key = (kind.code(), id.to_owned());
+        if !self.drafts.contains_key(&key) {
+            let found = self.vault.load(self.permit, kind, id).await?;
+            let Some(found) = found.filter(|found| !found.deleted) else {
+                return Ok(None);
+            };
+            let draft = Draft {
+                resource: found.resource,
+                expected: Expected::Version(found.version),
+                changed: false,
+            };
+            self.drafts.insert(key.clone(), draft);
+        }
+        Ok(self.drafts.get_mut(&key))
+    }
+
     /// Changes a resource that is still open; what somebody else has closed stays as they left it.
     async fn change(
         &mut self,
@@ -595,26 +617,7 @@ impl<'a> Mover<'a> {
         id: &str,
         edit: impl FnOnce(&mut Resource),
     ) -> Result<(), MoveError> {
-        let key = (kind.code(), id.to_owned());
-        if !self.drafts.contains_key(&key) {
-            let Some(found) = self
-                .vault
-                .load(self.permit, kind, id)
-                .await?
-                .filter(|found| !found.deleted)
-            else {
-                return Ok(());
-            };
-            self.drafts.insert(
-                key.clone(),
-                Draft {
-                    resource: found.resource,
-                    expected: Expected::Version(found.version),
-                    changed: false,
-                },
-            );
-        }
-        if let Some(draft) = self.drafts.get_mut(&key)
+        if let Some(draft) = self.draft(kind, id).await?
             && resources::open(&draft.resource)
         {
             edit(&mut draft.resource);

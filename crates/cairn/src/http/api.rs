@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use journey::{JourneyError, Rollout, VersionStage};
 use serde_json::json;
-use trust::{Action, Purpose, Target, TrustError};
+use trust::{Action, Agent, Purpose, Target, TrustError};
 
 use super::Doors;
 use super::layers::RequestId;
@@ -28,6 +28,15 @@ pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
         .ok()?
         .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whose token a request carries, or the answer to who shows none that is good.
+pub(super) async fn who(doors: &Doors, headers: &HeaderMap) -> Result<Agent, Response> {
+    let Some(token) = bearer_token(headers) else {
+        return Err(unauthorised("Bearer realm=\"cairn\""));
+    };
+    let agent = doors.trust.identity().bearer(token).await;
+    agent.map_err(|error| refuse(&error))
 }
 
 /// A journey file with the stage that it is to be brought to.
@@ -68,12 +77,9 @@ async fn publish(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Some(token) = bearer_token(&headers) else {
-        return unauthorised("Bearer realm=\"cairn\"");
-    };
-    let agent = match doors.trust.identity().bearer(token).await {
+    let agent = match who(&doors, &headers).await {
         Ok(agent) => agent,
-        Err(error) => return refuse(&error),
+        Err(refused) => return refused,
     };
     let body = match body {
         Ok(body) => body,

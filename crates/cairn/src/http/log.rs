@@ -15,10 +15,10 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use ledger::{LedgerError, LogTile, Shard};
 use serde_json::json;
-use trust::{Action, Purpose, Target, TrustError};
+use trust::{Action, Purpose, Target};
 
 use super::Doors;
-use super::api::{bearer_token, refuse, unauthorised};
+use super::api::{refuse, who};
 use super::layers::RequestId;
 
 /// A tile never changes.
@@ -73,19 +73,10 @@ fn fault(error: &LedgerError) -> Response {
 
 /// Whether the caller may read what is kept from others; the answer to give if not.
 async fn admit(doors: &Doors, headers: &HeaderMap, request: &RequestId) -> Result<(), Response> {
-    let token = bearer_token(headers).ok_or_else(|| unauthorised("Bearer realm=\"cairn\""))?;
-    let decided = async {
-        let agent = doors.trust.identity().bearer(token).await?;
-        let (purpose, action) = (Purpose::Operations, Action::Audit);
-        doors
-            .trust
-            .decide(&agent, purpose, action, Target::default(), &request.0)
-            .await
-    };
-    decided
-        .await
-        .map(|_| ())
-        .map_err(|error: TrustError| refuse(&error))
+    let agent = who(doors, headers).await?;
+    let (purpose, action) = (Purpose::Operations, Action::Audit);
+    let decided = (doors.trust).decide(&agent, purpose, action, Target::default(), &request.0);
+    decided.await.map(drop).map_err(|error| refuse(&error))
 }
 
 /// As [`admit`], but where the configuration opens the log to everybody.
@@ -200,9 +191,7 @@ async fn cosignatures(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Response> {
-    let token = bearer_token(&headers).ok_or_else(|| unauthorised("Bearer realm=\"cairn\""))?;
-    let agent = doors.trust.identity().bearer(token).await;
-    agent.map_err(|error| refuse(&error))?;
+    who(&doors, &headers).await?;
     let words =
         |status: StatusCode, words: &str| (status, Json(json!({ "error": words }))).into_response();
     let body = body.map_err(|rejection| words(rejection.status(), "the body could not be read"))?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use trust::{Action, Purpose, Role, Target};
 
 use super::Doors;
-use super::api::{bearer_token, internal, refuse, unauthorised};
+use super::api::{internal, refuse, who};
 use super::layers::RequestId;
 
 /// Which version; the live one if none is named.
@@ -29,12 +29,9 @@ pub(super) async fn exported(
     Query(which): Query<Which>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(token) = bearer_token(&headers) else {
-        return unauthorised("Bearer realm=\"cairn\"");
-    };
-    let agent = match doors.trust.identity().bearer(token).await {
+    let agent = match who(&doors, &headers).await {
         Ok(agent) => agent,
-        Err(error) => return refuse(&error),
+        Err(refused) => return refused,
     };
     let (purpose, action, kind) = if agent.role == Role::Client {
         let kind = Some(ResourceType::PlanDefinition);

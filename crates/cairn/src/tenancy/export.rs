@@ -195,10 +195,12 @@ pub(super) async fn export(
     let (earlier, unreadable) = history(&whole, to, &mut done, progress).await?;
     files.extend(earlier);
     for list in &TAKEN {
-        files.push(people(&whole, list, to, &mut done, progress).await?);
+        let name = format!("people/{}", list.name);
+        files.push(documents(&whole, Of::People(list), &name, to, &mut done, progress).await?);
     }
     for (name, kind) in JOURNEYS {
-        files.push(journeys(&whole, name, kind, to, &mut done, progress).await?);
+        let name = format!("journeys/{name}");
+        files.push(documents(&whole, Of::Kind(kind), &name, to, &mut done, progress).await?);
     }
     files.extend(audit(ledger, &whole, tenant, to, &mut done, progress).await?);
     let manifest = Manifest {
@@ -316,38 +318,28 @@ fn entry(version: &EarlierVersion) -> Vec<u8> {
     line
 }
 
-async fn people(
-    whole: &Whole,
-    list: &Taken,
-    to: &Path,
-    done: &mut u64,
-    progress: &(dyn Fn(u64) + Send + Sync),
-) -> anyhow::Result<Part> {
-    let mut out = Out::create(to, format!("people/{}.ndjson", list.name), None)?;
-    let mut before = None;
-    loop {
-        let page = whole.people(list, before).await?;
-        own(&mut out, &page.rows, done)?;
-        progress(*done);
-        let Some(next) = page.next else { break };
-        before = Some(next);
-        tokio::task::yield_now().await;
-    }
-    out.finish()
+/// Documents of Cairn's own that a file of the export has.
+enum Of {
+    People(&'static Taken),
+    Kind(Kind),
 }
 
-async fn journeys(
+/// A file of documents of Cairn's own, page by page; the name is below the folder, without its end.
+async fn documents(
     whole: &Whole,
+    of: Of,
     name: &str,
-    kind: Kind,
     to: &Path,
     done: &mut u64,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> anyhow::Result<Part> {
-    let mut out = Out::create(to, format!("journeys/{name}.ndjson"), None)?;
+    let mut out = Out::create(to, format!("{name}.ndjson"), None)?;
     let mut before = None;
     loop {
-        let page = whole.own(kind, before).await?;
+        let page = match of {
+            Of::People(list) => whole.people(list, before).await?,
+            Of::Kind(kind) => whole.own(kind, before).await?,
+        };
         own(&mut out, &page.rows, done)?;
         progress(*done);
         let Some(next) = page.next else { break };

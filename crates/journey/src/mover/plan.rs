@@ -1,6 +1,6 @@
 //! The `CarePlan` by which others see a patient's journey, in the commit of what changes it.
 
-use super::{Draft, MoveError, Mover, PatientIds};
+use super::{MoveError, Mover, PatientIds};
 use crate::care_plan;
 use crate::definition::Definition;
 use crate::engine::{Ids, Manual};
@@ -41,30 +41,27 @@ impl Mover<'_> {
         }
         // What a version without a plan has put away is taken out again; nobody could do anything by it meanwhile.
         let again = moves && !from.care_plan;
-        let key = (ResourceType::CarePlan.code(), id.clone());
-        match self.plan(&id).await? {
+        let Some(draft) = self.draft(ResourceType::CarePlan, &id).await? else {
             // Begun by a program or a version that made none.
-            None => {
-                let kind = ResourceType::CarePlan;
-                if self.vault.load(self.permit, kind, &id).await?.is_none() {
-                    let plan = care_plan::begun(definition, instance, &id, after, &made);
-                    self.create(plan);
-                }
+            let kind = ResourceType::CarePlan;
+            if self.vault.load(self.permit, kind, &id).await?.is_none() {
+                let plan = care_plan::begun(definition, instance, &id, after, &made);
+                self.create(plan);
             }
-            Some(plan) if care_plan::is_over(plan) && !(again && care_plan::is_revoked(plan)) => {}
-            Some(_) => {
-                if let Some(draft) = self.drafts.get_mut(&key) {
-                    if moves {
-                        care_plan::follow(&mut draft.resource, from, definition);
-                    }
-                    if again {
-                        care_plan::take_out(&mut draft.resource);
-                    }
-                    care_plan::bring(&mut draft.resource, definition, after, &made);
-                    draft.changed = true;
-                }
-            }
+            return Ok(());
+        };
+        let plan = &mut draft.resource;
+        if care_plan::is_over(plan) && !(again && care_plan::is_revoked(plan)) {
+            return Ok(());
         }
+        if moves {
+            care_plan::follow(plan, from, definition);
+        }
+        if again {
+            care_plan::take_out(plan);
+        }
+        care_plan::bring(plan, definition, after, &made);
+        draft.changed = true;
         Ok(())
     }
 
@@ -76,12 +73,8 @@ impl Mover<'_> {
         after: &State,
     ) -> Result<(), MoveError> {
         let now_ms = self.now_ms;
-        if self
-            .plan(id)
-            .await?
-            .is_some_and(|plan| !care_plan::is_over(plan))
-            && let Some(draft) =
-                (self.drafts).get_mut(&(ResourceType::CarePlan.code(), id.to_owned()))
+        if let Some(draft) = self.draft(ResourceType::CarePlan, id).await?
+            && !care_plan::is_over(&draft.resource)
         {
             care_plan::put_away(&mut draft.resource, definition, after, now_ms);
             draft.changed = true;
@@ -102,33 +95,12 @@ impl Mover<'_> {
         if written.id() != Some(id.as_str()) {
             return Ok(None);
         }
-        let asked = self.plan(&id).await?;
-        let asked = asked.and_then(|plan| care_plan::asked(plan, state));
+        let plan = self.draft(ResourceType::CarePlan, &id).await?;
+        let asked = plan.and_then(|plan| care_plan::asked(&plan.resource, state));
         Ok(asked.map(|(asked, deed)| {
             self.deed = Some(deed);
             asked
         }))
-    }
-
-    /// A plan as it is now, if it is there and nobody has deleted it.
-    async fn plan(&mut self, id: &str) -> Result<Option<&Resource>, MoveError> {
-        let kind = ResourceType::CarePlan;
-        let key = (kind.code(), id.to_owned());
-        if !self.drafts.contains_key(&key) {
-            let found = self.vault.load(self.permit, kind, id).await?;
-            let Some(found) = found.filter(|found| !found.deleted) else {
-                return Ok(None);
-            };
-            self.drafts.insert(
-                key.clone(),
-                Draft {
-                    resource: found.resource,
-                    expected: Expected::Version(found.version),
-                    changed: false,
-                },
-            );
-        }
-        Ok(self.drafts.get(&key).map(|draft| &draft.resource))
     }
 
     /// Has the resources that an instance makes in this unit refer to its plan, where they can. Which those are.

@@ -7,6 +7,16 @@ use fhir::IssueCode;
 use serde_json::{Map, Value, json};
 use trust::conventions::TASK_SYSTEM;
 
+/// Members of an activity about a product, its doses and its place, for which some requests have none.
+const OF_PRODUCTS: [&str; 6] = [
+    "productCodeableConcept",
+    "productReference",
+    "quantity",
+    "dosage",
+    "bodySite",
+    "location",
+];
+
 /// What of an activity depends on the type that is made of it.
 struct Kind {
     name: &'static str,
@@ -400,6 +410,29 @@ impl Activity<'_> {
         false
     }
 
+    /// The product or else the code, by the member that the resource has it under.
+    fn product_or_code(
+        &self,
+        made: &mut Map<String, Value>,
+        of: &str,
+        words: &str,
+    ) -> Result<(), Fault> {
+        let mut said = self.product(made, of);
+        if !said && let Some(code) = self.get("code") {
+            made.insert(format!("{of}CodeableConcept"), code.clone());
+            said = true;
+        }
+        self.needs(said, of, "product", words)
+    }
+    /// What the resource can't be without has to be said by the activity, or by a dynamic value.
+    fn needs(&self, said: bool, member: &str, by: &str, words: &str) -> Result<(), Fault> {
+        if said || self.fills(member) {
+            return Ok(());
+        }
+        let place = format!("{}.{by}", self.place);
+        Err(fault(IssueCode::Required, &place, words))
+    }
+
     fn task(&self, made: &mut Map<String, Value>, notes: &mut Vec<String>) {
         self.set(made, "code", self.get("code"));
         if let Some(title) = self.title() {
@@ -456,17 +489,9 @@ impl Activity<'_> {
         made: &mut Map<String, Value>,
         notes: &mut Vec<String>,
     ) -> Result<(), Fault> {
-        if !self.product(made, "medication") {
-            // A dynamic value can say it.
-            if !self.fills("medication") {
-                let words = "a MedicationRequest is of a product, and none is said";
-                return Err(fault(
-                    IssueCode::Required,
-                    &format!("{}.product", self.place),
-                    words,
-                ));
-            }
-        }
+        let said = self.product(made, "medication");
+        let words = "a MedicationRequest is of a product, and none is said";
+        self.needs(said, "medication", "product", words)?;
         self.set(made, "priority", self.priority);
         self.set(made, "dosageInstruction", self.get("dosage"));
         let mut dispensed = Map::new();
@@ -516,36 +541,12 @@ impl Activity<'_> {
             made.insert("recipient".to_owned(), json!([self.subject]));
         }
         self.set(made, "reasonCode", self.reasons);
-        self.leaves(
-            notes,
-            &[
-                "productCodeableConcept",
-                "productReference",
-                "quantity",
-                "dosage",
-                "bodySite",
-                "location",
-            ],
-        );
+        self.leaves(notes, &OF_PRODUCTS);
     }
 
     fn device(&self, made: &mut Map<String, Value>, notes: &mut Vec<String>) -> Result<(), Fault> {
-        if !self.product(made, "code") {
-            match self.get("code") {
-                Some(code) => {
-                    made.insert("codeCodeableConcept".to_owned(), code.clone());
-                }
-                None if self.fills("code") => {}
-                None => {
-                    let words = "a DeviceRequest is of a product or a code, and neither is said";
-                    return Err(fault(
-                        IssueCode::Required,
-                        &format!("{}.product", self.place),
-                        words,
-                    ));
-                }
-            }
-        }
+        let words = "a DeviceRequest is of a product or a code, and neither is said";
+        self.product_or_code(made, "code", words)?;
         self.set(made, "priority", self.priority);
         self.occurrence(made);
         self.set(made, "performerType", self.roles().first().copied());
@@ -561,17 +562,7 @@ impl Activity<'_> {
         if let Some(title) = self.title() {
             made.insert("note".to_owned(), json!([{"text": title}]));
         }
-        self.leaves(
-            notes,
-            &[
-                "productCodeableConcept",
-                "productReference",
-                "quantity",
-                "dosage",
-                "bodySite",
-                "location",
-            ],
-        );
+        self.leaves(notes, &OF_PRODUCTS);
         if self.when.is_some() {
             notes.push(format!(
                 "{}: a NutritionOrder has no time of its own",
@@ -581,36 +572,11 @@ impl Activity<'_> {
     }
 
     fn supply(&self, made: &mut Map<String, Value>, notes: &mut Vec<String>) -> Result<(), Fault> {
-        if !self.product(made, "item") {
-            match self.get("code") {
-                Some(code) => {
-                    made.insert("itemCodeableConcept".to_owned(), code.clone());
-                }
-                None if self.fills("item") => {}
-                None => {
-                    let words = "a SupplyRequest is of a product or a code, and neither is said";
-                    return Err(fault(
-                        IssueCode::Required,
-                        &format!("{}.product", self.place),
-                        words,
-                    ));
-                }
-            }
-        }
-        match self.get("quantity") {
-            Some(quantity) => {
-                made.insert("quantity".to_owned(), quantity.clone());
-            }
-            None if self.fills("quantity") => {}
-            None => {
-                let words = "a SupplyRequest says how much";
-                return Err(fault(
-                    IssueCode::Required,
-                    &format!("{}.quantity", self.place),
-                    words,
-                ));
-            }
-        }
+        let words = "a SupplyRequest is of a product or a code, and neither is said";
+        self.product_or_code(made, "item", words)?;
+        self.set(made, "quantity", self.get("quantity"));
+        let words = "a SupplyRequest says how much";
+        self.needs(made.contains_key("quantity"), "quantity", "quantity", words)?;
         self.set(made, "priority", self.priority);
         self.occurrence(made);
         self.set(made, "reasonCode", self.reasons);
