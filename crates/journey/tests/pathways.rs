@@ -7,6 +7,8 @@
 )]
 
 use journey::{Behaviour, Changes, Definition, Simulated, Size, Tested, simulate};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 const HEAD: &str = "name: pathway
@@ -511,4 +513,40 @@ fn dates_that_are_past() {
         "steps.second_day.past",
         Changes::Ways,
     );
+}
+
+/// Each recipe can be published, passes its own scenarios, and is gone through whole by them; all of them are named.
+#[test]
+fn recipes_do_what_they_say() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = root.join("docs/journeys/recipes");
+    let named = fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut count = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some(stem) = name
+            .strip_suffix(".yaml")
+            .filter(|stem| !stem.ends_with(".test"))
+        else {
+            continue;
+        };
+        count += 1;
+        let source = fs::read_to_string(&path).unwrap();
+        assert_eq!(journey::check(&source), [], "{name}");
+        let definition = Definition::compile(&source, 1).unwrap();
+        assert_eq!(definition.name, stem, "a recipe has the name of its file");
+        let scenarios = fs::read_to_string(folder.join(format!("{stem}.test.yaml"))).unwrap();
+        let tested = journey::test(&definition, &scenarios);
+        let tested = tested.unwrap_or_else(|findings| panic!("{name}: {findings:#?}"));
+        assert!(tested.passed(), "{name}\n{}", tested.text());
+        assert_eq!(tested.coverage(), 100, "{name}\n{}", tested.text());
+        assert!(
+            named.contains(&format!("[{stem}]({stem}.yaml)")),
+            "{name} is not named"
+        );
+        let canonical = journey::format(&source).unwrap();
+        assert_eq!(canonical, source, "{name} is not in its canonical form");
+    }
+    assert_eq!(count, 10);
 }
