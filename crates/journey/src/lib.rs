@@ -13,15 +13,18 @@
 
 mod ahead;
 mod batches;
+mod beginnings;
 mod books;
 mod care_plan;
 mod check;
 mod counts;
+mod dates;
 mod decode;
 mod definition;
 mod diff;
 mod draw;
 mod engine;
+mod entries;
 mod faces;
 mod facts;
 mod form;
@@ -56,6 +59,7 @@ mod words;
 mod yaml;
 
 pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, RATE_MAX, Stage, Who};
+pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;
 pub use check::CODES;
 pub use definition::{Channel, Definition};
@@ -66,6 +70,7 @@ pub use engine::{
     Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
     timers,
 };
+pub use entries::BEGINNINGS;
 pub use faces::{Draft, Left, export, import};
 pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};

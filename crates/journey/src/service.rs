@@ -722,9 +722,14 @@ impl Journeys {
         Some(self.open_books(tenant)?.figures())
     }
 
-    /// Follows the feed and the timers and moves patients, and works on batches, until `stop` turns true.
+    /// Follows the feed and the timers and moves patients, works on batches, and looks through records for dates,
+    /// until `stop` turns true.
     pub async fn run(&self, tenant: TenantId, stop: tokio::sync::watch::Receiver<bool>) {
-        tokio::join!(self.follow(tenant, stop.clone()), self.steer(tenant, stop));
+        tokio::join!(
+            self.follow(tenant, stop.clone()),
+            self.steer(tenant, stop.clone()),
+            self.look_through(tenant, stop)
+        );
     }
 
     /// Handles everything that is there to handle now (events and due timers), then returns; for

@@ -333,7 +333,7 @@ impl StepKind for Wait {
                     let later_ms = if until.anchor == START_ANCHOR {
                         Some(0)
                     } else {
-                        entry.within_ms.filter(|_| first == Some(&until.anchor))
+                        entry.before_ms().filter(|_| first == Some(&until.anchor))
                     };
                     Some(after_ms + later_ms?)
                 }

@@ -1,6 +1,7 @@
 //! A scenario is played: the world around one patient's journey, with real resources that are read as
 //! the runner reads them.
 
+mod dates;
 mod room;
 
 use super::file::{Given, Happening, Happens, Last, Scenario, When};
@@ -17,6 +18,7 @@ use crate::resources::{self, Maker, Times};
 use crate::room::Book;
 use crate::state::{State, TrailEntry, Which};
 use crate::time::DAY_MS;
+use dates::Dated;
 use fhir::{Resource, ResourceType};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -433,6 +435,9 @@ pub(crate) fn play(definition: &Definition, scenario: &Scenario) -> Played {
                 Some(why) => idle = Some(why),
                 None => problem = player.all(scenario).err(),
             }
+            if player.run.is_none() && idle.is_none() {
+                idle = Some(player.why_idle());
+            }
             player.played(idle, problem)
         }
     }
@@ -443,6 +448,8 @@ struct Player<'a> {
     stage: Stage,
     run: Option<Run<'a>>,
     now_ms: u64,
+    /// A date by which the journey is to begin.
+    dated: Dated,
 }
 
 impl<'a> Player<'a> {
@@ -466,8 +473,15 @@ impl<'a> Player<'a> {
             stage,
             run: None,
             now_ms: 0,
+            dated: Dated::default(),
         };
         let by = player.fill(given)?;
+        if definition.entry.date.is_some()
+            && let By::Event(entry) = &by
+        {
+            player.await_date(entry, given)?;
+            return Ok((player, None));
+        }
         let first = definition.entry.anchors.first();
         let first_ms = first.and_then(|(name, _)| match &by {
             By::Event(entry) => facts::anchors(definition, entry).get(name).copied(),
@@ -495,11 +509,22 @@ impl<'a> Player<'a> {
         if let Some(times) = &given.request {
             return Ok(By::Request(times.clone()));
         }
+        let kind = self.definition.entry.kind();
+        if kind == Some(ResourceType::Patient) {
+            // There is one patient, who starts the journey by what is said of them.
+            let mut person = self.stage.person().cloned().ok_or("no patient")?;
+            let more = given.entry.as_ref().and_then(Value::as_object);
+            for (name, value) in more.into_iter().flatten() {
+                person.set(name, value.clone());
+            }
+            self.stage.put(person.clone());
+            return Ok(By::Event(person));
+        }
         let members = given
             .entry
             .clone()
             .ok_or("`given` needs `entry` or `request`: what starts the journey".to_owned())?;
-        let mut entry = resource(members, self.definition.entry.kind(), ENTRY)?;
+        let mut entry = resource(members, kind, ENTRY)?;
         entry.set_id(ENTRY);
         self.stage.put(entry.clone());
         Ok(By::Event(entry))
@@ -512,7 +537,9 @@ impl<'a> Player<'a> {
         arms: &BTreeMap<String, String>,
     ) -> Result<Option<String>, String> {
         let (definition, now_ms) = (self.definition, self.now_ms);
+        let dated = definition.entry.date.is_some();
         let anchors = match by {
+            By::Event(entry) if dated => Ok(facts::anchors(definition, entry)),
             By::Event(entry) => facts::entry(definition, entry, now_ms).ok_or_else(|| {
                 "the entry's condition does not hold, or the event is too old".to_owned()
             }),
@@ -539,7 +566,10 @@ impl<'a> Player<'a> {
             ));
         }
         let (key, cause) = match by {
-            By::Event(entry) => (ENTRY.to_owned(), reference(entry)),
+            By::Event(entry) => {
+                let id = entry.id().unwrap_or(ENTRY);
+                (id.to_owned(), reference(entry))
+            }
             By::Request(_) => (request::key(ENTRY), request::cause("the scenario")),
         };
         let probe = State::probe(definition, PATIENT, &key, anchors.clone(), now_ms);
@@ -549,7 +579,7 @@ impl<'a> Player<'a> {
                 .any(|resource| facts::exit_by(definition, resource, &probe, condition, now_ms)),
         });
         let exit = exit.map(|exit| (exit.id.clone(), exit.title.clone()));
-        if let (By::Request(_), Some((_, title))) = (by, &exit) {
+        if let (true, Some((_, title))) = (dated || matches!(by, By::Request(_)), &exit) {
             return Ok(Some(NotStarted::Ends(title.clone()).to_string()));
         }
         let facts = Start {
@@ -560,6 +590,7 @@ impl<'a> Player<'a> {
             anchors,
             observations: self.history(),
             exit,
+            late: self.dated.late,
         };
         let run = Run::start(definition, &facts, arms, now_ms, &mut self.stage);
         self.run = Some(run.map_err(|error| error.to_string())?);
@@ -592,6 +623,9 @@ impl<'a> Player<'a> {
         for happening in &scenario.when {
             self.one(happening)
                 .map_err(|problem| format!("line {}: {problem}", happening.line))?;
+        }
+        while let Some(due_ms) = self.comes_ms() {
+            self.date_comes(due_ms)?;
         }
         let mut moves = 0;
         while matches!(scenario.then.last, Last::Ended { .. })
@@ -641,6 +675,9 @@ impl<'a> Player<'a> {
                 "{} lies before the event before it",
                 fhir::date::instant(at_ms)
             ));
+        }
+        while let Some(due_ms) = self.comes_ms().filter(|due_ms| *due_ms <= at_ms) {
+            self.date_comes(due_ms)?;
         }
         let mut moves = 0;
         while let Some(due_ms) = self
@@ -793,6 +830,7 @@ impl<'a> Player<'a> {
             .remove(named)
             .ok_or_else(|| format!("there is no {named} in the record"))?;
         self.read(&gone, true)?;
+        self.look_at_date()?;
         self.read_own()
     }
 
@@ -800,6 +838,7 @@ impl<'a> Player<'a> {
     fn write(&mut self, written: &Resource) -> Result<(), String> {
         self.stage.put(written.clone());
         self.read(written, false)?;
+        self.look_at_date()?;
         self.read_own()
     }
 
