@@ -565,6 +565,7 @@ impl Books {
             stage: kept.stage,
             share: kept.rollout.share,
             sites: kept.rollout.sites,
+            findings: Vec::new(),
         })
     }
     /// Drafts and what else has no compiled version, as lists show them.
@@ -736,6 +737,7 @@ impl Books {
             },
             share: rollout.share,
             sites: rollout.sites,
+            findings: Vec::new(),
             name: stored.name.clone(),
             title: published.definition.title.clone(),
             version: stored.version,

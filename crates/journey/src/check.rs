@@ -1,5 +1,6 @@
 //! The checker: what must be true of a journey before patients are led along it.
 
+mod caps;
 mod dates;
 mod entry;
 mod graph;
@@ -9,6 +10,7 @@ mod others;
 mod paths;
 mod requests;
 
+pub(crate) use caps::conflicts;
 pub(crate) use names::names_in;
 pub(crate) use others::others;
 
@@ -111,6 +113,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "J071",
         "The rule for taking a journey again makes no sense.",
+    ),
+    (
+        "J072",
+        "This journey and another that is live send one patient more than the limits let out.",
     ),
 ];
 

@@ -187,6 +187,9 @@ pub struct VersionView {
     pub share: u8,
     /// Of a staged one: those of these organizations; of all where none is named.
     pub sites: Vec<String>,
+    /// What it comes to together with the other journeys that are live, told when it is published.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 impl VersionView {

@@ -90,11 +90,11 @@ impl Journeys {
             return Ok(None);
         }
         let permit = self.engine_permit(tenant).await?;
-        let mut goes_on = false;
+        let mut looked = false;
         for starting in dated {
-            goes_on |= self.scan_page(&books, &permit, &starting).await?;
+            looked |= self.scan_page(&books, &permit, &starting).await?;
         }
-        Ok(goes_on.then_some(PAUSE))
+        Ok(looked.then_some(PAUSE))
     }
 
     /// Everything that there is to look through, without a pause; for tests and virtual time. Whether there was any.
@@ -137,7 +137,7 @@ impl Journeys {
         }
     }
 
-    /// One page of a journey's records. Whether there may be more.
+    /// One page of a journey's records. Whether there was one to be looked at here.
     async fn scan_page(
         &self,
         books: &Arc<Books>,
@@ -215,9 +215,9 @@ impl Journeys {
             ..Unit::default()
         };
         match self.vault().commit(permit, unit).await {
-            // Another server has come here meanwhile, and goes on.
+            // Of a conflict: another server has come here meanwhile, and goes on.
             Ok(_) | Err(TrustError::Ledger(LedgerError::Conflict | LedgerError::Fenced(_))) => {
-                Ok(!scan.kinds.is_empty())
+                Ok(true)
             }
             Err(other) => Err(other.into()),
         }
