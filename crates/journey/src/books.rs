@@ -57,6 +57,8 @@ pub(crate) struct Interest {
     pub(crate) entry: bool,
     /// Somebody under way may move.
     pub(crate) moves: bool,
+    /// It may say a date by which a journey begins.
+    pub(crate) dates: bool,
     /// Others may hold, let go on or end a journey by it; what the journeys write themselves means nothing.
     pub(crate) steers: bool,
 }
@@ -182,6 +184,8 @@ pub(crate) struct Books {
     heard: AtomicU32,
     /// Patients who are late, as they were counted last.
     late: AtomicU64,
+    /// Tells that there may be records to be looked through for dates.
+    pub(crate) scans: tokio::sync::Notify,
     /// Tells that a batch was asked for, or that a shard has come here.
     pub(crate) batches: tokio::sync::Notify,
     /// Which versions of instances are counted.
@@ -208,6 +212,7 @@ impl Books {
             letters: AtomicI64::default(),
             heard: AtomicU32::default(),
             late: AtomicU64::default(),
+            scans: tokio::sync::Notify::new(),
             batches: tokio::sync::Notify::new(),
             learnt: Learnt::new(),
         };
@@ -560,6 +565,7 @@ impl Books {
             stage: kept.stage,
             share: kept.rollout.share,
             sites: kept.rollout.sites,
+            findings: Vec::new(),
         })
     }
     /// Drafts and what else has no compiled version, as lists show them.
@@ -731,6 +737,7 @@ impl Books {
             },
             share: rollout.share,
             sites: rollout.sites,
+            findings: Vec::new(),
             name: stored.name.clone(),
             title: published.definition.title.clone(),
             version: stored.version,
@@ -826,14 +833,22 @@ fn interest(
         for kind in definition.kinds() {
             interest.entry(Kind(kind.code())).or_default().moves = true;
         }
-        let has = definition.entry.who.iter().filter_map(|who| match who {
-            crate::definition::Who::Has { kind, .. } => Some(*kind),
-            crate::definition::Who::This(_) => None,
-        });
-        for kind in has.chain(definition.entry.kind()) {
-            interest.entry(Kind(kind.code())).or_default().starts = true;
+        let entry = &definition.entry;
+        if let (Some(_), Some(kind)) = (&entry.date, entry.kind()) {
+            // Whom it is for is asked when the date comes. The patient says by which clock it is counted.
+            for kind in [kind, ResourceType::Patient] {
+                interest.entry(Kind(kind.code())).or_default().dates = true;
+            }
+        } else {
+            let has = entry.who.iter().filter_map(|who| match who {
+                crate::definition::Who::Has { kind, .. } => Some(*kind),
+                crate::definition::Who::This(_) => None,
+            });
+            for kind in has.chain(entry.kind()) {
+                interest.entry(Kind(kind.code())).or_default().starts = true;
+            }
         }
-        if let Some(kind) = definition.entry.kind() {
+        if let Some(kind) = entry.kind() {
             interest.entry(Kind(kind.code())).or_default().entry = true;
         }
     }

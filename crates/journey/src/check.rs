@@ -1,6 +1,8 @@
 //! The checker: what must be true of a journey before patients are led along it.
 
+mod caps;
 mod dates;
+mod entry;
 mod graph;
 mod limits;
 mod names;
@@ -9,6 +11,7 @@ mod paths;
 mod requests;
 mod risk;
 
+pub(crate) use caps::conflicts;
 pub(crate) use names::names_in;
 pub(crate) use others::others;
 
@@ -107,6 +110,15 @@ pub const CODES: &[(&str, &str)] = &[
         "A message's urgency, or what limits messages, makes no sense.",
     ),
     ("J058", "A journey begins itself, or one that isn't there."),
+    ("J070", "A date can't begin the journey as the entry says."),
+    (
+        "J071",
+        "The rule for taking a journey again makes no sense.",
+    ),
+    (
+        "J072",
+        "This journey and another that is live send one patient more than the limits let out.",
+    ),
     ("J080", "What can't wait may be seen by nobody."),
 ];
 
@@ -179,7 +191,11 @@ impl Check<'_, '_> {
         };
         let (entry, exits) = (place("entry"), place("exits"));
         self.requests(entry);
-        if self.definition.entry.event.is_some() && self.definition.entry.within_ms.is_none() {
+        self.dated_entry(entry);
+        self.taken_again();
+        let by_event =
+            self.definition.entry.event.is_some() && self.definition.entry.date.is_none();
+        if by_event && self.definition.entry.within_ms.is_none() {
             self.findings.warning("J036", entry, "`entry` has no `within`: an imported history would start the journey for events of any age. Add e.g. `within: 3d`");
         }
         for who in &self.definition.entry.who {

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 
 use crate::Finding;
+use crate::dates::Begins;
 use crate::definition::Definition;
 use crate::spec::{self, Clearance, END, Field, Record, Shape};
 use crate::template::Template;
@@ -195,19 +196,35 @@ impl Reader<'_, '_> {
             return;
         };
         let has = |name: &str| entry.get(name).is_some();
-        if !has("event") && !has("request") && matches!(entry.content, Content::Map(_)) {
+        let starts = has("event") || has("date") || has("request");
+        if !starts && matches!(entry.content, Content::Map(_)) {
             self.findings.error(
                 "J003",
                 entry.place,
-                "`entry` needs `event` or `request`, or both: what starts the journey",
+                "`entry` needs `event`, `date` or `request`: what starts the journey",
             );
         }
-        for name in ["where", "anchors"] {
-            if has("event") && !has(name) {
-                let words = format!("`entry` needs `{name}` beside `event`");
-                self.findings.error("J003", entry.place, words);
+        if has("event")
+            && let Some(node) = entry.get("date")
+        {
+            let words = "an `event` starts the journey or a `date`, not both: write two journeys, or give the other a `request`";
+            self.findings.error("J070", node.place, words);
+        }
+        if has("date")
+            && let Some(node) = entry.get("where")
+        {
+            let words = "beside `date` the condition stands in `date: where`";
+            self.findings.error("J070", node.place, words);
+        }
+        for (name, needed_by) in [("where", &["event"][..]), ("anchors", &["event", "date"])] {
+            for what in needed_by {
+                if has(what) && !has(name) {
+                    let words = format!("`entry` needs `{name}` beside `{what}`");
+                    self.findings.error("J003", entry.place, words);
+                }
             }
             if !has("event")
+                && !has("date")
                 && has("request")
                 && let Some(node) = entry.get(name)
             {
@@ -290,6 +307,7 @@ impl Reader<'_, '_> {
             }
             Shape::Duration => self.parsed(node, name, "a duration such as `24h`", "J009", |text| time::duration(text).map(drop)),
             Shape::Moment => self.parsed(node, name, "a moment such as `discharge + 2d`", "J009", |text| Moment::parse(text).map(drop)),
+            Shape::Begins => self.parsed(node, name, "a moment such as `visit - 14d`", "J009", |text| Begins::parse(text).map(drop)),
             Shape::Zone => self.parsed(node, name, "text", "J031", |text| time::zone(text).map(drop)),
             Shape::Clock => self.parsed(node, name, "a time of day such as `21:00`, in quotes", "J009", |text| trust::consent::time_of_day(text).map(drop)),
             Shape::Loinc => self.parsed(node, name, "a LOINC code as text", "J021", |text| {

@@ -1,5 +1,6 @@
 //! A journey, compiled: what the engine runs.
 
+use crate::dates::{EntryDate, Past};
 use crate::kinds::{Question, StepKind};
 use crate::room::{Own, Urgency};
 use crate::template::Template;
@@ -51,12 +52,18 @@ pub(crate) struct Path {
 pub(crate) struct Entry {
     /// What is written to the record; none where requests alone start the journey.
     pub(crate) event: Option<EntryEvent>,
+    /// When it begins, where that is a date which such a resource says and not the moment of its writing.
+    pub(crate) date: Option<EntryDate>,
     /// Who else may start it.
     pub(crate) request: Option<Request>,
     /// The times that moments hang on, each with where an event has it.
     pub(crate) anchors: Vec<(String, Option<Path>)>,
     pub(crate) within_ms: Option<u64>,
     pub(crate) once: bool,
+    /// Whether each date of a resource starts it anew.
+    pub(crate) each_date: bool,
+    /// When it may be taken again.
+    pub(crate) again: Again,
     /// Whether several runs of one patient may go on side by side.
     pub(crate) beside: bool,
     pub(crate) who: Vec<Who>,
@@ -69,6 +76,17 @@ pub(crate) struct EntryEvent {
     pub(crate) condition: Path,
 }
 
+/// When a patient who has taken a journey may take it again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Again {
+    /// Not within so long.
+    pub(crate) after_ms: Option<u64>,
+    /// Whether that is counted from the beginning of the last time, or else from its end.
+    pub(crate) since_began: bool,
+    /// So many times in all.
+    pub(crate) at_most: Option<usize>,
+}
+
 /// Who may ask for a journey, and what they have to say.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -78,6 +96,17 @@ pub(crate) struct Request {
 }
 
 impl Entry {
+    /// Where it begins for those whose date was past when it was learnt, if that is elsewhere.
+    pub(crate) fn late(&self) -> Option<&Target> {
+        match self.date.as_ref().map(|date| &date.past) {
+            Some(Past::Escalate(late)) => Some(late),
+            _ => None,
+        }
+    }
+    /// How long before the journey's start the first anchor may lie; nothing where nobody knows.
+    pub(crate) fn before_ms(&self) -> Option<u64> {
+        self.within_ms.filter(|_| self.date.is_none())
+    }
     /// The type of the resources that start the journey, if such do.
     pub(crate) fn kind(&self) -> Option<ResourceType> {
         self.event.as_ref().map(|event| event.kind)

@@ -51,10 +51,13 @@ pub fn start(
     facts: Start,
     context: &Context<'_>,
 ) -> Result<Decision, EngineError> {
+    // A date by which a journey begins may lie years before it, or ahead of it.
+    let by_event = definition.entry.date.is_none();
     let begin_ms = definition
         .entry
         .anchors
         .first()
+        .filter(|_| by_event)
         .and_then(|(name, _)| facts.anchors.get(name))
         .copied()
         .unwrap_or(context.now_ms);
@@ -83,7 +86,8 @@ pub fn start(
     for observation in &facts.observations {
         engine.measure(observation);
     }
-    engine.go(&definition.start, None);
+    let late = definition.entry.late().filter(|_| facts.late);
+    engine.go(late.unwrap_or(&definition.start), None);
     engine.run()?;
     engine.look_at_watches()?;
     engine.decision(true)

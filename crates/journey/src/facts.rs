@@ -403,7 +403,8 @@ pub(crate) fn exit_by(
     condition: usize,
     now_ms: u64,
 ) -> bool {
-    let own = is_own(definition, resource, probe);
+    // As the engine has it: a patient's own resource may start a journey, and end it.
+    let own = is_own(definition, resource, probe) && resource.kind() != ResourceType::Patient;
     !own && holds(definition, resource, probe, now_ms).contains(&condition)
 }
 

@@ -13,15 +13,18 @@
 
 mod ahead;
 mod batches;
+mod beginnings;
 mod books;
 mod care_plan;
 mod check;
 mod counts;
+mod dates;
 mod decode;
 mod definition;
 mod diff;
 mod draw;
 mod engine;
+mod entries;
 mod faces;
 mod facts;
 mod form;
@@ -58,6 +61,7 @@ mod words;
 mod yaml;
 
 pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, RATE_MAX, Stage, Who};
+pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;
 pub use check::CODES;
 pub use definition::{Channel, Definition};
@@ -68,6 +72,7 @@ pub use engine::{
     Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
     timers,
 };
+pub use entries::BEGINNINGS;
 pub use faces::{Draft, Left, export, import};
 pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
@@ -187,6 +192,9 @@ pub struct VersionView {
     pub share: u8,
     /// Of a staged one: those of these organizations; of all where none is named.
     pub sites: Vec<String>,
+    /// What it comes to together with the other journeys that are live, told when it is published.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 impl VersionView {

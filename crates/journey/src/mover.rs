@@ -1,5 +1,6 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
+mod entries;
 mod look;
 mod orders;
 mod plan;
@@ -147,6 +148,8 @@ pub(crate) struct Mover<'a> {
     deed: Option<&'static str>,
     /// What the patient's journeys have sent, once a message has asked for room.
     book: Option<room::Opened>,
+    /// What begins the patient's journeys, where it was looked at, by the journey's name.
+    entries: BTreeMap<String, entries::Opened>,
 }
 
 struct Draft {
@@ -174,6 +177,7 @@ impl<'a> Mover<'a> {
             looked_for: BTreeSet::new(),
             deed: None,
             book: None,
+            entries: BTreeMap::new(),
         }
     }
 
@@ -182,6 +186,9 @@ impl<'a> Mover<'a> {
     }
     pub(crate) fn permit(&self) -> &'a Permit {
         self.permit
+    }
+    pub(crate) fn patient(&self) -> &str {
+        &self.patient
     }
     fn owner(&self) -> Owner {
         Owner::Patient(self.patient.clone())
@@ -764,6 +771,7 @@ impl<'a> Mover<'a> {
     /// The finished unit and who moved; `None` when nothing is to be written.
     pub(crate) fn finish(mut self) -> Option<(Unit, Vec<Moved>)> {
         self.keep_book();
+        let begins = self.keep_entries();
         if self.moved.is_empty()
             && !self.drafts.values().any(|draft| draft.changed)
             && self.unit.internals.is_empty()
@@ -785,7 +793,9 @@ impl<'a> Mover<'a> {
         }
         let mut names: Vec<&str> = notes.into_keys().collect();
         names.sort_unstable();
-        self.unit.note = Some(if names.is_empty() && !self.unit.changes.is_empty() {
+        self.unit.note = Some(if let (true, Some(begins)) = (names.is_empty(), &begins) {
+            begins.clone()
+        } else if names.is_empty() && !self.unit.changes.is_empty() {
             "journeys: one that was asked for was not begun".to_owned()
         } else if names.is_empty() {
             "journeys: dead letters".to_owned()

@@ -90,6 +90,9 @@ pub enum NotStarted {
     /// The patient is in it.
     #[error("the patient is in this journey now")]
     Running,
+    /// The rule for taking it again says no.
+    #[error("the journey may not be taken again now (`again`): {0}")]
+    Again(String),
     /// Once in a life, and it was taken.
     #[error("a patient takes this journey once, and this one has taken it")]
     Once,
@@ -297,6 +300,10 @@ impl Journeys {
                 .await?
         {
             return Err(NotStarted::Running.into());
+        }
+        let not_again = self.not_again(mover, definition, &wish.patient, now_ms);
+        if let Some(why) = not_again.await? {
+            return Err(NotStarted::Again(why).into());
         }
         if !mover.permitted(definition).await? {
             return Err(NotStarted::Consent.into());

@@ -3,14 +3,18 @@
 //! Nothing polls. The follower sleeps until the ledger says that a shard has new events or the next
 //! timer is due. Shards are worked on side by side; within a shard, one thing after the other.
 
+mod again;
+mod begin;
 mod follow;
 mod keep;
 mod learn;
 mod letters;
 mod parts;
 mod persons;
+mod scan;
 mod starts;
 
+pub(crate) use begin::{Turn, said, turn};
 pub(crate) use parts::{ended, lets_go, task_of};
 pub(crate) use starts::Place;
 
@@ -223,6 +227,7 @@ impl Journeys {
             self.recover(books, permit, shard).await?;
             position.lease = lease;
             books.batches.notify_one();
+            books.scans.notify_one();
             position.stored = ledger
                 .cursor(&name, shard)
                 .await
@@ -303,6 +308,9 @@ impl Journeys {
             return false;
         }
         let interest = books.interest(event.kind);
+        if interest.dates {
+            return true;
+        }
         if event.deleted {
             // What started a journey is gone; nobody waits for anything else to be gone.
             return interest.entry && !books.idle(event.at.shard);
@@ -417,7 +425,9 @@ impl Journeys {
         let Some(patient) = patient else {
             return Ok(None);
         };
+        let fact = (said.kind(), said.id().unwrap_or_default().to_owned());
         let starts = errand.only.is_none() && !deleted && books.interest(event.kind).starts;
+        let plans = errand.only.is_none() && books.interest(event.kind).dates;
         let under_way = match errand.only {
             Some(only) => {
                 let kind = kinds::JOURNEY_INSTANCE;
@@ -426,7 +436,7 @@ impl Journeys {
             }
             None => self.under_way(permit, &patient).await?,
         };
-        if under_way.is_empty() && !starts && errand.letter.is_none() {
+        if under_way.is_empty() && !starts && !plans && errand.letter.is_none() {
             return Ok(None);
         }
         let now_ms = self.now_ms();
@@ -468,6 +478,11 @@ impl Journeys {
                 now_ms,
             )
             .await?;
+        }
+        if plans {
+            let fact = (fact.0, fact.1.as_str());
+            let at = (event.at.number, now_ms);
+            self.plan_dates(books, &mut mover, fact, at).await?;
         }
         if let Some(letter) = errand.letter {
             mover.also(letter);

@@ -6,11 +6,11 @@ use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::passages::by_version;
 use crate::runner::{self, Cause};
-use crate::stages::{Rollout, StoredStage, VersionStage};
+use crate::stages::{Rollout, Starting, StoredStage, VersionStage};
 use crate::state::TrailEntry;
 use crate::{
-    DEAD_LETTER, DeadLetter, GraphView, HandView, InstanceView, JourneyError, State, Stopped,
-    TrailView, VersionView, check, hands, kept, words,
+    DEAD_LETTER, DeadLetter, Finding, GraphView, HandView, InstanceView, JourneyError, State,
+    Stopped, TrailView, VersionView, check, hands, kept, words,
 };
 use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
 use std::collections::HashMap;
@@ -187,13 +187,21 @@ impl Journeys {
         if !wrong.is_empty() {
             return Err(JourneyError::Findings(wrong));
         }
+        let among = self.among_others(&books, &definition);
+        if among.iter().any(|finding| finding.error) {
+            return Err(JourneyError::Findings(among));
+        }
+        let told = |view: VersionView| VersionView {
+            findings: among.clone(),
+            ..view
+        };
         let ledger = self.vault().ledger();
         for _ in 0..PUBLISH_TRIES {
             let live = books.live(&definition.name);
             if let Some(live) = &live
                 && live.stored.source == source
             {
-                return Ok(books.view(live));
+                return Ok(told(books.view(live)));
             }
             if let Some(staged) = books.staged(&definition.name) {
                 return Err(JourneyError::Cannot(format!(
@@ -251,11 +259,9 @@ impl Journeys {
             match self.vault().commit(permit, unit).await {
                 Ok(_) => {
                     books.add(stored);
-                    return Ok(books.view(&*Self::published(
-                        &books,
-                        &definition.name,
-                        Some(version),
-                    )?));
+                    let name = &definition.name;
+                    let published = Self::published(&books, name, Some(version))?;
+                    return Ok(told(books.view(&published)));
                 }
                 Err(TrustError::Ledger(LedgerError::Conflict)) => {
                     let engine = self.engine_permit(tenant).await?;
@@ -267,6 +273,14 @@ impl Journeys {
         Err(JourneyError::Trust(TrustError::Ledger(
             LedgerError::Conflict,
         )))
+    }
+
+    /// What a journey comes to together with the others on which patients start, by the limits of messages.
+    pub(crate) fn among_others(&self, books: &Books, definition: &Definition) -> Vec<Finding> {
+        let starting = books.starting();
+        let others = starting.iter().flat_map(Starting::versions);
+        let rules = self.vault().rules().messages();
+        check::conflicts(definition, others.map(|other| &**other), rules)
     }
 
     /// All versions of all journeys, by name, newest version first.
@@ -722,9 +736,14 @@ impl Journeys {
         Some(self.open_books(tenant)?.figures())
     }
 
-    /// Follows the feed and the timers and moves patients, and works on batches, until `stop` turns true.
+    /// Follows the feed and the timers and moves patients, works on batches, and looks through records for dates,
+    /// until `stop` turns true.
     pub async fn run(&self, tenant: TenantId, stop: tokio::sync::watch::Receiver<bool>) {
-        tokio::join!(self.follow(tenant, stop.clone()), self.steer(tenant, stop));
+        tokio::join!(
+            self.follow(tenant, stop.clone()),
+            self.steer(tenant, stop.clone()),
+            self.look_through(tenant, stop)
+        );
     }
 
     /// Handles everything that is there to handle now (events and due timers), then returns; for

@@ -27,6 +27,8 @@ pub(crate) enum Shape {
     Duration,
     /// A point in time that hangs on an anchor.
     Moment,
+    /// The same at which a journey begins, in calendar years and months too.
+    Begins,
     /// A FHIRPath expression.
     Path(Focus),
     /// Where to go: a step, several steps side by side, or `end`.
@@ -190,9 +192,83 @@ static REQUEST: Record = Record {
     ],
 };
 
+static DATE: Record = Record {
+    name: "date",
+    doc: "The journey begins at a date that the record says, and not when that is written. The date is looked at again whenever the resource is written: it moves with it, and is called off when the resource is deleted, its condition no longer holds, or the patient has died. It comes by a timer, so a server that was down then begins it later. Whom it is for (`who`), `again`, consents and the exits are asked when the date comes; what keeps it from beginning is written down on the patient's page, and it doesn't begin by that date any more. Patients who are in the record when the journey goes live are taken in as well.",
+    one_of: &[],
+    fields: &[
+        must(
+            "of",
+            Shape::Resource,
+            "Resources of this type say the date, `Patient` for a birthday ...",
+        ),
+        may(
+            "where",
+            Shape::Path(Focus::Resource),
+            "... those of which this holds; all if not given.",
+        ),
+        must(
+            "begins",
+            Shape::Begins,
+            "When it begins: an anchor of `anchors`, with a distance. Days, weeks, months and years are counted by the calendar of the patient's own time zone (the extension `tz-code` of the patient or of an address), or else the journey's. Without a time of day a day begins at midnight. A date that a year doesn't have is the last one of its month: who was born on 29 February has a birthday on the 28th in other years.",
+        ),
+        may(
+            "every",
+            Shape::Choice(&[(
+                "year",
+                "It begins again each year, counted from the date itself; with `per: date`.",
+            )]),
+            "Whether the date comes again.",
+        ),
+        must(
+            "past_due",
+            Shape::Choice(&[
+                ("run", "It begins at once."),
+                (
+                    "skip",
+                    "It doesn't begin. Of a date that comes each year that is nothing to tell; else it is written down.",
+                ),
+                (
+                    "escalate",
+                    "It begins at once, at the step `late`, which is a task for staff.",
+                ),
+            ]),
+            "What happens when the date is past already when it is learnt, because it was written down late or the journey went live later. `within` says how long past it may be for `run` and `escalate`; what is older is as with `skip`. Of dates that come each year only the latest is looked at.",
+        ),
+        may(
+            "late",
+            Shape::Target,
+            "Where it begins with `past_due: escalate`.",
+        ),
+    ],
+};
+
+static AGAIN: Record = Record {
+    name: "again",
+    doc: "When a patient who has taken the journey may take it again, in whichever version; what was started in error doesn't count. It is asked after `while_running`. What it refuses doesn't begin later either: that is written down on the patient's page, and who asked for it is told.",
+    one_of: &[],
+    fields: &[
+        may(
+            "after",
+            Shape::Duration,
+            "Not within so long after the last time.",
+        ),
+        may(
+            "since",
+            Shape::Choice(&[("ended", "From its end."), ("began", "From its beginning.")]),
+            "From when `after` is counted; `ended` if not given.",
+        ),
+        may(
+            "at_most",
+            Shape::Integer(2, 1000),
+            "So many times in a patient's life; for once there is `per: patient`.",
+        ),
+    ],
+};
+
 static ENTRY_RULE: Record = Record {
     name: ENTRY,
-    doc: "What starts the journey: an `event`, a `request`, or either. When the resource turns out to be no entry (it is deleted, or the condition no longer holds of it, as when it was entered in error), the journey ends as *started in error*; should it be one again later, the journey starts anew.",
+    doc: "What starts the journey: an `event`, a `date`, a `request`, or a request besides one of the others. When the resource turns out to be no entry (it is deleted, or the condition no longer holds of it, as when it was entered in error), the journey ends as *started in error*; should it be one again later, the journey starts anew.",
     one_of: &[],
     fields: &[
         may(
@@ -205,16 +281,21 @@ static ENTRY_RULE: Record = Record {
             Shape::Path(Focus::Resource),
             "... of which this holds. Needed beside `event`.",
         ),
+        may(
+            "date",
+            Shape::Record(&DATE),
+            "A date that the record says has come.",
+        ),
         may("request", Shape::Record(&REQUEST), "Somebody asks for it."),
         may(
             "anchors",
             Shape::Map("anchor", &Shape::Path(Focus::Resource)),
-            "Needed beside `event`: times in that resource that moments hang on. When the resource is corrected, what still waits moves along. `start`, the time when the journey began, is always there.",
+            "Needed beside `event` and `date`: times in that resource that moments hang on. When the resource is corrected, what still waits moves along. `start`, the time when the journey began, is always there.",
         ),
         may(
             "within",
             Shape::Duration,
-            "How long ago the first anchor may be at most; older events (an imported history) start nothing, and no request with an older time is taken.",
+            "How long ago the first anchor may be at most; older events (an imported history) start nothing, and no request with an older time is taken. Beside `date`: how long the beginning may be past when it is learnt.",
         ),
         must(
             "per",
@@ -222,6 +303,10 @@ static ENTRY_RULE: Record = Record {
                 (
                     "event",
                     "Once for each resource of the entry type (a later stay in hospital starts the journey again), and for each key of a request.",
+                ),
+                (
+                    "date",
+                    "Once for each date of each resource that says one: a visit that is moved after its journey began starts it again at the new date.",
                 ),
                 ("patient", "Once in a patient's life."),
             ]),
@@ -239,7 +324,12 @@ static ENTRY_RULE: Record = Record {
                     "It starts the journey again beside the one under way; the patient gets the messages of both.",
                 ),
             ]),
-            "What a further entry event or request does while the patient is in this journey; `skip` if not given. An exit rule that the event fulfils comes first.",
+            "What a further entry event, date or request does while the patient is in this journey; `skip` if not given. What starts nothing is written down on the patient's page. An exit rule that the event fulfils comes first.",
+        ),
+        may(
+            "again",
+            Shape::Record(&AGAIN),
+            "When a patient may take it again.",
         ),
         may(
             "who",
@@ -377,6 +467,8 @@ pub(crate) fn records() -> Vec<&'static Record> {
         &JOURNEY,
         &MESSAGES,
         &ENTRY_RULE,
+        &DATE,
+        &AGAIN,
         &REQUEST,
         &WHO,
         &WHO_ITEM,

@@ -366,10 +366,16 @@ impl Journeys {
         let kept = self.kept_stage(&books, name, version)?;
         let next = view.stage.next().iter().copied();
         let next = next.filter(|to| self.may_be(&books, &kept, *to).is_ok());
+        let (definition, mut findings) = check::compile(&kept.source);
+        if view.stage != VersionStage::Retired
+            && let Some(definition) = definition
+        {
+            findings.extend(self.among_others(&books, &definition));
+        }
         Ok(StageView {
             next: next.collect(),
             version: view,
-            findings: check::compile(&kept.source).1,
+            findings,
             history: kept.history,
             source: kept.source,
         })
@@ -486,6 +492,10 @@ impl Journeys {
                 let wrong = check::others(&definition, &|name| books.begins(name));
                 if !wrong.is_empty() {
                     return Err(JourneyError::Findings(wrong));
+                }
+                let among = self.among_others(books, &definition);
+                if errors(&among) && !kept.reserved {
+                    return Err(JourneyError::Findings(among));
                 }
             }
         }

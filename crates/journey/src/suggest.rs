@@ -38,6 +38,8 @@ impl Journeys {
         let mut found = Vec::new();
         for published in books.all_live() {
             let definition = &published.definition;
+            // What is written now begins a journey by a date some other time.
+            let at_once = definition.entry.date.is_none();
             let begins = |one: &Resource| {
                 let of_them = definition.entry.who.is_empty()
                     || definition
@@ -46,7 +48,7 @@ impl Journeys {
                         .iter()
                         .any(|who| matches!(who, crate::definition::Who::Has { .. }))
                     || facts::who_by_event(definition, one, now_ms);
-                of_them && facts::entry(definition, one, now_ms).is_some()
+                at_once && of_them && facts::entry(definition, one, now_ms).is_some()
             };
             let by_event = written.iter().any(begins);
             let request = definition.entry.request.as_ref();

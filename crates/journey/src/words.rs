@@ -336,7 +336,11 @@ fn why(cause: &str) -> String {
 
 /// What starts a journey.
 pub(crate) fn starts(entry: &Entry) -> String {
-    let event = entry.kind().map(|kind| capital(&thing(kind)));
+    let event = entry.kind().map(|kind| match &entry.date {
+        Some(_) if kind == ResourceType::Patient => "A date in the patient's life".to_owned(),
+        Some(_) => format!("The date of {}", thing(kind)),
+        None => capital(&thing(kind)),
+    });
     let people = entry.request.as_ref().map(|request| {
         let of = |role: Role| request.by.contains(&role);
         match (

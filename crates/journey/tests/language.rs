@@ -252,6 +252,16 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "    journey: {begins: small, up_to: 10d}\n    not_begun: questions\n    time_over: questions\n    next: questions\n",
         ),
         (
+            "J070",
+            "  within: 3d\n  per: event",
+            "  within: 3d\n  per: date",
+        ),
+        (
+            "J071",
+            "  within: 3d\n  per: event",
+            "  within: 3d\n  per: patient\n  again: {after: 90d}",
+        ),
+        (
             "J080",
             "      due: 24h\n    next: end\n    overdue: {role: clinician, priority: urgent}\n",
             "      due: 24h\n      priority: stat\n    next: end\n    not_done: end\n    overdue: decide\n",
@@ -267,6 +277,187 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
 fn the_heart_failure_journey_has_no_findings() {
     assert_eq!(journey::check(&heart_failure()), []);
     assert_eq!(journey::check(GOOD), []);
+}
+
+/// What a date needs, and where the checker points.
+#[test]
+fn dates_begin_journeys_as_the_entry_says() {
+    let small = |entry: &str, words: &str| {
+        format!(
+            "name: small
+title: Small
+owner: A team
+purpose: TREAT
+at_most: 30d
+entry:
+{entry}exits:
+  death: {{title: Died, event: Patient, where: deceased.exists() and deceased != false}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+start: call
+steps:
+  call:
+    title: Call
+    task: {{title: Call, reason: It is time., role: coordinator, due: 1d}}
+    next: {words}
+    overdue: {{role: clinician, priority: urgent}}
+  rest:
+    title: Rest
+    wait: {{until: start + 2d, past_due: run}}
+    next: end
+"
+        )
+    };
+    let visit = "  anchors: {visit: start}\n";
+    for (date, more, expected) in [
+        (
+            "of: Appointment, begins: visit - 14d at 09:00, past_due: skip",
+            "  per: event\n",
+            None,
+        ),
+        (
+            "of: Appointment, begins: visit - 14d, past_due: run",
+            "  within: 3d\n  per: event\n",
+            None,
+        ),
+        (
+            "of: Appointment, begins: visit - 14d, past_due: escalate, late: call",
+            "  within: 3d\n  per: event\n",
+            None,
+        ),
+        (
+            "of: Appointment, begins: visit + 1y, every: year, past_due: skip",
+            "  per: date\n",
+            None,
+        ),
+        (
+            "of: Appointment, where: status = 'booked', begins: visit, past_due: skip",
+            "  per: patient\n",
+            None,
+        ),
+        (
+            "of: Appointment, begins: visit - 14d",
+            "  per: event\n",
+            Some(("J003", 7, "past_due")),
+        ),
+        (
+            "of: Appointment, begins: visit - 14d at 9, past_due: skip",
+            "  per: event\n",
+            Some(("J009", 7, "09:00")),
+        ),
+        (
+            "of: Appointment, begins: visit - 5h at 09:00, past_due: skip",
+            "  per: event\n",
+            Some(("J009", 7, "whole days")),
+        ),
+        (
+            "of: Appointment, begins: vist - 14d, past_due: skip",
+            "  per: event\n",
+            Some(("J025", 7, "did you mean `visit`?")),
+        ),
+        (
+            "of: Appointment, begins: visit, every: year, past_due: skip",
+            "  per: event\n",
+            Some(("J070", 9, "per: date")),
+        ),
+        (
+            "of: Appointment, begins: visit, past_due: escalate",
+            "  within: 3d\n  per: event\n",
+            Some(("J070", 7, "`late`")),
+        ),
+        (
+            "of: Appointment, begins: visit, past_due: escalate, late: rest",
+            "  within: 3d\n  per: event\n",
+            Some(("J070", 7, "to nobody")),
+        ),
+        (
+            "of: Appointment, begins: visit, past_due: skip, late: call",
+            "  per: event\n",
+            Some(("J070", 7, "alone")),
+        ),
+        (
+            "of: Appointment, begins: visit, past_due: skip",
+            "  within: 3d\n  per: event\n",
+            Some(("J070", 9, "none does")),
+        ),
+        (
+            "of: Appointment, begins: visit, every: year, past_due: run",
+            "  per: date\n",
+            Some(("J070", 7, "within")),
+        ),
+        (
+            "of: Appointment, begins: visit, past_due: run",
+            "  per: event\n",
+            Some(("J036", 6, "within")),
+        ),
+        (
+            "of: Appointment, begins: visit, past_due: skip",
+            "  where: status = 'booked'\n  per: event\n",
+            Some(("J070", 9, "date: where")),
+        ),
+        (
+            "of: Appointment, begins: visit, past_due: skip",
+            "  event: Encounter\n  where: status = 'booked'\n  per: event\n",
+            Some(("J070", 7, "not both")),
+        ),
+        (
+            "of: Organization, begins: visit, past_due: skip",
+            "  per: event\n",
+            Some(("J004", 6, "nobody's record")),
+        ),
+        (
+            "of: Appointment, where: staus = 'booked', begins: visit, past_due: skip",
+            "  per: event\n",
+            Some(("J038", 7, "status")),
+        ),
+    ] {
+        let entry = format!("  date: {{{date}}}\n{visit}{more}");
+        let findings = journey::check(&small(&entry, "rest"));
+        match expected {
+            None => assert_eq!(findings, [], "{date}"),
+            Some((code, line, words)) => {
+                let hit = |found: &&journey::Finding| {
+                    found.code == code && found.line == line && found.message.contains(words)
+                };
+                assert!(
+                    findings.iter().any(|found| hit(&found)),
+                    "{date}: {findings:#?}"
+                );
+            }
+        }
+    }
+    let birth = "  date: {of: Patient, begins: birth + 65y at 09:00, past_due: skip}\n  anchors: {birth: birthDate}\n  per: patient\n";
+    assert_eq!(journey::check(&small(birth, "rest")), []);
+    let hung = small(birth, "rest").replace("start + 2d", "birth + 2d");
+    let findings = journey::check(&hung);
+    assert!(
+        findings
+            .iter()
+            .any(|found| found.code == "J070" && found.line == 22),
+        "{findings:#?}"
+    );
+}
+
+/// `again` says something, of what can be taken again.
+#[test]
+fn rules_for_taking_a_journey_again_make_sense() {
+    for (again, code) in [
+        ("{after: 90d}", None),
+        ("{after: 90d, since: began, at_most: 3}", None),
+        ("{at_most: 2}", None),
+        ("{since: began, at_most: 2}", Some("J071")),
+        ("{since: began}", Some("J071")),
+        ("{at_most: 1}", Some("J004")),
+        ("{after: soon}", Some("J009")),
+    ] {
+        let source = GOOD.replacen(
+            "  per: event",
+            &format!("  per: event\n  again: {again}"),
+            1,
+        );
+        let findings = journey::check(&source);
+        let found = findings.first().map(|finding| finding.code.as_str());
+        assert_eq!(found, code, "{again}: {findings:#?}");
+    }
 }
 
 /// What overrides limits says why, and limits limit something.
@@ -421,6 +612,8 @@ fn every_code_is_found_in_a_broken_file_and_points_near_the_break() {
         );
         missing.retain(|missing| *missing != code);
     }
+    // What other journeys send is found when it is published, where they are known.
+    missing.retain(|missing| *missing != "J072");
     assert_eq!(
         missing,
         Vec::<&str>::new(),
@@ -610,7 +803,11 @@ fn entries_by_request_are_whole_or_say_what_is_missing() {
             "",
             "",
         ),
-        ("{per: event}".to_owned(), "J003", "`event` or `request`"),
+        (
+            "{per: event}".to_owned(),
+            "J003",
+            "`event`, `date` or `request`",
+        ),
         (
             "{event: Encounter, per: event}".to_owned(),
             "J003",

@@ -6,6 +6,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod dates;
 mod duo;
 mod followers;
 mod limits;

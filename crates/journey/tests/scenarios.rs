@@ -68,6 +68,90 @@ fn the_published_schema_is_the_form_of_scenarios() {
     );
 }
 
+/// A journey that begins by a date, in scenarios: it moves, is called off, is past, and comes by the patient's clock.
+#[test]
+fn dates_come_in_scenarios() {
+    let source = |entry: &str| {
+        format!(
+            "name: dated
+title: By a date
+owner: Team
+purpose: TREAT
+at_most: 5d
+entry:
+{entry}exits:
+  death: {{title: Died, event: Patient, where: deceased.exists() and deceased != false}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+start: tell
+steps:
+  tell:
+    title: Tell
+    task: {{title: Tell, reason: The date has come., role: coordinator, due: 1d}}
+    next: end
+    overdue: end
+  look:
+    title: Look
+    task: {{title: Look, reason: It was past., role: clinician, due: 1d}}
+    next: end
+    overdue: end
+"
+        )
+    };
+    let visit = source(
+        "  date: {of: Appointment, where: status = 'booked', begins: visit - 14d at 09:00, past_due: escalate, late: look}
+  anchors: {visit: start}
+  within: 7d
+  per: event
+",
+    );
+    let definition = Definition::compile(&visit, 1).unwrap();
+    let given = "given:
+  now: 2026-11-02T14:00:00Z
+  entry: {status: booked, start: 2026-12-01T10:00:00Z}
+scenarios:
+";
+    let moved = "{resource: {resourceType: Appointment, id: entry, status: booked, start: 2026-12-11T10:00:00Z}}";
+    let gone = "{resource: {resourceType: Appointment, id: entry, status: cancelled, start: 2026-12-01T10:00:00Z}}";
+    for (rest, fine) in [
+        ("then: {tasks: [{step: tell, at: 2026-11-17T09:00:00Z}], is_at: [tell]}".to_owned(), true),
+        ("then: {tasks: [{step: tell, at: 2026-11-17T10:00:00Z}], is_at: [tell]}".to_owned(), false),
+        (format!("when: [{moved}]\n    then: {{tasks: [{{step: tell, at: 2026-11-27T09:00:00Z}}], is_at: [tell]}}"), true),
+        (format!("when: [{gone}]\n    then: {{not_started: true}}"), true),
+        ("when: [{at: 2026-11-05T00:00:00Z, deleted: Appointment/entry}]\n    then: {not_started: true}".to_owned(), true),
+        ("given: {now: 2026-11-20T00:00:00Z}\n    then: {tasks: [{step: look, at: 2026-11-20T00:00:00Z}], is_at: [look]}".to_owned(), true),
+        ("given: {now: 2026-11-25T00:00:00Z}\n    then: {not_started: true}".to_owned(), true),
+        ("when: [{at: 2026-11-10T00:00:00Z, consent: withdrawn}]\n    then: {not_started: true}".to_owned(), true),
+        ("then: {ended: completed, ended_at: 2026-11-18T09:00:00Z}".to_owned(), true),
+    ] {
+        let text = format!("{given}  - name: one\n    {rest}\n");
+        let tested = journey::test(&definition, &text);
+        let tested = tested.unwrap_or_else(|findings| panic!("{text}{findings:#?}"));
+        assert_eq!(tested.passed(), fine, "{text}{}", tested.text());
+    }
+
+    let birthday = source(
+        "  date: {of: Patient, begins: birth + 65y at 09:00, past_due: escalate, late: look}
+  anchors: {birth: birthDate}
+  within: 7d
+  per: patient
+",
+    );
+    let definition = Definition::compile(&birthday, 1).unwrap();
+    for (patient, at) in [
+        ("{birthDate: 1964-02-29}", "2029-02-28T09:00:00Z"),
+        (
+            "{birthDate: 1964-03-29, extension: [{url: http://hl7.org/fhir/StructureDefinition/tz-code, valueCode: Europe/Paris}]}",
+            "2029-03-29T07:00:00Z",
+        ),
+    ] {
+        let text = format!(
+            "scenarios:\n  - name: one\n    given: {{patient: {patient}}}\n    then: {{tasks: [{{step: tell, at: {at}}}], is_at: [tell]}}\n"
+        );
+        let tested = journey::test(&definition, &text).unwrap();
+        assert!(tested.passed(), "{text}{}", tested.text());
+    }
+}
+
 /// The welcome and where the patient is then, with one thing wrong in each.
 #[test]
 fn what_is_not_as_expected_is_told() {

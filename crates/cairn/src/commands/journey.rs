@@ -140,6 +140,7 @@ async fn publish_to_store(
         Ok(version) => {
             let (number, stage) = (u64::from(version.version), version.stage.name());
             say(&became(&version.name, number, stage));
+            tell(file, &version.findings);
             Ok(ExitCode::SUCCESS)
         }
         Err(findings) => {
@@ -180,11 +181,18 @@ async fn publish_to_server(
         // A server from before stages has none to tell of.
         let stage = body["stage"].as_str().unwrap_or("live");
         say(&became(text(&body["name"]), version, stage));
+        tell_answered(file, body["findings"].as_array().map_or(&[], Vec::as_slice));
         return Ok(ExitCode::SUCCESS);
     }
     let Some(findings) = body["findings"].as_array() else {
         bail!("{url} answered {status}: {}", text(&body["error"]));
     };
+    tell_answered(file, findings);
+    Ok(ExitCode::FAILURE)
+}
+
+/// What a server has found in a file.
+fn tell_answered(file: &Path, findings: &[serde_json::Value]) {
     for finding in findings {
         let severity = if finding["error"] == true {
             "error"
@@ -198,7 +206,6 @@ async fn publish_to_server(
             file.display()
         ));
     }
-    Ok(ExitCode::FAILURE)
 }
 
 /// The most letters that are listed; beyond it the list says that there are more.

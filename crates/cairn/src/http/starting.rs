@@ -126,7 +126,7 @@ fn told(why: &NotStarted) -> (StatusCode, IssueCode) {
             (StatusCode::FORBIDDEN, IssueCode::Forbidden)
         }
         NotStarted::Form(_) => (StatusCode::BAD_REQUEST, IssueCode::Value),
-        NotStarted::Running | NotStarted::Once | NotStarted::KeyUsed => {
+        NotStarted::Running | NotStarted::Again(_) | NotStarted::Once | NotStarted::KeyUsed => {
             (StatusCode::CONFLICT, IssueCode::Conflict)
         }
         NotStarted::NotByRequest(_)

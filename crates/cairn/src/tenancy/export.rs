@@ -36,13 +36,13 @@ const NOT_HERE: [&str; 7] = [
      tokens, sign-in links and signing keys: they would open this organisation's doors, or are of no use elsewhere",
     "sessions that have ended, sign-ins under way and failed ones: the audit tells of them",
     "the words of reviews of accesses that nothing explained",
-    "timers and messages that wait, and the state of subscriptions, imports and bulk exports under way: they belong to \
+    "timers and messages that wait, and the state of subscriptions, imports, bulk exports and looks through records under way: they belong to \
      the store that carries them out",
     "counts and lists of journeys, which are made from their states",
     "policies, purposes and configuration, which lie in files beside the store",
 ];
 /// The documents of the journeys, each as it is kept.
-const JOURNEYS: [(&str, Kind); 9] = [
+const JOURNEYS: [(&str, Kind); 10] = [
     ("definitions", kinds::JOURNEY_DEFINITION),
     ("stages", kinds::JOURNEY_STAGE),
     ("instances", kinds::JOURNEY_INSTANCE),
@@ -50,6 +50,7 @@ const JOURNEYS: [(&str, Kind); 9] = [
     ("batches", kinds::JOURNEY_BATCH),
     ("batch-parts", kinds::JOURNEY_BATCH_PART),
     ("migrations", kinds::JOURNEY_MIGRATION),
+    ("beginnings", journey::BEGINNINGS),
     ("message-books", journey::MESSAGE_BOOK),
     ("dead-letters", journey::DEAD_LETTER),
 ];

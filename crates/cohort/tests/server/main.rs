@@ -13,6 +13,7 @@ mod canary_pages;
 #[path = "../../../ledger/tests/postgres/cluster.rs"]
 mod cluster;
 mod crash;
+mod dates;
 mod indexing;
 mod journey;
 mod nodes;

@@ -20,7 +20,11 @@ impl Check<'_, '_> {
             .iter()
             .map(|step| step.kind.watches().then_some(most_ms))
             .collect();
-        for first in &definition.start.steps {
+        let late = definition.entry.late().into_iter();
+        for first in late
+            .chain([&definition.start])
+            .flat_map(|start| &start.steps)
+        {
             latest[*first] = Some(latest[*first].unwrap_or(0));
         }
         // Each pass takes the times one way further; what still grows then goes round.
@@ -63,7 +67,7 @@ impl Check<'_, '_> {
         let before_ms = if moment.anchor == START_ANCHOR {
             Some(0)
         } else if first == Some(&moment.anchor) {
-            entry.within_ms
+            entry.before_ms()
         } else {
             None
         };

@@ -78,6 +78,13 @@ impl Check<'_, '_> {
             .collect();
         let mut roots = watches.clone();
         roots.extend(&self.definition.start.steps);
+        roots.extend(
+            self.definition
+                .entry
+                .late()
+                .into_iter()
+                .flat_map(|late| &late.steps),
+        );
         if self.definition.start.steps.is_empty() {
             self.findings.error(
                 "J010",

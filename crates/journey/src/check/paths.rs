@@ -10,7 +10,8 @@ impl Check<'_, '_> {
     pub(super) fn elements(&mut self) {
         let root = self.root;
         if let Some(entry) = root.get("entry")
-            && let Some(kind) = kind_of(entry, "event")
+            && let Some(kind) =
+                kind_of(entry, "event").or_else(|| kind_of(entry.get("date")?, "of"))
         {
             for (_, anchor) in entry.get("anchors").map_or(&[][..], Node::members) {
                 self.asked_of(kind, anchor, Wanted::Moment);
@@ -27,7 +28,8 @@ impl Check<'_, '_> {
 
     /// Every `where` beside the type that it is about.
     fn conditions_below(&mut self, node: &Node) {
-        let kind = kind_of(node, "event").or_else(|| kind_of(node, "has"));
+        let mut kinds = ["event", "has", "of"].iter();
+        let kind = kinds.find_map(|name| kind_of(node, name));
         if let (Some(kind), Some(condition)) = (kind, node.get("where")) {
             self.asked_of(kind, condition, Wanted::Condition);
         }

@@ -1,8 +1,9 @@
 //! From nodes of the right form to a definition.
 
 use super::Reader;
+use crate::dates::{Begins, EntryDate, Past};
 use crate::definition::{
-    Channel, Condition, Definition, Entry, EntryEvent, ExitRule, ExitTrigger, Message, Path,
+    Again, Channel, Condition, Definition, Entry, EntryEvent, ExitRule, ExitTrigger, Message, Path,
     Request, Step, Target, Who,
 };
 use crate::room::{Own, Urgency};
@@ -43,7 +44,6 @@ impl Reader<'_, '_> {
     pub(super) fn definition(&mut self, root: &Node) -> Option<Definition> {
         let mut conditions = Vec::new();
         let zone = time::zone(line(root, "time_zone").as_deref().unwrap_or("UTC")).ok()?;
-        let entry = self.entry(root.get("entry")?)?;
         let exits = self.exits(root.get("exits")?, &mut conditions)?;
         let steps_node = root.get("steps")?;
         let index: BTreeMap<String, usize> = steps_node
@@ -52,6 +52,7 @@ impl Reader<'_, '_> {
             .enumerate()
             .map(|(place, (key, _))| (key.name.clone(), place))
             .collect();
+        let entry = self.entry(root.get("entry")?, &index)?;
         let mut steps = Vec::new();
         for (key, node) in steps_node.members() {
             steps.push(self.decode_step(key, node, &index, &mut conditions)?);
@@ -79,16 +80,45 @@ impl Reader<'_, '_> {
         })
     }
 
-    pub(super) fn entry(&mut self, node: &Node) -> Option<Entry> {
+    pub(super) fn entry(&mut self, node: &Node, index: &BTreeMap<String, usize>) -> Option<Entry> {
         let who = node
             .get("who")
             .and_then(|who| who.get("any"))
             .map(Node::items)
             .unwrap_or_default();
-        let event = match node.get("event") {
-            Some(_) => Some(EntryEvent {
+        let dated = node.get("date");
+        let event = match (node.get("event"), dated) {
+            (Some(_), _) => Some(EntryEvent {
                 kind: resource(node, "event")?,
                 condition: path(node.get("where")?)?,
+            }),
+            (None, Some(dated)) => Some(EntryEvent {
+                kind: resource(dated, "of")?,
+                condition: match dated.get("where") {
+                    Some(condition) => path(condition)?,
+                    None => Path {
+                        text: "true".to_owned(),
+                        place: dated.place,
+                        expression: Expression::compile("true").ok()?,
+                    },
+                },
+            }),
+            (None, None) => None,
+        };
+        let date = match dated {
+            Some(dated) => Some(EntryDate {
+                begins: Begins::parse(dated.get("begins")?.text()?).ok()?,
+                yearly: dated.get("every").is_some(),
+                past: match line(dated, "past_due")?.as_str() {
+                    "run" => Past::Run,
+                    "escalate" => Past::Escalate(
+                        dated
+                            .get("late")
+                            .map(|late| target(late, index))
+                            .unwrap_or_default(),
+                    ),
+                    _ => Past::Skip,
+                },
             }),
             None => None,
         };
@@ -104,10 +134,13 @@ impl Reader<'_, '_> {
         }
         Some(Entry {
             event,
+            date,
             request,
             anchors,
             within_ms: length(node, "within"),
             once: line(node, "per")? == "patient",
+            each_date: line(node, "per")? == "date",
+            again: node.get("again").map(again).unwrap_or_default(),
             beside: line(node, "while_running").as_deref() == Some("beside"),
             who: who
                 .iter()
@@ -174,6 +207,20 @@ impl Reader<'_, '_> {
             said: node.clone(),
             kind,
         })
+    }
+}
+
+fn again(node: &Node) -> Again {
+    Again {
+        after_ms: length(node, "after"),
+        since_began: line(node, "since").as_deref() == Some("began"),
+        // A whole number within bounds.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the form is right: a whole number from 2 to 1000"
+        )]
+        at_most: number(node, "at_most").map(|times| times as usize),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Engine, EngineError, Event, Fact};
 use crate::definition::ExitTrigger;
 use crate::state::{Stand, What};
+use fhir::ResourceType;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -20,6 +21,8 @@ impl Engine<'_> {
         let own = definition
             .entry
             .kind()
+            // A patient starts journeys by a date in their own resource, and may die by it too.
+            .filter(|kind| *kind != ResourceType::Patient)
             .is_some_and(|kind| event.reference == format!("{kind}/{}", self.state.key));
         for exit in &definition.exits {
             let hit = match exit.trigger {

@@ -419,4 +419,6 @@ pub struct Start {
     pub observations: Vec<Fact>,
     /// Why the journey ends as soon as it begins: an exit's id and title.
     pub exit: Option<(String, String)>,
+    /// Whether its date was past when it was learnt, and it begins where the file says for that.
+    pub late: bool,
 }

@@ -575,6 +575,16 @@ impl StepKind for Ask {
         engine.close_task(late.n, false, why);
     }
 
+    fn sends_after(&self) -> Vec<u64> {
+        std::iter::once(0).chain(self.remind_after_ms).collect()
+    }
+    fn arrives(&self, _: &Definition, label: &str, here_ms: u64) -> u64 {
+        if label == "no answer" {
+            here_ms.saturating_add(self.give_up_after_ms)
+        } else {
+            here_ms
+        }
+    }
     fn message(&self) -> Option<&Message> {
         Some(&self.invitation)
     }

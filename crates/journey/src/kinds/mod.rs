@@ -170,6 +170,18 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn leaves_within(&self, _: &Definition, _label: &str) -> Option<u64> {
         None
     }
+    /// When this way is gone at the earliest by who comes here so long after the journey's start, as far as is known.
+    fn arrives(&self, _: &Definition, _label: &str, here_ms: u64) -> u64 {
+        here_ms
+    }
+    /// How many rounds begin within so long, of what goes round.
+    fn rounds_within(&self, _length_ms: u64) -> u32 {
+        1
+    }
+    /// How long after somebody comes here its messages go out.
+    fn sends_after(&self) -> Vec<u64> {
+        vec![0]
+    }
     /// The moment that is waited for here, if the file doesn't say what happens when it is past.
     fn comes_to_late(&self) -> Option<&Moment> {
         None

@@ -163,6 +163,11 @@ impl StepKind for Repeat {
         let after = std::iter::once(&self.next).chain(&self.never);
         Some((&self.body, after.collect()))
     }
+    fn rounds_within(&self, length_ms: u64) -> u32 {
+        let later = length_ms.saturating_sub(1) / self.pause_ms.max(1);
+        let rounds = u32::try_from(later).unwrap_or(u32::MAX).saturating_add(1);
+        rounds.min(self.times)
+    }
     fn gives(&self) -> Vec<String> {
         vec!["rounds".to_owned()]
     }

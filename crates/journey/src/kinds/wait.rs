@@ -333,7 +333,7 @@ impl StepKind for Wait {
                     let later_ms = if until.anchor == START_ANCHOR {
                         Some(0)
                     } else {
-                        entry.within_ms.filter(|_| first == Some(&until.anchor))
+                        entry.before_ms().filter(|_| first == Some(&until.anchor))
                     };
                     Some(after_ms + later_ms?)
                 }
@@ -342,6 +342,34 @@ impl StepKind for Wait {
             legs.min()
         });
         times.min()
+    }
+    fn arrives(&self, definition: &Definition, label: &str, here_ms: u64) -> u64 {
+        let entry = &definition.entry;
+        let first = entry.anchors.first().map(|(name, _)| name);
+        let comes = |leg: &Leg| match &leg.trigger {
+            Trigger::For(length_ms) => here_ms.saturating_add(*length_ms),
+            Trigger::Until(until) => {
+                // An anchor before the start, and a time of day, bring it nearer.
+                let before_ms = if until.anchor == START_ANCHOR {
+                    Some(0)
+                } else {
+                    entry.before_ms().filter(|_| first == Some(&until.anchor))
+                };
+                let day_ms = if until.at.is_some() { DAY_MS } else { 0 };
+                let offset_ms = u64::try_from(until.offset_ms).unwrap_or(0);
+                let comes_ms =
+                    before_ms.map_or(0, |before_ms| offset_ms.saturating_sub(before_ms + day_ms));
+                comes_ms.max(here_ms)
+            }
+            Trigger::Event(_) | Trigger::Answer(_) => here_ms,
+        };
+        let of_label = |alternative: &&Alternative| alternative.label == label;
+        let Some(alternative) = self.alternatives.iter().find(of_label) else {
+            return here_ms;
+        };
+        let all = alternative.all.iter();
+        let all = all.filter_map(|first| first.iter().map(comes).min());
+        all.max().unwrap_or(here_ms)
     }
     fn comes_to_late(&self) -> Option<&Moment> {
         self.until().filter(|_| self.past_due.is_none())

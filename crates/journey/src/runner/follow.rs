@@ -4,6 +4,7 @@ use super::{
     FAULT_WAIT, FOREIGN_TIMER_WAIT, SHARDS_AT_ONCE, SLEEP_MAX, TIMERS_AT_ONCE, consumer, taken_over,
 };
 use crate::books::Books;
+use crate::entries::BEGIN_CONSUMER;
 use crate::mover::{MoveError, TIMER_CONSUMER};
 use crate::{JourneyError, Journeys};
 use ledger::{SHARDS, Shard, TenantId, Timer};
@@ -78,12 +79,23 @@ impl Journeys {
         books: &Arc<Books>,
         permit: &Arc<Permit>,
     ) -> Result<u64, MoveError> {
+        // Who is under way first: what begins now waits for nothing yet.
+        let moves = self.timers_of(books, permit, TIMER_CONSUMER).await?;
+        Ok(moves + self.timers_of(books, permit, BEGIN_CONSUMER).await?)
+    }
+
+    async fn timers_of(
+        &self,
+        books: &Arc<Books>,
+        permit: &Arc<Permit>,
+        consumer: u16,
+    ) -> Result<u64, MoveError> {
         let mut moves = 0;
         loop {
             let due = self
                 .vault()
                 .ledger()
-                .timers_due(TIMER_CONSUMER, self.now_ms(), TIMERS_AT_ONCE)
+                .timers_due(consumer, self.now_ms(), TIMERS_AT_ONCE)
                 .await
                 .map_err(TrustError::from)?;
             let mut shards: HashMap<u16, Vec<Timer>> = HashMap::new();
@@ -112,12 +124,13 @@ impl Journeys {
                         let first = journeys
                             .shard(&books, &permit, Shard(shard), &mut position)
                             .await?;
-                        Ok::<u64, MoveError>(
-                            first
-                                + journeys
-                                    .due(&books, &permit, &timers, position.read)
-                                    .await?,
-                        )
+                        let read = position.read;
+                        let then = if consumer == BEGIN_CONSUMER {
+                            journeys.begin_due(&books, &permit, &timers, read).await?
+                        } else {
+                            journeys.due(&books, &permit, &timers, read).await?
+                        };
+                        Ok::<u64, MoveError>(first + then)
                     });
                 }
                 match work.join_next().await {
@@ -180,10 +193,11 @@ impl Journeys {
             let mut all: BTreeSet<u16> = (0..SHARDS).collect();
             let moves =
                 self.round(&books, &permit, &mut all).await? + self.timers(&books, &permit).await?;
-            if moves == 0 {
+            total += moves;
+            let looked = self.look_through_all(tenant).await?;
+            if moves == 0 && !looked {
                 return Ok(total);
             }
-            total += moves;
         }
     }
 

@@ -116,6 +116,7 @@ impl Journeys {
             match event.kind {
                 kinds::JOURNEY_DEFINITION | kinds::JOURNEY_STAGE => {
                     books.read_definitions(self.vault(), permit).await?;
+                    books.scans.notify_one();
                 }
                 kinds::JOURNEY_BATCH | kinds::JOURNEY_MIGRATION => books.batches.notify_one(),
                 kinds::JOURNEY_INSTANCE => self.learn_instance(books, permit, at).await?,

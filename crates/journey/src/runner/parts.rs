@@ -156,6 +156,10 @@ impl Journeys {
         if !entry.beside && self.is_in(mover, patient, &definition.name).await? {
             return Ok(Some("The patient is in it already".to_owned()));
         }
+        let not_again = self.not_again(mover, definition, patient, now_ms);
+        if let Some(why) = not_again.await? {
+            return Ok(Some(why));
+        }
         if !mover.permitted(definition).await? {
             return Ok(Some("Consents don't allow it".to_owned()));
         }

@@ -3,7 +3,7 @@
 use super::reference;
 use crate::Journeys;
 use crate::books::Books;
-use crate::definition::{Definition, ExitTrigger, Who};
+use crate::definition::{Again, Definition, ExitTrigger, Who};
 use crate::engine::{self, Context, Fact, Start};
 use crate::facts;
 use crate::mover::{MoveError, Mover, instance_id};
@@ -46,7 +46,12 @@ impl Journeys {
             }
         }
         for (starting, definition) in versions {
-            let Some(event) = definition.entry.kind() else {
+            // What begins by a date is planned (`begin.rs`).
+            let by_event = definition
+                .entry
+                .kind()
+                .filter(|_| definition.entry.date.is_none());
+            let Some(event) = by_event else {
                 continue;
             };
             if resource.kind() == event {
@@ -110,13 +115,23 @@ impl Journeys {
         let Place::Free(instance) = self.place(mover, definition, patient, key).await? else {
             return Ok(());
         };
+        let name = &definition.name;
+        let ruled = definition.entry.again != Again::default();
+        if ruled && mover.entries(name).await?.is_refused(key) {
+            return Ok(());
+        }
         if !self.who(mover, definition, entry, cause, now_ms).await? {
             return Ok(());
         }
         if !definition.entry.beside && self.is_running(mover, patient, &definition.name).await? {
-            metrics::counter!("journey_starts_skipped_total", "journey" => definition.name.clone())
-                .increment(1);
-            return Ok(());
+            let refused = (key, reference(entry), "The patient is in it already");
+            let refused = (refused.0, refused.1.as_str(), refused.2);
+            return mover.refuse(name, refused, false).await;
+        }
+        let not_again = self.not_again(mover, definition, patient, now_ms);
+        if let Some(why) = not_again.await? {
+            let cause = reference(entry);
+            return mover.refuse(name, (key, &cause, &why), true).await;
         }
         let exit = self
             .exit_already(mover, definition, patient, key, &anchors, now_ms)
@@ -127,8 +142,8 @@ impl Journeys {
             cause: reference(cause),
             number,
             anchors,
-            observations: Vec::new(),
             exit,
+            ..Start::default()
         };
         self.begin_one(mover, definition, &instance, start, now_ms)
             .await
@@ -317,7 +332,7 @@ impl Journeys {
     }
 }
 
-fn in_error(state: &State) -> bool {
+pub(super) fn in_error(state: &State) -> bool {
     state
         .ending()
         .is_some_and(|(code, _)| code == engine::STARTED_IN_ERROR)

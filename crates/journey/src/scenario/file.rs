@@ -31,7 +31,7 @@ static GIVEN: Table = Table {
         takes(
             "now",
             Form::Instant,
-            "When the entry event is written; the time of the first anchor if not given.",
+            "When the entry event is written; the time of the first anchor if not given, and a day before a date by which the journey begins.",
         ),
         takes(
             "patient",
@@ -41,7 +41,7 @@ static GIVEN: Table = Table {
         takes(
             "entry",
             Form::Fhir,
-            "Members of the resource that starts the journey; `resourceType` and `id` (`entry`) are filled in.",
+            "Members of the resource that starts the journey, or says the date by which it begins; `resourceType` and `id` (`entry`) are filled in. Where that is the patient, members of the `Patient` besides those of `patient`.",
         ),
         takes(
             "request",
@@ -548,7 +548,9 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
         }
         if let Some(entry) = given.get("entry") {
             let mut value = json_of(entry);
-            if let Some(kind) = definition.entry.kind() {
+            if definition.entry.kind() == Some(fhir::ResourceType::Patient) {
+                // What is said of the one patient that there is.
+            } else if let Some(kind) = definition.entry.kind() {
                 value["resourceType"] = Value::from(kind.name());
                 of_the_patient(entry, &value, findings);
             } else {

@@ -1,6 +1,8 @@
 //! A scenario is played: the world around one patient's journey, with real resources that are read as
 //! the runner reads them.
 
+mod dates;
+
 use super::file::{Given, Happening, Happens, Last, Scenario, When};
 use super::whose::{PATIENT, of_patient};
 use crate::ahead::{INSTANCE, Run};
@@ -12,6 +14,7 @@ use crate::request::{self, NotStarted};
 use crate::resources;
 use crate::stage::{Happened, Stage, reference};
 use crate::state::{State, TrailEntry};
+use dates::Dated;
 use fhir::{Resource, ResourceType};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -75,6 +78,9 @@ pub(crate) fn play(definition: &Definition, scenario: &Scenario) -> Played {
                 Some(why) => idle = Some(why),
                 None => problem = player.all(scenario).err(),
             }
+            if player.run.is_none() && idle.is_none() {
+                idle = Some(player.why_idle());
+            }
             player.played(idle, problem)
         }
     }
@@ -87,6 +93,8 @@ struct Player<'a> {
     now_ms: u64,
     email: String,
     minted: u32,
+    /// A date by which the journey is to begin.
+    dated: Dated,
 }
 
 impl<'a> Player<'a> {
@@ -101,8 +109,15 @@ impl<'a> Player<'a> {
             now_ms: 0,
             email: given.email.clone().unwrap_or_else(|| "arrives".to_owned()),
             minted: 0,
+            dated: Dated::default(),
         };
         let by = player.fill(given)?;
+        if definition.entry.date.is_some()
+            && let By::Event(entry) = &by
+        {
+            player.await_date(entry, given)?;
+            return Ok((player, None));
+        }
         let first = definition.entry.anchors.first();
         let first_ms = first.and_then(|(name, _)| match &by {
             By::Event(entry) => facts::anchors(definition, entry).get(name).copied(),
@@ -130,11 +145,22 @@ impl<'a> Player<'a> {
         if let Some(times) = &given.request {
             return Ok(By::Request(times.clone()));
         }
+        let kind = self.definition.entry.kind();
+        if kind == Some(ResourceType::Patient) {
+            // There is one patient, who starts the journey by what is said of them.
+            let mut person = self.stage.person().cloned().ok_or("no patient")?;
+            let more = given.entry.as_ref().and_then(Value::as_object);
+            for (name, value) in more.into_iter().flatten() {
+                person.set(name, value.clone());
+            }
+            self.stage.put(person.clone());
+            return Ok(By::Event(person));
+        }
         let members = given
             .entry
             .clone()
             .ok_or("`given` needs `entry` or `request`: what starts the journey".to_owned())?;
-        let mut entry = resource(members, self.definition.entry.kind(), ENTRY)?;
+        let mut entry = resource(members, kind, ENTRY)?;
         entry.set_id(ENTRY);
         self.stage.put(entry.clone());
         Ok(By::Event(entry))
@@ -147,7 +173,9 @@ impl<'a> Player<'a> {
         arms: &BTreeMap<String, String>,
     ) -> Result<Option<String>, String> {
         let (definition, now_ms) = (self.definition, self.now_ms);
+        let dated = definition.entry.date.is_some();
         let anchors = match by {
+            By::Event(entry) if dated => Ok(facts::anchors(definition, entry)),
             By::Event(entry) => facts::entry(definition, entry, now_ms).ok_or_else(|| {
                 "the entry's condition does not hold, or the event is too old".to_owned()
             }),
@@ -171,12 +199,15 @@ impl<'a> Player<'a> {
             ));
         }
         let (key, cause) = match by {
-            By::Event(entry) => (ENTRY.to_owned(), reference(entry)),
+            By::Event(entry) => {
+                let id = entry.id().unwrap_or(ENTRY);
+                (id.to_owned(), reference(entry))
+            }
             By::Request(_) => (request::key(ENTRY), request::cause("the scenario")),
         };
         let probe = State::probe(definition, PATIENT, &key, anchors.clone(), now_ms);
         let exit = self.stage.exit_already(definition, &probe, now_ms);
-        if let (By::Request(_), Some((_, title))) = (by, &exit) {
+        if let (true, Some((_, title))) = (dated || matches!(by, By::Request(_)), &exit) {
             return Ok(Some(NotStarted::Ends(title.clone()).to_string()));
         }
         let facts = Start {
@@ -187,6 +218,7 @@ impl<'a> Player<'a> {
             anchors,
             observations: self.stage.history(definition, now_ms),
             exit,
+            late: self.dated.late,
         };
         let run = Run::start(definition, &facts, arms, now_ms, &mut self.stage);
         self.run = Some(run.map_err(|error| error.to_string())?);
@@ -204,6 +236,9 @@ impl<'a> Player<'a> {
         for happening in &scenario.when {
             self.one(happening)
                 .map_err(|problem| format!("line {}: {problem}", happening.line))?;
+        }
+        while let Some(due_ms) = self.comes_ms() {
+            self.date_comes(due_ms)?;
         }
         let mut moves = 0;
         while matches!(scenario.then.last, Last::Ended { .. })
@@ -253,6 +288,9 @@ impl<'a> Player<'a> {
                 "{} lies before the event before it",
                 fhir::date::instant(at_ms)
             ));
+        }
+        while let Some(due_ms) = self.comes_ms().filter(|due_ms| *due_ms <= at_ms) {
+            self.date_comes(due_ms)?;
         }
         let mut moves = 0;
         while let Some(due_ms) = self
@@ -405,6 +443,7 @@ impl<'a> Player<'a> {
             .remove(named)
             .ok_or_else(|| format!("there is no {named} in the record"))?;
         self.read(&gone, true)?;
+        self.look_at_date()?;
         self.read_own()
     }
 
@@ -412,6 +451,7 @@ impl<'a> Player<'a> {
     fn write(&mut self, written: &Resource) -> Result<(), String> {
         self.stage.put(written.clone());
         self.read(written, false)?;
+        self.look_at_date()?;
         self.read_own()
     }
 

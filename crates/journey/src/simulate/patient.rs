@@ -114,13 +114,20 @@ pub(super) fn lead(
     patient.plan();
     let definition = model.definition;
     let anchors = definition.entry.anchors.iter();
+    let begins = definition.entry.date.as_ref().map(|date| &date.begins);
+    let anchor_ms = |name: &String| match begins {
+        Some(begins) if begins.anchor == *name => begins.before_ms(now_ms, &definition.zone),
+        _ => entry_ms,
+    };
     let facts = Start {
         // Arms are drawn by it, so everybody has a name of their own, and another cohort other names.
         patient: format!("{seed}/{number}"),
         key: "entry".to_owned(),
         cause: "entry".to_owned(),
         number: 1,
-        anchors: anchors.map(|(name, _)| (name.clone(), entry_ms)).collect(),
+        anchors: anchors
+            .map(|(name, _)| (name.clone(), anchor_ms(name)))
+            .collect(),
         ..Start::default()
     };
     let mut run = Run::start(definition, &facts, &BTreeMap::new(), now_ms, &mut patient)?;

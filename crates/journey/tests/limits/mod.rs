@@ -168,3 +168,76 @@ async fn what_is_called_off_while_it_waits_takes_nobodys_place() {
         .filter(|told| **told == "25h Message by email: Tell");
     assert_eq!(sent.count(), 1, "{told:#?}");
 }
+
+/// A journey that writes so often on the day of an operation.
+fn writes(name: &str, count: usize, urgency: &str, limits: &str) -> String {
+    let mut steps = String::new();
+    for n in 0..count {
+        let next = if n + 1 == count {
+            "end".to_owned()
+        } else {
+            format!("s{}", n + 1)
+        };
+        steps.push_str(&format!(
+            "  s{n}:
+    title: Write
+    send:
+      title: News
+      words: There is news.
+      channels: [email, portal]
+      urgency: {urgency}
+      email: {{subject: News, text: 'Read it at {{link}}'}}
+    next: {next}
+    on_failure: {next}
+"
+        ));
+    }
+    format!(
+        "name: {name}
+title: Writes
+owner: Team
+purpose: TREAT
+at_most: 5d
+{limits}entry:
+  event: Procedure
+  where: status = 'completed'
+  anchors: {{done: performedDateTime}}
+  within: 3d
+  per: event
+exits:
+  death: {{title: Died, event: Patient, where: deceased.exists()}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+start: s0
+steps:
+{steps}"
+    )
+}
+
+/// What a journey and another that is live come to is told when it is published, and what starves one is refused.
+#[tokio::test]
+async fn limits_among_live_journeys_are_told_when_one_is_published() {
+    let world = World::with(
+        Mail::Delivers,
+        &writes("first", 2, "routine", "messages: {per_day: 3}\n"),
+    )
+    .await;
+    let permit = world.staff(Role::Squad, Action::Publish).await;
+    let publish = async |source: &str| world.journeys.publish(&permit, source).await;
+    let alone = publish(&writes("alone", 1, "routine", "").replace("completed", "planned")).await;
+    assert_eq!(alone.expect("published").findings, []);
+    let second = publish(&writes("second", 2, "routine", ""))
+        .await
+        .expect("published");
+    let told: Vec<(&str, bool)> = (second.findings.iter())
+        .map(|found| (found.code.as_str(), found.error))
+        .collect();
+    assert_eq!(told, [("J072", false)], "{:#?}", second.findings);
+    let starves = publish(&writes("third", 3, "important", "")).await;
+    let Err(journey::JourneyError::Findings(found)) = starves else {
+        panic!("{starves:#?}")
+    };
+    assert!(
+        found.iter().any(|one| one.error && one.code == "J072"),
+        "{found:#?}"
+    );
+}

@@ -12,7 +12,7 @@ use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use fhir::{Resource, ResourceType};
-use journey::InstanceView;
+use journey::{Beginnings, InstanceView};
 use ledger::{Kind, Owner};
 use maud::{Markup, html};
 use trust::conventions::{BODY_WEIGHT, LOINC};
@@ -31,6 +31,8 @@ use facts::Group;
 
 /// Resources of one type that are read for a timeline, newest first; with more, the page says so.
 const PER_TYPE_MAX: usize = 500;
+/// Beginnings of journeys that the head shows of each sort; it says how many there are besides.
+const BEGINNINGS_SHOWN: usize = 8;
 /// Weights read for the chart.
 const WEIGHTS_MAX: usize = 200;
 
@@ -41,6 +43,7 @@ struct View {
     tasks: Vec<TaskRow>,
     weights: Vec<(i64, f64)>,
     journeys: Vec<InstanceView>,
+    beginnings: Beginnings,
     timeline: Markup,
     /// Resource types of which there is more than was read.
     cut: Vec<&'static str>,
@@ -140,6 +143,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         .ok_or(PageError::NotFound)?
         .resource;
     let journeys = ctx.app.web.journeys.of_patient(&permit, id).await?;
+    let beginnings = ctx.app.web.journeys.beginnings(&permit, id).await?;
 
     let now = ctx.times.care_ms;
     let kept = ctx.vault().kept_from(&permit, id, permit.purpose()).await?;
@@ -178,6 +182,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         tasks,
         weights,
         journeys,
+        beginnings,
         timeline,
         cut,
         by_consents: kept.by_consents,
@@ -231,6 +236,35 @@ fn where_in_journey(ctx: &Ctx, journey: &InstanceView) -> Markup {
     }
 }
 
+/// What is to begin by a date, and what did not begin; the first of each.
+fn beginnings(ctx: &Ctx, found: &Beginnings) -> Markup {
+    let more = |all: usize| all.saturating_sub(BEGINNINGS_SHOWN);
+    html! {
+        @if !found.ahead.is_empty() {
+            details id="to-begin" {
+                summary { "To begin (" (found.ahead.len()) ")" }
+                ul {
+                    @for one in found.ahead.iter().take(BEGINNINGS_SHOWN) {
+                        li { (one.title) span class="quiet" { " begins " (ctx.times.ago(signed(one.at_ms))) } }
+                    }
+                    @if more(found.ahead.len()) > 0 { li class="quiet" { "and " (more(found.ahead.len())) " more" } }
+                }
+            }
+        }
+        @if !found.refused.is_empty() {
+            details id="not-begun" {
+                summary { "Did not begin (" (found.refused.len()) ")" }
+                ul {
+                    @for one in found.refused.iter().take(BEGINNINGS_SHOWN) {
+                        li { (one.title) span class="quiet" { " " (ctx.times.ago(signed(one.at_ms))) ": " (one.why) } }
+                    }
+                    @if more(found.refused.len()) > 0 { li class="quiet" { "and " (more(found.refused.len())) " more" } }
+                }
+            }
+        }
+    }
+}
+
 fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
     let patient = &view.patient;
     let age = patient
@@ -262,6 +296,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                 }
                 @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }
                 @if view.journeys.is_empty() { p class="quiet" { "In no journey." } }
+                (beginnings(ctx, &view.beginnings))
                 @if running > 0 && crate::stopping::stops(ctx.role()) { p { a href={ "/console/patients/" (id) "/journeys" } { "Journeys by hand" } } }
                 (crate::emergency::banner(ctx, id, view.emergency.as_ref(), view.opens))
             }

@@ -11,6 +11,7 @@ mod accounts;
 #[path = "../../../trust/src/identity/tests/authenticator.rs"]
 mod authenticator;
 mod batches;
+mod beginnings;
 mod break_glass;
 mod browse;
 mod consents;

@@ -1,0 +1,484 @@
+//! Whether a journey and others that are live send one patient more than the limits let out.
+//!
+//! It counts ahead: the most messages that reach out to a patient within a day and within a week of the start, along
+//! whichever way sends the most. Every step is counted once on a way, but for the rounds of a `repeat`; what is
+//! clinical goes out beyond every limit and isn't counted; where nobody can know how long a patient stays somewhere,
+//! it is no time at all.
+
+use crate::Finding;
+use crate::definition::{Definition, Path, Target};
+use crate::room::{Own, Urgency, reaches_out};
+use crate::time::DAY_MS;
+use crate::yaml::Place;
+use std::collections::HashMap;
+use trust::consent::MessageRules;
+
+/// The windows that limits are of.
+const WINDOWS: [(u64, &str); 2] = [(DAY_MS, "day"), (7 * DAY_MS, "week")];
+
+/// How many messages reach out to one patient.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) routine: u32,
+    pub(crate) important: u32,
+}
+
+impl Load {
+    fn all(self) -> u32 {
+        self.routine.saturating_add(self.important)
+    }
+    fn and(self, other: Self) -> Self {
+        Self {
+            routine: self.routine.saturating_add(other.routine),
+            important: self.important.saturating_add(other.important),
+        }
+    }
+    fn times(self, times: u32) -> Self {
+        Self {
+            routine: self.routine.saturating_mul(times),
+            important: self.important.saturating_mul(times),
+        }
+    }
+    fn or(self, other: Self) -> Self {
+        if self.all() < other.all() {
+            other
+        } else {
+            self
+        }
+    }
+}
+
+/// The most messages that a journey sends one patient within so long from its start.
+pub(crate) fn most(definition: &Definition, window_ms: u64) -> Load {
+    let mut ahead = Ahead {
+        definition,
+        window_ms,
+        known: HashMap::new(),
+    };
+    let start = ahead.target(&definition.start, 0);
+    let start = match definition.entry.late() {
+        Some(late) => start.or(ahead.target(late, 0)),
+        None => start,
+    };
+    // What watches may fire on the first day.
+    let watches = definition.steps.iter().enumerate();
+    let watches = watches.filter(|(_, step)| step.kind.watches());
+    watches.fold(start, |load, (step, _)| load.and(ahead.step(step, 0)))
+}
+
+struct Ahead<'a> {
+    definition: &'a Definition,
+    window_ms: u64,
+    /// By step and how long after the start it is come to; nothing while it is being worked out, so that a way that
+    /// leads back adds nothing.
+    known: HashMap<(usize, u64), Load>,
+}
+
+impl Ahead<'_> {
+    fn target(&mut self, target: &Target, at_ms: u64) -> Load {
+        let steps = target.steps.iter();
+        steps.fold(Load::default(), |load, step| {
+            load.and(self.step(*step, at_ms))
+        })
+    }
+
+    fn step(&mut self, index: usize, at_ms: u64) -> Load {
+        if at_ms >= self.window_ms {
+            return Load::default();
+        }
+        if let Some(known) = self.known.get(&(index, at_ms)) {
+            return *known;
+        }
+        self.known.insert((index, at_ms), Load::default());
+        let definition = self.definition;
+        let step = &definition.steps[index];
+        let mut own = Load::default();
+        let reaches = |channel: &&crate::Channel| reaches_out(**channel);
+        if let Some(message) = step.kind.message()
+            && message.urgency != Urgency::Clinical
+            // The first that takes it is the last, and the portal takes everything.
+            && message.channels.first().as_ref().is_some_and(reaches)
+        {
+            let sends = step.kind.sends_after().into_iter();
+            let sends = sends.filter(|after_ms| at_ms.saturating_add(*after_ms) < self.window_ms);
+            let count = u32::try_from(sends.count()).unwrap_or(u32::MAX);
+            own = match message.urgency {
+                Urgency::Routine => Load {
+                    routine: count,
+                    important: 0,
+                },
+                _ => Load {
+                    routine: 0,
+                    important: count,
+                },
+            };
+        }
+        let ways = step.kind.ways();
+        let next: Vec<(u64, &Target)> = ways
+            .iter()
+            .map(|way| (step.kind.arrives(definition, &way.label, at_ms), way.target))
+            .collect();
+        let load = if let Some((branches, after)) = step.kind.branches() {
+            let sides = branches.iter();
+            let sides = sides.fold(own, |load, branch| load.and(self.target(branch, at_ms)));
+            sides.and(self.target(after, at_ms))
+        } else if let Some((body, after)) = step.kind.encloses() {
+            let rounds = step
+                .kind
+                .rounds_within(self.window_ms.saturating_sub(at_ms));
+            let bodies = body.iter();
+            let bodies = bodies.fold(Load::default(), |load, body| {
+                load.and(self.target(body, at_ms))
+            });
+            let after = after.into_iter().fold(Load::default(), |load, target| {
+                load.or(self.target(target, at_ms))
+            });
+            own.and(bodies.times(rounds)).and(after)
+        } else {
+            let ways = next
+                .into_iter()
+                .fold(Load::default(), |load, (at_ms, target)| {
+                    load.or(self.target(target, at_ms))
+                });
+            own.and(ways)
+        };
+        self.known.insert((index, at_ms), load);
+        load
+    }
+}
+
+/// What a condition asks for by `=` alone, in a row of `and`; nothing of another form is known.
+fn equals(condition: &Path) -> Vec<(&str, &str)> {
+    let text = condition.text.as_str();
+    if text.contains(" or ") || text.contains(" xor ") || text.contains(" implies ") {
+        return Vec::new();
+    }
+    let parts = text.split(" and ");
+    let asked = parts.filter_map(|part| {
+        let (path, value) = part.split_once('=')?;
+        let (path, value) = (path.trim(), value.trim());
+        let is_path = !path.is_empty()
+            && path
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_');
+        let is_text = value.len() > 1 && value.starts_with('\'') && value.ends_with('\'');
+        let is_text = is_text && !value[1..value.len() - 1].contains('\'');
+        (is_path && is_text).then_some((path, value))
+    });
+    asked.collect()
+}
+
+/// Whether one patient can come into both journeys by one resource, as far as the file shows: both begin by the same
+/// type, and their conditions don't ask for different values of one element.
+pub(crate) fn same_population(one: &Definition, other: &Definition) -> bool {
+    let (Some(one), Some(other)) = (&one.entry.event, &other.entry.event) else {
+        return false;
+    };
+    if one.kind != other.kind {
+        return false;
+    }
+    let (asked, theirs) = (equals(&one.condition), equals(&other.condition));
+    !asked.iter().any(|(path, value)| {
+        theirs
+            .iter()
+            .any(|(other, theirs)| path == other && value != theirs)
+    })
+}
+
+fn cap(rules: &MessageRules, own: &Own, window_ms: u64) -> Option<u32> {
+    let (org, own) = if window_ms == DAY_MS {
+        (rules.per_day, own.per_day)
+    } else {
+        (rules.per_week, own.per_week)
+    };
+    org.into_iter().chain(own).min()
+}
+
+fn place_of(definition: &Definition) -> Place {
+    let event = definition.entry.event.as_ref();
+    event.map_or(Place { line: 1, column: 1 }, |event| event.condition.place)
+}
+
+/// What the messages of a journey and of the others that are live come to, against the organisation's limits and their
+/// own.
+pub(crate) fn conflicts<'a>(
+    definition: &Definition,
+    others: impl Iterator<Item = &'a Definition>,
+    rules: &MessageRules,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let place = place_of(definition);
+    let mut found = |error: bool, message: String| {
+        findings.push(Finding {
+            code: "J072".to_owned(),
+            error,
+            line: place.line.max(1),
+            column: place.column.max(1),
+            message,
+        });
+    };
+    for other in others.filter(|other| other.name != definition.name) {
+        if !same_population(definition, other) {
+            continue;
+        }
+        for (window_ms, window) in WINDOWS {
+            let (ours, theirs) = (most(definition, window_ms), most(other, window_ms));
+            if ours.all() == 0 || theirs.all() == 0 {
+                continue;
+            }
+            let sides = [
+                (definition, ours, other, theirs),
+                (other, theirs, definition, ours),
+            ];
+            let mut starved = false;
+            for (of, load, by, fills) in sides {
+                let Some(cap) = cap(rules, &of.limits, window_ms) else {
+                    continue;
+                };
+                let room = cap.saturating_sub(rules.kept_for_important);
+                if load.routine > 0 && fills.important >= room {
+                    starved = true;
+                    found(
+                        true,
+                        format!(
+                            "a patient who comes into `{}` and `{}` by the same resource may get {} important messages of `{}` in a {window}, and {room} leave no room for what is routine: none of the {} of `{}` would go out in that time. Send fewer, or raise the limit",
+                            definition.name,
+                            other.name,
+                            fills.important,
+                            by.name,
+                            load.routine,
+                            of.name
+                        ),
+                    );
+                }
+            }
+            let caps = [&definition.limits, &other.limits];
+            let caps = caps.map(|own| cap(rules, own, window_ms));
+            let least = caps.into_iter().flatten().min();
+            if let Some(cap) = least.filter(|cap| !starved && ours.all() + theirs.all() > *cap) {
+                found(
+                    false,
+                    format!(
+                        "a patient who comes into `{}` and `{}` by the same resource may get {} messages in a {window} ({} of `{}`, {} of `{}`), and {cap} are allowed: the rest waits. Begin one of them later, or say by `urgency` which comes first",
+                        definition.name,
+                        other.name,
+                        ours.all() + theirs.all(),
+                        ours.all(),
+                        definition.name,
+                        theirs.all(),
+                        other.name
+                    ),
+                );
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(name: &str, entry: &str, steps: &str) -> std::sync::Arc<Definition> {
+        let source = format!(
+            "name: {name}
+title: A journey
+owner: Team
+purpose: TREAT
+at_most: 60d
+entry:
+  event: Encounter
+  where: {entry}
+  anchors: {{discharge: period.end}}
+  within: 3d
+  per: event
+exits:
+  death: {{title: Died, event: Patient, where: deceased.exists() and deceased != false}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+{steps}"
+        );
+        Definition::compile(&source, 1).unwrap_or_else(|found| panic!("{source}{found:#?}"))
+    }
+
+    fn send(id: &str, channels: &str, more: &str, next: &str) -> String {
+        format!(
+            "  {id}:
+    title: Send
+    send:
+      title: News
+      words: There is news.
+      channels: {channels}
+      email: {{subject: News, text: 'Read it at {{link}}'}}
+{more}    next: {next}
+    on_failure: {next}
+"
+        )
+    }
+
+    fn chain(count: usize, pause: &str, more: &str) -> String {
+        let mut steps = "start: s0\nsteps:\n".to_owned();
+        for n in 0..count {
+            let last = n + 1 == count;
+            let next = if last {
+                "end".to_owned()
+            } else {
+                format!("p{n}")
+            };
+            steps.push_str(&send(&format!("s{n}"), "[email, portal]", more, &next));
+            if !last {
+                steps.push_str(&format!(
+                    "  p{n}: {{title: Pause, wait: {{for: {pause}}}, next: s{}}}\n",
+                    n + 1
+                ));
+            }
+        }
+        steps
+    }
+
+    const FINISHED: &str = "status = 'finished'";
+
+    #[test]
+    fn messages_are_counted_along_the_way_that_sends_the_most() {
+        let load = |steps: &str| {
+            let definition = definition("one", FINISHED, steps);
+            [DAY_MS, 7 * DAY_MS].map(|window_ms| {
+                let load = most(&definition, window_ms);
+                (load.routine, load.important)
+            })
+        };
+        assert_eq!(load(&chain(4, "2d", "")), [(1, 0), (4, 0)]);
+        assert_eq!(load(&chain(4, "12h", "")), [(2, 0), (4, 0)]);
+        assert_eq!(
+            load(&chain(2, "1h", "      urgency: important\n")),
+            [(0, 2), (0, 2)]
+        );
+        let clinical = "      urgency: clinical\n      because: It bleeds.\n";
+        assert_eq!(load(&chain(2, "1h", clinical)), [(0, 0), (0, 0)]);
+        let portal = format!(
+            "start: s\nsteps:\n{}",
+            send("s", "[portal]", "", "end").replace(
+                "      email: {subject: News, text: 'Read it at {link}'}\n",
+                ""
+            )
+        );
+        assert_eq!(load(&portal), [(0, 0), (0, 0)]);
+        // Side by side they add up; of two ways the larger counts.
+        let side = format!(
+            "start: fork\nsteps:\n  fork: {{title: Fork, parallel: {{branches: [a, b]}}, next: c}}\n{}{}{}",
+            send("a", "[email]", "", "end"),
+            send("b", "[email]", "", "end"),
+            send("c", "[email]", "", "end")
+        );
+        assert_eq!(load(&side), [(3, 0), (3, 0)]);
+        let either = format!(
+            "start: draw\nsteps:\n  draw: {{title: Draw, split: {{arms: [{{id: a, weight: 50, next: a}}, {{id: b, weight: 50, next: b}}]}}}}\n{}{}{}",
+            send("a", "[email]", "", "end"),
+            send("b", "[email]", "", "c"),
+            send("c", "[email]", "", "end")
+        );
+        assert_eq!(load(&either), [(2, 0), (2, 0)]);
+        let rounds = format!(
+            "start: again\nsteps:\n  again: {{title: Again, repeat: {{body: a, times: 5, pause: 2d}}, next: end}}\n{}",
+            send("a", "[email]", "", "end")
+        );
+        assert_eq!(load(&rounds), [(1, 0), (4, 0)]);
+        let asks = "start: ask
+steps:
+  ask:
+    title: Ask
+    ask:
+      title: How are you?
+      words: Please answer.
+      questions: [{id: well, text: Are you well?, type: yes-no}]
+      remind_after: 24h
+      give_up_after: 72h
+      channels: [email]
+      email: {subject: A question, text: 'Answer at {link}'}
+    answered: end
+    no_answer: end
+";
+        assert_eq!(load(asks), [(1, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn conditions_that_ask_for_different_values_share_nobody() {
+        let one = |entry: &str| definition("one", entry, &chain(1, "1d", ""));
+        for (a, b, same) in [
+            (FINISHED, FINISHED, true),
+            (FINISHED, "status = 'planned'", false),
+            (
+                "status = 'finished' and class.code = 'IMP'",
+                "status = 'finished' and class.code = 'AMB'",
+                false,
+            ),
+            ("status = 'finished' and class.code = 'IMP'", FINISHED, true),
+            (
+                "status = 'finished' or status = 'planned'",
+                "status = 'planned'",
+                true,
+            ),
+            (
+                "type.coding.where(code = 'a').exists()",
+                "type.coding.where(code = 'b').exists()",
+                true,
+            ),
+        ] {
+            assert_eq!(same_population(&one(a), &one(b)), same, "{a} / {b}");
+        }
+    }
+
+    #[test]
+    fn conflicts_name_the_other_journey_and_the_numbers() {
+        let rules = |day: Option<u32>, week: Option<u32>, kept: u32| MessageRules {
+            per_day: day,
+            per_week: week,
+            kept_for_important: kept,
+            ..MessageRules::default()
+        };
+        let ours = definition("ours", FINISHED, &chain(3, "2h", ""));
+        let theirs = definition("theirs", FINISHED, &chain(2, "2h", ""));
+        let important = definition(
+            "loud",
+            FINISHED,
+            &chain(3, "2h", "      urgency: important\n"),
+        );
+        let elsewhere = definition("elsewhere", "status = 'planned'", &chain(9, "1h", ""));
+        let found = |other: &Definition, rules: &MessageRules| {
+            let found = conflicts(&ours, [other].into_iter(), rules);
+            let of = |finding: Finding| {
+                assert_eq!((finding.code.as_str(), finding.line), ("J072", 8));
+                (finding.error, finding.message)
+            };
+            found.into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&theirs, &rules(None, None, 0)), []);
+        assert_eq!(found(&theirs, &rules(Some(5), Some(5), 0)), []);
+        assert_eq!(found(&elsewhere, &rules(Some(1), Some(1), 0)), []);
+        assert_eq!(found(&ours, &rules(Some(1), Some(1), 0)), [], "itself");
+        let day = found(&theirs, &rules(Some(4), Some(9), 0));
+        assert_eq!(day.len(), 1);
+        assert!(
+            !day[0].0
+                && day[0].1.contains(
+                    "5 messages in a day (3 of `ours`, 2 of `theirs`), and 4 are allowed"
+                ),
+            "{day:?}"
+        );
+        let starved = found(&important, &rules(Some(4), Some(20), 1));
+        assert_eq!(starved.len(), 1);
+        assert!(
+            starved[0].0
+                && starved[0]
+                    .1
+                    .contains("3 important messages of `loud` in a day"),
+            "{starved:?}"
+        );
+        // A journey's own limit counts like the organisation's.
+        let narrow = definition(
+            "narrow",
+            FINISHED,
+            &format!("messages: {{per_day: 2}}\n{}", chain(1, "1h", "")),
+        );
+        assert_eq!(found(&narrow, &rules(None, None, 0)).len(), 1);
+    }
+}
