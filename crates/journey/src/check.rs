@@ -5,11 +5,13 @@ mod graph;
 mod limits;
 mod names;
 mod others;
+mod partners;
 mod paths;
 mod requests;
 
-pub(crate) use names::names_in;
+pub(crate) use names::{names_in, paths_in};
 pub(crate) use others::others;
+pub(crate) use partners::partners;
 
 use crate::Finding;
 use crate::decode::{self, Findings};
@@ -106,6 +108,16 @@ pub const CODES: &[(&str, &str)] = &[
         "A message's urgency, or what limits messages, makes no sense.",
     ),
     ("J058", "A journey begins itself, or one that isn't there."),
+    (
+        "J060",
+        "A partner isn't known, or no contract with it is in force.",
+    ),
+    ("J061", "A partner would be told what it isn't cleared for."),
+    (
+        "J062",
+        "A call can't be made, or taken back, as it is written.",
+    ),
+    ("J063", "A secret stands in the file."),
 ];
 
 /// Reads and checks a file.

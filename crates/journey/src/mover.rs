@@ -1,5 +1,6 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
+mod calls;
 mod look;
 mod orders;
 mod plan;
@@ -462,7 +463,8 @@ impl<'a> Mover<'a> {
             }
             Effect::OpenForm { ref step, .. }
             | Effect::OpenTask { ref step, .. }
-            | Effect::ProposeVisit { ref step, .. } => {
+            | Effect::ProposeVisit { ref step, .. }
+            | Effect::TakeBack { ref step, .. } => {
                 let Some(step) = definition.step(step) else {
                     return Ok(None);
                 };
@@ -470,9 +472,19 @@ impl<'a> Mover<'a> {
                     self.person().await?;
                 }
                 let maker = self.maker(definition, instance, state);
-                if let Some(made) = step.kind.resource(&maker, ids, step, &effect) {
+                let made = step.kind.resource(&maker, ids, step, &effect);
+                let call = step.kind.order(&maker, step, &effect);
+                if let Some(made) = made {
                     self.create(made);
                 }
+                if let Some(call) = call {
+                    self.call(&call);
+                }
+                Ok(None)
+            }
+            Effect::HoldTask { .. } | Effect::CallOn { .. } => {
+                self.call_waits(definition, instance, state, &effect)
+                    .await?;
                 Ok(None)
             }
             Effect::Look { step, n } => {
@@ -627,19 +639,23 @@ impl<'a> Mover<'a> {
     }
 
     fn post(&mut self, communication: &str, message: &trust::outgoing::Message) {
-        let ledger = self.vault.ledger();
-        let shard = ledger.shard_of(self.tenant(), &self.owner(), communication);
-        let id = sixteen(communication);
         // A message of strings can't fail to serialise.
         let body = serde_json::to_vec(message).unwrap_or_default();
+        self.put_out(trust::outgoing::CHANNEL_EMAIL, communication, body);
+    }
+
+    /// Puts an entry into the outbox, under the id of the resource that follows it.
+    fn put_out(&mut self, channel: u16, resource: &str, body: Vec<u8>) {
+        let ledger = self.vault.ledger();
+        let shard = ledger.shard_of(self.tenant(), &self.owner(), resource);
         self.unit.outbox_add.push(OutboxDraft {
             key: OutboxKey {
                 shard,
                 due_ms: self.now_ms,
-                id,
+                id: sixteen(resource),
             },
             owner: self.owner(),
-            channel: trust::outgoing::CHANNEL_EMAIL,
+            channel,
             attempt: 0,
             body,
         });

@@ -1,6 +1,7 @@
 //! A scenario is played: the world around one patient's journey, with real resources that are read as
 //! the runner reads them.
 
+mod others;
 mod room;
 
 use super::file::{Given, Happening, Happens, Last, Scenario, When};
@@ -10,7 +11,6 @@ use crate::ahead::{INSTANCE, PlainIds, Run, World};
 use crate::definition::{Definition, ExitTrigger};
 use crate::engine::{self, Effect, Fact, Input, Manual, Outcome, Start};
 use crate::facts;
-use crate::form::instant;
 use crate::kinds::Question;
 use crate::request::{self, NotStarted};
 use crate::resources::{self, Maker, Times};
@@ -42,6 +42,8 @@ pub(crate) enum Sort {
     Task,
     HandedOver,
     Visit,
+    Called,
+    TakenBack,
 }
 
 /// Something that happened.
@@ -101,7 +103,8 @@ impl World for Stage {
             Effect::Send { .. } => self.send(definition, state, effect, now_ms),
             Effect::OpenForm { step, .. }
             | Effect::OpenTask { step, .. }
-            | Effect::ProposeVisit { step, .. } => {
+            | Effect::ProposeVisit { step, .. }
+            | Effect::TakeBack { step, .. } => {
                 self.open(definition, state, step, effect, now_ms);
                 None
             }
@@ -137,7 +140,10 @@ impl World for Stage {
                 (waited && code == engine::CALLED_OFF).then(|| Input::CalledOff(message.clone()))
             }
             // Nobody holds a journey in a scenario.
-            Effect::Hold { .. } | Effect::Release { .. } => None,
+            Effect::Hold { .. }
+            | Effect::Release { .. }
+            | Effect::HoldTask { .. }
+            | Effect::CallOn { .. } => None,
             Effect::CancelVisit { appointment, why } => {
                 self.change(&format!("Appointment/{appointment}"), |visit| {
                     resources::cancel(visit, why);
@@ -367,9 +373,14 @@ impl Stage {
         let found = definition.step(step);
         let made = found.and_then(|step| step.kind.resource(&maker, &PlainIds, step, effect));
         let Some(made) = made else { return };
-        self.opened.push((step.to_owned(), reference(&made)));
-        match effect {
-            Effect::OpenTask { .. } => {
+        let call = found.and_then(|step| step.kind.order(&maker, step, effect));
+        if call.as_ref().is_none_or(|call| call.compensates.is_none()) {
+            self.opened.push((step.to_owned(), reference(&made)));
+        }
+        match (effect, call) {
+            (_, Some(call)) => self.calls(now_ms, step, &call),
+            _ if crate::kinds::is_call(&made) => {}
+            (Effect::OpenTask { .. }, None) => {
                 let role = made
                     .get("performerType")
                     .and_then(|roles| roles.pointer("/0/coding/0/code"))
@@ -379,7 +390,7 @@ impl Stage {
                 let reason = reason.to_owned();
                 self.note(Sort::Task, now_ms, step, role.as_deref(), reason);
             }
-            Effect::ProposeVisit { .. } => {
+            (Effect::ProposeVisit { .. }, None) => {
                 let words = made.text_at(&["patientInstruction"]).unwrap_or_default();
                 let words = words.to_owned();
                 self.note(Sort::Visit, now_ms, step, None, words);
@@ -705,6 +716,12 @@ impl<'a> Player<'a> {
                 }
                 task
             }
+            Happens::Partner {
+                step,
+                status,
+                answers,
+                fails,
+            } => self.partner(step, (*status, answers), fails.as_deref())?,
             Happens::Visit {
                 step,
                 status,
@@ -738,52 +755,6 @@ impl<'a> Player<'a> {
             }
         };
         self.write(&written)
-    }
-
-    fn answers(&mut self, step: &str, with: &[(String, Value)]) -> Result<Resource, String> {
-        let form = self.stage.newest(step, ResourceType::Task)?;
-        let definition = self.definition;
-        let questionnaire = definition.step(step).and_then(|step| {
-            step.kind
-                .questionnaire(definition, definition.version, step, &step.id, self.now_ms)
-        });
-        let questions = questionnaire.as_ref().and_then(|form| form.get("item"));
-        let mut items = Vec::new();
-        for (id, value) in with {
-            let asked = questions
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .find(|question| question.get("linkId") == Some(&json!(id)))
-                .ok_or_else(|| format!("`{step}` asks no question `{id}`"))?;
-            items.push(json!({"linkId": id, "answer": [answer(asked, value)]}));
-        }
-        let id = self.stage.mint();
-        resource(
-            json!({
-                "status": "completed",
-                "identifier": {"system": conventions::TASK_ID_SYSTEM, "value": form.id()},
-                "questionnaire": format!("Questionnaire/{step}"),
-                "item": items
-            }),
-            Some(ResourceType::QuestionnaireResponse),
-            &id,
-        )
-    }
-
-    fn visit(&self, step: &str, status: &str, start: Option<&When>) -> Result<Resource, String> {
-        let mut visit = self.stage.newest(step, ResourceType::Appointment)?;
-        visit.set("status", json!(status));
-        if let Some(start) = start {
-            let read = |name: &str| visit.text_at(&[name]).and_then(|text| instant(text).ok());
-            let length_ms = read("end")
-                .zip(read("start"))
-                .map_or(0, |(end_ms, start_ms)| end_ms.saturating_sub(start_ms));
-            let start_ms = self.time(start);
-            visit.set("start", json!(fhir::date::instant(start_ms)));
-            visit.set("end", json!(fhir::date::instant(start_ms + length_ms)));
-        }
-        Ok(visit)
     }
 
     fn delete(&mut self, named: &str) -> Result<(), String> {
@@ -873,21 +844,5 @@ impl<'a> Player<'a> {
             problem,
             now_ms: self.now_ms,
         }
-    }
-}
-
-/// An answer in the form that its question asks for.
-fn answer(question: &Value, value: &Value) -> Value {
-    let kind = question
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or("text");
-    match (kind, value) {
-        (_, Value::Bool(_)) => json!({"valueBoolean": value}),
-        ("integer", Value::Number(_)) => json!({"valueInteger": value}),
-        (_, Value::Number(_)) => json!({"valueDecimal": value}),
-        ("choice", Value::String(code)) => json!({"valueCoding": {"code": code}}),
-        ("date", Value::String(_)) => json!({"valueDate": value}),
-        _ => json!({"valueString": value}),
     }
 }
