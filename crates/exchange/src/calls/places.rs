@@ -62,8 +62,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
     // Of what is assigned, only 2000::/3 is public; in it are documentation, and tunnels into version 4 networks.
     let global = first & 0xe000 == 0x2000;
-    let special = (first == 0x2001 && second == 0xdb8)
-        || (first == 0x2001 && second == 0)
+    let special = (first == 0x2001 && (second == 0xdb8 || second == 0))
         || first == 0x2002
         || (first == 0x3fff && second < 0x1000);
     global && !special

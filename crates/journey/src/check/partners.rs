@@ -72,6 +72,6 @@ fn finding(code: &str, at: Place, message: String) -> Finding {
 
 fn capital(words: &str) -> String {
     let mut characters = words.chars();
-    let first = characters.next().map(|first| first.to_uppercase());
+    let first = characters.next().map(char::to_uppercase);
     first.into_iter().flatten().chain(characters).collect()
 }

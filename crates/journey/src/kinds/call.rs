@@ -322,7 +322,7 @@ impl Call {
         maker: &Maker<'_>,
         step: &Step,
         opened: Opened<'_>,
-        fault: Option<Value>,
+        fault: Option<&Value>,
     ) -> Resource {
         let back = opened.back.is_some();
         let (path, title) = match &self.compensate {
@@ -708,7 +708,7 @@ impl StepKind for Call {
             reason["text"] = json!(format!("The value {name} is not there"));
             reason
         });
-        Some(self.task(maker, step, opened, fault))
+        Some(self.task(maker, step, opened, fault.as_ref()))
     }
     fn order(&self, maker: &Maker<'_>, step: &Step, effect: &Effect) -> Option<outgoing::Call> {
         self.order_of(maker, step, opened(effect)?)

@@ -173,7 +173,8 @@ fn a_journey_that_is_broken_off_takes_back_what_was_called() {
         run.log()[2..],
         [
             "0d01h take back i/2/call",
-            "0d01h take back i/1/call after i/2/take-back"
+            "0d01h take back i/1/call after i/2/take-back",
+            "0d01h end stopped"
         ]
     );
 }
@@ -184,7 +185,11 @@ fn a_call_under_way_is_called_off_and_taken_back_when_the_journey_is_broken_off(
     run.input(journey::Input::Manual(Manual::Stop("Enough".to_owned())));
     assert_eq!(
         run.log()[1..],
-        ["0d01h close i/1/call cancelled", "0d01h take back i/1/call"]
+        [
+            "0d01h close i/1/call cancelled",
+            "0d01h take back i/1/call",
+            "0d01h end stopped"
+        ]
     );
 }
 
