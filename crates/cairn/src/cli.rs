@@ -366,6 +366,10 @@ pub enum ProofFormat {
 enum JourneyCommand {
     /// Check a journey file; exits with 1 when it has errors
     Check {
+        /// Folder of the policies, whose partners.toml says whom the journey may call and with what; without it that is
+        /// not looked at
+        #[arg(long, value_name = "DIR")]
+        policy_folder: Option<PathBuf>,
         /// The file
         file: PathBuf,
     },
@@ -413,6 +417,9 @@ pub struct PublishOptions {
     /// File with the root key, or pkcs11: URI of one in a token [default: DIR/root.key]
     #[arg(long, value_name = "FILE|URI", requires = "data")]
     pub(crate) root_key: Option<RootKeySource>,
+    /// Folder of the policies, whose partners.toml says whom journeys may call and with what [default: nobody]
+    #[arg(long, value_name = "DIR", requires = "data")]
+    pub(crate) policy_folder: Option<PathBuf>,
     /// URL of a running server
     #[arg(long, value_name = "URL", requires = "token")]
     pub(crate) server: Option<String>,
@@ -789,7 +796,10 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             witnesses,
             file,
         }) => commands::cosign(&store, &witnesses, &file).await,
-        Command::Journey(JourneyCommand::Check { file }) => commands::check(&file),
+        Command::Journey(JourneyCommand::Check {
+            policy_folder,
+            file,
+        }) => commands::check(policy_folder.as_deref(), &file),
         Command::Journey(JourneyCommand::Files(command)) => commands::journey_files(&command),
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
         Command::Journey(JourneyCommand::Migrate(options)) => commands::migrate(&options).await,

@@ -222,6 +222,9 @@ pub enum ServerError {
     /// Notifications of subscriptions can't be sent as they are to be.
     #[error("subscriptions.origins: {0}")]
     Subscriptions(String),
+    /// Partners can't be called.
+    #[error("calls to partners: {0}")]
+    Calls(String),
     /// An identity provider can't be used as it is configured.
     #[error("identity_provider.{0}")]
     Provider(String),

@@ -9,9 +9,11 @@
 //! `guard.rs` (does it hold patient details?), `smtp.rs` (one conversation) and `retry.rs` (when to try
 //! again). [`sink`] is a receiver for the demo.
 //!
+//! `calls/` calls partners for journeys, each call decided anew when it goes out.
 //! `hooks/` delivers the notifications of FHIR `Subscription`s over HTTP, each decided anew as a search of who asked.
 
 mod breaker;
+mod calls;
 mod check;
 mod compose;
 mod deliverer;
@@ -23,6 +25,7 @@ mod retry;
 pub mod sink;
 mod smtp;
 
+pub use calls::CallDeliverer;
 pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
 pub use deliverer::MailDeliverer;

@@ -7,13 +7,15 @@ mod graph;
 mod limits;
 mod names;
 mod others;
+mod partners;
 mod paths;
 mod requests;
 mod risk;
 
 pub(crate) use caps::conflicts;
-pub(crate) use names::names_in;
+pub(crate) use names::{names_in, paths_in};
 pub(crate) use others::others;
+pub(crate) use partners::partners;
 
 use crate::Finding;
 use crate::decode::{self, Findings};
@@ -110,6 +112,16 @@ pub const CODES: &[(&str, &str)] = &[
         "A message's urgency, or what limits messages, makes no sense.",
     ),
     ("J058", "A journey begins itself, or one that isn't there."),
+    (
+        "J060",
+        "A partner isn't known, or no contract with it is in force.",
+    ),
+    ("J061", "A partner would be told what it isn't cleared for."),
+    (
+        "J062",
+        "A call can't be made, or taken back, as it is written.",
+    ),
+    ("J063", "A secret stands in the file."),
     ("J070", "A date can't begin the journey as the entry says."),
     (
         "J071",

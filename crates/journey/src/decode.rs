@@ -302,7 +302,7 @@ impl Reader<'_, '_> {
                 if let Some(text) = self.text(node, name, "text")
                     && (text.len() > 64 || !text.starts_with(|c: char| c.is_ascii_lowercase()) || !text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'))
                 {
-                    self.findings.error("J007", node.place, format!("`{text}` is no journey name: lower-case letters, digits and hyphens, beginning with a letter, at most 64"));
+                    self.findings.error("J007", node.place, format!("`{text}` is no {}: lower-case letters, digits and hyphens, beginning with a letter, at most 64", if name == "partner" { "partner's name" } else { "journey name" }));
                 }
             }
             Shape::Duration => self.parsed(node, name, "a duration such as `24h`", "J009", |text| time::duration(text).map(drop)),

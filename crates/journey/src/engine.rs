@@ -4,6 +4,7 @@
 //! instance and the number of the token, so a replay names the same things. Timers are not set one by
 //! one but follow from the state ([`timers`]): what is waited for can't disagree with what wakes it.
 
+mod calls;
 mod due;
 mod events;
 mod hands;
@@ -198,6 +199,13 @@ pub fn step(
     }
 }
 
+/// Whether a journey that ends so is broken off: by an exit rule or by an ending of the engine's own, and not because
+/// it has come to its end.
+fn gives_up(definition: &Definition, code: &str) -> bool {
+    let by_rule = definition.exits.iter().any(|exit| exit.id == code);
+    by_rule || (RESERVED_ENDINGS.contains(&code) && code != "completed")
+}
+
 /// The timer that wakes a journey when consents may come to say something else.
 const CONSENTS: &str = "consents";
 
@@ -303,6 +311,10 @@ pub(crate) struct Engine<'a> {
     later: VecDeque<Ahead>,
     /// Since when the journey was held that goes on now: dates of then have passed meanwhile.
     pub(crate) held_since_ms: Option<u64>,
+    /// Whether a partner was called, or a call broken off.
+    outside: bool,
+    /// The `Task` of the call that was taken back last: the next is taken back behind it.
+    taken_back: Option<String>,
 }
 
 impl<'a> Engine<'a> {
@@ -324,6 +336,8 @@ impl<'a> Engine<'a> {
             follows: None,
             later: VecDeque::new(),
             held_since_ms: None,
+            outside: false,
+            taken_back: None,
         }
     }
 
@@ -347,6 +361,9 @@ impl<'a> Engine<'a> {
 
     #[allow(clippy::unnecessary_wraps, reason = "the callers' last word")]
     fn decision(mut self, changed: bool) -> Result<Decision, EngineError> {
+        if self.outside {
+            self.state.undo = None;
+        }
         let total = self.state.trail_total();
         if let (Some(before), Some(undo)) = (self.follows, &mut self.state.undo)
             && undo.after as usize == before
@@ -615,6 +632,10 @@ impl<'a> Engine<'a> {
                 step.kind.close_late(self, &late, title);
             }
         }
+        if gives_up(definition, code) {
+            self.take_back_calls(|_| true);
+        }
+        self.state.owed.clear();
         self.state.watches.clear();
         self.ahead.clear();
         self.later.clear();

@@ -26,6 +26,12 @@ pub(crate) fn read(resource: &Resource) -> Fact {
         ResourceType::QuestionnaireResponse if matches!(status, "completed" | "amended") => {
             answers(resource)
         }
+        ResourceType::Task if crate::kinds::is_call(resource) => Fact::Call {
+            id,
+            status: status.to_owned(),
+            code: not_done_coded(resource),
+            values: crate::kinds::learnt_of_call(resource),
+        },
         ResourceType::Task => Fact::Task {
             id,
             status: status.to_owned(),
@@ -196,14 +202,18 @@ pub(crate) fn owner(resource: &Resource) -> Option<String> {
 }
 
 fn not_done_code(resource: &Resource) -> String {
-    list(resource.at(&["statusReason", "coding"]))
+    not_done_coded(resource).unwrap_or_else(|| "permanent-failure".to_owned())
+}
+
+fn not_done_coded(resource: &Resource) -> Option<String> {
+    let codings = resource.at(&["statusReason", "coding"]);
+    list(codings)
         .iter()
         .find(|coding| {
             coding.get("system").and_then(Value::as_str) == Some(conventions::NOT_DONE_SYSTEM)
         })
         .and_then(|coding| coding.get("code").and_then(Value::as_str))
-        .unwrap_or("permanent-failure")
-        .to_owned()
+        .map(str::to_owned)
 }
 
 fn list(value: Option<&Value>) -> &[Value] {

@@ -371,3 +371,14 @@ pub struct DeadLetter {
 pub fn check(source: &str) -> Vec<Finding> {
     check::compile(source).1
 }
+
+/// The same, with whom it calls held against the partners of an organisation at a time (milliseconds since the epoch).
+#[must_use]
+pub fn check_with(source: &str, partners: &trust::partners::Partners, now_ms: u64) -> Vec<Finding> {
+    let (definition, mut findings) = check::compile(source);
+    if let Some(definition) = definition {
+        findings.extend(check::partners(&definition, partners, now_ms));
+    }
+    findings.sort_by(|a, b| (a.line, a.column, &a.code).cmp(&(b.line, b.column, &b.code)));
+    findings
+}

@@ -1,5 +1,6 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
+mod calls;
 mod entries;
 mod look;
 mod orders;
@@ -17,7 +18,7 @@ use crate::resources::{self, Maker, Times};
 use crate::room::Asks;
 use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
-use ledger::{Expected, Ledger, OutboxDraft, OutboxKey, Owner, TenantId, Timer, TimerKey};
+use ledger::{Expected, Ledger, Owner, TenantId, Timer, TimerKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use trust::{Change, Internal, Permit, TrustError, Unit, Vault, kinds};
 
@@ -471,7 +472,8 @@ impl<'a> Mover<'a> {
             }
             Effect::OpenForm { ref step, .. }
             | Effect::OpenTask { ref step, .. }
-            | Effect::ProposeVisit { ref step, .. } => {
+            | Effect::ProposeVisit { ref step, .. }
+            | Effect::TakeBack { ref step, .. } => {
                 let Some(step) = definition.step(step) else {
                     return Ok(None);
                 };
@@ -479,9 +481,19 @@ impl<'a> Mover<'a> {
                     self.person().await?;
                 }
                 let maker = self.maker(definition, instance, state);
-                if let Some(made) = step.kind.resource(&maker, ids, step, &effect) {
+                let made = step.kind.resource(&maker, ids, step, &effect);
+                let call = step.kind.order(&maker, step, &effect);
+                if let Some(made) = made {
                     self.create(made);
                 }
+                if let Some(call) = call {
+                    self.call(&call);
+                }
+                Ok(None)
+            }
+            Effect::HoldTask { .. } | Effect::CallOn { .. } => {
+                self.call_waits(definition, instance, state, &effect)
+                    .await?;
                 Ok(None)
             }
             Effect::Look { step, n } => {
@@ -633,25 +645,6 @@ impl<'a> Mover<'a> {
             draft.changed = true;
         }
         Ok(())
-    }
-
-    fn post(&mut self, communication: &str, message: &trust::outgoing::Message) {
-        let ledger = self.vault.ledger();
-        let shard = ledger.shard_of(self.tenant(), &self.owner(), communication);
-        let id = sixteen(communication);
-        // A message of strings can't fail to serialise.
-        let body = serde_json::to_vec(message).unwrap_or_default();
-        self.unit.outbox_add.push(OutboxDraft {
-            key: OutboxKey {
-                shard,
-                due_ms: self.now_ms,
-                id,
-            },
-            owner: self.owner(),
-            channel: trust::outgoing::CHANNEL_EMAIL,
-            attempt: 0,
-            body,
-        });
     }
 
     fn timers(

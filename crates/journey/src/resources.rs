@@ -88,7 +88,7 @@ impl Maker<'_> {
         })
     }
 
-    fn name(&self, part: &str) -> Option<String> {
+    pub(crate) fn name(&self, part: &str) -> Option<String> {
         let names = self.patient?.get("name")?.as_array()?;
         let usual = ["usual", "official"].iter().find_map(|wanted| {
             names
@@ -196,7 +196,7 @@ pub(crate) fn role(code: &str) -> Value {
     json!({"coding": [{"system": ROLE_SYSTEM, "code": code}]})
 }
 
-fn not_done(code: &str) -> Value {
+pub(crate) fn not_done(code: &str) -> Value {
     json!({"coding": [{"system": NOT_DONE_SYSTEM, "code": code}], "text": crate::words::not_done(code)})
 }
 
@@ -234,6 +234,22 @@ pub(crate) fn hand_over(task: &mut Resource, to: &str, priority: &str, now_ms: u
     task.set("performerType", json!([role(to)]));
     task.set("businessStatus", json!({"text": HANDED_OVER}));
     task.set("lastModified", json!(fhir::date::instant(now_ms)));
+}
+
+/// Holds a call back that hasn't left yet. Who delivers passes over it.
+pub(crate) fn hold_call(task: &mut Resource) {
+    task.set("status", json!("on-hold"));
+    task.set("statusReason", json!({"text": "The journey is held"}));
+}
+
+/// Lets a call go that was held back. Whether it was.
+pub(crate) fn call_on(task: &mut Resource) -> bool {
+    let held = task.text_at(&["status"]) == Some("on-hold");
+    if held {
+        task.set("status", json!("in-progress"));
+        task.remove("statusReason");
+    }
+    held
 }
 
 /// Calls a message off that hasn't left yet: its time is over, or nobody needs it any more.

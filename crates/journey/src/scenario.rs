@@ -4,8 +4,10 @@
 //! that become such, and are read by the same code as on the feed; conditions are evaluated by the same
 //! FHIRPath.
 
+mod calls;
 mod compare;
 mod file;
+mod known;
 mod play;
 mod whose;
 

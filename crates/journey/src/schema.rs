@@ -206,7 +206,7 @@ pub fn reference() -> String {
     page.push_str(
         "| `step.member` | PHI | What the journey has learnt at a step, see below. |\n\n## What conditions can name\n\nA `when` is FHIRPath over what the journey has learnt, one object per step:\n\n\
          | step kind | members |\n|---|---|\n| `ask` | each question's id, e.g. `symptoms.breathless`, and each score's |\n| `task` | `outcome` |\n| `observe` | of the newest firing: `rise`, `from`, `to`, `unit`, `hours`; of a mean `mean`, `readings`, `unit`, `hours`; of a silence `hours` |\n\
-         | `goal` | `reached` |\n| `check` | `holds` |\n| `split` | `arm` |\n| `repeat` | `rounds`: how many have begun |\n| `book` | `status`, `day` |\n| `send` | `delivered_by` |\n\nIn `where` of `exits`, `wait`, `goal` and `check`, the focus is the event's resource; `%entry.id` is the id of the resource that started the journey, and `%entry.NAME` the time of an anchor.\n\n\
+         | `goal` | `reached` |\n| `check` | `holds` |\n| `split` | `arm` |\n| `repeat` | `rounds`: how many have begun |\n| `book` | `status`, `day` |\n| `send` | `delivered_by` |\n| `call` | `status`, and what its `learns` names |\n\nIn `where` of `exits`, `wait`, `goal` and `check`, the focus is the event's resource; `%entry.id` is the id of the resource that started the journey, and `%entry.NAME` the time of an anchor.\n\n\
          ## Durations and moments\n\n`90m`, `24h`, `2d`, `1w`, sums such as `1d12h`, and the ISO 8601 forms (`PT24H`, `P2D`). A moment is `ANCHOR`, `ANCHOR + DURATION` or `ANCHOR - DURATION`; with `at HH:MM` the days are counted in the journey's time zone. `begins` of a date knows years and months besides (`birth + 65y`, `seen + 6mo`) and counts by the calendar of the patient's time zone; its hours and minutes are lengths of time.\n",
     );
     page
@@ -258,6 +258,7 @@ fn say(shape: &Shape) -> String {
         Shape::Begins => "moment, in years (`y`) and months (`mo`) too".into(),
         Shape::Path(spec::Focus::Resource) => "FHIRPath on the resource".into(),
         Shape::Path(spec::Focus::Facts) => "FHIRPath on what the journey has learnt".into(),
+        Shape::Path(spec::Focus::Answer) => "FHIRPath on the answer".into(),
         Shape::Target => "step, list of steps, or `end`".into(),
         Shape::Zone => "time zone".into(),
         Shape::Clock => "time of day, `\"HH:MM\"`".into(),

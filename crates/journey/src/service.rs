@@ -41,6 +41,12 @@ struct Inner {
 }
 
 impl Journeys {
+    /// What a journey would tell partners that they may not be told now.
+    pub(crate) fn uncleared(&self, definition: &Definition) -> Vec<crate::Finding> {
+        let set = self.inner.trust.policy_set();
+        check::partners(definition, set.partners(), self.now_ms())
+    }
+
     /// Over trust.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
@@ -183,7 +189,8 @@ impl Journeys {
             let engine = self.engine_permit(tenant).await?;
             books.read_definitions(self.vault(), &engine).await?;
         }
-        let wrong = check::others(&definition, &|name| books.begins(name));
+        let mut wrong = check::others(&definition, &|name| books.begins(name));
+        wrong.extend(self.uncleared(&definition));
         if !wrong.is_empty() {
             return Err(JourneyError::Findings(wrong));
         }

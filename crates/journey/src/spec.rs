@@ -79,6 +79,8 @@ pub(crate) enum Focus {
     Resource,
     /// What the journey has learnt: one member per step.
     Facts,
+    /// What a partner answers.
+    Answer,
 }
 
 /// A member of an object.

@@ -16,6 +16,7 @@ use fhir::{Resource, ResourceType};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use trust::consent::{Act, Rules};
+use trust::outgoing;
 
 /// What happened, by the list of `then` that tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) enum Sort {
     Task,
     HandedOver,
     Visit,
+    Called,
+    TakenBack,
 }
 
 /// Something that happened.
@@ -79,7 +82,8 @@ impl World for Stage {
             Effect::Send { .. } => self.send(definition, state, effect, now_ms),
             Effect::OpenForm { step, .. }
             | Effect::OpenTask { step, .. }
-            | Effect::ProposeVisit { step, .. } => {
+            | Effect::ProposeVisit { step, .. }
+            | Effect::TakeBack { step, .. } => {
                 self.open(definition, state, step, effect, now_ms);
                 None
             }
@@ -123,6 +127,16 @@ impl World for Stage {
                 let reference = format!("Communication/{}", message.communication);
                 self.change(&reference, |found| {
                     resources::release(found);
+                });
+                None
+            }
+            Effect::HoldTask { task } => {
+                self.change(&format!("Task/{task}"), resources::hold_call);
+                None
+            }
+            Effect::CallOn { task, .. } => {
+                self.change(&format!("Task/{task}"), |task| {
+                    resources::call_on(task);
                 });
                 None
             }
@@ -385,9 +399,14 @@ impl Stage {
         let found = definition.step(step);
         let made = found.and_then(|step| step.kind.resource(&maker, &PlainIds, step, effect));
         let Some(made) = made else { return };
-        self.opened.push((step.to_owned(), reference(&made)));
-        match effect {
-            Effect::OpenTask { .. } => {
+        let call = found.and_then(|step| step.kind.order(&maker, step, effect));
+        if call.as_ref().is_none_or(|call| call.compensates.is_none()) {
+            self.opened.push((step.to_owned(), reference(&made)));
+        }
+        match (effect, call) {
+            (_, Some(call)) => self.calls(now_ms, step, &call),
+            _ if crate::kinds::is_call(&made) => {}
+            (Effect::OpenTask { .. }, None) => {
                 let role = made
                     .get("performerType")
                     .and_then(|roles| roles.pointer("/0/coding/0/code"))
@@ -397,7 +416,7 @@ impl Stage {
                 let reason = reason.to_owned();
                 self.note(Sort::Task, now_ms, step, role.as_deref(), reason);
             }
-            Effect::ProposeVisit { .. } => {
+            (Effect::ProposeVisit { .. }, None) => {
                 let words = made.text_at(&["patientInstruction"]).unwrap_or_default();
                 let words = words.to_owned();
                 self.note(Sort::Visit, now_ms, step, None, words);
@@ -405,6 +424,20 @@ impl Stage {
             _ => {}
         }
         self.create(made);
+    }
+
+    /// Notes that a partner is called, or asked to take a call back, with what it is told.
+    fn calls(&mut self, now_ms: u64, step: &str, call: &outgoing::Call) {
+        let sort = match call.compensates {
+            None => Sort::Called,
+            Some(_) => Sort::TakenBack,
+        };
+        let values = call.values.iter().map(|(name, value)| {
+            let text = value.as_str().map(str::to_owned);
+            format!("{name}: {}", text.unwrap_or_else(|| value.to_string()))
+        });
+        let words = values.collect::<Vec<_>>().join(", ");
+        self.note(sort, now_ms, step, None, words);
     }
 
     /// Whether the consents let the journey send.

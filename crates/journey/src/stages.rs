@@ -485,11 +485,13 @@ impl Journeys {
             if errors(&findings) && !kept.reserved {
                 return Err(JourneyError::Findings(findings));
             }
-            // What it begins is another matter: that depends on what else is live now.
-            if to != VersionStage::Checked
-                && let Some(definition) = definition
-            {
-                let wrong = check::others(&definition, &|name| books.begins(name));
+            // What it begins and whom it calls is another matter: that depends on what else is live, and who may be
+            // told what, now.
+            if let Some(definition) = definition {
+                let mut wrong = self.uncleared(&definition);
+                if to != VersionStage::Checked {
+                    wrong.extend(check::others(&definition, &|name| books.begins(name)));
+                }
                 if !wrong.is_empty() {
                     return Err(JourneyError::Findings(wrong));
                 }

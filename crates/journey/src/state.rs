@@ -93,6 +93,20 @@ pub struct State {
     /// Messages that wait for the end of quiet hours, or for room.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) held: Vec<Held>,
+    /// Calls to partners that are taken back if the journey is broken off, in their order.
+    #[serde(rename = "y", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) owed: Vec<Owed>,
+}
+
+/// A call to a partner that may have to be taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Owed {
+    /// The number of its place.
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "s")]
+    pub(crate) step: String,
 }
 
 /// A form of an earlier version.
@@ -543,6 +557,13 @@ pub(crate) enum What {
         #[serde(rename = "a")]
         arm: String,
     },
+    /// A partner is called, or a call to one is taken back.
+    Called {
+        #[serde(rename = "p")]
+        partner: String,
+        #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+        back: bool,
+    },
     /// Somebody stepped in.
     Hand {
         #[serde(rename = "a")]
@@ -610,7 +631,11 @@ impl What {
                 title: _,
                 at: _,
             } => FIRST,
-            Self::FirstDone
+            Self::Called {
+                partner: _,
+                back: _,
+            }
+            | Self::FirstDone
             | Self::NotCounted
             | Self::Hand {
                 act: _,
@@ -719,9 +744,11 @@ impl State {
             batch,
             forms,
             held,
+            owed,
         } = self;
         let by_hand = paused.is_some() || undo.is_some() || batch.is_some() || !forms.is_empty();
-        let members = if arms.is_empty() && goals.is_empty() && held.is_empty() && !by_hand {
+        let outside = !held.is_empty() || !owed.is_empty();
+        let members = if arms.is_empty() && goals.is_empty() && !outside && !by_hand {
             FIRST
         } else {
             SECOND
@@ -786,6 +813,7 @@ impl State {
             batch: None,
             forms: BTreeMap::new(),
             held: Vec::new(),
+            owed: Vec::new(),
         }
     }
     /// The version that a move could be taken back to, if that was the last act by hand.

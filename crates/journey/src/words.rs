@@ -31,6 +31,11 @@ pub(crate) fn not_done(code: &str) -> &'static str {
             "The patient had been sent as many messages as they may be, and there was no room in its time"
         }
         "retries-exhausted" => "All attempts failed",
+        "unknown-partner" => "The partner is not known any more",
+        "no-contract" => "There is no contract in force with the partner",
+        "not-cleared" => "The partner is not cleared for what it would be told",
+        "no-value" => "A value that would be sent is not there",
+        "not-reached" => "The partner could not be reached",
         _ => "The channel refused it",
     }
 }
@@ -260,6 +265,10 @@ pub(crate) fn trail(
             spoken(experiment),
             spoken(arm)
         ),
+        What::Called { partner, back } if *back => {
+            format!("{partner} is asked to take back: {title}")
+        }
+        What::Called { partner, .. } => format!("{partner} is called: {title}"),
         What::Hand { act, reason, by } => {
             let done = match act {
                 Done::Paused => "Held",

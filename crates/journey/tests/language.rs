@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use trust::partners::{Contract, DataClass, Partner, Partners};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -94,6 +95,28 @@ steps:
       within: 3d
     then: call
 "#;
+
+/// The task of GOOD.
+const TASK: &str = "    task:\n      title: Call\n      reason: Not well.\n      role: coordinator\n      due: 24h\n    next: end\n    overdue: {role: clinician, priority: urgent}\n";
+
+/// Partners of whom one is bound, and cleared for how patients are reached.
+fn partners() -> Partners {
+    Partners::of([Partner {
+        name: "rides".to_owned(),
+        title: "Rides".to_owned(),
+        base: "https://rides.example.org".to_owned(),
+        contract: Contract::Baa,
+        until: "2099-12-31".to_owned(),
+        until_ms: u64::MAX,
+        data: [DataClass::Contact].into(),
+        purposes: vec![trust::Purpose::Treatment],
+        token_file: None,
+        signing_key_file: None,
+        timeout_ms: 1_000,
+        at_once: 1,
+        private_network: false,
+    }])
+}
 
 /// Breaks in GOOD: code, what is replaced, by what, and where the finding must point (line of GOOD's
 /// replaced text, counted by searching, plus an offset).
@@ -245,6 +268,26 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "J051",
             "      channels: [email, portal]\n",
             "      channels: [email, portal]\n      urgency: clinical\n",
+        ),
+        (
+            "J060",
+            TASK,
+            "    call:\n      partner: nobody\n      path: /bookings\n      up_to: 1d\n    next: end\n    failed: end\n    timed_out: end\n",
+        ),
+        (
+            "J061",
+            TASK,
+            "    call:\n      partner: rides\n      path: /bookings\n      values: {who: {patient: family}}\n      up_to: 1d\n    next: end\n    failed: end\n    timed_out: end\n",
+        ),
+        (
+            "J062",
+            TASK,
+            "    call:\n      partner: rides\n      path: '/bookings/{patient.family}'\n      up_to: 1d\n    next: end\n    failed: end\n    timed_out: end\n",
+        ),
+        (
+            "J063",
+            TASK,
+            "    call:\n      partner: rides\n      path: /bookings\n      values: {token: {is: 'abc'}}\n      up_to: 1d\n    next: end\n    failed: end\n    timed_out: end\n",
         ),
         (
             "J058",
@@ -583,7 +626,7 @@ fn every_code_is_found_in_a_broken_file_and_points_near_the_break() {
     let mut missing: Vec<&str> = journey::CODES.iter().map(|(code, _)| *code).collect();
     for (code, from, source) in broken() {
         assert_ne!(source, GOOD, "{code}: nothing was broken");
-        let findings = journey::check(&source);
+        let findings = journey::check_with(&source, &partners(), 0);
         let finding = findings.iter().find(|finding| finding.code == code);
         let Some(finding) = finding else {
             panic!("{code} is not found: {findings:#?}")
@@ -619,6 +662,155 @@ fn every_code_is_found_in_a_broken_file_and_points_near_the_break() {
         Vec::<&str>::new(),
         "codes without a failing example"
     );
+}
+
+/// A journey of which a call is the last step.
+fn calling(call: &str) -> String {
+    let to = format!("    call:\n{call}    next: end\n    failed: end\n    timed_out: end\n");
+    let source = GOOD.replace(TASK, &to);
+    assert_ne!(source, GOOD);
+    source
+}
+
+#[test]
+fn calls_tell_partners_what_they_are_cleared_for() {
+    let check = |call: &str, now_ms| {
+        let found = journey::check_with(&calling(call), &partners(), now_ms);
+        let found = found
+            .iter()
+            .map(|one| format!("{} {}", one.code, one.message));
+        found.collect::<Vec<_>>().join("; ")
+    };
+    let call = |more: &str| {
+        format!("      partner: rides\n      path: /bookings\n      up_to: 1d\n{more}")
+    };
+    let values = |values: &str| call(&format!("      values: {{{values}}}\n"));
+    for (what, expected) in [
+        (values("phone: {patient: phone}"), ""),
+        (values("kind: {is: wheelchair}"), ""),
+        (
+            values("born: {patient: birth_date}"),
+            "J061 `born` would be told to rides: rides is not cleared for the data class `identity`",
+        ),
+        // What patients answer is about their health, whatever it is.
+        (
+            values("well: {learnt: questions.well}"),
+            "J061 `well` would be told to rides: rides is not cleared for the data class `health`",
+        ),
+        // What can't be followed may be anything.
+        (
+            values("all: {learnt: questions.well.exists()}"),
+            "J061 `all` would be told to rides: rides is not cleared for the data class `identity`",
+        ),
+        (
+            values("all: {learnt: questions}"),
+            "J061 `all` would be told to rides: rides is not cleared for the data class `identity`",
+        ),
+        (
+            values("own: {learnt: call.ride, or: none}")
+                + "      learns: {ride: {path: id, class: contact}}\n",
+            "",
+        ),
+        (
+            values("own: {learnt: call.ride}")
+                + "      learns: {ride: {path: id, class: contact}}\n",
+            "J062",
+        ),
+        (
+            values("own: {learnt: call.ride, or: none}")
+                + "      learns: {ride: {path: id, class: identity}}\n",
+            "J061",
+        ),
+        (values("x: {learnt: questions.wel}"), "J016"),
+        (values("x: {learnt: 1 + 1}"), "J016"),
+        (values("api_key: {is: abc}"), "J063"),
+        (values("header: {is: Bearer abc}"), "J063"),
+        (
+            call("      learns: {status: {path: id, class: contact}}\n"),
+            "J024",
+        ),
+        (
+            call("      takes_back: [questions]\n"),
+            "J062 `questions` is no call with `compensate`",
+        ),
+        (call("      takes_back: [qestions]\n"), "J006"),
+        (call("      takes_back: [call]\n"), "J062"),
+        (
+            call("      compensate: {path: /off, values: {x: {patient: phone}}}\n"),
+            "J062 what takes a call back tells nothing of the patient",
+        ),
+        (
+            call("      compensate: {path: /off, values: {x: {learnt: questions.well}}}\n"),
+            "J062 what takes a call back names fixed words",
+        ),
+        (call("      compensate: {path: /../off}\n"), "J062"),
+        (
+            call("      timeout_s: 300\n").replace("up_to: 1d", "up_to: 1m"),
+            "J062 one attempt may take longer",
+        ),
+        (
+            call("").replace("path: /bookings", "path: bookings"),
+            "J062",
+        ),
+        (
+            call("").replace("path: /bookings", "path: /bookings?x=1"),
+            "J062",
+        ),
+        (
+            call("").replace("path: /bookings", "path: //elsewhere.example"),
+            "J062",
+        ),
+        (
+            call("").replace("path: /bookings", "operation: {name: $match, on: Patient}"),
+            "",
+        ),
+        (
+            call("").replace("path: /bookings", "operation: {name: match}"),
+            "J062",
+        ),
+        (
+            call("").replace(
+                "path: /bookings",
+                "operation: {name: $match, on: Patient/x/y}",
+            ),
+            "J062",
+        ),
+        (
+            call("").replace(
+                "path: /bookings",
+                "operation: {name: $match}\n      method: put",
+            ),
+            "J062 a FHIR operation is a `POST`",
+        ),
+        (
+            call("").replace("partner: rides", "partner: ridez"),
+            "J060 there is no partner `ridez` in partners.toml; did you mean `rides`?",
+        ),
+    ] {
+        let found = check(&what, 0);
+        assert!(
+            found.contains(expected) && found.is_empty() == expected.is_empty(),
+            "{what}: {found}"
+        );
+    }
+    let fine = values("phone: {patient: phone}");
+    assert!(check(&fine, u64::MAX).starts_with("J060 The contract with rides ended on 2099-12-31"));
+    let care = calling(&fine).replace("purpose: TREAT", "purpose: CAREMGT");
+    let found = journey::check_with(&care, &partners(), 0);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let line = care
+        .lines()
+        .position(|line| line.contains("partner: rides"));
+    assert_eq!(
+        (found[0].code.as_str(), Some(found[0].line - 1)),
+        ("J061", line),
+        "{found:?}"
+    );
+    // Without the partners, as `check` sees it, nothing is said of them.
+    assert_eq!(journey::check(&care), []);
+    let ways = calling(&fine).replace("    failed: end\n", "");
+    let found = journey::check(&ways);
+    assert_eq!(found[0].code, "J013", "{found:?}");
 }
 
 #[test]

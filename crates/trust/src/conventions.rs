@@ -6,12 +6,13 @@
 //! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with the first one's owner, who can't complete it) |
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
+//! | a call to a partner | `Task` (`code` [`TASK_SYSTEM`]\|[`CALL_ORDER`], `owner.display` the partner, `status` `in-progress` → `completed` with what was learnt in `output`, `failed` with `statusReason.text` and code [`NOT_DONE_SYSTEM`], `on-hold` while its journey is held, `cancelled` where nobody waits for it any more; who closes it calls it off) |
 //! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]) |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
 //! | a patient's word on messages of care programmes | `Consent`, see [`CONSENT_CATEGORY_SYSTEM`] |
 //! | a patient's journey | `CarePlan` (`status` `active`, `on-hold`, `completed`, `revoked` or `entered-in-error`; `instantiatesCanonical` [`journey_canonical`]; the tasks and messages of it are `basedOn` it). Who writes `on-hold`, `active` or one of the last three there holds the journey, lets it go on, or ends it |
 //!
-//! Each of the first five carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
+//! Each of the first six carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
 
 /// Identifier system: a journey instance.
 pub const INSTANCE_SYSTEM: &str = "urn:cairn:journey-instance";
@@ -26,17 +27,22 @@ pub fn journey_canonical(name: &str, version: u32) -> String {
 pub const JOURNEY_URL: &str = "urn:cairn:journey:";
 /// Identifier system: the task that a `QuestionnaireResponse` answers.
 pub const TASK_ID_SYSTEM: &str = "urn:cairn:task";
-/// Code system of tasks: `staff-task`, `complete-questionnaire`, [`JOURNEY_ORDER`].
+/// Code system of tasks: `staff-task`, `complete-questionnaire`, [`JOURNEY_ORDER`], [`CALL_ORDER`].
 pub const TASK_SYSTEM: &str = "urn:cairn:task-code";
 /// Code of a task by which one journey asks for another.
 pub const JOURNEY_ORDER: &str = "journey";
+/// Code of a task by which a journey has a partner called.
+pub const CALL_ORDER: &str = "call";
+/// Among what is learnt of a call: the status of the answer.
+pub const CALL_STATUS: &str = "status";
 /// Type of a task's input that names who did what it is to confirm.
 pub const DONE_BY: &str = "done by";
 /// Code system of media: HL7 v3 `ParticipationMode` codes and `PORTAL`.
 pub const MEDIUM_SYSTEM: &str = "urn:cairn:medium";
 /// Code system of reasons why a message was not sent: `consent`, `preference`, `no-address`,
 /// `no-sign-in`, `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`; of a message that was
-/// called off before it left (`status` `stopped`): `called-off`.
+/// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
+/// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";
 /// Code system of roles in `Task.performerType` (`coordinator`, `clinician`).
 pub const ROLE_SYSTEM: &str = "urn:cairn:role";

@@ -13,6 +13,7 @@ mod error;
 pub mod identity;
 pub mod indexing;
 pub mod outgoing;
+pub mod partners;
 mod permit;
 mod policy;
 mod purposes;

@@ -1,8 +1,10 @@
-//! What an outbox entry holds: a message on its way to a patient, written by journeys, or a notification for a
-//! subscription, written by `record`; delivered by `exchange`. The words that leave must be free of PHI for channels
+//! What an outbox entry holds: a message on its way to a patient or a call to a partner, written by journeys, or a
+//! notification for a subscription, written by `record`; delivered by `exchange`. The words that leave must be free of PHI for channels
 //! that aren't cleared for it.
 
 use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
 
 /// The outbox channel number of e-mail.
 pub const CHANNEL_EMAIL: u16 = 1;
@@ -11,6 +13,8 @@ pub const CHANNEL_EMAIL: u16 = 1;
 pub const CHANNEL_NOTICE: u16 = 2;
 /// That of notifications for FHIR `Subscription`s.
 pub const CHANNEL_HOOK: u16 = 3;
+/// That of calls to partners.
+pub const CHANNEL_CALL: u16 = 4;
 
 /// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -72,6 +76,59 @@ pub struct Notification {
     pub id: String,
     /// Whose it is, if a patient's.
     pub patient: Option<String>,
+}
+
+/// A call to a partner, as a step of a journey asks for it. Whether it may be made is decided when it goes out.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Call {
+    /// The patient's id.
+    pub patient: String,
+    /// The id of the `Task` that stands for it in the record, and the key by which the partner knows a repeat.
+    pub task: String,
+    /// The partner, as `partners.toml` names it.
+    pub partner: String,
+    /// The path below the partner's address, with a slash before it.
+    pub path: String,
+    /// Whether it is a FHIR operation: values go and come in FHIR's form.
+    pub fhir: bool,
+    /// Whether it is a `PUT`; a `POST` otherwise.
+    #[serde(default)]
+    pub put: bool,
+    /// The values that it is made with. Nothing else of the patient leaves.
+    pub values: Map<String, Value>,
+    /// The data classes of these values.
+    pub classes: Vec<String>,
+    /// Code of the purpose of use, e.g. `TREAT`.
+    pub purpose: String,
+    /// The types of resources that the journey goes by.
+    pub about: Vec<String>,
+    /// How long one attempt may take, milliseconds of real time.
+    pub timeout_ms: u64,
+    /// How many times it is tried again.
+    pub retries: u32,
+    /// The first pause between two attempts, milliseconds; it doubles.
+    pub backoff_ms: u64,
+    /// No attempt is begun after this time (milliseconds since the epoch; care clock).
+    pub until_ms: u64,
+    /// Statuses from 400 that are answers, too.
+    #[serde(default)]
+    pub accepts: Vec<u16>,
+    /// What is taken from the answer: name and FHIRPath. Nothing else of it is kept.
+    pub learns: Vec<(String, String)>,
+    /// Of what takes an earlier call back: the key of that. It tells the partner nothing that isn't its own, so it
+    /// goes whatever the patient's consents say by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensates: Option<String>,
+    /// The `Task` of what is taken back before it: this is not asked before that was asked once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Whether the partner may have had it, of attempts before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_have_it: bool,
+    /// Which journey and version, for the audit.
+    pub journey: String,
+    /// The step's id.
+    pub step: String,
 }
 
 /// The places that an organisation lets notifications go to: origins as they are compared (`https://example.org`).

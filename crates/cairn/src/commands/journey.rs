@@ -6,14 +6,27 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use journey::{DeadLetter, Finding, JourneyError, Journeys, Rollout, VersionStage};
-use trust::{Action, Purpose, Target};
+use ledger::{Clock, SystemClock};
+use trust::{Action, PolicySet, Purpose, Target};
 
-use super::{closing, open, operator, read_text, trust_over};
+use super::{closing, open, operator, read_text, trust_over, trust_under};
 use crate::cli::{PublishOptions, StoreArguments};
 use crate::terminal::{say, warn};
 
-pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
-    let findings = journey::check(&read_text(file)?);
+pub(crate) fn check(policies: Option<&Path>, file: &Path) -> anyhow::Result<ExitCode> {
+    let source = read_text(file)?;
+    let findings = match policies {
+        None => journey::check(&source),
+        Some(folder) => match PolicySet::load(Some(folder)) {
+            Ok(set) => journey::check_with(&source, set.partners(), SystemClock.now_ms()),
+            Err(faults) => {
+                for fault in faults {
+                    warn(&fault.to_string());
+                }
+                return Ok(ExitCode::FAILURE);
+            }
+        },
+    };
     tell(file, &findings);
     if findings.iter().any(|finding| finding.error) {
         return Ok(ExitCode::FAILURE);
@@ -28,7 +41,8 @@ pub(crate) async fn publish(options: PublishOptions) -> anyhow::Result<ExitCode>
     match (options.data, options.server, options.token) {
         (Some(data), _, _) => {
             let store = StoreArguments::in_folder(data, options.root_key);
-            publish_to_store(&store, &options.file, &source, wanted.as_ref()).await
+            let policies = options.policy_folder.as_deref();
+            publish_to_store((&store, policies), &options.file, &source, wanted.as_ref()).await
         }
         (None, Some(server), Some(token)) => {
             publish_to_server(&server, &token, &options.file, &source, wanted.as_ref()).await
@@ -103,14 +117,14 @@ fn became(name: &str, version: u64, stage: &str) -> String {
 }
 
 async fn publish_to_store(
-    store: &StoreArguments,
+    (store, policies): (&StoreArguments, Option<&Path>),
     file: &Path,
     source: &str,
     wanted: Option<&Wanted>,
 ) -> anyhow::Result<ExitCode> {
     let ledger = open(store).await?;
     let result = async {
-        let trust = trust_over(&ledger)?;
+        let trust = trust_under(&ledger, policies)?;
         let permit = trust
             .decide(
                 &operator(&ledger),

@@ -157,11 +157,16 @@ fn tenant_of(ledger: &Ledger) -> TenantId {
 
 /// Trust over an opened store, with the built-in policies.
 pub(crate) fn trust_over(ledger: &Ledger) -> anyhow::Result<Trust> {
+    trust_under(ledger, None)
+}
+
+/// The same under the policies of a folder.
+pub(crate) fn trust_under(ledger: &Ledger, policies: Option<&Path>) -> anyhow::Result<Trust> {
     let session = SessionSettings::default();
     Ok(Trust::new(TrustOptions {
         ledger: ledger.clone(),
         wall_clock: Arc::new(SystemClock),
-        policy_folder: None,
+        policy_folder: policies.map(Path::to_path_buf),
         session_idle_s: session.idle_s,
         session_absolute_s: session.absolute_s,
     })?)

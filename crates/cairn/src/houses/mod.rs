@@ -316,6 +316,11 @@ impl House {
             "notifications",
             tokio::spawn(hooks.run(stopped.clone())),
         ));
+        let calls = exchange::CallDeliverer::new(trust.clone()).map_err(ServerError::Calls)?;
+        followers.push(Follower::new(
+            "calls",
+            tokio::spawn(calls.run(stopped.clone())),
+        ));
         let (followed, until) = (record.clone(), stopped.clone());
         let following =
             tokio::spawn(async move { followed.follow_subscriptions(tenant, until).await });

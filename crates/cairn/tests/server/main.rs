@@ -18,6 +18,7 @@ mod balp;
 mod binary;
 mod bodies;
 mod bulk;
+mod calls;
 mod care_plans;
 mod clients;
 #[allow(

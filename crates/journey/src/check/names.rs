@@ -126,6 +126,11 @@ pub(crate) fn names_in(text: &str) -> Vec<(usize, String)> {
         .collect()
 }
 
+/// The paths that a FHIRPath expression starts at its focus, as names.
+pub(crate) fn paths_in(text: &str) -> Vec<Vec<String>> {
+    paths(text).into_iter().map(|(_, names)| names).collect()
+}
+
 /// The paths that a FHIRPath expression starts at its focus, outside of function arguments: position
 /// and names. A rough reading that is good enough to find misspelt names.
 fn paths(text: &str) -> Vec<(usize, Vec<String>)> {

@@ -55,7 +55,7 @@ impl Engine<'_> {
                 self.measure(&event.fact);
                 self.look_at_watches()?;
             }
-            Fact::Answers { .. } | Fact::Task { .. } | Fact::Visit { .. } => {
+            Fact::Answers { .. } | Fact::Task { .. } | Fact::Call { .. } | Fact::Visit { .. } => {
                 self.told(&event.fact)?;
             }
             Fact::Message { id, outcome } => self.receipt(id, outcome)?,

@@ -227,6 +227,7 @@ impl<'a> Engine<'a> {
                 let message = self.mail(step, token.n, which, place);
                 self.effects.push(Effect::Hold { message });
             }
+            step.kind.held(self, &token);
         }
         Ok(())
     }
@@ -308,6 +309,7 @@ impl<'a> Engine<'a> {
                     });
                 }
             }
+            step.kind.let_go(self, step, &token);
         }
     }
 
@@ -456,6 +458,7 @@ impl<'a> Engine<'a> {
         };
         let token = self.state.tokens.remove(at);
         self.close(&token);
+        self.take_back_calls(|owed| owed.n == n);
         let what = What::Left {
             label: BY_HAND.to_owned(),
             since_ms: token.since_ms,
@@ -480,6 +483,8 @@ impl<'a> Engine<'a> {
         if let Some(token) = self.token(n).cloned() {
             self.close(&token);
         }
+        // Who is led away before the answer came may have been heard all the same.
+        self.take_back_calls(|owed| owed.n == n);
         self.leave(n, BY_HAND, &target);
         Ok(())
     }

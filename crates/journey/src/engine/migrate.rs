@@ -201,6 +201,23 @@ impl<'a> Planner<'a> {
                 self.to.version
             )));
         }
+        let kept = |step: &str| {
+            let there = |definition: &'a Definition| {
+                let step = definition.step(step)?;
+                step.kind.can_be_taken_back().then_some(&step.said)
+            };
+            let both = there(self.from).zip(there(self.to));
+            both.is_some_and(|(before, after)| {
+                let call = |said: &'a crate::yaml::Node| said.get("call");
+                crate::diff::same(call(before), call(after))
+            })
+        };
+        if let Some(owed) = self.state.owed.iter().find(|owed| !kept(&owed.step)) {
+            return Some(Migration::Cannot(format!(
+                "a partner was called at {}, and version {} would not take that back in the same way",
+                owed.step, self.to.version
+            )));
+        }
         if !self.state.held.is_empty() {
             let what = "a message waits for the end of quiet hours, or for room";
             return Some(Migration::Waits(what.to_owned()));

@@ -136,6 +136,17 @@ pub enum Fact {
         /// Who owns it, and so has done it if it is done: an account, or a reference.
         by: Option<String>,
     },
+    /// A call to a partner.
+    Call {
+        /// Id of the `Task` that stands for it.
+        id: String,
+        /// FHIR `Task.status`.
+        status: String,
+        /// Why it came to nothing, as a code of `urn:cairn:not-done`.
+        code: Option<String>,
+        /// What was learnt from the answer, its status among it.
+        values: Map<String, Value>,
+    },
     /// A message.
     Message {
         /// Id of the `Communication`.
@@ -346,6 +357,33 @@ pub enum Effect {
         done: bool,
         /// Why, in words.
         why: String,
+    },
+    /// Hold a call back that hasn't left yet.
+    HoldTask {
+        /// Id of the `Task`.
+        task: String,
+    },
+    /// Let a call go that was held back.
+    CallOn {
+        /// Step.
+        step: String,
+        /// Id of the `Task`.
+        task: String,
+        /// Not after this time.
+        until_ms: u64,
+    },
+    /// Take a call back that a partner has answered, or may have.
+    TakeBack {
+        /// Step.
+        step: String,
+        /// Id of the `Task` to make.
+        task: String,
+        /// Id of the `Task` of the call, which is its key.
+        call: String,
+        /// Not after this time.
+        until_ms: u64,
+        /// Id of the `Task` of what is taken back before it.
+        after: Option<String>,
     },
     /// Propose a visit.
     ProposeVisit {

@@ -8,6 +8,7 @@
 mod ask;
 mod book;
 mod branch;
+mod call;
 mod check;
 mod exit;
 mod goal;
@@ -20,6 +21,7 @@ mod split;
 mod task;
 mod wait;
 
+pub(crate) use call::{is_order as is_call, learnt as learnt_of_call};
 pub(crate) use check::{NOT_LOOKED_AT, Question};
 pub(crate) use observe::{Observe, Rule};
 
@@ -36,6 +38,8 @@ use crate::watch::Watch;
 use crate::words;
 use crate::yaml::{Node, Place};
 use fhir::{Resource, ResourceType};
+use std::collections::BTreeSet;
+use trust::partners::DataClass;
 
 /// All step kinds, in the order of the reference.
 pub(crate) static KINDS: &[&spec::Kind] = &[
@@ -49,6 +53,7 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &split::KIND,
     &task::KIND,
     &book::KIND,
+    &call::KIND,
     &parallel::KIND,
     &repeat::KIND,
     &journey::KIND,
@@ -75,6 +80,13 @@ pub(crate) struct Plan {
     pub(crate) what: String,
     /// To the patient; empty if it is none of their concern.
     pub(crate) plain: String,
+}
+
+/// Whom a step calls.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    /// The partner, by name.
+    pub(crate) partner: String,
 }
 
 /// What becomes of a place when another version of the journey leads on.
@@ -135,6 +147,22 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// The journey that it begins, by name.
     fn begins(&self) -> Option<&str> {
         None
+    }
+    /// Whom it calls outside.
+    fn calls(&self) -> Option<&Outside> {
+        None
+    }
+    /// What it tells whom it calls: where each value stands in its part of the file, and its data classes.
+    fn tells(&self, _: &Definition) -> Vec<(Vec<&str>, BTreeSet<DataClass>)> {
+        Vec::new()
+    }
+    /// What a member that it gives tells of a person.
+    fn class_of(&self, _member: &str) -> DataClass {
+        DataClass::Health
+    }
+    /// Whether what it has called a partner for can be taken back.
+    fn can_be_taken_back(&self) -> bool {
+        false
     }
     /// Branches that it waits for, and where it leads when all have ended.
     fn branches(&self) -> Option<(&[Target], &Target)> {
@@ -283,6 +311,21 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Ends what was given up on here when the journey does.
     fn close_late(&self, _engine: &mut Engine<'_>, _late: &Late, _why: &str) {}
 
+    /// Holds back what a place has under way outside, where a journey is held.
+    fn held(&self, _engine: &mut Engine<'_>, _token: &Token) {}
+    /// Lets that go on.
+    fn let_go(&self, _engine: &mut Engine<'_>, _step: &Step, _token: &Token) {}
+    /// Takes back what a partner was called for at a place, behind what is taken back before it. The `Task` of that.
+    fn take_back(
+        &self,
+        _engine: &mut Engine<'_>,
+        _step: &Step,
+        _n: u32,
+        _after: Option<String>,
+    ) -> Option<String> {
+        None
+    }
+
     // Other versions.
 
     /// What becomes of who is at a place here when another version leads on, where `after` says what `before`,
@@ -381,6 +424,15 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
         _step: &Step,
         _effect: &Effect,
     ) -> Option<Resource> {
+        None
+    }
+    /// The call to a partner that an effect of it makes; nothing where a value that it needs is not there.
+    fn order(
+        &self,
+        _maker: &Maker<'_>,
+        _step: &Step,
+        _effect: &Effect,
+    ) -> Option<trust::outgoing::Call> {
         None
     }
     /// Its form, which is published with the journey.

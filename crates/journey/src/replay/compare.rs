@@ -55,6 +55,7 @@ impl Said<'_> {
             What::Reached => "reached".to_owned(),
             What::Round { time, to } => format!("round {time} {}", to.join(",")),
             What::Drawn { experiment, arm } => format!("drawn {experiment} {arm}"),
+            What::Called { partner, back } => format!("called {partner} {back}"),
             What::Hand { act, .. } => format!("hand {act:?}"),
             What::Moved { .. } => "moved".to_owned(),
             What::Ended { code, .. } => format!("ended {code}"),

@@ -151,6 +151,21 @@ impl History {
         self.definitions.get(&version)
     }
 
+    /// Whether it began as one whose date was past.
+    pub(super) fn began_late(&self) -> bool {
+        let Some(definition) = self.definition(self.first.version) else {
+            return false;
+        };
+        let late = definition.entry.late().into_iter();
+        let mut late = late
+            .flat_map(|late| &late.steps)
+            .map(|step| &definition.steps[*step].id);
+        late.any(|step| {
+            let mut trail = self.first.trail.iter();
+            trail.any(|entry| entry.what == What::Entered && entry.step == *step)
+        })
+    }
+
     /// The move in whose commit something was written by the journey: it comes before the place where the patient
     /// stands then.
     pub(super) fn move_of(&self, number: u64) -> Option<&Move> {

@@ -360,9 +360,13 @@ impl<'a> Leader<'a> {
         let by_event = !request::is_key(key) && runner::task_of(key).is_none();
         let kind = history.definition(first.version);
         let kind = kind.and_then(|definition| definition.entry.kind());
-        let entry = kind.and_then(|kind| self.stage.record.get(&format!("{kind}/{key}")));
-        let entry = entry.filter(|_| by_event).cloned();
+        // The key of a date is made of more than the resource that says it.
+        let entry = self.stage.record.get(&history.cause);
+        let entry = entry
+            .filter(|entry| by_event && kind == Some(entry.kind()))
+            .cloned();
         let begins = match (&entry, by_event) {
+            (Some(entry), _) if draft.entry.date.is_some() => Ok(facts::anchors(draft, entry)),
             (Some(entry), _) => facts::entry(draft, entry, now_ms)
                 .ok_or("what began the journey is no entry of the draft, or too old for it"),
             (None, true) => Err("what began the journey is not in the record any more"),
@@ -413,6 +417,7 @@ impl<'a> Leader<'a> {
             anchors,
             observations: self.stage.history(draft, now_ms),
             exit,
+            late: history.began_late(),
         })
     }
 

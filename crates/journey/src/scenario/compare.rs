@@ -9,11 +9,13 @@ use crate::state::Which;
 use crate::time::{MINUTE_MS, say_minute};
 
 /// The lists of `then`, with their names.
-const LISTS: [(Sort, &str); 4] = [
+const LISTS: [(Sort, &str); 6] = [
     (Sort::Sent, "messages sent"),
     (Sort::Task, "tasks opened"),
     (Sort::HandedOver, "tasks handed over"),
     (Sort::Visit, "visits proposed"),
+    (Sort::Called, "partners called"),
+    (Sort::TakenBack, "calls taken back"),
 ];
 
 /// What is wrong, in lines; none when all is as expected.
@@ -26,6 +28,8 @@ pub(crate) fn compare(definition: &Definition, then: &Then, played: &Played) -> 
             Sort::Task => &then.tasks,
             Sort::HandedOver => &then.handed_over,
             Sort::Visit => &then.visits,
+            Sort::Called => &then.called,
+            Sort::TakenBack => &then.taken_back,
         };
         let Some(expected) = expected else { continue };
         let happened: Vec<&Happened> = played

@@ -1,6 +1,7 @@
 //! What a file of scenarios may say, and what is read from it.
 
-use super::whose;
+use super::known::{arms_exist, endings};
+use super::{calls, whose};
 use crate::Definition;
 use crate::decode::Findings;
 use crate::decode::build::line;
@@ -8,7 +9,6 @@ use crate::form::{Form, Known, Table, instant, json_of, needs, read, takes};
 use crate::state::Which;
 use crate::time::{self, Moment};
 use crate::yaml::{Content, Node, Place};
-use fhir::suggestion;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -181,6 +181,7 @@ static EVENT: Table = Table {
         "delivered",
         "failed",
         "visit",
+        "partner",
         "measured",
         "consent",
         "resource",
@@ -211,6 +212,7 @@ static EVENT: Table = Table {
             "The newest message of a step is not delivered.",
         ),
         takes("visit", Form::Table(&VISIT), VISIT.doc),
+        takes("partner", Form::Table(&calls::PARTNER), calls::PARTNER.doc),
         takes("measured", Form::Table(&MEASURED), MEASURED.doc),
         takes(
             "consent",
@@ -329,6 +331,16 @@ static THEN: Table = Table {
             "visits",
             Form::List(&Form::Table(&PROPOSED)),
             "The visits, in order.",
+        ),
+        takes(
+            "called",
+            Form::List(&Form::Table(&calls::CALLED)),
+            "The calls to partners, in order.",
+        ),
+        takes(
+            "taken_back",
+            Form::List(&Form::Table(&calls::CALLED)),
+            "The calls that are taken back, in order.",
         ),
         takes(
             "is_at",
@@ -450,6 +462,12 @@ pub(crate) enum Happens {
         status: String,
         start: Option<When>,
     },
+    Partner {
+        step: String,
+        status: u16,
+        answers: Vec<(String, Value)>,
+        fails: Option<String>,
+    },
     Measured {
         code: String,
         value: f64,
@@ -495,6 +513,8 @@ pub(crate) struct Then {
     pub(crate) tasks: Option<Vec<Expected>>,
     pub(crate) handed_over: Option<Vec<Expected>>,
     pub(crate) visits: Option<Vec<Expected>>,
+    pub(crate) called: Option<Vec<Expected>>,
+    pub(crate) taken_back: Option<Vec<Expected>>,
     pub(crate) last: Last,
 }
 
@@ -591,6 +611,9 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
                 let message = "a resource needs its `resourceType`";
                 findings.error("J003", written.place, message);
             }
+            if let Some(partner) = event.get("partner") {
+                calls::fits(definition, partner, findings);
+            }
             if let Some(written) = event.get("resource") {
                 of_the_patient(written, &json_of(written), findings);
             }
@@ -613,54 +636,6 @@ fn of_the_patient(node: &Node, value: &Value, findings: &mut Findings<'_>) {
     if let Some(message) = whose::stranger(value) {
         findings.error("J004", node.place, message);
     }
-}
-
-/// Whether the arms that are given are arms of the journey's experiments.
-fn arms_exist(definition: &Definition, given: &Node, findings: &mut Findings<'_>) {
-    let experiments: BTreeMap<&str, Vec<&str>> = definition
-        .steps
-        .iter()
-        .filter_map(|step| step.kind.experiment(step))
-        .map(|(name, arms)| (name, arms.into_iter().map(|(arm, _)| arm).collect()))
-        .collect();
-    for (key, arm) in given.get("arms").map(Node::members).unwrap_or_default() {
-        let Some(arms) = experiments.get(key.name.as_str()) else {
-            let near = suggestion(&key.name, experiments.keys().copied());
-            let message = format!("the journey has no experiment `{}`{near}", key.name);
-            findings.error("J006", key.place, message);
-            continue;
-        };
-        let said = arm.text().unwrap_or_default();
-        if !arms.contains(&said) {
-            let near = suggestion(said, arms.iter().copied());
-            let message = format!(
-                "`{}` has no arm `{said}`{near} (one of {})",
-                key.name,
-                arms.join(", ")
-            );
-            findings.error("J006", arm.place, message);
-        }
-    }
-}
-
-/// How a journey can end, as codes.
-fn endings(definition: &Definition) -> Vec<String> {
-    let exits = definition.exits.iter().map(|exit| exit.id.clone());
-    let steps = definition
-        .steps
-        .iter()
-        .filter(|step| step.kind.ends())
-        .map(|step| step.id.clone());
-    let always = [
-        "completed",
-        "time_over",
-        "stopped",
-        crate::engine::STARTED_IN_ERROR,
-    ];
-    exits
-        .chain(steps)
-        .chain(always.map(str::to_owned))
-        .collect()
 }
 
 fn given(node: &Node) -> Given {
@@ -795,6 +770,9 @@ fn happens(node: &Node) -> Option<Happens> {
             start: when(visit, "start"),
         });
     }
+    if let Some(partner) = body("partner") {
+        return calls::happens(partner);
+    }
     if let Some(measured) = body("measured") {
         return Some(Happens::Measured {
             code: line(measured, "code")?,
@@ -845,6 +823,8 @@ fn then(node: &Node) -> Then {
         tasks: or_empty(list("tasks")),
         handed_over: or_empty(list("handed_over")),
         visits: or_empty(list("visits")),
+        called: or_empty(list("called")),
+        taken_back: or_empty(list("taken_back")),
         last,
     }
 }

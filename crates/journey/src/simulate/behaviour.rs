@@ -93,7 +93,7 @@ static STEP: Table = Table {
         takes(
             "outcomes",
             Form::Map("outcome", &Form::Amount),
-            "Its task's outcomes by weight; all alike if not given.",
+            "Its task's outcomes by weight; all alike if not given. Of a call `answered`, `failed` and `silent`; always answered if not given.",
         ),
         takes(
             "answers",
@@ -363,6 +363,10 @@ impl Behaviour {
                 "The journeys that it begins are not led: each begins and ends within {}, its endings equally frequent, and no work in it is counted.",
                 say_duration(self.task_within_ms)
             ));
+        }
+        let mut steps = definition.steps.iter();
+        if steps.any(|step| step.kind.calls().is_some()) {
+            lines.push("Partners answer each call within an hour, with status 200 and nothing else that could be learnt, unless the file says how often `answered`, `failed` and `silent` come.".to_owned());
         }
         for exit in &definition.exits {
             let share = self.exits.get(&exit.id).map_or(0.0, |(share, _)| *share);

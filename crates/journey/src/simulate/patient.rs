@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use trust::consent::MessageRules;
+use trust::conventions::CALL_STATUS;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A longest time that an e-mail takes.
@@ -39,6 +40,11 @@ enum Act {
         times: u32,
         /// Whether it is to confirm what another did.
         second: bool,
+    },
+    Partner {
+        id: String,
+        step: usize,
+        times: u32,
     },
     Book {
         id: String,
@@ -244,8 +250,13 @@ impl World for Patient<'_> {
                 self.mail.swap_remove(place);
                 (code == engine::CALLED_OFF).then(|| Input::CalledOff(message.clone()))
             }
-            // Nobody holds a journey in a simulation.
-            Effect::CancelVisit { .. } | Effect::Hold { .. } | Effect::Release { .. } => None,
+            // Nobody holds a journey in a simulation, and who takes a call back is no matter of it.
+            Effect::CancelVisit { .. }
+            | Effect::Hold { .. }
+            | Effect::Release { .. }
+            | Effect::HoldTask { .. }
+            | Effect::CallOn { .. }
+            | Effect::TakeBack { .. } => None,
         }
     }
 
@@ -423,6 +434,14 @@ impl Patient<'_> {
             return;
         };
         let times = self.again(place);
+        if self.model.definition.steps[place].kind.calls().is_some() {
+            self.tasks.insert(task.to_owned(), 0);
+            let within_ms = stop.at.within_ms.unwrap_or(HOUR_MS);
+            let at_ms = now_ms + self.within("call", step, times, within_ms);
+            let id = task.to_owned();
+            let step = place;
+            return self.later(at_ms, Act::Partner { id, step, times });
+        }
         // What another journey does is no work of this one's staff.
         if self.model.definition.steps[place].kind.is_work() {
             self.tally.task(self.day(now_ms));
@@ -517,6 +536,27 @@ impl Patient<'_> {
                         by,
                     },
                 )
+            }
+            Act::Partner { id, step, times } => {
+                // What was called off or given up on meanwhile is waited for no more.
+                if self.tasks.remove(&id).is_none() {
+                    return Ok(());
+                }
+                let outcome = self.outcome(&self.model.stops[step], step, times);
+                let (status, code) = match outcome.as_deref() {
+                    Some("silent") => return Ok(()),
+                    Some("failed") => ("failed", Some("permanent-failure".to_owned())),
+                    _ => ("completed", None),
+                };
+                let status = status.to_owned();
+                let values = [(CALL_STATUS.to_owned(), json!(200))].into_iter().collect();
+                let fact = Fact::Call {
+                    id,
+                    status,
+                    code,
+                    values,
+                };
+                self.tell(run, fact)
             }
             Act::Book {
                 id,

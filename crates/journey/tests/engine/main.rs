@@ -6,6 +6,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod calls;
 mod dates;
 mod hands;
 mod kinds;

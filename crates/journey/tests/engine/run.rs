@@ -232,6 +232,14 @@ impl Run {
                 Effect::CancelVisit { appointment, .. } => {
                     (None, format!("cancel {appointment}"), None)
                 }
+                Effect::HoldTask { task } => (None, format!("hold {task}"), None),
+                Effect::CallOn { task, .. } => (None, format!("call on {task}"), None),
+                Effect::TakeBack {
+                    task, call, after, ..
+                } => {
+                    let after = after.map_or_else(String::new, |after| format!(" after {after}"));
+                    (Some(task), format!("take back {call}{after}"), None)
+                }
             };
             if let Some(made) = made {
                 assert!(self.made.insert(made.clone()), "{made} was made twice");
@@ -359,6 +367,22 @@ impl Run {
         self
     }
     /// A task is done by somebody who is named.
+    /// A partner answers, or a call comes to nothing for a reason.
+    pub(crate) fn partner(&mut self, id: &str, answers: Result<Value, &str>) -> &mut Self {
+        let (status, code, values) = match answers {
+            Ok(Value::Object(values)) => ("completed", None, values),
+            Ok(_) => panic!("an answer is an object"),
+            Err(code) => ("failed", Some(code.to_owned()), serde_json::Map::new()),
+        };
+        let fact = Fact::Call {
+            id: id.to_owned(),
+            status: status.to_owned(),
+            code,
+            values,
+        };
+        self.event(&format!("Task/{id}"), fact, vec![]);
+        self
+    }
     pub(crate) fn done_by(&mut self, id: &str, by: &str, outcome: Option<&str>) -> &mut Self {
         let fact = Fact::Task {
             id: id.to_owned(),

@@ -13,6 +13,8 @@ pub(super) const SCHEMA: &str = "cairn.cedarschema";
 pub(super) const GROUPS: &str = "groups.json";
 /// The name of the file with purposes of use of one's own.
 pub(super) const OWN_PURPOSES: &str = "purposes.toml";
+/// The name of the file with the partners that journeys call.
+pub(super) const PARTNERS: &str = "partners.toml";
 /// How files of policies, and of their tests, end.
 const POLICIES: &str = ".cedar";
 const TESTS: &str = ".test.toml";
@@ -159,7 +161,7 @@ impl PolicyTexts {
             let wanted = name.ends_with(POLICIES)
                 || name.ends_with(TESTS)
                 || name.ends_with(ELEMENTS)
-                || [SCHEMA, GROUPS, OWN_PURPOSES].contains(&name);
+                || [SCHEMA, GROUPS, OWN_PURPOSES, PARTNERS].contains(&name);
             if !wanted || name.starts_with('.') {
                 continue;
             }

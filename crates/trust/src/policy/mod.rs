@@ -8,6 +8,7 @@ mod explain;
 mod files;
 mod force;
 mod own;
+mod partners;
 mod set;
 mod table;
 mod what_if;
@@ -51,8 +52,8 @@ pub struct TrustOptions {
     pub ledger: Ledger,
     /// Real time, for sessions, links and one-time codes.
     pub wall_clock: Arc<dyn Clock>,
-    /// A folder with `*.cedar` policies, their tests (`*.test.toml`), `cairn.cedarschema`, `purposes.toml` and
-    /// `groups.json` to use instead of the built-in set; a schema or groups that aren't there are the
+    /// A folder with `*.cedar` policies, their tests (`*.test.toml`), `cairn.cedarschema`, `purposes.toml`,
+    /// `partners.toml` and `groups.json` to use instead of the built-in set; a schema or groups that aren't there are the
     /// built-in ones. What changes in it is in force after [`Trust::look_at_policies`].
     pub policy_folder: Option<PathBuf>,
     /// Session idle time-out, seconds.
@@ -476,6 +477,11 @@ impl Trust {
     /// anything is decided; without it there is one tenant `main`, no network has a name, and it is UTC.
     pub fn situate(&self, surroundings: Surroundings) {
         self.inner.policies.situate(surroundings);
+    }
+    /// Whom journeys may call by this name, as it is now.
+    #[must_use]
+    pub fn partner(&self, name: &str) -> Option<crate::partners::Partner> {
+        self.policy_set().partners().get(name).cloned()
     }
     /// What a page of somebody's is decided under now: one that stays open has to be drawn anew when it changes.
     #[must_use]

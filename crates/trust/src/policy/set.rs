@@ -1,6 +1,7 @@
 //! The policy files: read, validated against their schema, and asked.
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use cedar_policy::{
     Authorizer, Context, Decision, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid,
@@ -11,7 +12,8 @@ use fhir::ResourceType;
 use super::around::{Around, Looks};
 use super::files::{GROUPS, PolicyFault, PolicyTexts, SCHEMA};
 use super::widest::widest;
-use super::{Asker, Classes, own};
+use super::{Asker, Classes, own, partners};
+use crate::partners::Partners;
 use crate::{Action, Purpose, Purposes};
 
 /// What sort of content a resource type holds. The default is clinical.
@@ -88,6 +90,8 @@ pub(super) struct PolicyFiles {
     groups: Vec<Group>,
     /// What for somebody can ask.
     purposes: Purposes,
+    /// Whom journeys may call.
+    partners: Arc<Partners>,
     /// What is known of each policy, by its id.
     known: BTreeMap<String, PolicyWords>,
     /// What policies look at around a request.
@@ -124,6 +128,7 @@ impl PolicyFiles {
             .map_err(|error| vec![PolicyFault::placed(SCHEMA, files.text(SCHEMA), &error)])?;
         let groups = groups(files.text(GROUPS)).map_err(|fault| vec![fault])?;
         let purposes = own::read(files)?;
+        let partners = Arc::new(partners::read(files, &purposes)?);
         let mut set = PolicySet::new();
         let mut known = BTreeMap::new();
         let mut faults = Vec::new();
@@ -183,6 +188,7 @@ impl PolicyFiles {
             entities,
             groups,
             purposes,
+            partners,
             known,
             looks,
             widest: None,
@@ -205,6 +211,7 @@ impl PolicyFiles {
             entities: self.entities.clone(),
             groups: self.groups.clone(),
             purposes: self.purposes.clone(),
+            partners: Arc::clone(&self.partners),
             known: self.known.clone(),
             looks: self.looks,
             widest: None,
@@ -220,6 +227,11 @@ impl PolicyFiles {
     /// What for somebody can ask.
     pub(super) fn purposes(&self) -> &Purposes {
         &self.purposes
+    }
+
+    /// Whom journeys may call.
+    pub(super) fn partners(&self) -> &Partners {
+        &self.partners
     }
 
     /// What policies look at around a request.

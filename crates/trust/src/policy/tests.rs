@@ -570,3 +570,4 @@ fn what_is_hidden_is_explained() {
 mod account;
 mod around;
 mod own;
+mod partners;

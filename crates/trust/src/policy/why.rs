@@ -144,6 +144,12 @@ impl PolicySet {
         self.files.purposes()
     }
 
+    /// Whom journeys may call.
+    #[must_use]
+    pub fn partners(&self) -> &crate::partners::Partners {
+        self.files.partners()
+    }
+
     /// The hash of its files.
     #[must_use]
     pub fn hash(&self) -> &str {

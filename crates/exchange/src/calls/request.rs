@@ -1,0 +1,332 @@
+//! One request to a partner. Redirects are not followed; of the answer so much is read as is needed, within a bound.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use reqwest::{Client, Method, Response, Url, redirect};
+use serde_json::{Value, json};
+use trust::outgoing::Call;
+use trust::partners::{Partner, signature};
+
+use super::answer;
+use super::places::{Public, may_be_asked};
+
+/// How long a partner may take to connect (real time); shorter than an attempt, so that one whom nothing reaches is told
+/// from one who is silent.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// The largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// The longest that a partner may ask to be left alone for, seconds.
+const RETRY_AFTER_MAX_S: u64 = 4 * 3_600;
+/// The largest file with a secret.
+const SECRET_BYTES_MAX: usize = 16 * 1024;
+
+/// What asks partners.
+pub(super) struct Clients {
+    /// Those at public addresses, by name.
+    public: Client,
+    /// Those of whom the entry says that they are in a private network.
+    private: Client,
+}
+
+impl Clients {
+    pub(super) fn new() -> Result<Self, String> {
+        let builder = || {
+            Client::builder()
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(CONNECT_PATIENCE)
+        };
+        let built =
+            |builder: reqwest::ClientBuilder| builder.build().map_err(|error| error.to_string());
+        Ok(Self {
+            public: built(builder().dns_resolver(Arc::new(Public)))?,
+            private: built(builder())?,
+        })
+    }
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// The partner answered: the status, and what was learnt.
+    Answered(u16, Vec<(String, Value)>),
+    /// The partner will give no other answer; why, in words without anything of it. `done` says whether it may have done
+    /// what it was asked all the same.
+    Refused { words: String, done: bool },
+    /// There was no answer, or one that may be another later.
+    Failed(Failed),
+}
+
+/// Why there was no answer.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// In words without anything of the answer, the address or the headers.
+    pub(super) words: String,
+    /// Whether the partner may have what was sent. Only where no connection was made it can't.
+    pub(super) may_have_it: bool,
+    /// Whether the partner was there at all, and says itself when to come back.
+    pub(super) was_there: bool,
+    /// Not before so many milliseconds, as it says.
+    pub(super) after_ms: Option<u64>,
+}
+
+impl Failed {
+    fn before_it_was_sent(words: impl Into<String>, was_there: bool) -> Asked {
+        Asked::Failed(Self {
+            words: words.into(),
+            may_have_it: false,
+            was_there,
+            after_ms: None,
+        })
+    }
+
+    fn after_it_was_sent(words: impl Into<String>) -> Asked {
+        Asked::Failed(Self {
+            words: words.into(),
+            may_have_it: true,
+            was_there: false,
+            after_ms: None,
+        })
+    }
+}
+
+/// The text of a secret's file, without the line's end.
+fn secret(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() || text.len() > SECRET_BYTES_MAX {
+        return Err("it is empty, or too long".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The body of a call: a JSON object, or FHIR's `Parameters`.
+pub(super) fn body(call: &Call) -> Vec<u8> {
+    let body = if call.fhir {
+        let parameters = call.values.iter().map(|(name, value)| {
+            let mut parameter = answer::output(name, value);
+            if let Some(members) = parameter.as_object_mut() {
+                members.remove("type");
+                members.insert("name".to_owned(), json!(name));
+            }
+            parameter
+        });
+        let mut body = json!({"resourceType": "Parameters"});
+        let parameters: Vec<Value> = parameters.collect();
+        if !parameters.is_empty() {
+            body["parameter"] = Value::Array(parameters);
+        }
+        body
+    } else {
+        Value::Object(call.values.clone())
+    };
+    serde_json::to_vec(&body).unwrap_or_default()
+}
+
+/// Calls a partner.
+pub(super) async fn send(
+    clients: &Clients,
+    partner: &Partner,
+    call: &Call,
+    (now_ms, real_s): (u64, u64),
+) -> Asked {
+    let address = format!("{}{}", partner.base, call.path);
+    let Some(address) =
+        (Url::parse(&address).ok()).filter(|url| may_be_asked(url, partner.private_network))
+    else {
+        let words = "the partner's address is not one that may be called";
+        return Failed::before_it_was_sent(words, true);
+    };
+    let client = if partner.private_network {
+        &clients.private
+    } else {
+        &clients.public
+    };
+    let method = if call.put { Method::PUT } else { Method::POST };
+    let format = if call.fhir {
+        "application/fhir+json"
+    } else {
+        "application/json"
+    };
+    let body = body(call);
+    let timeout = Duration::from_millis(call.timeout_ms.min(partner.timeout_ms).max(1));
+    let mut asked = client
+        .request(method, address)
+        .timeout(timeout)
+        .header(USER_AGENT, "Cairn")
+        .header(ACCEPT, format)
+        .header(CONTENT_TYPE, format)
+        .header("idempotency-key", &call.task)
+        .header("x-request-id", &call.task);
+    if let Some(key) = &call.compensates {
+        asked = asked.header("compensates", key);
+    }
+    if let Some(file) = &partner.token_file {
+        let token = secret(file).and_then(|token| {
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| error.to_string())
+        });
+        match token {
+            Ok(mut token) => {
+                token.set_sensitive(true);
+                asked = asked.header(AUTHORIZATION, token);
+            }
+            Err(error) => {
+                tracing::error!(
+                    partner = partner.name,
+                    error,
+                    "the partner's token can't be read"
+                );
+                return Failed::before_it_was_sent("the partner's token can't be read", true);
+            }
+        }
+    }
+    if let Some(file) = &partner.signing_key_file {
+        match secret(file) {
+            Ok(key) => {
+                let signed = signature(key.as_bytes(), real_s, &call.task, &body);
+                asked = asked.header("cairn-signature", format!("t={real_s},v1={signed}"));
+            }
+            Err(error) => {
+                tracing::error!(
+                    partner = partner.name,
+                    error,
+                    "the key that calls are signed with can't be read"
+                );
+                let words = "the key that calls are signed with can't be read";
+                return Failed::before_it_was_sent(words, true);
+            }
+        }
+    }
+    match asked.body(body).send().await {
+        Ok(answer) => heard(answer, call, now_ms).await,
+        // Of the errors of connecting some are of time, too.
+        Err(error) if error.is_connect() => Failed::before_it_was_sent(
+            "it can't be reached, or its name leads to no public address",
+            false,
+        ),
+        Err(error) if error.is_timeout() => Failed::after_it_was_sent(silent(timeout)),
+        Err(_) => Failed::after_it_was_sent("the conversation with it broke off"),
+    }
+}
+
+fn silent(timeout: Duration) -> String {
+    format!("it did not answer within {} seconds", timeout.as_secs())
+}
+
+/// What an answer means.
+async fn heard(answer: Response, call: &Call, now_ms: u64) -> Asked {
+    let status = answer.status().as_u16();
+    if answer.status().is_success() || call.accepts.contains(&status) {
+        return taken(answer, status, call, now_ms).await;
+    }
+    let said = format!("it answered {status}");
+    match status {
+        408 | 425 | 429 | 500.. => Asked::Failed(Failed {
+            words: said,
+            may_have_it: true,
+            was_there: status == 429,
+            after_ms: after_ms(answer.headers().get(RETRY_AFTER)),
+        }),
+        300..400 => Asked::Refused {
+            words: format!("{said}, and calls follow nobody elsewhere"),
+            done: false,
+        },
+        _ => Asked::Refused {
+            words: said,
+            done: false,
+        },
+    }
+}
+
+/// When to come back, in milliseconds: as seconds. Dates are passed over, and the usual pause holds.
+fn after_ms(header: Option<&HeaderValue>) -> Option<u64> {
+    let seconds: u64 = header?.to_str().ok()?.trim().parse().ok()?;
+    Some(seconds.min(RETRY_AFTER_MAX_S) * 1_000)
+}
+
+/// Takes what is to be learnt from an answer.
+async fn taken(mut answer: Response, status: u16, call: &Call, now_ms: u64) -> Asked {
+    if call.learns.is_empty() {
+        return Asked::Answered(status, Vec::new());
+    }
+    let unread = |words: String| Asked::Refused { words, done: true };
+    let mut bytes = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => break,
+            Err(error) if error.is_timeout() => {
+                return Failed::after_it_was_sent("its answer did not end in time");
+            }
+            Err(_) => return Failed::after_it_was_sent("its answer broke off"),
+        }
+        if bytes.len() > ANSWER_BYTES_MAX {
+            return unread(format!("its answer has more than {ANSWER_BYTES_MAX} bytes"));
+        }
+    }
+    // Of what was accepted beside success nothing need be there to be learnt.
+    let body = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(body) if body.is_object() => body,
+        _ if status >= 400 || bytes.is_empty() => json!({}),
+        _ => return unread("its answer is no JSON object".to_owned()),
+    };
+    Asked::Answered(status, answer::learn(&body, &call.learns, now_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(fhir: bool) -> Call {
+        let values = json!({"name": "Quandt", "seats": 2, "urgent": true, "weight": 80.5});
+        let call = json!({
+            "patient": "p", "task": "t", "partner": "rides", "path": "/bookings", "fhir": fhir, "values": values,
+            "classes": ["identity"], "purpose": "TREAT", "about": [], "timeout_ms": 1000, "retries": 1,
+            "backoff_ms": 1000, "until_ms": 1, "learns": [], "journey": "j/1", "step": "s"
+        });
+        serde_json::from_value(call).expect("a call")
+    }
+
+    #[test]
+    fn values_go_as_an_object_or_as_parameters() {
+        let sent = |fhir| serde_json::from_slice::<Value>(&body(&call(fhir))).expect("JSON");
+        assert_eq!(
+            sent(false),
+            json!({"name": "Quandt", "seats": 2, "urgent": true, "weight": 80.5})
+        );
+        assert_eq!(
+            sent(true),
+            json!({"resourceType": "Parameters", "parameter": [
+                {"name": "name", "valueString": "Quandt"},
+                {"name": "seats", "valueInteger": 2},
+                {"name": "urgent", "valueBoolean": true},
+                {"name": "weight", "valueDecimal": 80.5}
+            ]})
+        );
+        let none = Call {
+            values: serde_json::Map::new(),
+            ..call(true)
+        };
+        let none = serde_json::from_slice::<Value>(&body(&none)).expect("JSON");
+        assert_eq!(none, json!({"resourceType": "Parameters"}));
+    }
+
+    #[test]
+    fn a_partner_says_when_to_come_back_within_bounds() {
+        for (said, expected) in [
+            ("7", Some(7_000)),
+            (" 7 ", Some(7_000)),
+            ("0", Some(0)),
+            ("999999999", Some(14_400_000)),
+            ("-1", None),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", None),
+        ] {
+            let header = HeaderValue::from_static(said);
+            assert_eq!(after_ms(Some(&header)), expected, "{said}");
+        }
+        assert_eq!(after_ms(None), None);
+    }
+}

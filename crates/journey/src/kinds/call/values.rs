@@ -1,0 +1,281 @@
+//! What a partner is told: named values, each with what it tells of a person.
+
+use crate::check::paths_in;
+use crate::decode::build::{line, path};
+use crate::definition::{Definition, Path};
+use crate::resources::Maker;
+use crate::spec::{Focus, Record, Shape, may};
+use crate::yaml::Node;
+use fhir::Resource;
+use fhir::path::Environment;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use trust::partners::DataClass;
+
+/// The most characters of one value; the `Task` and the outbox keep it.
+const VALUE_CHARS_MAX: usize = 2_000;
+
+/// What can be told of the patient: name, data class, meaning.
+const PATIENT: &[(&str, DataClass, &str)] = &[
+    ("id", DataClass::Identity, ID),
+    ("given", DataClass::Identity, GIVEN),
+    ("family", DataClass::Identity, FAMILY),
+    ("birth_date", DataClass::Identity, BIRTH_DATE),
+    ("gender", DataClass::Identity, GENDER),
+    ("phone", DataClass::Contact, PHONE),
+    ("email", DataClass::Contact, EMAIL),
+    ("address_line", DataClass::Contact, LINE),
+    ("address_city", DataClass::Contact, CITY),
+    ("address_postal_code", DataClass::Contact, POSTAL_CODE),
+];
+const ID: &str = "The id of the `Patient` resource. Class `identity`.";
+const GIVEN: &str = "First given name. Class `identity`.";
+const FAMILY: &str = "Family name. Class `identity`.";
+const BIRTH_DATE: &str = "Date of birth, `YYYY-MM-DD`. Class `identity`.";
+const GENDER: &str = "Administrative gender. Class `identity`.";
+const PHONE: &str = "Telephone number that may be used. Class `contact`.";
+const EMAIL: &str = "E-mail address that may be used. Class `contact`.";
+const LINE: &str = "Street and number of the home address. Class `contact`.";
+const CITY: &str = "Its city. Class `contact`.";
+const POSTAL_CODE: &str = "Its postal code. Class `contact`.";
+
+pub(super) static VALUE: Record = Record {
+    name: "value",
+    doc: "A value that a partner is told, and so its data class: fixed words have none, what the journey has learnt is `health` unless the call that learnt it says otherwise. A call with a value that isn't there is not made, and takes `failed`.",
+    one_of: &["is", "patient", "learnt"],
+    fields: &[
+        may(
+            "is",
+            Shape::Line,
+            "These words. Never a secret: those are the partner's, in files of their own.",
+        ),
+        may(
+            "patient",
+            Shape::Choice(&[
+                ("id", ID),
+                ("given", GIVEN),
+                ("family", FAMILY),
+                ("birth_date", BIRTH_DATE),
+                ("gender", GENDER),
+                ("phone", PHONE),
+                ("email", EMAIL),
+                ("address_line", LINE),
+                ("address_city", CITY),
+                ("address_postal_code", POSTAL_CODE),
+            ]),
+            "This of the patient.",
+        ),
+        may(
+            "learnt",
+            Shape::Path(Focus::Facts),
+            "FHIRPath on what the journey has learnt, which has to give one text, number, or yes or no: `ride.booking`.",
+        ),
+        may(
+            "or",
+            Shape::Line,
+            "These words, where it isn't there; without them the call is not made then.",
+        ),
+    ],
+};
+
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) name: String,
+    from: From,
+    or: Option<String>,
+}
+
+#[derive(Debug)]
+enum From {
+    Is(String),
+    Patient(String),
+    Learnt(Path),
+}
+
+/// What came of values.
+pub(super) struct Made {
+    pub(super) there: Map<String, Value>,
+    /// The first that isn't.
+    pub(super) missing: Option<String>,
+}
+
+impl Made {
+    /// All of them, or nothing.
+    pub(super) fn whole(self) -> Option<Map<String, Value>> {
+        self.missing.is_none().then_some(self.there)
+    }
+}
+
+pub(super) fn decode(node: &Node) -> Vec<Named> {
+    let members = node.get("values").map(Node::members).unwrap_or_default();
+    let named = members.iter().filter_map(|(key, value)| {
+        let from = if let Some(is) = line(value, "is") {
+            From::Is(is)
+        } else if let Some(patient) = line(value, "patient") {
+            From::Patient(patient)
+        } else {
+            From::Learnt(path(value.get("learnt")?)?)
+        };
+        Some(Named {
+            name: key.name.clone(),
+            from,
+            or: line(value, "or"),
+        })
+    });
+    named.collect()
+}
+
+impl Named {
+    pub(super) fn is_of_patient(&self) -> bool {
+        matches!(self.from, From::Patient(_))
+    }
+
+    /// The expression on what was learnt, if it is one.
+    pub(super) fn learnt(&self) -> Option<&Path> {
+        match &self.from {
+            From::Learnt(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What it tells of a person.
+    pub(super) fn classes(&self, definition: &Definition) -> BTreeSet<DataClass> {
+        match &self.from {
+            From::Is(_) => BTreeSet::new(),
+            // One that isn't known here may be any.
+            From::Patient(name) => (PATIENT.iter())
+                .find(|(known, ..)| known == name)
+                .map_or_else(all, |(_, class, _)| [*class].into()),
+            From::Learnt(path) => classes_of(definition, &path.text),
+        }
+    }
+
+    fn value(&self, maker: &Maker<'_>) -> Option<Value> {
+        let found = match &self.from {
+            From::Is(text) => Some(json!(text)),
+            From::Patient(name) => of_patient(maker, name).map(Value::String),
+            From::Learnt(path) => learnt(maker, path),
+        };
+        let found = found.filter(|value| *value != json!(""));
+        found.or_else(|| self.or.as_ref().map(|or| json!(or)))
+    }
+}
+
+fn all() -> BTreeSet<DataClass> {
+    DataClass::ALL.into_iter().map(|(class, _)| class).collect()
+}
+
+/// The data classes of what an expression on what was learnt may give. What can't be followed may give anything.
+fn classes_of(definition: &Definition, text: &str) -> BTreeSet<DataClass> {
+    if text.contains(['(', '%', '$', '`']) {
+        return all();
+    }
+    let mut classes = BTreeSet::new();
+    for names in paths_in(text) {
+        let mut names = names.iter();
+        let step = names.next().and_then(|step| definition.step(step));
+        match (step, names.next()) {
+            (Some(step), Some(member)) => {
+                classes.insert(step.kind.class_of(member));
+            }
+            // All that the step has learnt, or what there is not.
+            (_, None) | (None, _) => return all(),
+        }
+    }
+    classes
+}
+
+pub(super) fn made(named: &[Named], maker: &Maker<'_>) -> Made {
+    let mut made = Made {
+        there: Map::new(),
+        missing: None,
+    };
+    for one in named {
+        match one.value(maker) {
+            Some(value) => {
+                made.there.insert(one.name.clone(), value);
+            }
+            None if made.missing.is_none() => made.missing = Some(one.name.clone()),
+            None => {}
+        }
+    }
+    made
+}
+
+fn learnt(maker: &Maker<'_>, path: &Path) -> Option<Value> {
+    let facts = Value::Object(maker.state.facts.clone());
+    let environment = Environment {
+        now_ms: i64::try_from(maker.now_ms).ok(),
+        ..Environment::default()
+    };
+    let found = path.expression.evaluate(&facts, &environment).ok()?;
+    let [item] = found.as_slice() else {
+        return None;
+    };
+    match item.value() {
+        Value::String(text) => Some(Value::String(text.chars().take(VALUE_CHARS_MAX).collect())),
+        value @ (Value::Number(_) | Value::Bool(_)) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+fn of_patient(maker: &Maker<'_>, name: &str) -> Option<String> {
+    let person = maker.patient?;
+    match name {
+        "id" => Some(maker.state.patient.clone()),
+        "given" | "family" => maker.name(name),
+        "birth_date" => person.text_at(&["birthDate"]).map(str::to_owned),
+        "gender" => person.text_at(&["gender"]).map(str::to_owned),
+        "email" => channel(maker, person, &["email"]),
+        "phone" => channel(maker, person, &["phone", "sms"]),
+        _ => address(person, name.strip_prefix("address_")?),
+    }
+}
+
+/// An address that the patient lets be used, and their confidential ones alone where they have such.
+fn channel(maker: &Maker<'_>, person: &Resource, kinds: &[&str]) -> Option<String> {
+    let now_ms = i64::try_from(maker.now_ms).unwrap_or(i64::MAX);
+    let channels = trust::consent::channels(person, now_ms);
+    let mut channels = channels.into_iter();
+    channels
+        .find(|channel| channel.wanted && kinds.contains(&channel.kind.as_str()))
+        .map(|channel| channel.address)
+        .filter(|address| !address.is_empty())
+}
+
+fn address(person: &Resource, part: &str) -> Option<String> {
+    let addresses = person.get("address")?.as_array()?;
+    let is =
+        |address: &&Value, wanted: &str| address.get("use").and_then(Value::as_str) == Some(wanted);
+    let address = (addresses.iter().find(|address| is(address, "home")))
+        .or_else(|| addresses.iter().find(|address| !is(address, "old")))?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match part {
+        "line" => {
+            let lines = address.get("line")?.as_array()?;
+            let lines: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
+            Some(lines.join(", "))
+        }
+        "city" => address.get("city").and_then(text),
+        "postal_code" => address.get("postalCode").and_then(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_and_the_language_name_the_same_of_a_patient() {
+        let said = VALUE.fields.iter().find(|field| field.name == "patient");
+        let Some(Shape::Choice(choices)) = said.map(|field| &field.shape) else {
+            panic!("a choice");
+        };
+        assert_eq!(choices.len(), PATIENT.len());
+        for ((name, words), (known, class, meaning)) in choices.iter().zip(PATIENT) {
+            assert_eq!((name, words), (known, meaning));
+            assert!(words.contains(&format!("`{}`", class.name())), "{name}");
+        }
+    }
+}
