@@ -361,12 +361,15 @@ impl<'a> Leader<'a> {
         let kind = history.definition(first.version);
         let kind = kind.and_then(|definition| definition.entry.kind());
         // The key of a date is made of more than the resource that says it.
-        let entry = self.stage.record.get(&history.cause);
+        let dated = draft.entry.date.is_some();
+        let record = &self.stage.record;
+        let entry = kind.and_then(|kind| record.get(&format!("{kind}/{key}")));
+        let entry = entry.or_else(|| record.get(&history.cause).filter(|_| dated));
         let entry = entry
             .filter(|entry| by_event && kind == Some(entry.kind()))
             .cloned();
         let begins = match (&entry, by_event) {
-            (Some(entry), _) if draft.entry.date.is_some() => Ok(facts::anchors(draft, entry)),
+            (Some(entry), _) if dated => Ok(facts::anchors(draft, entry)),
             (Some(entry), _) => facts::entry(draft, entry, now_ms)
                 .ok_or("what began the journey is no entry of the draft, or too old for it"),
             (None, true) => Err("what began the journey is not in the record any more"),
