@@ -258,6 +258,14 @@ impl Journeys {
         let (state, version) = self.own(permit, patient, instance).await?;
         let definition = Self::of_state(&books, &state)?;
         let to = Self::after(&books, &state, act, &definition)?;
+        if !state.running() {
+            return Err(JourneyError::Cannot("the journey has ended".to_owned()));
+        }
+        // Before ids and context, which no other thread may have.
+        if *act == Act::Undo {
+            let engine = self.engine_permit(permit.tenant()).await?;
+            self.has_begun_nothing(&engine, &definition, &state).await?;
+        }
         let ids = self.ids_of(permit, &state, to.version);
         let context = Context {
             now_ms: self.now_ms(),
@@ -265,13 +273,6 @@ impl Journeys {
             ids: &ids,
             limited: false,
         };
-        if !state.running() {
-            return Err(JourneyError::Cannot("the journey has ended".to_owned()));
-        }
-        if *act == Act::Undo {
-            let engine = self.engine_permit(permit.tenant()).await?;
-            self.has_begun_nothing(&engine, &definition, &state).await?;
-        }
         Ok(foreseen(&definition, &to, &state, version, act, &context)?)
     }
 

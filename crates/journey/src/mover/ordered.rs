@@ -48,7 +48,7 @@ impl Mover<'_> {
                             .await?;
                     }
                 }
-                None if self.draft(ORDER, &id).await?.is_none() => {
+                None if !self.has_order(&id).await? => {
                     self.person().await?;
                     let made = self.order(definition, instance, after, held, (&id, ids));
                     made.into_iter().for_each(|made| self.create(made));
@@ -72,6 +72,12 @@ impl Mover<'_> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Whether there is, or was, an order: one that was deleted is not written again.
+    async fn has_order(&self, id: &str) -> Result<bool, MoveError> {
+        let known = self.drafts.contains_key(&(ORDER.code(), id.to_owned()));
+        Ok(known || self.vault.load(self.permit, ORDER, id).await?.is_some())
     }
 
     fn order(
