@@ -14,6 +14,7 @@ use crate::state::{State, TrailEntry, What};
 use crate::{JourneyError, Journeys, MESSAGE_BOOK};
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Number, Owner, Shard};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use trust::{Action, Permit, TrustError, kinds};
@@ -100,7 +101,8 @@ impl Journeys {
         Ok(ReplaySummary::of(total, &played))
     }
 
-    /// A patient's journeys of a name, the newest first.
+    /// A patient's journeys of a name, the newest first. That it was asked is in the patient's audit: whether somebody
+    /// is in a journey tells something, too.
     ///
     /// # Errors
     /// `Trust`.
@@ -111,6 +113,9 @@ impl Journeys {
         patient: &str,
     ) -> Result<Vec<String>, JourneyError> {
         may(permit)?;
+        let note = format!("{journey}: looked for what can be played again with a draft");
+        let patients = BTreeSet::from([patient.to_owned()]);
+        self.vault().record_look(permit, patients, &note).await?;
         let tokens = [("patient", patient), ("journey", journey)];
         let kind = kinds::JOURNEY_INSTANCE;
         let all = crate::books::all_internals(self.vault(), permit, kind, &tokens).await?;
@@ -172,9 +177,9 @@ impl Journeys {
         }
         let mut definitions = BTreeMap::new();
         for (_, state) in &states {
-            if !definitions.contains_key(&state.version) {
+            if let Entry::Vacant(place) = definitions.entry(state.version) {
                 let published = Self::published(&books, &state.journey, Some(state.version))?;
-                definitions.insert(state.version, published.definition.clone());
+                place.insert(published.definition.clone());
             }
         }
         let mut trail = old_trail(vault, engine, instance, &last).await?;
