@@ -604,6 +604,15 @@ impl Books {
         let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
         catalogue.live.clone()
     }
+    /// Since when versions of a journey begin by dates.
+    pub(crate) fn dated_since(&self, name: &str) -> Option<u64> {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        let versions = catalogue.versions.values();
+        let dated = versions.filter(|published| {
+            published.stored.name == name && published.definition.entry.date.is_some()
+        });
+        dated.map(|published| published.stored.published_ms).min()
+    }
     /// The journeys that the live version of one begins; nothing where there is no such journey. What a version
     /// begins that this program can't read isn't known.
     pub(crate) fn begins(&self, name: &str) -> Option<Vec<String>> {

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// The label of the ways from a `parallel` into its branches.
 pub(crate) const BRANCH: &str = "side by side";
+/// The label of the beginning of those whose date was past when it was learnt.
+const LATE: &str = "the date was past";
 
 /// Where a patient was before a move.
 #[derive(Debug, Clone, Default)]
@@ -254,6 +256,22 @@ impl VersionCounts {
         }
     }
 
+    /// How many began as those whose date was past: who came to that step and from no other.
+    fn began_late(&self, definition: &Definition) -> u64 {
+        let of = |index: &usize| {
+            let id = &definition.steps[*index].id;
+            let entered = self.nodes.get(id).map_or(0, |counts| counts.entered);
+            let led = self.edges.iter().filter(|((_, to, _), _)| to == id);
+            entered.saturating_sub(led.map(|(_, count)| count).sum())
+        };
+        let late = definition
+            .entry
+            .late()
+            .filter(|late| **late != definition.start);
+        let late = late.into_iter().flat_map(|late| &late.steps);
+        late.map(of).max().unwrap_or(0)
+    }
+
     /// The definition's graph with these counts, in reading order.
     pub(crate) fn graph(&self, definition: &Definition) -> (Vec<NodeView>, Vec<EdgeView>) {
         let started = self.running() + self.ended();
@@ -274,15 +292,19 @@ impl VersionCounts {
             entered: started,
             ..node("start", "entry", words::starts(&definition.entry))
         }];
-        let mut edges: Vec<EdgeView> = definition
-            .start
-            .steps
-            .iter()
-            .map(|index| EdgeView {
-                from: "start".into(),
-                to: definition.steps[*index].id.clone(),
-                label: String::new(),
-                count: started,
+        let late = self.began_late(definition);
+        let starts = definition.entry.late().map(|target| (target, LATE, late));
+        let starts = [(&definition.start, "", started.saturating_sub(late))]
+            .into_iter()
+            .chain(starts);
+        let mut edges: Vec<EdgeView> = starts
+            .flat_map(|(target, label, count)| {
+                target.steps.iter().map(move |index| EdgeView {
+                    from: "start".into(),
+                    to: definition.steps[*index].id.clone(),
+                    label: label.to_owned(),
+                    count,
+                })
             })
             .collect();
         for step in &definition.steps {

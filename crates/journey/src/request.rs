@@ -150,7 +150,7 @@ pub(crate) fn times(
     }
     let first = definition.entry.anchors.first();
     let first = first.and_then(|(name, _)| Some((name, *times.get(name)?)));
-    if let (Some((name, at_ms)), Some(within_ms)) = (first, definition.entry.within_ms)
+    if let (Some((name, at_ms)), Some(within_ms)) = (first, definition.entry.before_ms())
         && now_ms.abs_diff(at_ms) > within_ms
     {
         return form(format!(

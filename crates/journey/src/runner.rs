@@ -62,6 +62,9 @@ const FOREIGN_TIMER_WAIT: Duration = Duration::from_millis(200);
 /// (`docs/decisions/0092-kept-counts.md`).
 static AT_WORK: Semaphore = Semaphore::const_new(16);
 
+/// In place of an instance, in the letter of an event of which it could not be told what begins by it.
+const BEGINNING: &str = "beginning";
+
 /// What to do about an error.
 enum Cure {
     /// Read again and try again.
@@ -427,7 +430,8 @@ impl Journeys {
         };
         let fact = (said.kind(), said.id().unwrap_or_default().to_owned());
         let starts = errand.only.is_none() && !deleted && books.interest(event.kind).starts;
-        let plans = errand.only.is_none() && books.interest(event.kind).dates;
+        let for_it = errand.only.is_none_or(|only| only == BEGINNING);
+        let plans = for_it && books.interest(event.kind).dates;
         let under_way = match errand.only {
             Some(only) => {
                 let kind = kinds::JOURNEY_INSTANCE;
@@ -482,7 +486,15 @@ impl Journeys {
         if plans {
             let fact = (fact.0, fact.1.as_str());
             let at = (event.at.number, now_ms);
-            self.plan_dates(books, &mut mover, fact, at).await?;
+            match self.plan_dates(books, &mut mover, fact, at).await {
+                // What is under way of the patient goes on.
+                Err(error) if errand.letter.is_none() && matches!(cure(&error), Cure::Bury) => {
+                    let letter = self.set_aside(permit, event, BEGINNING, &error).await?;
+                    mover.also(letter);
+                    letters += 1;
+                }
+                planned => planned?,
+            }
         }
         if let Some(letter) = errand.letter {
             mover.also(letter);

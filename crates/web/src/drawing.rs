@@ -487,6 +487,7 @@ mod tests {
                 stage: journey::VersionStage::Live,
                 share: 100,
                 sites: Vec::new(),
+                findings: Vec::new(),
                 name: "j".into(),
                 title: "J".into(),
                 version: 1,

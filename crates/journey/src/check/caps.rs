@@ -208,10 +208,11 @@ pub(crate) fn conflicts<'a>(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let place = place_of(definition);
-    let mut found = |error: bool, message: String| {
+    let mut found = |message: String| {
         findings.push(Finding {
             code: "J072".to_owned(),
-            error,
+            // Limits are there to hold messages back, so that some wait may be meant.
+            error: false,
             line: place.line.max(1),
             column: place.column.max(1),
             message,
@@ -238,37 +239,31 @@ pub(crate) fn conflicts<'a>(
                 let room = cap.saturating_sub(rules.kept_for_important);
                 if load.routine > 0 && fills.important >= room {
                     starved = true;
-                    found(
-                        true,
-                        format!(
-                            "a patient who comes into `{}` and `{}` by the same resource may get {} important messages of `{}` in a {window}, and {room} leave no room for what is routine: none of the {} of `{}` would go out in that time. Send fewer, or raise the limit",
-                            definition.name,
-                            other.name,
-                            fills.important,
-                            by.name,
-                            load.routine,
-                            of.name
-                        ),
-                    );
+                    found(format!(
+                        "a patient who comes into `{}` and `{}` by the same resource may get {} important messages of `{}` in a {window}, and {room} leave no room for what is routine: the {} of `{}` wait until that time is over, and are not sent if theirs is over before. Send fewer, or raise the limit",
+                        definition.name,
+                        other.name,
+                        fills.important,
+                        by.name,
+                        load.routine,
+                        of.name
+                    ));
                 }
             }
             let caps = [&definition.limits, &other.limits];
             let caps = caps.map(|own| cap(rules, own, window_ms));
             let least = caps.into_iter().flatten().min();
             if let Some(cap) = least.filter(|cap| !starved && ours.all() + theirs.all() > *cap) {
-                found(
-                    false,
-                    format!(
-                        "a patient who comes into `{}` and `{}` by the same resource may get {} messages in a {window} ({} of `{}`, {} of `{}`), and {cap} are allowed: the rest waits. Begin one of them later, or say by `urgency` which comes first",
-                        definition.name,
-                        other.name,
-                        ours.all() + theirs.all(),
-                        ours.all(),
-                        definition.name,
-                        theirs.all(),
-                        other.name
-                    ),
-                );
+                found(format!(
+                    "a patient who comes into `{}` and `{}` by the same resource may get {} messages in a {window} ({} of `{}`, {} of `{}`), and {cap} are allowed: the rest waits. Begin one of them later, or say by `urgency` which comes first",
+                    definition.name,
+                    other.name,
+                    ours.all() + theirs.all(),
+                    ours.all(),
+                    definition.name,
+                    theirs.all(),
+                    other.name
+                ));
             }
         }
     }
@@ -467,7 +462,7 @@ steps:
         let starved = found(&important, &rules(Some(4), Some(20), 1));
         assert_eq!(starved.len(), 1);
         assert!(
-            starved[0].0
+            !starved[0].0
                 && starved[0]
                     .1
                     .contains("3 important messages of `loud` in a day"),

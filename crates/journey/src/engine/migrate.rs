@@ -91,7 +91,9 @@ fn within(definition: &Definition, parent: Option<&Step>) -> BTreeSet<usize> {
         let ways = definition.steps.iter().flat_map(Step::ways);
         let beside = ways.filter(|way| starts_branch(&way.label));
         let beside = beside.flat_map(|way| way.target.steps.clone());
-        let start = definition.start.steps.iter().copied();
+        let late = definition.entry.late().into_iter();
+        let start = late.chain([&definition.start]);
+        let start = start.flat_map(|start| start.steps.iter().copied());
         return region(definition, start.chain(beside));
     };
     let inside = parent.kind.encloses();

@@ -124,7 +124,12 @@ impl Exporting<'_> {
 
     fn triggers(&self) -> Vec<Value> {
         let mut triggers = Vec::new();
-        if let Some(event) = &self.definition.entry.event {
+        let entry = &self.definition.entry;
+        if let (Some(_), Some(event)) = (&entry.date, &entry.event) {
+            // FHIR's `periodic` is a time of its own, not one that a resource says.
+            let name = format!("date-of-{}", event.kind.name().to_ascii_lowercase());
+            triggers.push(json!({"type": "named-event", "name": name}));
+        } else if let Some(event) = &entry.event {
             triggers.push(json!({
                 "type": "data-added",
                 "data": [{"type": event.kind.name()}],

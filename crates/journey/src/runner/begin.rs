@@ -107,13 +107,15 @@ impl Journeys {
         (kind, id): (ResourceType, &str),
         (number, now_ms): (Number, u64),
     ) -> Result<(), MoveError> {
-        let moment = Moment {
-            number,
-            learnt_ms: number.unix_ms(),
-            now_ms,
-        };
         for starting in books.starting() {
             let kinds = kinds_of(&starting);
+            // What was past when the journey came to know of dates at all was past, however late it is read.
+            let since_ms = name_of(&starting).and_then(|name| books.dated_since(&name));
+            let moment = Moment {
+                number,
+                learnt_ms: number.unix_ms().max(since_ms.unwrap_or(0)),
+                now_ms,
+            };
             if kinds.contains(&kind) {
                 self.plan_fact(mover, &starting, (kind, id), moment).await?;
             }

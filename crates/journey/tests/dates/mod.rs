@@ -458,3 +458,51 @@ async fn two_tenants_begin_each_their_own() {
     world.drain().await;
     assert_eq!(began(&world, &patient).await.len(), 1);
 }
+
+/// Two followers of one store, as while a shard goes from one server to another: each date begins its journey once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_followers_begin_each_date_once() {
+    let world = World::with(Mail::Delivers, &before_a_visit("skip", "  per: date\n")).await;
+    let mut patients = Vec::new();
+    for _ in 0..12 {
+        let patient = world.patient().await;
+        visit(&world, &patient, "a", "2026-12-01T10:00:00Z", "booked").await;
+        patients.push(patient);
+    }
+    world.drain().await;
+    let other = journey::Journeys::new(world.trust.clone());
+    other.drain(crate::world::TENANT).await.unwrap();
+    world.clock.advance(16 * DAY);
+    // What is written now is read by both while the dates come.
+    for patient in &patients {
+        visit(&world, patient, "b", "2026-12-08T10:00:00Z", "booked").await;
+    }
+    let drained = tokio::join!(
+        world.journeys.drain(crate::world::TENANT),
+        other.drain(crate::world::TENANT)
+    );
+    drained.0.unwrap();
+    drained.1.unwrap();
+    world.drain().await;
+    for patient in &patients {
+        assert_eq!(began(&world, patient).await.len(), 1);
+        assert_eq!(ahead(&world, patient).await, ["2026-11-24T09:00:00.000Z"]);
+    }
+    assert_eq!(world.letters().await, []);
+}
+
+/// What was past when the journey went live was past, also where nobody had read of it before.
+#[tokio::test]
+async fn what_was_past_before_the_journey_is_past() {
+    let world = World::new(Mail::Delivers).await;
+    let patient = world.patient().await;
+    visit(&world, &patient, "a", "2026-12-01T10:00:00Z", "booked").await;
+    world.clock.advance(20 * DAY);
+    world
+        .publish(&before_a_visit("skip", "  per: event\n"))
+        .await;
+    world.drain().await;
+    assert_eq!(began(&world, &patient).await, [""; 0]);
+    let why = ["The date was past already when it was learnt"];
+    assert_eq!(refused(&world, &patient).await, why);
+}
