@@ -420,54 +420,136 @@ fn calling(call: &str) -> String {
 fn calls_tell_partners_what_they_are_cleared_for() {
     let check = |call: &str, now_ms| {
         let found = journey::check_with(&calling(call), &partners(), now_ms);
-        let found = found.iter().map(|one| format!("{} {}", one.code, one.message));
+        let found = found
+            .iter()
+            .map(|one| format!("{} {}", one.code, one.message));
         found.collect::<Vec<_>>().join("; ")
     };
-    let call = |more: &str| format!("      partner: rides\n      path: /bookings\n      up_to: 1d\n{more}");
+    let call = |more: &str| {
+        format!("      partner: rides\n      path: /bookings\n      up_to: 1d\n{more}")
+    };
     let values = |values: &str| call(&format!("      values: {{{values}}}\n"));
     for (what, expected) in [
         (values("phone: {patient: phone}"), ""),
         (values("kind: {is: wheelchair}"), ""),
-        (values("born: {patient: birth_date}"), "J061 `born` would be told to rides: rides is not cleared for the data class `identity`"),
+        (
+            values("born: {patient: birth_date}"),
+            "J061 `born` would be told to rides: rides is not cleared for the data class `identity`",
+        ),
         // What patients answer is about their health, whatever it is.
-        (values("well: {learnt: questions.well}"), "J061 `well` would be told to rides: rides is not cleared for the data class `health`"),
+        (
+            values("well: {learnt: questions.well}"),
+            "J061 `well` would be told to rides: rides is not cleared for the data class `health`",
+        ),
         // What can't be followed may be anything.
-        (values("all: {learnt: questions.well.exists()}"), "J061 `all` would be told to rides: rides is not cleared for the data class `identity`"),
-        (values("all: {learnt: questions}"), "J061 `all` would be told to rides: rides is not cleared for the data class `identity`"),
-        (values("own: {learnt: call.ride, or: none}") + "      learns: {ride: {path: id, class: contact}}\n", ""),
-        (values("own: {learnt: call.ride}") + "      learns: {ride: {path: id, class: contact}}\n", "J062"),
-        (values("own: {learnt: call.ride, or: none}") + "      learns: {ride: {path: id, class: identity}}\n", "J061"),
+        (
+            values("all: {learnt: questions.well.exists()}"),
+            "J061 `all` would be told to rides: rides is not cleared for the data class `identity`",
+        ),
+        (
+            values("all: {learnt: questions}"),
+            "J061 `all` would be told to rides: rides is not cleared for the data class `identity`",
+        ),
+        (
+            values("own: {learnt: call.ride, or: none}")
+                + "      learns: {ride: {path: id, class: contact}}\n",
+            "",
+        ),
+        (
+            values("own: {learnt: call.ride}")
+                + "      learns: {ride: {path: id, class: contact}}\n",
+            "J062",
+        ),
+        (
+            values("own: {learnt: call.ride, or: none}")
+                + "      learns: {ride: {path: id, class: identity}}\n",
+            "J061",
+        ),
         (values("x: {learnt: questions.wel}"), "J016"),
         (values("x: {learnt: 1 + 1}"), "J016"),
         (values("api_key: {is: abc}"), "J063"),
         (values("header: {is: Bearer abc}"), "J063"),
-        (call("      learns: {status: {path: id, class: contact}}\n"), "J024"),
-        (call("      takes_back: [questions]\n"), "J062 `questions` is no call with `compensate`"),
+        (
+            call("      learns: {status: {path: id, class: contact}}\n"),
+            "J024",
+        ),
+        (
+            call("      takes_back: [questions]\n"),
+            "J062 `questions` is no call with `compensate`",
+        ),
         (call("      takes_back: [qestions]\n"), "J006"),
         (call("      takes_back: [call]\n"), "J062"),
-        (call("      compensate: {path: /off, values: {x: {patient: phone}}}\n"), "J062 what takes a call back tells nothing of the patient"),
-        (call("      compensate: {path: /off, values: {x: {learnt: questions.well}}}\n"), "J062 what takes a call back names fixed words"),
+        (
+            call("      compensate: {path: /off, values: {x: {patient: phone}}}\n"),
+            "J062 what takes a call back tells nothing of the patient",
+        ),
+        (
+            call("      compensate: {path: /off, values: {x: {learnt: questions.well}}}\n"),
+            "J062 what takes a call back names fixed words",
+        ),
         (call("      compensate: {path: /../off}\n"), "J062"),
-        (call("      timeout_s: 300\n").replace("up_to: 1d", "up_to: 1m"), "J062 one attempt may take longer"),
-        (call("").replace("path: /bookings", "path: bookings"), "J062"),
-        (call("").replace("path: /bookings", "path: /bookings?x=1"), "J062"),
-        (call("").replace("path: /bookings", "path: //elsewhere.example"), "J062"),
-        (call("").replace("path: /bookings", "operation: {name: $match, on: Patient}"), ""),
-        (call("").replace("path: /bookings", "operation: {name: match}"), "J062"),
-        (call("").replace("path: /bookings", "operation: {name: $match, on: Patient/x/y}"), "J062"),
-        (call("").replace("path: /bookings", "operation: {name: $match}\n      method: put"), "J062 a FHIR operation is a `POST`"),
-        (call("").replace("partner: rides", "partner: ridez"), "J060 there is no partner `ridez` in partners.toml; did you mean `rides`?"),
+        (
+            call("      timeout_s: 300\n").replace("up_to: 1d", "up_to: 1m"),
+            "J062 one attempt may take longer",
+        ),
+        (
+            call("").replace("path: /bookings", "path: bookings"),
+            "J062",
+        ),
+        (
+            call("").replace("path: /bookings", "path: /bookings?x=1"),
+            "J062",
+        ),
+        (
+            call("").replace("path: /bookings", "path: //elsewhere.example"),
+            "J062",
+        ),
+        (
+            call("").replace("path: /bookings", "operation: {name: $match, on: Patient}"),
+            "",
+        ),
+        (
+            call("").replace("path: /bookings", "operation: {name: match}"),
+            "J062",
+        ),
+        (
+            call("").replace(
+                "path: /bookings",
+                "operation: {name: $match, on: Patient/x/y}",
+            ),
+            "J062",
+        ),
+        (
+            call("").replace(
+                "path: /bookings",
+                "operation: {name: $match}\n      method: put",
+            ),
+            "J062 a FHIR operation is a `POST`",
+        ),
+        (
+            call("").replace("partner: rides", "partner: ridez"),
+            "J060 there is no partner `ridez` in partners.toml; did you mean `rides`?",
+        ),
     ] {
         let found = check(&what, 0);
-        assert!(found.contains(expected) && found.is_empty() == expected.is_empty(), "{what}: {found}");
+        assert!(
+            found.contains(expected) && found.is_empty() == expected.is_empty(),
+            "{what}: {found}"
+        );
     }
     let fine = values("phone: {patient: phone}");
     assert!(check(&fine, u64::MAX).starts_with("J060 The contract with rides ended on 2099-12-31"));
     let care = calling(&fine).replace("purpose: TREAT", "purpose: CAREMGT");
     let found = journey::check_with(&care, &partners(), 0);
     assert_eq!(found.len(), 1, "{found:?}");
-    let line = care.lines().position(|line| line.contains("partner: rides"));
-    assert_eq!((found[0].code.as_str(), Some(found[0].line - 1)), ("J061", line), "{found:?}");
+    let line = care
+        .lines()
+        .position(|line| line.contains("partner: rides"));
+    assert_eq!(
+        (found[0].code.as_str(), Some(found[0].line - 1)),
+        ("J061", line),
+        "{found:?}"
+    );
     // Without the partners, as `check` sees it, nothing is said of them.
     assert_eq!(journey::check(&care), []);
     let ways = calling(&fine).replace("    failed: end\n", "");
