@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 
 use reqwest::Url;
 use serde::Serialize;
@@ -25,6 +26,7 @@ pub(crate) enum Kind {
     IdentityProvider,
     ClientKeys,
     Subscribers,
+    Partners,
     AuditCollector,
     Witness,
     Traces,
@@ -44,6 +46,7 @@ impl Kind {
             Self::IdentityProvider => "identity provider",
             Self::ClientKeys => "keys of clients",
             Self::Subscribers => "subscribers",
+            Self::Partners => "partners",
             Self::AuditCollector => "audit collector",
             Self::Witness => "witness of the audit",
             Self::Traces => "receiver of traces",
@@ -52,9 +55,11 @@ impl Kind {
     /// What goes there.
     fn carries(self) -> &'static str {
         match self {
-            Self::Listener | Self::PublicAddress | Self::MailServer | Self::Subscribers => {
-                "health information"
-            }
+            Self::Listener
+            | Self::PublicAddress
+            | Self::MailServer
+            | Self::Subscribers
+            | Self::Partners => "health information",
             Self::Store | Self::Database | Self::ReadReplica => "sealed health information",
             Self::RootKey => "the key that opens the store",
             Self::Orders => "orders, and lists without health information",
@@ -180,6 +185,22 @@ impl Inventory {
         self.add(kind, setting, place, way);
     }
 
+    /// Whom journeys may call, by a folder of policies.
+    fn partners(&mut self, of: &str, folder: Option<&Path>) -> Result<(), ConfigError> {
+        let Some(folder) = folder else {
+            return Ok(());
+        };
+        let set = trust::PolicySet::load(Some(folder)).map_err(|faults| {
+            let words: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            ConfigError::Invalid(format!("{}: {}", folder.display(), words.join("; ")))
+        })?;
+        for partner in set.partners().all() {
+            let setting = format!("{} in partners.toml of {of}", partner.name);
+            self.add_url(Kind::Partners, &setting, &partner.base);
+        }
+        Ok(())
+    }
+
     fn doors(&mut self, settings: &Settings) {
         let encrypted = settings.tls.certificate_file.is_some();
         let here = settings.listen.ip().is_loopback();
@@ -239,6 +260,7 @@ impl Inventory {
         for origin in settings.subscriptions.origins.split_whitespace() {
             self.add_url(Kind::Subscribers, "subscriptions.origins", origin);
         }
+        self.partners("policy_folder", settings.policy_folder.as_deref())?;
         if let Some(address) = &settings.audit.syslog {
             let setting = "audit.syslog";
             self.add(
@@ -266,7 +288,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// Where tenants let keys be fetched from, and notifications go.
+    /// Where tenants let keys be fetched from, and notifications and calls go.
     fn of_tenants(&mut self, settings: &Settings) -> Result<(), ConfigError> {
         let Some(folder) = &settings.tenants_folder else {
             return Ok(());
@@ -286,6 +308,7 @@ impl Inventory {
         names.sort();
         for name in names {
             let own = Own::read(Some(folder), &name).map_err(ConfigError::Invalid)?;
+            self.partners(&format!("{name}.toml"), own.policy_folder.as_deref())?;
             let lists = [
                 (Kind::ClientKeys, "key_origins", &own.key_origins),
                 (

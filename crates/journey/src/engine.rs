@@ -627,6 +627,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn end(&mut self, code: &str, title: &str, close_tasks: bool) {
         let at: Vec<String> = self.state.at().into_iter().map(str::to_owned).collect();
         let definition = self.definition;
+        let open: Vec<u32> = self.state.tokens.iter().map(|token| token.n).collect();
         for token in std::mem::take(&mut self.state.tokens) {
             self.call_off(&token, CALLED_OFF, title);
             if let Some(step) = definition.step(&token.step) {
@@ -638,9 +639,9 @@ impl<'a> Engine<'a> {
                 step.kind.close_late(self, &late, title);
             }
         }
-        if gives_up(definition, code) {
-            self.take_back_calls(|_| true);
-        }
+        // What was not answered yet may be done all the same, and nobody waits for the answer any more.
+        let breaks_off = gives_up(definition, code);
+        self.take_back_calls(|owed| breaks_off || open.contains(&owed.n));
         self.state.owed.clear();
         self.state.watches.clear();
         self.ahead.clear();

@@ -688,6 +688,9 @@ fn calls_tell_partners_what_they_are_cleared_for() {
     for (what, expected) in [
         (values("phone: {patient: phone}"), ""),
         (values("kind: {is: wheelchair}"), ""),
+        (values("from: {is: today, as: periodStart}"), ""),
+        (values("from: {is: today, as: 'a b'}"), "J062"),
+        (values("a: {is: x}, b: {is: y, as: a}"), "J024"),
         (
             values("born: {patient: birth_date}"),
             "J061 `born` would be told to rides: rides is not cleared for the data class `identity`",

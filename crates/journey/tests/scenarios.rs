@@ -735,3 +735,83 @@ fn scenarios_keep_quiet_hours() {
     let tested = journey::test(&heart_failure(), &source).unwrap();
     assert!(tested.passed(), "{}", tested.text());
 }
+
+/// A call of two days, and what comes of it.
+const CALLS: &str = "start: ride
+steps:
+  ride:
+    title: Order a ride
+    call:
+      partner: rides
+      path: /bookings
+      values:
+        name: {patient: given}
+        kind: {is: wheelchair}
+      learns:
+        booking: {path: id, class: contact}
+      accepts: [409]
+      up_to: 2d
+      compensate:
+        path: /cancellations
+        values: {booking: {learnt: ride.booking}}
+    next: which
+    failed: lost
+    timed_out: late
+  which:
+    title: Full?
+    branch:
+      cases: [{when: ride.status = 409, next: full}]
+      otherwise: pause
+  pause: {title: A pause, wait: {for: 5d}, next: booked}
+  booked: {title: Booked, exit: {reason: booked}}
+  full: {title: Full, exit: {reason: full}}
+  lost: {title: Lost, exit: {reason: lost}}
+  late: {title: Late, exit: {reason: late}}
+";
+
+#[test]
+fn scenarios_say_what_partners_answer() {
+    let tested = of_steps(
+        CALLS,
+        "scenarios:
+  - name: answered
+    when: [{after: 1h, partner: {step: ride, answers: {booking: B7}}}]
+    then: {called: [{step: ride, at: start, says: 'kind: wheelchair'}], taken_back: [], ended: booked}
+  - name: full
+    when: [{after: 1h, partner: {step: ride, status: 409}}]
+    then: {ended: full, taken_back: []}
+  - name: not reached
+    when: [{after: 1h, partner: {step: ride, fails: not-reached}}]
+    then: {ended: lost, taken_back: []}
+  - name: perhaps done
+    when: [{after: 1h, partner: {step: ride, fails: retries-exhausted}}]
+    then: {ended: lost, taken_back: [{step: ride, at: start + 1h}]}
+  - name: silent
+    then: {ended: late, ended_at: start + 2d, taken_back: [{step: ride, at: start + 2d}], tasks: []}
+  - name: broken off
+    when:
+      - {after: 1h, partner: {step: ride, answers: {booking: B7}}}
+      - {after: 1d, consent: withdrawn}
+    then: {ended: consent, taken_back: [{step: ride, at: start + 1d1h, says: 'booking: B7'}]}
+",
+    );
+    let tested = tested.unwrap();
+    assert!(tested.passed(), "{}", tested.text());
+    assert_eq!(tested.coverage(), 100, "{}", tested.text());
+    for (event, words) in [
+        ("{step: pause}", "`pause` calls no partner"),
+        (
+            "{step: ride, answers: {bookin: x}}",
+            "did you mean `booking`?",
+        ),
+        (
+            "{step: ride, fails: x, status: 400}",
+            "a call that fails has no answer",
+        ),
+    ] {
+        let rest =
+            format!("scenarios:\n  - {{name: x, when: [{{partner: {event}}}], then: {{}}}}\n");
+        let found = of_steps(CALLS, &rest).unwrap_err().remove(0);
+        assert!(found.message.contains(words), "{found:?}");
+    }
+}

@@ -385,3 +385,25 @@ steps:
     assert_eq!(ended(&ends, "walks"), ends.goals[0].count);
     assert_eq!(ends.goals[0], *goal);
 }
+
+/// Partners answer, refuse and are silent as often as is assumed.
+#[test]
+fn partners_answer_as_often_as_is_assumed() {
+    let source = source().replace("start: welcome\n\nsteps:\n", "start: ride\nsteps:\n  ride:\n    title: Order a ride\n    call: {partner: rides, path: /bookings, up_to: 1d}\n    next: welcome\n    failed: lost\n    timed_out: late\n  lost: {title: Lost, exit: {reason: lost}}\n  late: {title: Late, exit: {reason: late}}\n");
+    let definition = Definition::compile(&source, 1).unwrap();
+    let count = |outcomes: &str| {
+        let behaviour = format!("steps: {{ride: {{outcomes: {{{outcomes}}}}}}}\n");
+        let behaviour = Behaviour::parse(&definition, &behaviour).unwrap();
+        let report = simulate(&definition, &behaviour, SIZE);
+        (ended(&report, "lost"), ended(&report, "late"))
+    };
+    let all = u64::from(SIZE.patients);
+    assert_eq!(count("answered: 1"), (0, 0));
+    assert_eq!(count("failed: 1"), (all, 0));
+    assert_eq!(count("silent: 1"), (0, all));
+    let (lost, late) = count("answered: 1, failed: 1, silent: 1");
+    assert!(
+        (20..=60).contains(&lost) && (20..=60).contains(&late),
+        "{lost} {late}"
+    );
+}

@@ -114,7 +114,7 @@ static RETRY: Record = Record {
 
 static COMPENSATE: Record = Record {
     name: "compensation",
-    doc: "What takes the call back: a `POST` with a key of its own, and the call's key in the header `Compensates`. It is made once: when the journey ends by an exit rule, a stop, its longest time, an entry that was none, or with the journey that began it; when this call fails or isn't answered in time, or somebody leads the patient away from here by hand before the answer; and when a later call fails that names this step in `takes_back`. It is not made where the partner is known to have done nothing. Of several the newest goes first; of one journey the newest hundred are taken back. The patient's consents are not asked again, so it may name nothing but fixed words and what this call has learnt itself. A coordinator gets a task when the partner can't be told in seven days.",
+    doc: "What takes the call back: a `POST` with a key of its own, and the call's key in the header `Compensates`. It is made once: when the journey ends by an exit rule, a stop, its longest time, an entry that was none, or with the journey that began it; when this call fails or isn't answered in time, or somebody leads the patient away from here by hand before the answer; and when a later call fails that names this step in `takes_back`. It is not made where the partner is known to have done nothing. Of several the newest goes first; of one journey the newest hundred are taken back. A journey that comes to its end takes back what was not answered yet, and nothing else. The patient's consents are not asked again, so it may name nothing but fixed words and what this call has learnt itself. A coordinator gets a task when the partner can't be told in seven days.",
     one_of: &[],
     fields: &[
         must("path", Shape::Line, "The path below the partner's address."),
@@ -379,7 +379,7 @@ impl Call {
         };
         let classes: BTreeSet<DataClass> = named
             .iter()
-            .filter(|value| values.contains_key(&value.name))
+            .filter(|value| values.contains_key(value.sent_as()))
             .flat_map(|value| value.classes(definition))
             .collect();
         let (retries, learns) = match back {

@@ -193,6 +193,43 @@ fn a_call_under_way_is_called_off_and_taken_back_when_the_journey_is_broken_off(
     );
 }
 
+/// A call beside a wait that ends the journey.
+#[test]
+fn what_was_not_answered_is_taken_back_at_any_end() {
+    let definition = compiled(
+        "  first:
+    title: Both
+    parallel: {branches: [ride, pause]}
+    next: end
+  ride:
+    title: Order a ride
+    call:
+      partner: rides
+      path: /bookings
+      up_to: 9d
+      compensate: {path: /cancellations}
+    next: end
+    failed: end
+    timed_out: end
+  pause: {title: Pause, wait: {for: 2d}, next: over}
+  over: {title: Over, exit: {reason: Over}}
+",
+    );
+    for (answered, backs) in [(true, 0), (false, 1)] {
+        let mut run = begin(&definition, "p");
+        if answered {
+            run.partner("i/2/call", Ok(json!({"status": 200})));
+        }
+        run.until(3 * DAY);
+        assert_eq!(run.state.ending().unwrap().0, "over");
+        let log = run.log();
+        let found = log
+            .iter()
+            .filter(|line| line.contains("take back i/2/call"));
+        assert_eq!(found.count(), backs, "{log:?}");
+    }
+}
+
 #[test]
 fn a_journey_that_is_held_holds_its_calls() {
     let mut run = run();

@@ -49,7 +49,13 @@ impl Call {
                 check.findings.error("J024", place, words);
             }
         }
-        for value in &self.values {
+        for (nth, value) in self.values.iter().enumerate() {
+            let mut earlier = self.values[..nth].iter();
+            if earlier.any(|other| other.sent_as() == value.sent_as()) {
+                let place = check.at(step, &[KIND.name, "values", value.name.as_str()]);
+                let words = format!("another value is sent as `{}`", value.sent_as());
+                check.findings.error("J024", place, words);
+            }
             let at = [KIND.name, "values", value.name.as_str()];
             self.value(check, step, value, &at);
             self.not_its_own(check, step, value, &at);
@@ -132,6 +138,14 @@ impl Call {
                 value.name
             );
             check.findings.error("J063", place, words);
+        }
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if value.sent_as().len() > 64 || !value.sent_as().chars().all(fits) {
+            let words = format!(
+                "`{}` is no name to send a value under: letters, digits and - _ . , 64 at most",
+                value.sent_as()
+            );
+            check.findings.error("J062", place, words);
         }
         let Some(path) = value.learnt() else { return };
         if let Some((position, message)) = check.unlearnt(&path.text) {

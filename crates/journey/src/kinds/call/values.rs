@@ -71,6 +71,11 @@ pub(super) static VALUE: Record = Record {
             "FHIRPath on what the journey has learnt, which has to give one text, number, or yes or no: `ride.booking`.",
         ),
         may(
+            "as",
+            Shape::Line,
+            "The name under which it is sent, if that isn't the value's own: `periodStart`.",
+        ),
+        may(
             "or",
             Shape::Line,
             "These words, where it isn't there; without them the call is not made then.",
@@ -82,6 +87,7 @@ pub(super) static VALUE: Record = Record {
 pub(super) struct Named {
     pub(super) name: String,
     from: From,
+    sent_as: Option<String>,
     or: Option<String>,
 }
 
@@ -119,6 +125,7 @@ pub(super) fn decode(node: &Node) -> Vec<Named> {
         Some(Named {
             name: key.name.clone(),
             from,
+            sent_as: line(value, "as"),
             or: line(value, "or"),
         })
     });
@@ -128,6 +135,11 @@ pub(super) fn decode(node: &Node) -> Vec<Named> {
 impl Named {
     pub(super) fn is_of_patient(&self) -> bool {
         matches!(self.from, From::Patient(_))
+    }
+
+    /// The name under which it is sent.
+    pub(super) fn sent_as(&self) -> &str {
+        self.sent_as.as_deref().unwrap_or(&self.name)
     }
 
     /// The expression on what was learnt, if it is one.
@@ -193,7 +205,7 @@ pub(super) fn made(named: &[Named], maker: &Maker<'_>) -> Made {
     for one in named {
         match one.value(maker) {
             Some(value) => {
-                made.there.insert(one.name.clone(), value);
+                made.there.insert(one.sent_as().to_owned(), value);
             }
             None if made.missing.is_none() => made.missing = Some(one.name.clone()),
             None => {}
