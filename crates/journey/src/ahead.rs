@@ -9,7 +9,7 @@ use crate::definition::Definition;
 use crate::engine::{
     self, Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, REPLAYED, Start,
 };
-use crate::state::{State, TrailEntry};
+use crate::state::{State, TrailEntry, Which};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What is outside the engine.
@@ -30,6 +30,8 @@ pub(crate) trait World {
     fn consents(&self, _definition: &Definition, _now_ms: u64) -> Option<Fact> {
         None
     }
+    /// A message that was held doesn't wait any more, whatever became of it.
+    fn gives_up(&mut self, _n: u32, _which: Which) {}
     /// Sees what was written down.
     fn wrote(&mut self, _entry: &TrailEntry) {}
 }
@@ -115,6 +117,8 @@ pub(crate) const INSTANCE: &str = "journey";
 /// One patient in a journey, in virtual time.
 pub(crate) struct Run<'a> {
     definition: &'a Definition,
+    instance: &'a str,
+    ids: &'a dyn Ids,
     state: State,
     now_ms: u64,
     /// Number of the last event, as a feed counts.
@@ -134,22 +138,59 @@ impl<'a> Run<'a> {
         now_ms: u64,
         world: &mut dyn World,
     ) -> Result<Self, EngineError> {
-        let number = facts.number;
         let limited = world.limited(definition);
         let decision = start_in(definition, facts, now_ms, arms, limited)?;
-        let mut run = Self {
+        let run = Self {
             definition,
+            instance: INSTANCE,
+            ids: &PlainIds,
             state: decision.state,
             now_ms,
-            number,
+            number: facts.number,
             limited,
         };
+        run.begun(decision.effects, world)
+    }
+
+    /// Starts the journey under a name and with ids of one's own; arms are drawn by them.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub(crate) fn start_as(
+        definition: &'a Definition,
+        facts: &Start,
+        (instance, ids): (&'a str, &'a dyn Ids),
+        now_ms: u64,
+        world: &mut dyn World,
+    ) -> Result<Self, EngineError> {
+        let limited = world.limited(definition);
+        let context = Context {
+            now_ms,
+            instance,
+            ids,
+            limited,
+        };
+        let decision = engine::start(definition, facts.clone(), &context)?;
+        let run = Self {
+            definition,
+            instance,
+            ids,
+            state: decision.state,
+            now_ms,
+            number: facts.number,
+            limited,
+        };
+        run.begun(decision.effects, world)
+    }
+
+    fn begun(self, effects: Vec<Effect>, world: &mut dyn World) -> Result<Self, EngineError> {
+        let mut run = self;
         if run.running()
-            && let Some(Fact::Consent { next_ms, .. }) = world.consents(definition, now_ms)
+            && let Some(Fact::Consent { next_ms, .. }) = world.consents(run.definition, run.now_ms)
         {
             run.state.consents_ms = next_ms;
         }
-        run.take_effects(decision.effects, world)?;
+        run.take_effects(effects, world)?;
         Ok(run)
     }
 
@@ -250,8 +291,8 @@ impl<'a> Run<'a> {
     fn step(&self, input: Input) -> Result<Decision, EngineError> {
         let context = Context {
             now_ms: self.now_ms,
-            instance: INSTANCE,
-            ids: &PlainIds,
+            instance: self.instance,
+            ids: self.ids,
             limited: self.limited,
         };
         engine::step(self.definition, &self.state, input, &context)
@@ -259,8 +300,19 @@ impl<'a> Run<'a> {
 
     /// As the mover does: an effect after the other, and what each is answered with at once.
     fn take(&mut self, decision: Decision, world: &mut dyn World) -> Result<(), EngineError> {
-        self.state = decision.state;
+        self.come_to(decision.state, world);
         self.take_effects(decision.effects, world)
+    }
+
+    /// Comes to a state. As in production, a message that waits no more gives its turn up.
+    fn come_to(&mut self, next: State, world: &mut dyn World) {
+        for held in &self.state.held {
+            let mut still = next.held.iter();
+            if !still.any(|still| (still.n, still.which) == (held.n, held.which)) {
+                world.gives_up(held.n, held.which);
+            }
+        }
+        self.state = next;
     }
 
     fn take_effects(
@@ -274,7 +326,7 @@ impl<'a> Run<'a> {
             let answer = world.happens(self.definition, &self.state, &effect, self.now_ms);
             if let Some(input) = answer {
                 let next = self.step(input)?;
-                self.state = next.state;
+                self.come_to(next.state, world);
                 self.tell(world);
                 effects.extend(next.effects);
             }

@@ -34,6 +34,7 @@ mod lists;
 mod migrations;
 mod mover;
 mod passages;
+mod replay;
 mod request;
 mod resources;
 mod room;
@@ -43,6 +44,7 @@ mod schema;
 mod service;
 mod simulate;
 mod spec;
+mod stage;
 mod stages;
 mod state;
 mod stays;
@@ -74,6 +76,9 @@ pub use migrations::{
     Differs, Moving, NAMED_MAX, OneMoved, Outcome as MoveOutcome, PlanChange, Portion, Preview, Sum,
 };
 pub use passages::{Passed, PassedPage, PassedView};
+pub use replay::{
+    Compares, REPLAYED_MAX, ReplayNote, ReplayRow, ReplaySum, ReplaySummary, Replayed,
+};
 pub use request::{Begun, NotStarted, Wish};
 pub use room::{Room, Urgency, Why};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};

@@ -5,6 +5,8 @@ mod orders;
 mod plan;
 mod room;
 
+pub(crate) use room::{book_id, key as message_key};
+
 use crate::counts::Before;
 use crate::definition::{Channel, Definition};
 use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};

@@ -14,6 +14,11 @@ use trust::conventions::{
 const EMAIL_SUBJECT: &str = "You have a new message";
 const EMAIL_TEXT: &str = "Hello,\n\nThere is a new message for you from your care team.\n\nTo read it, open this link:\n{link}\n\nPlease don't reply to this e-mail.\n";
 
+/// What is said of a message that was not delivered in its time.
+pub(crate) const TOO_LATE: &str = "Not delivered in time";
+/// What stands beside a task that was handed over.
+const HANDED_OVER: &str = "Not done in time; handed over";
+
 /// Makes the resources of one journey of one patient.
 pub(crate) struct Maker<'a> {
     pub(crate) definition: &'a Definition,
@@ -227,10 +232,7 @@ pub(crate) fn close(task: &mut Resource, done: bool, why: &str, now_ms: u64) {
 pub(crate) fn hand_over(task: &mut Resource, to: &str, priority: &str, now_ms: u64) {
     task.set("priority", json!(priority));
     task.set("performerType", json!([role(to)]));
-    task.set(
-        "businessStatus",
-        json!({"text": "Not done in time; handed over"}),
-    );
+    task.set("businessStatus", json!({"text": HANDED_OVER}));
     task.set("lastModified", json!(fhir::date::instant(now_ms)));
 }
 
@@ -268,4 +270,66 @@ pub(crate) fn release(message: &mut Resource) -> bool {
 pub(crate) fn cancel(visit: &mut Resource, why: &str) {
     visit.set("status", json!("cancelled"));
     visit.set("cancelationReason", json!({"text": why}));
+}
+
+/// Whether what somebody has changed in a resource that a journey made is what the journey itself changes in it: the
+/// one version made of the other again says so.
+pub(crate) fn is_own_change(before: &Resource, after: &Resource) -> bool {
+    let mut made = before.clone();
+    let text = |path: &[&str]| after.text_at(path).unwrap_or_default().to_owned();
+    let status = text(&["status"]);
+    match after.kind() {
+        ResourceType::Task => {
+            let handed_over =
+                |task: &Resource| task.text_at(&["businessStatus", "text"]) == Some(HANDED_OVER);
+            if handed_over(after) && !handed_over(before) {
+                for name in [
+                    "priority",
+                    "performerType",
+                    "businessStatus",
+                    "lastModified",
+                ] {
+                    take(&mut made, after, name);
+                }
+            }
+            if !open(after) && matches!(status.as_str(), "completed" | "cancelled") {
+                let why = text(&["statusReason", "text"]);
+                close(&mut made, status == "completed", &why, 0);
+                take(&mut made, after, "lastModified");
+            }
+        }
+        ResourceType::Communication => match status.as_str() {
+            "on-hold" => hold(&mut made),
+            "preparation" => {
+                release(&mut made);
+            }
+            "stopped" => call_off(
+                &mut made,
+                crate::engine::CALLED_OFF,
+                &text(&["statusReason", "text"]),
+            ),
+            // Who delivers says of what it found too late that it expired, too.
+            "not-done" => call_off(&mut made, crate::engine::EXPIRED, TOO_LATE),
+            _ => return false,
+        },
+        ResourceType::Appointment if status == "cancelled" => {
+            cancel(&mut made, &text(&["cancelationReason", "text"]));
+        }
+        _ => return false,
+    }
+    let changed = |resource: &Resource| {
+        let mut resource = resource.clone();
+        resource.strip_meta();
+        resource.into_value()
+    };
+    changed(&made) == changed(after) && changed(before) != changed(after)
+}
+
+fn take(to: &mut Resource, from: &Resource, name: &str) {
+    match from.get(name) {
+        Some(value) => to.set(name, value.clone()),
+        None => {
+            to.remove(name);
+        }
+    }
 }

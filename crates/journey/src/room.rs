@@ -294,6 +294,48 @@ impl Book {
         Room::Until { at_ms, why }
     }
 
+    /// What others than a journey have sent and what of theirs waits, of what all have: without what waits under
+    /// its name, and without what it sent at these times.
+    pub(crate) fn of_others(mut self, instance: &str, own_ms: &[u64]) -> Self {
+        for own_ms in own_ms {
+            if let Some(at) = self.sent.iter().position(|sent| sent == own_ms) {
+                self.sent.remove(at);
+            }
+        }
+        let is_own = |waits: &Waits| {
+            let rest = waits.key.strip_prefix(instance);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.waits.retain(|waits| !is_own(waits));
+        self
+    }
+
+    /// Asks for one message of a journey whose own this is, beside what others have.
+    pub(crate) fn ask_beside(
+        &mut self,
+        others: Option<&Self>,
+        limits: &Limits,
+        zone: &TimeZone,
+        asks: &Asks<'_>,
+        now_ms: u64,
+    ) -> Room {
+        let Some(others) = others else {
+            return self.ask(limits, zone, asks, now_ms);
+        };
+        let mut all = others.clone();
+        all.sent.extend(&self.sent);
+        all.sent.sort_unstable();
+        all.waits.extend(self.waits.iter().cloned());
+        let room = all.ask(limits, zone, asks, now_ms);
+        self.waits.retain(|waits| waits.key != asks.key);
+        if room == Room::Free {
+            self.sent.push(now_ms);
+        }
+        let waits = all.waits.iter().find(|waits| waits.key == asks.key);
+        self.waits.extend(waits.cloned());
+        room
+    }
+
     /// What is stored, read. What this program can't read says nothing: no message is kept back for it.
     pub(crate) fn read(body: &[u8]) -> Self {
         let book: Option<Self> = serde_json::from_slice(body).ok();

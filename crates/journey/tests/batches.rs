@@ -6,6 +6,7 @@
 )]
 
 mod migrating;
+mod replays;
 mod stages;
 mod world;
 

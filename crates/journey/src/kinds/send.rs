@@ -158,7 +158,7 @@ impl StepKind for Send {
                 None,
             );
         }
-        engine.call_off(token, EXPIRED, "Not delivered in time");
+        engine.call_off(token, EXPIRED, crate::resources::TOO_LATE);
         engine.send(step, token.n, Which::Message, place + 1);
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::definition::{Channel, Definition};
 use crate::room::{Asks, Book, Limits, Room, zone_of};
 use crate::state::{State, Which};
 use crate::{MESSAGE_BOOK, facts};
-use ledger::Expected;
+use ledger::{Expected, Ledger, Owner, TenantId};
 use trust::Internal;
 
 /// What was read of the patient's messages, with what this unit of work adds.
@@ -16,13 +16,19 @@ pub(super) struct Opened {
 }
 
 /// What a message is known by to the limits.
-pub(super) fn key(instance: &str, n: u32, which: Which) -> String {
+pub(crate) fn key(instance: &str, n: u32, which: Which) -> String {
     let which = match which {
         Which::Message => "message",
         Which::Invitation => "invitation",
         Which::Reminder => "reminder",
     };
     format!("{instance}/{n}/{which}")
+}
+
+/// The id of the document with what a patient's journeys have sent.
+pub(crate) fn book_id(ledger: &Ledger, tenant: TenantId, patient: &str) -> String {
+    let owner = Owner::Patient(patient.to_owned());
+    ledger.derive_id(tenant, &owner, &format!("messages/{patient}"))
 }
 
 impl Mover<'_> {
@@ -104,9 +110,7 @@ impl Mover<'_> {
     }
 
     fn book_id(&self) -> String {
-        let ledger = self.vault.ledger();
-        let name = format!("messages/{}", self.patient);
-        ledger.derive_id(self.tenant(), &self.owner(), &name)
+        book_id(self.vault.ledger(), self.tenant(), &self.patient)
     }
 
     /// Takes the document along, if it is another one now.

@@ -25,7 +25,7 @@ fn is_account(name: &str) -> bool {
 impl Journeys {
     /// A task that confirms another, with its owner under the name that the first one's was noted under, where
     /// both are one person: an account is all that administrators say it is known as.
-    pub(super) async fn under_one_name(
+    pub(crate) async fn under_one_name(
         &self,
         permit: &Permit,
         mut task: Resource,

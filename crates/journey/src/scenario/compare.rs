@@ -1,9 +1,10 @@
 //! What was expected beside what happened, so that people see the difference.
 
 use super::file::{Expected, Last, Then, When};
-use super::play::{Happened, Played, Sort};
+use super::play::Played;
 use crate::definition::Definition;
 use crate::engine;
+use crate::stage::{Happened, Sort};
 use crate::state::Which;
 use crate::time::{MINUTE_MS, say_minute};
 

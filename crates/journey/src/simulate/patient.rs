@@ -3,11 +3,12 @@
 use super::model::{Kind, Model, Stop};
 use super::tally::Tally;
 use crate::Channel;
-use crate::ahead::{Run, World};
+use crate::ahead::{INSTANCE, Run, World};
 use crate::definition::{Definition, ExitTrigger};
 use crate::engine::{self, Effect, EngineError, Fact, Input, Outcome, Start};
+use crate::mover::message_key;
 use crate::room::{Asks, Book, Limits};
-use crate::state::{State, TrailEntry, What};
+use crate::state::{State, TrailEntry, What, Which};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
@@ -164,7 +165,7 @@ impl World for Patient<'_> {
                 until_ms,
                 ..
             } => {
-                let key = format!("{n}/{which:?}");
+                let key = message_key(INSTANCE, *n, *which);
                 let asks = Asks {
                     key: &key,
                     urgency: *urgency,
@@ -243,6 +244,10 @@ impl World for Patient<'_> {
 
     fn limited(&self, definition: &Definition) -> bool {
         Limits::of(&MessageRules::default(), &definition.limits).any()
+    }
+
+    fn gives_up(&mut self, n: u32, which: Which) {
+        self.book.give_up(&message_key(INSTANCE, n, which));
     }
 
     fn wrote(&mut self, entry: &TrailEntry) {

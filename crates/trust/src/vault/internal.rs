@@ -185,6 +185,23 @@ impl Vault {
         Ok(found)
     }
 
+    /// Records that somebody looks at what patients' journeys did, before they are told: whose, and what for in a
+    /// sentence without patient details.
+    ///
+    /// # Errors
+    /// `Ledger`.
+    pub async fn record_look(
+        &self,
+        permit: &Permit,
+        patients: BTreeSet<String>,
+        note: &str,
+    ) -> Result<(), TrustError> {
+        let mut record = Record::under(permit, Event::JOURNEY);
+        record.patients = patients;
+        record.note = Some(note);
+        Ok(self.record(permit, record).await?)
+    }
+
     async fn audit_internals(
         &self,
         permit: &Permit,
