@@ -823,6 +823,14 @@ fn interest(
             let kind = Kind(ResourceType::CarePlan.code());
             interest.entry(kind).or_default().steers = true;
         }
+        if definition
+            .steps
+            .iter()
+            .any(|step| step.kind.message().is_some())
+        {
+            let kind = Kind(ResourceType::CommunicationRequest.code());
+            interest.entry(kind).or_default().steers = true;
+        }
         for kind in definition.kinds() {
             interest.entry(Kind(kind.code())).or_default().moves = true;
         }

@@ -12,8 +12,8 @@ mod migrate;
 mod model;
 mod room;
 
-pub(crate) use hands::{NOT_A_BATCHS, goes, sent_since, why_not_undone};
-pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages};
+pub(crate) use hands::{NOT_A_BATCHS, goes, orders_since, sent_since, why_not_undone};
+pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages, message_slot};
 pub(crate) use migrate::new_rules;
 pub use migrate::{Goes, Map, Migration, migrate, take_back};
 pub use model::{
@@ -185,6 +185,12 @@ pub fn step(
             let mut engine = Engine::new(definition, state.clone(), context, "staff".to_owned());
             engine.hand(&hand)?;
             engine.decision(true)
+        }
+        Input::Manual(Manual::CallOff { n, which, by }) => {
+            let mut engine = Engine::new(definition, state.clone(), context, by);
+            engine.call_off_held(n, which)?;
+            let changed = engine.state != *state;
+            engine.decision(changed)
         }
         Input::Manual(Manual::Stop(reason)) => {
             let mut engine = Engine::new(definition, state.clone(), context, "staff".to_owned());

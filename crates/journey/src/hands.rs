@@ -7,7 +7,7 @@ use crate::mover::{MoveError, Mover, PatientIds};
 use crate::runner::Cause;
 use crate::service::{staff, works};
 use crate::state::{Done, Stand, State, What};
-use crate::{JourneyError, Journeys, PlannedView, words};
+use crate::{JourneyError, Journeys, PlannedView, runner, words};
 use fhir::ResourceType;
 use ledger::{LedgerError, Owner};
 use std::sync::Arc;
@@ -258,6 +258,14 @@ impl Journeys {
         let (state, version) = self.own(permit, patient, instance).await?;
         let definition = Self::of_state(&books, &state)?;
         let to = Self::after(&books, &state, act, &definition)?;
+        if !state.running() {
+            return Err(JourneyError::Cannot("the journey has ended".to_owned()));
+        }
+        // Before ids and context, which no other thread may have.
+        if *act == Act::Undo {
+            let engine = self.engine_permit(permit.tenant()).await?;
+            self.has_begun_nothing(&engine, &definition, &state).await?;
+        }
         let ids = self.ids_of(permit, &state, to.version);
         let context = Context {
             now_ms: self.now_ms(),
@@ -265,9 +273,6 @@ impl Journeys {
             ids: &ids,
             limited: false,
         };
-        if !state.running() {
-            return Err(JourneyError::Cannot("the journey has ended".to_owned()));
-        }
         Ok(foreseen(&definition, &to, &state, version, act, &context)?)
     }
 
@@ -397,6 +402,7 @@ impl Journeys {
             mover.asked_by(permit);
             if hand.act == Act::Undo {
                 self.can_be_undone(permit, &state).await?;
+                self.has_begun_nothing(&engine, &definition, &state).await?;
             }
             let before = Some((&state, version));
             let to = Self::after(&books, &state, &hand.act, &definition)?;
@@ -434,6 +440,31 @@ impl Journeys {
                 Err(other) => return Err(other.into()),
             }
         }
+    }
+
+    /// Whether no other journey is under way that the last act has begun: it would end with what is taken back, with
+    /// all that has come of it since.
+    async fn has_begun_nothing(
+        &self,
+        engine: &Permit,
+        definition: &Definition,
+        state: &State,
+    ) -> Result<(), JourneyError> {
+        let orders = engine::orders_since(definition, state);
+        if orders.is_empty() {
+            return Ok(());
+        }
+        for stored in self.under_way(engine, &state.patient).await? {
+            let part = State::from_json(&stored.body).map_err(MoveError::from)?;
+            let by = runner::task_of(&part.key);
+            if by.is_some_and(|by| orders.iter().any(|order| order == by)) {
+                return Err(JourneyError::Cannot(format!(
+                    "it has begun the journey {}, which is under way; end that one first",
+                    part.journey
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Whether all that the last act sent can still be called off.

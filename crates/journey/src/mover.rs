@@ -1,6 +1,7 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
 mod look;
+mod ordered;
 mod orders;
 mod plan;
 mod room;
@@ -372,6 +373,8 @@ impl<'a> Mover<'a> {
         self.tell_of_end(before, &state).await?;
         let was = before.map(|(state, _)| state);
         self.give_up_turns(instance, was, &state).await?;
+        self.show_orders(definition, instance, was, &state, &ids)
+            .await?;
         self.show((from, definition), instance, was, &state, &ids)
             .await?;
         let old = was.map(|state| engine::timers(from, state));
@@ -399,6 +402,14 @@ impl<'a> Mover<'a> {
                 until_ms,
                 ..
             } => {
+                let waited = state.held.iter();
+                let mut waited = waited.filter(|held| (held.n, held.which) == (n, which));
+                // It may have been called off since the feed was read.
+                if let Some(held) = waited.next()
+                    && let Some(asked) = self.called_off(ids, instance, held).await?
+                {
+                    return Ok(Some(Input::Manual(asked)));
+                }
                 let key = room::key(instance, n, which);
                 let asks = Asks {
                     key: &key,

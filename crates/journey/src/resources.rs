@@ -1,7 +1,8 @@
 //! From effects to FHIR resources, as `trust::conventions` describes them. Pure.
 
 use crate::definition::{Channel, Definition, Message, Step};
-use crate::state::{State, Which};
+use crate::room::{Urgency, Why};
+use crate::state::{Held, State, Which};
 use crate::template::{self, Template};
 use crate::time;
 use fhir::{Resource, ResourceType};
@@ -132,10 +133,6 @@ impl Maker<'_> {
             (None, Channel::Portal) => "completed",
             (None, Channel::Email) => "preparation",
         };
-        let medium = match channel {
-            Channel::Email => "EMAILWRIT",
-            Channel::Portal => "PORTAL",
-        };
         Some(resource(
             ResourceType::Communication,
             id,
@@ -143,7 +140,7 @@ impl Maker<'_> {
                 "identifier": self.identifiers(&step.id),
                 "status": status,
                 "statusReason": refused.map(not_done),
-                "medium": [{"coding": [{"system": MEDIUM_SYSTEM, "code": medium}]}],
+                "medium": medium(channel),
                 "subject": self.subject(),
                 "topic": {"text": title},
                 "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
@@ -152,6 +149,43 @@ impl Maker<'_> {
                 "payload": [{"contentString": self.words(words, times)}],
             }),
         ))
+    }
+
+    /// A message that was ordered and has to wait, as others see it.
+    pub(crate) fn ordered(
+        &self,
+        step: &Step,
+        held: &Held,
+        id: &str,
+        channel: Channel,
+        form: Option<&str>,
+    ) -> Option<Resource> {
+        let (message, words, _) = self.message(step, held.which)?;
+        let times = Times {
+            due_ms: form.is_some().then_some(held.until_ms),
+            visit_ms: None,
+        };
+        let priority = match message.urgency {
+            Urgency::Routine => "routine",
+            Urgency::Important => "urgent",
+            Urgency::Clinical => "stat",
+        };
+        let mut order = resource(
+            ResourceType::CommunicationRequest,
+            id,
+            json!({
+                "identifier": self.identifiers(&step.id),
+                "priority": priority,
+                "medium": medium(channel),
+                "subject": self.subject(),
+                "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
+                "payload": [{"contentString": self.words(words, times)}],
+                "authoredOn": self.now(),
+                "recipient": [self.subject()],
+            }),
+        );
+        waits(&mut order, held, self.state.paused.is_some());
+        Some(order)
     }
 
     /// The same message on its way by e-mail: words without PHI.
@@ -192,6 +226,40 @@ impl Maker<'_> {
     }
 }
 
+fn medium(channel: Channel) -> Value {
+    let code = match channel {
+        Channel::Email => "EMAILWRIT",
+        Channel::Portal => "PORTAL",
+    };
+    json!([{"coding": [{"system": MEDIUM_SYSTEM, "code": code}]}])
+}
+
+/// Says in an order until when its message waits and what for; `on_hold` while somebody holds the journey.
+pub(crate) fn waits(order: &mut Resource, held: &Held, on_hold: bool) {
+    order.set("status", json!(if on_hold { "on-hold" } else { "active" }));
+    let why = match held.why {
+        Why::Quiet => "It waits for the end of quiet hours",
+        Why::Capped => "It waits for room among the patient's messages",
+    };
+    order.set("statusReason", json!({"text": why}));
+    let (from, until) = (held.at_ms, held.until_ms);
+    order.set(
+        "occurrencePeriod",
+        json!({"start": fhir::date::instant(from), "end": fhir::date::instant(until)}),
+    );
+}
+
+/// Ends an order: its message went out, or nobody waits for it any more.
+pub(crate) fn ends(order: &mut Resource, sent: bool) {
+    let (status, why) = if sent {
+        ("completed", "It was put on its way")
+    } else {
+        ("revoked", "It is not needed any more, or its time was over")
+    };
+    order.set("status", json!(status));
+    order.set("statusReason", json!({"text": why}));
+}
+
 pub(crate) fn role(code: &str) -> Value {
     json!({"coding": [{"system": ROLE_SYSTEM, "code": code}]})
 }
@@ -214,6 +282,7 @@ pub(crate) fn open(resource: &Resource) -> bool {
                 | "noshow"
                 | "not-done"
                 | "stopped"
+                | "revoked"
         )
     )
 }

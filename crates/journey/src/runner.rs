@@ -535,7 +535,7 @@ impl Journeys {
     }
 
     /// A patient's journeys that are under way, as they are stored now; those that can't be read too.
-    async fn under_way(
+    pub(crate) async fn under_way(
         &self,
         permit: &Permit,
         patient: &str,
@@ -581,6 +581,24 @@ impl Journeys {
                     && decision.state.paused.is_none();
                 mover.take(&definition, instance, before, decision).await?;
                 return Ok(goes_on);
+            }
+        }
+        if resource.kind() == ResourceType::CommunicationRequest && !deleted {
+            let asked = mover.asked_by_order(instance, &definition, &state, resource);
+            if let Some(manual) = asked.await? {
+                let decision = {
+                    let ids = mover.ids(&definition);
+                    let context = Context {
+                        now_ms,
+                        instance,
+                        ids: &ids,
+                        limited: mover.limits(&definition).any(),
+                    };
+                    engine::step(&definition, &state, Input::Manual(manual), &context)?
+                };
+                let before = Some((&state, version));
+                mover.take(&definition, instance, before, decision).await?;
+                return Ok(false);
             }
         }
         if !deleted && parts::is_order(resource) {

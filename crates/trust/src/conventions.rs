@@ -7,11 +7,12 @@
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
 //! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]) |
+//! | a message that has to wait before it may go out | `CommunicationRequest` (`status` `active`, `on-hold` while its journey is held → `completed` when it goes out, `revoked` when it doesn't; `occurrencePeriod` from when it may go until when at the latest; `payload` as the message will have it). Who closes it calls the message off |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
 //! | a patient's word on messages of care programmes | `Consent`, see [`CONSENT_CATEGORY_SYSTEM`] |
 //! | a patient's journey | `CarePlan` (`status` `active`, `on-hold`, `completed`, `revoked` or `entered-in-error`; `instantiatesCanonical` [`journey_canonical`]; the tasks and messages of it are `basedOn` it). Who writes `on-hold`, `active` or one of the last three there holds the journey, lets it go on, or ends it |
 //!
-//! Each of the first five carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
+//! Each of the first six carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
 
 /// Identifier system: a journey instance.
 pub const INSTANCE_SYSTEM: &str = "urn:cairn:journey-instance";

@@ -147,6 +147,19 @@ pub(crate) fn sent_since(state: &State) -> Vec<String> {
     sent.collect()
 }
 
+/// The orders for other journeys that the act which could be taken back has given: the ids of their `Task`s.
+pub(crate) fn orders_since(definition: &Definition, state: &State) -> Vec<String> {
+    let Some(undo) = &state.undo else {
+        return Vec::new();
+    };
+    let given = since(state, undo).iter().filter_map(|entry| {
+        let begins = definition.step(&entry.step)?.kind.begins();
+        let reference = entry.reference.as_ref().filter(|_| begins.is_some())?;
+        reference.strip_prefix("Task/").map(str::to_owned)
+    });
+    given.collect()
+}
+
 impl<'a> Engine<'a> {
     pub(super) fn hand(&mut self, hand: &Hand) -> Result<(), EngineError> {
         self.whole()?;

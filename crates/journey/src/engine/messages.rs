@@ -199,7 +199,7 @@ impl Engine<'_> {
     }
 }
 
-pub(super) fn message_slot(which: Which, index: usize) -> String {
+pub(crate) fn message_slot(which: Which, index: usize) -> String {
     let which = match which {
         Which::Message => "message",
         Which::Invitation => "invitation",

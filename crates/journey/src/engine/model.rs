@@ -189,6 +189,15 @@ pub enum Manual {
     Stop(String),
     /// Hold it, or lead it on.
     Hand(Hand),
+    /// A message that waits is not to be sent, by no channel.
+    CallOff {
+        /// The number of its place.
+        n: u32,
+        /// Which words.
+        which: Which,
+        /// What says so, `Type/id`.
+        by: String,
+    },
 }
 
 /// An act by hand, with who did it and why.

@@ -169,6 +169,18 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// Calls a message off that waits. It is not to be sent, so no other channel is tried.
+    pub(super) fn call_off_held(&mut self, n: u32, which: Which) -> Result<(), EngineError> {
+        let Some(at) = self.held_at(n, which) else {
+            return Ok(());
+        };
+        let held = self.state.held.remove(at);
+        let (step, _) = self.step_of(n)?;
+        self.given_up(step, &held, CALLED_OFF);
+        step.kind.undelivered(self, n, which);
+        self.run()
+    }
+
     /// Says of what waited that it doesn't go out by its channel.
     fn given_up(&mut self, step: &Step, held: &Held, code: &str) {
         let channels = step.kind.message().map(|message| &message.channels);

@@ -111,7 +111,10 @@ impl Mover<'_> {
             let kind = resource.kind();
             let of_step = matches!(
                 kind,
-                ResourceType::Task | ResourceType::Communication | ResourceType::Appointment
+                ResourceType::Task
+                    | ResourceType::Communication
+                    | ResourceType::CommunicationRequest
+                    | ResourceType::Appointment
             );
             let is_new = draft.changed && draft.expected == Expected::Absent;
             let identifiers = resource.get("identifier").and_then(|list| list.as_array());

@@ -544,6 +544,9 @@ impl<'a> Leader<'a> {
             return self.write(run, &resource);
         }
         let real = reference(&resource);
+        if resource.kind() == ResourceType::CommunicationRequest {
+            return self.called_off(run, &real);
+        }
         let (Some(before), Some(draft)) = (&written.before, self.linked.get(&real).cloned()) else {
             return Ok(());
         };
@@ -574,6 +577,42 @@ impl<'a> Leader<'a> {
             resource.set("identifier", identifier.clone());
         }
         self.write(run, &resource)
+    }
+
+    /// A message that waited was called off by its request, if this is when it was.
+    fn called_off(&mut self, run: &mut Run<'_>, request: &str) -> Result<(), String> {
+        let mut trail = self.history.trail.iter();
+        let entry = trail
+            .find(|entry| entry.why == request && matches!(entry.what, What::Undelivered { .. }));
+        let Some((entry, which)) = entry.and_then(|entry| match entry.what {
+            What::Undelivered { which, .. } => Some((entry, which)),
+            _ => None,
+        }) else {
+            return Ok(());
+        };
+        let now_ms = self.now_ms;
+        if entry.at_ms != now_ms {
+            return Ok(());
+        }
+        let state = run.state();
+        let held = state.held.iter().find(|held| {
+            let mut at = state.tokens.iter();
+            held.which == which && at.any(|token| token.n == held.n && token.step == entry.step)
+        });
+        let Some(held) = held else {
+            self.untold(
+                now_ms,
+                &entry.step,
+                "The message was called off then, and does not wait with the draft.",
+            );
+            return Ok(());
+        };
+        let off = Manual::CallOff {
+            n: held.n,
+            which,
+            by: request.to_owned(),
+        };
+        self.by_hand(run, Input::Manual(off), &entry.step)
     }
 
     /// Whether the outcome of a task is one that the draft offers, where the real version offered it.

@@ -163,3 +163,128 @@ async fn what_is_called_off_while_it_waits_takes_nobodys_place() {
         .filter(|told| **told == "25h Message by email: Tell");
     assert_eq!(sent.count(), 1, "{told:#?}");
 }
+
+/// The orders of a patient's messages.
+async fn orders(world: &World, patient: &str) -> Vec<fhir::Resource> {
+    let kind = fhir::ResourceType::CommunicationRequest;
+    world.of(patient, kind).await
+}
+
+fn status(order: &fhir::Resource) -> &str {
+    order.text_at(&["status"]).unwrap_or_default()
+}
+
+/// What waits is an order that others see; it is completed when the message leaves. What leaves at once is none.
+#[tokio::test]
+async fn a_message_that_waits_is_a_communication_request_until_it_leaves() {
+    let world = World::with(Mail::Delivers, &source("after", ONE_A_DAY, "")).await;
+    let patient = world.patient().await;
+    let first_ms = world.now();
+    world.operate(&patient).await;
+    assert!(orders(&world, &patient).await.is_empty());
+    // The second of the day waits.
+    world.pass(HOUR).await;
+    world.operate(&patient).await;
+    let order = orders(&world, &patient).await.pop().expect("an order");
+    assert_eq!(status(&order), "active");
+    let said = order.as_value();
+    assert_eq!(
+        said["occurrencePeriod"]["start"],
+        fhir::date::instant(first_ms + DAY)
+    );
+    assert_eq!(said["payload"][0]["contentString"], "News for you.");
+    assert_eq!(said["medium"][0]["coding"][0]["code"], "EMAILWRIT");
+    let plan = said["basedOn"][0]["reference"].as_str().expect("a plan");
+    let plans = world.of(&patient, fhir::ResourceType::CarePlan).await;
+    let ids = plans.iter().filter_map(fhir::Resource::id);
+    assert!(
+        ids.map(|id| format!("CarePlan/{id}"))
+            .any(|named| named == plan)
+    );
+    assert_eq!(world.messages_now(&patient).await, 1);
+    // While the journey is held, so is its order.
+    let view = world
+        .views(&patient)
+        .await
+        .into_iter()
+        .find(|view| view.ended.is_none());
+    let instance = view.expect("one runs").id;
+    let work = world.staff(Role::Coordinator, Action::Work).await;
+    for (act, says) in [
+        (journey::Act::Pause, "on-hold"),
+        (journey::Act::Resume, "active"),
+    ] {
+        let acted = world
+            .journeys
+            .act(&work, &patient, &instance, act, "In hospital", None);
+        acted.await.expect("done");
+        assert_eq!(status(&orders(&world, &patient).await[0]), says);
+    }
+    let world = world.reopen().await;
+    world.pass(DAY).await;
+    let after = orders(&world, &patient).await;
+    assert_eq!((after.len(), status(&after[0])), (1, "completed"));
+    assert_eq!(world.messages_now(&patient).await, 2);
+    // The words of both are the same: an order says no more than its message.
+    let messages = world.of(&patient, fhir::ResourceType::Communication).await;
+    assert!(
+        messages
+            .iter()
+            .all(|message| message.get("payload") == after[0].get("payload"))
+    );
+}
+
+/// Who revokes it over FHIR calls the message off: it goes out by no channel, and the journey goes on as if none
+/// had taken it.
+#[tokio::test]
+async fn a_request_that_is_revoked_calls_its_message_off() {
+    for written in ["revoked", "entered-in-error", "on-hold"] {
+        let world = World::with(Mail::Delivers, &source("notes", NIGHT, "")).await;
+        let patient = world.patient().await;
+        world.pass(9 * HOUR).await;
+        world.operate(&patient).await;
+        let mut order = orders(&world, &patient).await.pop().expect("an order");
+        assert_eq!(status(&order), "active");
+        order.set("status", json!(written));
+        world.put(vec![order.clone().into_value()]).await;
+        // The server dies before it has read of it.
+        let world = world.after_crash();
+        world.drain().await;
+        let is_off = written != "on-hold";
+        let view = world.view(&patient).await;
+        assert_eq!(view.ended.is_some(), is_off, "{written}");
+        world.pass(DAY).await;
+        assert_eq!(
+            world.messages_now(&patient).await,
+            usize::from(!is_off),
+            "{written}"
+        );
+        let told = told(&world, &patient).await;
+        let off = "9h Message by email called off before it left: Tell";
+        assert_eq!(told.iter().any(|told| told == off), is_off, "{told:#?}");
+        if is_off {
+            // It stays as whoever has revoked it left it.
+            assert_eq!(status(&orders(&world, &patient).await[0]), written);
+            let why = view
+                .trail
+                .iter()
+                .find(|entry| entry.what.contains("called off"));
+            assert!(
+                why.is_some_and(|entry| entry.why.contains("communication request")),
+                "{view:#?}"
+            );
+        }
+    }
+}
+
+/// A journey that ends takes its orders back.
+#[tokio::test]
+async fn what_is_not_needed_any_more_is_revoked() {
+    let world = World::with(Mail::Delivers, &source("notes", NIGHT, "")).await;
+    let patient = world.patient().await;
+    world.pass(9 * HOUR).await;
+    world.operate(&patient).await;
+    world.die(&patient).await;
+    let orders = orders(&world, &patient).await;
+    assert_eq!((orders.len(), status(&orders[0])), (1, "revoked"));
+}

@@ -2,7 +2,7 @@
 
 use crate::world::{DAY, HOUR, Mail, World, a_member};
 use fhir::{Resource, ResourceType};
-use journey::{InstanceView, JourneyError, Wish};
+use journey::{Act, InstanceView, JourneyError, Wish};
 use serde_json::json;
 use std::collections::BTreeMap;
 use trust::{Action, Purpose, Role, Target};
@@ -383,4 +383,60 @@ async fn what_begins_itself_or_nobody_knows_is_neither_staged_nor_live() {
             assert!(found.contains(words), "{found}");
         }
     }
+}
+
+/// What an act has begun runs for days; the act is not taken back under it.
+#[tokio::test]
+async fn an_act_that_began_a_journey_is_not_taken_back_while_that_runs() {
+    let (world, patient) = both("", "").await;
+    start(&world, &patient, "surgery").await;
+    world.drain().await;
+    let look = world.staff(Role::Coordinator, Action::Search).await;
+    let running = async || {
+        world
+            .journeys
+            .running(&look, &patient)
+            .await
+            .expect("views")
+            .0
+    };
+    let of = |views: &[InstanceView], journey: &str| {
+        let mut views = views.iter();
+        let found = views.find(|view| view.journey == journey && view.ended.is_none());
+        found.expect("it runs").clone()
+    };
+    let surgery = of(&running().await, "surgery");
+    let first = of(&running().await, "wound-care").id;
+    let n = surgery.hand.places[0].n;
+    let work = world.staff(Role::Coordinator, Action::Work).await;
+    let act = |act| {
+        world
+            .journeys
+            .act(&work, &patient, &surgery.id, act, "Again", None)
+    };
+    act(Act::Retry { n }).await.expect("done");
+    // Nothing of it has begun yet, so it could be taken back still.
+    let foreseen = world
+        .journeys
+        .foresee(&look, &patient, &surgery.id, &Act::Undo)
+        .await;
+    assert!(foreseen.is_ok(), "{foreseen:?}");
+    world.drain().await;
+    world.pass(3 * DAY).await;
+    let second = of(&running().await, "wound-care").id;
+    assert_ne!(first, second);
+    let foreseen = world
+        .journeys
+        .foresee(&look, &patient, &surgery.id, &Act::Undo)
+        .await;
+    for refused in [foreseen.map(drop), act(Act::Undo).await] {
+        let Err(JourneyError::Cannot(why)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(
+            why,
+            "it has begun the journey wound-care, which is under way; end that one first"
+        );
+    }
+    assert_eq!(of(&running().await, "wound-care").id, second);
 }
