@@ -55,9 +55,13 @@ pub struct Who {
     /// Those who are held, or who aren't.
     #[serde(default)]
     pub held: Option<bool>,
-    /// Those among these patients, if there are any here.
+    /// Those among these patients, if there are any here. A batch that was asked for names none: whom it is for is
+    /// fixed in its parts, and what is written with each turn does not grow with them.
     #[serde(default)]
     pub patients: BTreeSet<String>,
+    /// Of how many patients a batch was asked for, where it named them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub among: usize,
 }
 
 /// What is done to each of them.
@@ -76,7 +80,7 @@ pub enum Many {
     Again,
     /// Sent to a step: from the step that was asked for, or from everywhere.
     Send(String),
-    /// The last act is taken back, where it was a batch's.
+    /// What a batch did is taken back ([`Journeys::begin_take_back`]).
     TakeBack,
     /// They go on by another version of the journey.
     Migrate {
@@ -247,6 +251,15 @@ impl Who {
 }
 
 impl Many {
+    /// Whether it leads patients elsewhere, which can be taken back.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        matches!(
+            self,
+            Self::Skip(_) | Self::Again | Self::Send(_) | Self::Migrate { .. }
+        )
+    }
+
     /// What is done to one of them; nothing for a stop.
     fn act(&self, who: &Who, state: &State) -> Result<Option<Act>, EngineError> {
         let place = || {
@@ -410,6 +423,10 @@ impl Journeys {
         if matches!(many, Many::Skip(_) | Many::Again) && who.step.is_none() {
             return Err(JourneyError::Cannot("a step has to be named".to_owned()));
         }
+        if many == Many::TakeBack {
+            let why = "a batch is taken back by its name, on its page";
+            return Err(JourneyError::Cannot(why.to_owned()));
+        }
         if matches!(many, Many::Migrate { .. }) {
             let why = "a move to another version has a preview of its own";
             return Err(JourneyError::Cannot(why.to_owned()));
@@ -439,9 +456,11 @@ impl Journeys {
         let mut dice = [0; 16];
         ledger.entropy().fill(&mut dice);
         let name = format!("batch/{}", blake3::hash(&dice));
+        let mut who = order.who;
+        who.among = std::mem::take(&mut who.patients).len().max(who.among);
         let batch = Batch {
             id: ledger.derive_id(permit.tenant(), &Owner::Tenant, &name),
-            who: order.who,
+            who,
             many: order.many,
             of: order.of,
             reason: reason.to_owned(),

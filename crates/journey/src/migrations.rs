@@ -553,7 +553,8 @@ impl Journeys {
         self.ask(permit, order, reason, rate).await
     }
 
-    /// Asks for a move to be taken back, for all whom it reached and to whom nothing has happened since. The id of
+    /// Asks for a batch that led patients elsewhere to be taken back, a move to another version or steps that were
+    /// skipped, begun anew or sent to: for all whom it reached, and to whom nothing has happened since. The id of
     /// the batch that does it.
     ///
     /// # Errors
@@ -567,10 +568,15 @@ impl Journeys {
     ) -> Result<String, JourneyError> {
         steers(permit)?;
         let (moved, targets) = self.reached(permit, batch).await?;
-        let Many::Migrate { to, .. } = moved.many else {
+        if !moved.many.leads() {
             return Err(JourneyError::Cannot(
-                "that was no move to another version".to_owned(),
+                "that led nobody elsewhere: what is held is let go on, and what was stopped is over"
+                    .to_owned(),
             ));
+        }
+        let to = match &moved.many {
+            Many::Migrate { to, .. } => *to,
+            _ => moved.who.version,
         };
         let order = Order {
             who: Who {
@@ -578,6 +584,7 @@ impl Journeys {
                 for_ms: 0,
                 held: None,
                 patients: BTreeSet::new(),
+                among: 0,
                 version: to,
                 ..moved.who
             },
@@ -676,8 +683,11 @@ impl Journeys {
         if state.batch.as_ref() == Some(&batch.id) {
             return Ok(());
         }
-        if state.batch.as_deref() != Some(of) || state.moved_from().is_none() {
-            let why = "the move is not what was done last to this journey";
+        let led = state.undo.as_ref();
+        let led = led.is_some_and(|undo| undo.batch.as_deref() == Some(of));
+        let moved = state.batch.as_deref() == Some(of) && state.moved_from().is_some();
+        if !led && !moved {
+            let why = "what the batch did is not what was done last to this journey";
             return Err(JourneyError::Cannot(why.to_owned()));
         }
         let hand = Hand {

@@ -26,6 +26,7 @@ fn everybody() -> Who {
         for_ms: 0,
         held: None,
         patients: BTreeSet::new(),
+        among: 0,
     }
 }
 
@@ -215,7 +216,7 @@ async fn those_who_have_moved_on_are_left_alone() {
 #[tokio::test]
 async fn a_batch_takes_back_what_a_batch_did_and_nobody_s_own_act() {
     let world = World::new(Mail::Delivers).await;
-    let patients = patients(&world, 2).await;
+    let patients = patients(&world, 3).await;
     let permit = steers(&world).await;
     let at = async |patient: &str| {
         let view = world.view(patient).await;
@@ -244,24 +245,48 @@ async fn a_batch_takes_back_what_a_batch_did_and_nobody_s_own_act() {
     };
     let acted = (world.journeys).act(&work, &patients[0], &instance, act, "Knows them", None);
     acted.await.unwrap();
-    let foreseen = world
-        .journeys
-        .foresee_batch(&permit, &everybody(), &Many::TakeBack)
-        .await
-        .unwrap();
-    for (patient, would) in &foreseen.sample {
-        assert_eq!(would.is_ok(), *patient == patients[1], "{would:?}");
-    }
-    let (batch, failures) = many(Many::TakeBack).await;
-    assert_eq!((batch.next, batch.failed), (2, 1));
-    assert_eq!(failures[0].patient, patients[0]);
-    assert!(
-        failures[0].why.contains("on the patient's page"),
-        "{failures:?}"
+    // A batch is taken back by its name, and no other with it.
+    let nameless =
+        world
+            .journeys
+            .begin_batch(&permit, everybody(), Many::TakeBack, "By mistake", 50);
+    assert!(matches!(nameless.await, Err(JourneyError::Cannot(_))));
+    let back = async |id: &str| {
+        let begin = (world.journeys).begin_take_back(&permit, id, "By mistake", 50);
+        let id = begin.await.unwrap();
+        finish(&world).await;
+        world.journeys.batch(&permit, &id).await.unwrap()
+    };
+    let listed = world.journeys.batches(&permit).await.unwrap();
+    let sent = &listed[0].id;
+    let who = Who {
+        patients: BTreeSet::from([patients[2].clone()]),
+        ..everybody()
+    };
+    let again = Many::Send("follow_up".to_owned());
+    let begin = (world.journeys).begin_batch(&permit, who, again, "Elsewhere", 50);
+    let other = begin.await.unwrap();
+    finish(&world).await;
+    let (batch, failures) = back(sent).await;
+    assert_eq!((batch.next, batch.failed), (3, 2));
+    let why: BTreeSet<&str> = failures.iter().map(|one| one.patient.as_str()).collect();
+    assert_eq!(
+        why,
+        BTreeSet::from([patients[0].as_str(), patients[2].as_str()])
     );
+    assert_eq!(says(&world, &patients[2], "Taken back").await, 0);
+    let (batch, failures) = back(&other).await;
+    assert_eq!((batch.next, failures.len()), (1, 0));
+    assert_eq!(says(&world, &patients[2], "Taken back").await, 1);
     assert_eq!(says(&world, &patients[0], "Taken back").await, 0);
     assert_eq!(says(&world, &patients[1], "Taken back").await, 1);
     assert_eq!(at(&patients[1]).await, before);
+    // What leads nobody elsewhere is not taken back.
+    let held = (world.journeys).begin_batch(&permit, everybody(), Many::Hold, "Flood", 50);
+    let held = held.await.unwrap();
+    finish(&world).await;
+    let refused = (world.journeys).begin_take_back(&permit, &held, "By mistake", 50);
+    assert!(matches!(refused.await, Err(JourneyError::Cannot(_))));
 }
 
 #[tokio::test]
@@ -426,5 +451,34 @@ async fn many_are_for_those_who_may() {
     ] {
         let begun = journeys.begin_batch(&permit, who, many, "Flood", 1).await;
         assert!(begun.unwrap_err().to_string().contains(words));
+    }
+}
+
+/// Whom a batch is for lies in its parts; what is written with each turn doesn't grow with them.
+#[tokio::test]
+async fn the_document_that_each_turn_writes_names_no_patients() {
+    let world = World::new(Mail::Delivers).await;
+    let patients = patients(&world, 3).await;
+    let permit = steers(&world).await;
+    let who = Who {
+        patients: patients[..2].iter().cloned().collect(),
+        ..everybody()
+    };
+    let begin = (world.journeys).begin_batch(&permit, who, Many::Hold, "Flood", 1);
+    let id = begin.await.unwrap();
+    let vault = world.trust.vault();
+    for turn in 0..3 {
+        let kind = kinds::JOURNEY_BATCH;
+        let stored = vault.internal(&permit, kind, &id).await.unwrap().unwrap();
+        let body = String::from_utf8(stored.body).unwrap();
+        let named = patients.iter().any(|patient| body.contains(patient));
+        assert!(!named, "turn {turn}: {body}");
+        world.journeys.batch_turn(TENANT).await.unwrap();
+    }
+    let (batch, failures) = world.journeys.batch(&permit, &id).await.unwrap();
+    assert_eq!((batch.who.among, batch.total, batch.next), (2, 2, 2));
+    assert_eq!((batch.stage, failures), (Stage::Done, Vec::new()));
+    for (patient, held) in patients.iter().zip([1, 1, 0]) {
+        assert_eq!(says(&world, patient, "Held by A Coordinator").await, held);
     }
 }

@@ -550,3 +550,52 @@ fn recipes_do_what_they_say() {
     }
     assert_eq!(count, 10);
 }
+
+/// A message that is not needed any more gives up its turn in a scenario, as it does in production: what comes after
+/// it doesn't wait behind it.
+#[test]
+fn what_is_called_off_while_it_waits_takes_nobodys_place() {
+    let file = format!(
+        "{HEAD}messages: {{per_day: 1}}
+start: [hello, question, later]
+steps:
+  hello:
+    title: Hello
+    send: {{title: Hello, words: Hello., channels: [email, portal]}}
+    next: end
+    on_failure: end
+  question:
+    title: Question
+    ask:
+      title: Question
+      words: Please answer.
+      urgency: important
+      questions: [{{id: well, text: Are you well?, type: yes-no}}]
+      give_up_after: 5d
+    answered: end
+    no_answer: end
+  later: {{title: A day later, wait: {{for: 24h}}, next: more}}
+  more:
+    title: More
+    send: {{title: More, words: More., channels: [email, portal], expires: 5d}}
+    next: end
+    on_failure: end
+"
+    );
+    let scenarios = "given:
+  now: 2026-03-02T11:00:00Z
+  entry: {status: finished, class: {code: IMP}, period: {end: 2026-03-02T10:00:00Z}}
+scenarios:
+  - name: Answered before the invitation could go
+    when:
+      - after: 1h
+        answers: {step: question, with: {well: true}}
+    then:
+      sent:
+        - {step: hello, by: email, at: start}
+        - {step: more, by: email, at: start + 24h}
+      ended: completed
+";
+    let tested = journey::test(&Definition::compile(&file, 1).unwrap(), scenarios).unwrap();
+    assert!(tested.passed(), "{}", tested.text());
+}

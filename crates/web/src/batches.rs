@@ -53,7 +53,6 @@ fn many(fields: &Fields) -> Result<Many, PageError> {
             "go-on" => Many::GoOn,
             "stop" => Many::Stop,
             "again" => Many::Again,
-            "take-back" => Many::TakeBack,
             _ => return Err(invalid("Say what is to be done.")),
         },
     })
@@ -67,7 +66,7 @@ fn said(many: &Many) -> String {
         Many::Skip(_) => "Skip the step".to_owned(),
         Many::Again => "Begin the step anew".to_owned(),
         Many::Send(to) => format!("Send to {to}"),
-        Many::TakeBack => "Take the last act of a batch back".to_owned(),
+        Many::TakeBack => "Take back what a batch did".to_owned(),
         Many::Migrate { to, .. } => format!("Move to version {to}"),
     }
 }
@@ -85,8 +84,9 @@ fn of_whom(who: &Who) -> String {
         Some(false) => words += ", not held",
         None => {}
     }
-    if !who.patients.is_empty() {
-        words += &format!(", of {} patients", thousands(who.patients.len() as u64));
+    let among = who.patients.len().max(who.among);
+    if among > 0 {
+        words += &format!(", of {} patients", thousands(among as u64));
     }
     words
 }
@@ -126,6 +126,7 @@ async fn who(ctx: &Ctx, fields: &Fields) -> Result<Who, PageError> {
             _ => None,
         },
         patients,
+        among: 0,
     })
 }
 
@@ -202,7 +203,6 @@ fn acts(steps: &[StepView], step: Option<&StepView>) -> Markup {
         option value="hold" { "Hold them" }
         option value="go-on" { "Let them go on" }
         option value="stop" { "Stop them for good" }
-        option value="take-back" { "Take the last act of a batch back" }
         @if let Some(step) = step {
             option value="again" { "Begin the step anew" }
             @for (way, label) in step.ways.iter().enumerate() { option value={ "skip:" (way) } { "Skip the step: " (label.replace('_', " ")) } }
@@ -356,7 +356,7 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
                 p class="quiet small" { "Who was reached stays as they are; the others are left alone." }
             }
         }
-        @if matches!(batch.many, Many::Migrate { .. }) && batch.next > batch.failed { (crate::moving::take_back(&ctx, &batch.id)) }
+        @if batch.many.leads() && batch.next > batch.failed { (crate::moving::take_back(&ctx, &batch.id)) }
         @if !failed.is_empty() { (failures(&failed, batch.failed, &names)) }
     };
     Ok(console(&ctx, TITLE, Section::Journeys, None, &body))

@@ -96,6 +96,7 @@ fn moving(name: &str, fields: &Fields) -> Result<Moving, PageError> {
             for_ms: 0,
             held: None,
             patients: BTreeSet::new(),
+            among: 0,
         },
         portion,
         to: to.ok_or(PageError::NotFound)?,
@@ -337,16 +338,16 @@ pub(crate) fn take_back(ctx: &Ctx, batch: &str) -> Markup {
     html! {
         form class="ask stack" method="post" action={ "/console/batches/" (batch) "/back" } {
             (csrf(ctx))
-            p { "It can be taken back for those to whom nothing has happened since: they go on by the version where they were, as they were." }
+            p { "It can be taken back for those to whom nothing has happened since: they go on where they were, as they were." }
             label { "Why" span class="hint" { "It stands in each patient's history with your name" }
                 input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
             }
-            div { button type="submit" { "Take the move back" } }
+            div { button type="submit" { "Take it back" } }
         }
     }
 }
 
-/// `POST /console/batches/{batch}/back`: asks for a move to be taken back.
+/// `POST /console/batches/{batch}/back`: asks for what a batch did to be taken back.
 pub(crate) async fn back(
     Path(batch): Path<String>,
     Posted { ctx, fields }: Posted,

@@ -78,6 +78,7 @@ impl MigrateOptions {
                 for_ms: 0,
                 held: None,
                 patients: BTreeSet::new(),
+                among: 0,
             },
             portion: match (self.first, self.share) {
                 (Some(first), _) => Portion::First(first),

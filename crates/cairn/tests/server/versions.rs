@@ -59,6 +59,64 @@ fn migrate(folder: &Path, more: &[&str]) -> Output {
     output(command.arg(folder).args(more))
 }
 
+fn replay(folder: &Path, draft: &Path, more: &[&str]) -> Output {
+    let mut command = cairn();
+    command.args(["journey", "replay", "--data"]).arg(folder);
+    output(command.arg(draft).args(more))
+}
+
+/// What really happened is played again with a draft, by command.
+fn replays(folder: &Path, same: &Path, other: &Path) {
+    let told = replay(folder, same, &["--patient", "p1"]);
+    assert!(told.status.success(), "{}", words(&told));
+    for said in [
+        "of patient p1: played again with the draft until",
+        "= ",
+        "Task for a coordinator: Call",
+        "The draft goes the same way.",
+        "--config says which a server has",
+    ] {
+        assert!(words(&told).contains(said), "{said}: {}", words(&told));
+    }
+    let told = replay(folder, other, &["--patient", "p1", "--json"]);
+    assert_eq!(told.status.code(), Some(1), "{}", words(&told));
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let instance = told["instance"].as_str().expect("an id").to_owned();
+    let rows = told["rows"].as_array().expect("rows");
+    let row = rows.iter().find(|row| row["how"] == "other-content");
+    let differs = &row.expect("another task")["differs"];
+    assert_eq!(*differs, json!(["role clinician instead of coordinator"]));
+    // A configuration's rule pack decides, and the warning is gone.
+    let config = folder.join("cairn.toml");
+    std::fs::write(&config, "").expect("written");
+    let config = config.to_str().expect("a path");
+    let told = replay(folder, same, &["--instance", &instance, "--config", config]);
+    assert!(told.status.success(), "{}", words(&told));
+    assert!(!words(&told).contains("--config"), "{}", words(&told));
+    let many = replay(folder, other, &["--many", "10"]);
+    assert_eq!(many.status.code(), Some(1), "{}", words(&many));
+    let many = words(&many);
+    assert!(
+        many.contains("2 of 2 journeys played again: 0 go the same way, 2 differ"),
+        "{many}"
+    );
+    assert!(!many.contains("p1") && !many.contains(&instance), "{many}");
+    for (more, said) in [
+        (vec!["--patient", "p3"], "the patient is not known to short"),
+        (vec!["--instance", "nobody"], "no journey instance nobody"),
+        (vec!["--many", "0"], "--many takes 1 to 10000"),
+        (
+            vec!["--many", "1", "--patient", "p1"],
+            "cannot be used with",
+        ),
+        (vec![], "required"),
+    ] {
+        let refused = replay(folder, same, &more);
+        assert!(!refused.status.success());
+        assert!(words(&refused).contains(said), "{}", words(&refused));
+    }
+}
+
 /// Lets a server start the journeys of what was imported.
 async fn served(folder: &Path) {
     let (child, base) = serve(folder, |_| {});
@@ -159,6 +217,7 @@ async fn versions_are_staged_and_patients_moved_by_command() {
     let imported = output(&mut command);
     assert!(imported.status.success(), "{}", words(&imported));
     served(folder).await;
+    replays(folder, &first, &second);
 
     let unstaged = migrate(folder, &["--apply", "--reason", "Other role"]);
     assert!(

@@ -106,6 +106,7 @@ fn moving(pairs: &[(&str, Goes)], portion: Portion) -> Moving {
             for_ms: 0,
             held: None,
             patients: BTreeSet::new(),
+            among: 0,
         },
         portion,
         to: 2,
@@ -468,7 +469,7 @@ async fn a_part_is_moved_first_and_taken_back_where_nothing_has_happened() {
     assert_eq!(failures[0].patient, moved[0]);
     assert_eq!(
         failures[0].why,
-        "the move is not what was done last to this journey"
+        "what the batch did is not what was done last to this journey"
     );
     for patient in &moved[1..] {
         assert_eq!(world.view(patient).await.version, 1);

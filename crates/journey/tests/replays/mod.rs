@@ -153,7 +153,7 @@ fn seeds() -> u64 {
     if std::env::var_os("CAIRN_TEST_LARGE").is_some() {
         200
     } else {
-        14
+        8
     }
 }
 
