@@ -100,7 +100,8 @@ impl Journeys {
         Ok(ReplaySummary::of(total, &played))
     }
 
-    /// A patient's journeys of a name, the newest first.
+    /// A patient's journeys of a name, the newest first. That it was asked is in the patient's audit: whether somebody
+    /// is in a journey tells something, too.
     ///
     /// # Errors
     /// `Trust`.
@@ -111,6 +112,9 @@ impl Journeys {
         patient: &str,
     ) -> Result<Vec<String>, JourneyError> {
         may(permit)?;
+        let note = format!("{journey}: looked for what can be played again with a draft");
+        let patients = BTreeSet::from([patient.to_owned()]);
+        self.vault().record_look(permit, patients, &note).await?;
         let tokens = [("patient", patient), ("journey", journey)];
         let kind = kinds::JOURNEY_INSTANCE;
         let all = crate::books::all_internals(self.vault(), permit, kind, &tokens).await?;

@@ -1,8 +1,9 @@
 //! What really happened, played again with a draft.
 
-use crate::world::{DAY, HOUR, Mail, World, heart_failure};
+use crate::world::{DAY, HOUR, Mail, TENANT, World, heart_failure};
 use fhir::{Resource, ResourceType};
 use journey::{Act, Compares, Definition, JourneyError, Replayed};
+use ledger::Owner;
 use serde_json::json;
 use trust::{Action, Agent, Permit, Purpose, Role, Target, TrustError};
 
@@ -64,7 +65,7 @@ async fn open_of(world: &World, patient: &str, code: &str) -> Vec<Resource> {
 
 /// Something happens to the patient, as it may.
 async fn happens(world: &World, patient: &str, chance: &mut Chance) {
-    match chance.below(16) {
+    match chance.below(18) {
         0..=5 => {
             let hours = 1 + chance.below(90) as u64;
             world.pass(hours * HOUR).await;
@@ -104,6 +105,16 @@ async fn happens(world: &World, patient: &str, chance: &mut Chance) {
             world.clock.advance(1 + chance.below(70) as u64 * HOUR);
             world.weight_quietly(patient, 80.0).await;
             world.drain().await;
+        }
+        15 => {
+            // Somebody calls a message off that waits.
+            let orders = world.of(patient, ResourceType::CommunicationRequest).await;
+            let active = |order: &Resource| order.text_at(&["status"]) == Some("active");
+            if let Some(mut order) = orders.into_iter().find(active) {
+                order.set("status", json!("revoked"));
+                world.put(vec![order.into_value()]).await;
+                world.drain().await;
+            }
         }
         _ => by_hand(world, patient, chance).await,
     }
@@ -452,7 +463,7 @@ async fn a_replay_writes_nothing_and_is_a_look_at_the_patient_in_the_audit() {
     ] {
         assert!(!told.contains(canary), "{canary}: {told}");
     }
-    assert_eq!(world.journeys.drain(crate::world::TENANT).await.unwrap(), 0);
+    assert_eq!(world.journeys.drain(TENANT).await.unwrap(), 0);
     assert_eq!(world.outbox().await, outbox);
     let after = world.views(&patient).await;
     assert_eq!(
@@ -481,11 +492,43 @@ async fn a_replay_writes_nothing_and_is_a_look_at_the_patient_in_the_audit() {
             "{role:?} {action:?}"
         );
     }
+    // Nor anybody from whom the patient keeps something: a replay would tell of it.
+    let owner = Owner::Patient(patient.clone());
+    let id = world.trust.vault().ledger().mint_id(TENANT, &owner);
+    let scope = "http://terminology.hl7.org/CodeSystem/consentscope";
+    let denial = json!({
+        "resourceType": "Consent", "id": id, "status": "active", "dateTime": world.instant(),
+        "scope": {"coding": [{"system": scope, "code": "patient-privacy"}]},
+        "patient": {"reference": format!("Patient/{patient}")},
+        "provision": {"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Observation"}]}
+    });
+    world.put(vec![denial]).await;
+    let kept = world
+        .journeys
+        .replay(&steers(&world).await, &draft, &after[0].id)
+        .await;
+    assert!(
+        matches!(kept, Err(JourneyError::Trust(TrustError::Refused(_)))),
+        "{kept:?}"
+    );
+
     let permit = steers(&world).await;
     let unknown = world.journeys.replay(&permit, &draft, "nobody").await;
     assert!(matches!(unknown, Err(JourneyError::Unknown(_))));
+    // Whether a patient is in a journey is told to nobody without a trace.
+    let stranger = world.patient_without_condition().await;
+    let none = world
+        .journeys
+        .replayable(&permit, "heart-failure-discharge", &stranger)
+        .await;
+    assert_eq!(none.unwrap(), Vec::<String>::new());
+    let asked = world.audits(&stranger).await;
+    assert!(asked.iter().any(|audit| {
+        let audit = audit.as_value().to_string();
+        audit.contains("looked for what can be played again")
+    }));
     // Nor who asks for another end.
-    let agent = Agent::system(crate::world::TENANT, "journey-replayer");
+    let agent = Agent::system(TENANT, "journey-replayer");
     for (purpose, may) in [
         (Purpose::CareManagement, true),
         (Purpose::Operations, false),
