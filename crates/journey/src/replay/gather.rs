@@ -14,6 +14,7 @@ use crate::state::{State, TrailEntry, What};
 use crate::{JourneyError, Journeys, MESSAGE_BOOK};
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Number, Owner, Shard};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use trust::{Action, Permit, TrustError, kinds};
@@ -176,9 +177,9 @@ impl Journeys {
         }
         let mut definitions = BTreeMap::new();
         for (_, state) in &states {
-            if !definitions.contains_key(&state.version) {
+            if let Entry::Vacant(place) = definitions.entry(state.version) {
                 let published = Self::published(&books, &state.journey, Some(state.version))?;
-                definitions.insert(state.version, published.definition.clone());
+                place.insert(published.definition.clone());
             }
         }
         let mut trail = old_trail(vault, engine, instance, &last).await?;
