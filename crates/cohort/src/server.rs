@@ -11,6 +11,15 @@ use serde_json::Value;
 
 /// How long a server may take to say that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long an answer may take, to the end of a large bundle.
+const ANSWER_WITHIN: Duration = Duration::from_secs(300);
+
+/// A client that waits for nothing without end: one whose connection is turned away just when it is made may
+/// otherwise wait for another for ever.
+fn client() -> reqwest::Client {
+    let builder = reqwest::Client::builder().timeout(ANSWER_WITHIN);
+    builder.build().expect("a client")
+}
 
 /// Where the `cairn` binary lies: beside the program that asks (or one folder up, for tests).
 ///
@@ -103,6 +112,7 @@ impl ServerProcess {
             .spawn()?;
         let base = format!("http://127.0.0.1:{port}");
         let started = tokio::time::Instant::now();
+        let http = client();
         loop {
             if let Some(status) = child.try_wait()? {
                 return Err(io::Error::other(format!(
@@ -110,7 +120,7 @@ impl ServerProcess {
                     log.display()
                 )));
             }
-            if let Ok(answer) = reqwest::get(format!("{base}/health/ready")).await
+            if let Ok(answer) = http.get(format!("{base}/health/ready")).send().await
                 && answer.status().is_success()
             {
                 return Ok(Self { child, base });
@@ -234,7 +244,7 @@ impl Fhir {
     #[must_use]
     pub fn new(base: &str, token: &str) -> Self {
         Self {
-            http: reqwest::Client::new(),
+            http: client(),
             base: format!("{base}/fhir/r4"),
             token: token.trim().to_owned(),
         }

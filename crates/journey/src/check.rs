@@ -7,6 +7,7 @@ mod names;
 mod others;
 mod paths;
 mod requests;
+mod risk;
 
 pub(crate) use names::names_in;
 pub(crate) use others::others;
@@ -106,6 +107,7 @@ pub const CODES: &[(&str, &str)] = &[
         "A message's urgency, or what limits messages, makes no sense.",
     ),
     ("J058", "A journey begins itself, or one that isn't there."),
+    ("J080", "What can't wait may be seen by nobody."),
 ];
 
 /// Reads and checks a file.
@@ -153,6 +155,7 @@ impl Check<'_, '_> {
         self.graph();
         self.loops();
         self.branches_and_after();
+        self.risks();
     }
 
     /// Node of a step's member, by path below the step.

@@ -251,6 +251,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "    wait:\n      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
             "    journey: {begins: small, up_to: 10d}\n    not_begun: questions\n    time_over: questions\n    next: questions\n",
         ),
+        (
+            "J080",
+            "      due: 24h\n    next: end\n    overdue: {role: clinician, priority: urgent}\n",
+            "      due: 24h\n      priority: stat\n    next: end\n    not_done: end\n    overdue: decide\n",
+        ),
     ];
     table
         .into_iter()
@@ -293,6 +298,63 @@ fn limits_of_messages_make_sense() {
         let findings = journey::check(&source);
         let found = findings.first().map(|finding| finding.code.as_str());
         assert_eq!(found, code, "{limits}: {findings:#?}");
+    }
+}
+
+/// Who is at risk is seen by somebody, whatever happens.
+#[test]
+fn what_cannot_wait_comes_to_somebody() {
+    let task = "      due: 24h\n    next: end\n    overdue: {role: clinician, priority: urgent}\n";
+    let stat =
+        |rest: &str| format!("      due: 24h\n      priority: stat\n    next: end\n{rest}\n");
+    let other = "  other:\n    title: Other\n    task:\n      title: Call\n      reason: Not well.\n      role: clinician\n      due: 2h\n    next: end\n    overdue: {role: clinician, priority: urgent}\n";
+    let clinical =
+        "      channels: [email, portal]\n      urgency: clinical\n      because: Bleeding.\n";
+    let welcome = "    next: pause\n    on_failure: call\n";
+    let handed_on = "    not_done: other\n    overdue: {role: clinician, priority: stat}";
+    for (changes, expected) in [
+        // Tasks.
+        (vec![(task, stat(handed_on))], None),
+        (vec![(task, stat("    not_done: other\n    overdue: other"))], None),
+        (vec![(task, stat("    not_done: other\n    overdue: end"))], Some(("J080", true, "no task for staff is ever reached"))),
+        (vec![(task, stat("    not_done: other\n    overdue: decide"))], Some(("J080", false, "get past every task"))),
+        (vec![(task, stat("    not_done: other\n    overdue: {role: clinician, priority: asap}"))], Some(("J080", true, "less than it was"))),
+        (vec![(task, stat("    overdue: {role: clinician, priority: stat}"))], Some(("J080", false, "`not_done`"))),
+        // A rung counts, and falls.
+        (vec![(task, format!("      due: 24h\n      ladder:\n        - {{after: 2h, role: clinician, priority: asap}}\n    next: end\n{handed_on}\n").replace("priority: stat", "priority: urgent"))], Some(("J080", true, "less than it was"))),
+        // Messages.
+        (vec![("      channels: [email, portal]\n", clinical.into())], None),
+        (vec![("      channels: [email, portal]\n", clinical.into()), (welcome, "    next: pause\n    on_failure: end\n".into())], Some(("J080", true, "no task"))),
+        (vec![("      channels: [email, portal]\n", clinical.into()), (welcome, "    next: pause\n    on_failure: pause\n".into())], Some(("J080", false, "get past"))),
+        // Forms.
+        (vec![("      remind_after: 24h\n", "      urgency: clinical\n      because: Bleeding.\n      remind_after: 24h\n".into())], None),
+        (vec![("      remind_after: 24h\n", "      urgency: clinical\n      because: Bleeding.\n      remind_after: 24h\n".into()), ("no_answer: call", "no_answer: end".into())], Some(("J080", true, "no task"))),
+        // What comes after the parts of a round or a branch counts for what ends inside.
+        (vec![
+            ("start: welcome", "start: both".into()),
+            ("steps:\n", "steps:\n  both:\n    title: Both\n    parallel:\n      branches: [welcome, rest]\n    next: other\n  rest:\n    title: Rest\n    wait: {for: 2d}\n    next: end\n".into()),
+            ("      channels: [email, portal]\n", clinical.into()),
+            (welcome, "    next: end\n    on_failure: end\n".into()),
+        ], None),
+    ] {
+        let mut source = format!("{GOOD}{other}");
+        for (from, to) in &changes {
+            assert!(source.contains(from), "{from}");
+            source = source.replacen(from, to, 1);
+        }
+        let findings = journey::check(&source);
+        let risk = |code: &str| code == "J080";
+        let found: Vec<_> = findings.iter().filter(|found| risk(&found.code)).collect();
+        let told: Vec<_> = found.iter().map(|found| (found.code.as_str(), found.error)).collect();
+        let wanted: Vec<_> = expected.iter().map(|(code, error, _)| (*code, *error)).collect();
+        assert_eq!(told, wanted, "{source}\n{findings:#?}");
+        if let Some((_, _, words)) = expected {
+            assert!(found[0].message.contains(words), "{found:?}");
+        }
+        let others = findings
+            .iter()
+            .filter(|found| !risk(&found.code) && !matches!(found.code.as_str(), "J010" | "J014"));
+        assert_eq!(others.count(), 0, "{source}\n{findings:#?}");
     }
 }
 
@@ -344,6 +406,7 @@ fn every_code_is_found_in_a_broken_file_and_points_near_the_break() {
         // Findings about the graph point at the step, so a break is a few lines away at most.
         let graph = [
             "J026", "J003", "J008", "J010", "J011", "J013", "J014", "J027", "J028", "J029", "J035",
+            "J080",
         ];
         if !graph.contains(&code) {
             assert!(

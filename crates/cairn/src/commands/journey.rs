@@ -157,7 +157,7 @@ async fn publish_to_server(
     wanted: Option<&Wanted>,
 ) -> anyhow::Result<ExitCode> {
     let url = format!("{}/api/journeys", server.trim_end_matches('/'));
-    let request = reqwest::Client::new().post(&url).bearer_auth(token);
+    let request = super::asking()?.post(&url).bearer_auth(token);
     let request = match wanted {
         None => request
             .header("content-type", "application/yaml")

@@ -19,6 +19,7 @@ mod tenant;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ledger::{Ledger, Location, SystemClock, TenantId};
@@ -55,6 +56,16 @@ use crate::cli::StoreArguments;
 use crate::config::{SessionSettings, StoreSettings};
 use crate::store::{self, RootKeySource, TENANT};
 use crate::tenancy;
+
+/// How long a server may take to answer a command.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// A client of a running server. It waits for nothing without end: one whose connection is turned away just when it is
+/// made may otherwise wait for another for ever.
+fn asking() -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().timeout(ANSWER_WITHIN);
+    builder.build().context("can't make an HTTP client")
+}
 
 /// Where a store's root key is.
 fn root_key(arguments: &StoreArguments) -> anyhow::Result<RootKeySource> {

@@ -14,7 +14,7 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// Tells how far each active parameter is; fails when one isn't complete, or not in force.
 pub(crate) async fn status(options: SearchParameterStatus) -> anyhow::Result<ExitCode> {
-    let client = reqwest::Client::new();
+    let client = super::asking()?;
     loop {
         let mut all_complete = true;
         let mut lines = Vec::new();

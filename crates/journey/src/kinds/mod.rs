@@ -27,6 +27,7 @@ use crate::check::Check;
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::Maker;
+use crate::room::Urgency;
 use crate::spec;
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -53,6 +54,11 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &journey::KIND,
     &exit::KIND,
 ];
+
+/// Whether what a step sends can't wait.
+fn cannot_wait(kind: &dyn StepKind) -> bool {
+    (kind.message()).is_some_and(|message| message.urgency == Urgency::Clinical)
+}
 
 /// What is waited for at a place, in words.
 pub(crate) struct Waiting {
@@ -113,6 +119,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Whether it is work for staff.
     fn is_work(&self) -> bool {
         false
+    }
+    /// The ways by which it is left when something that can't wait was not seen by whom it is for.
+    fn unseen(&self) -> Vec<Way<'_>> {
+        Vec::new()
     }
     /// Whether the patient answers it.
     fn is_answered(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A message to the patient.
 
-use super::{Carried, Plan, StepKind, Waiting, way};
+use super::{Carried, Plan, StepKind, Waiting, cannot_wait, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
@@ -101,6 +101,11 @@ impl StepKind for Send {
                 .as_ref()
                 .map(|target| way("not delivered", target, true)),
         );
+        ways
+    }
+    fn unseen(&self) -> Vec<Way<'_>> {
+        let mut ways = self.ways();
+        ways.retain(|way| cannot_wait(self) && way.label != "delivered");
         ways
     }
     fn gives(&self) -> Vec<String> {

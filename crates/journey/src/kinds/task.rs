@@ -2,6 +2,7 @@
 
 mod eyes;
 mod ladder;
+mod pressing;
 
 use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
@@ -274,6 +275,9 @@ impl StepKind for Task {
     fn is_work(&self) -> bool {
         true
     }
+    fn unseen(&self) -> Vec<Way<'_>> {
+        self.not_in_time()
+    }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Task]
     }
@@ -286,6 +290,7 @@ impl StepKind for Task {
         }
         self.check_ladder(check);
         self.check_eyes(check, step);
+        self.check_pressing(check, step);
     }
     fn leaves_within(&self, _: &Definition, _: &str) -> Option<u64> {
         matches!(self.overdue, Some(Overdue::Go(_))).then_some(self.due_ms)

@@ -13,7 +13,12 @@ fn steps(task: &str, ways: &str) -> String {
     next: done
 {ways}
   done: {{title: Done, wait: {{for: 1d}}, next: end}}
-  late: {{title: Late, wait: {{for: 1d}}, next: end}}
+  late: {{title: Late, wait: {{for: 1d}}, next: look}}
+  look:
+    title: Look
+    task: {{title: Look, reason: It was late., role: clinician, due: 24h}}
+    next: end
+    overdue: {{role: clinician, priority: urgent}}
 "
     )
 }

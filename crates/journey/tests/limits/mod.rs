@@ -32,7 +32,12 @@ steps:
       channels: [email, portal]
       expires: 2d{urgency}
     next: end
-    on_failure: end
+    on_failure: call
+  call:
+    title: Call
+    task: {{title: Call, reason: The news reached nobody., role: coordinator, due: 24h}}
+    next: end
+    overdue: {{role: clinician, priority: urgent}}
 "
     )
 }

@@ -275,8 +275,8 @@ async fn what_a_draft_changes_is_told_and_what_nobody_knows_too() {
 
     // Another role and less time are told of the task, and nothing of what it says.
     let other = changed(
-        "      role: clinician\n      priority: asap\n      due: 4h\n    next: end\n    overdue: {role: clinician, priority: stat}\n\n  # Weight",
-        "      role: coordinator\n      priority: asap\n      due: 3h\n    next: end\n    overdue: {role: clinician, priority: stat}\n\n  # Weight",
+        "      role: clinician\n      priority: asap\n      due: 4h\n",
+        "      role: coordinator\n      priority: asap\n      due: 3h\n",
     );
     let told = replay(&world, &patient, &other).await;
     assert_eq!(said(&told).len(), 1, "{}", told.text());

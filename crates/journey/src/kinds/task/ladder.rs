@@ -33,7 +33,7 @@ pub(super) struct Rung {
     pub(super) after_ms: u64,
     pub(super) role: String,
     pub(super) priority: String,
-    place: Place,
+    pub(super) place: Place,
 }
 
 pub(super) fn decode(body: &Node) -> Option<Vec<Rung>> {
