@@ -204,7 +204,7 @@ async fn patients_are_moved_with_what_would_come_of_it_shown_before() {
     carla
         .get(&again)
         .await
-        .shows("the move is not what was done last");
+        .shows("what the batch did is not what was done last");
 }
 
 #[tokio::test(flavor = "multi_thread")]
