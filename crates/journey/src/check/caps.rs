@@ -294,7 +294,9 @@ exits:
         );
         let (definition, found) = crate::check::compile(&source);
         // That nobody learns of a message that wasn't delivered is no matter here.
-        let wrong = found.iter().any(|found| found.error && found.code != "J080");
+        let wrong = found
+            .iter()
+            .any(|found| found.error && found.code != "J080");
         assert!(!wrong, "{source}{found:#?}");
         std::sync::Arc::new(definition.expect("a definition"))
     }
