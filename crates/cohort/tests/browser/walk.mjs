@@ -567,7 +567,7 @@ async function privacyOfficer(person) {
   await walk.follow(priya, lines.first().getByRole("link", { name: "Details" }), /^\/console\/audit\/./);
   await priya.getByRole("heading", { name: "The record as it is kept" }).waitFor();
   await walk.look(priya, "audit-record");
-  await walk.follow(priya, priya.getByRole("link", { name: "Proof" }), /\/proof$/);
+  await walk.follow(priya, priya.getByRole("link", { name: "Proof", exact: true }), /\/proof$/);
   await walk.look(priya, "audit-proof");
   await proof(priya, /Carla Coordinator/);
   await priya.goto("/console/audit");
