@@ -1,6 +1,5 @@
 //! What a partner is told: named values, each with what it tells of a person.
 
-use crate::check::paths_in;
 use crate::decode::build::{line, path};
 use crate::definition::{Definition, Path};
 use crate::resources::Maker;
@@ -179,22 +178,45 @@ fn all() -> BTreeSet<DataClass> {
 
 /// The data classes of what an expression on what was learnt may give. What can't be followed may give anything.
 fn classes_of(definition: &Definition, text: &str) -> BTreeSet<DataClass> {
-    if text.contains(['(', '%', '$', '`']) {
-        return all();
-    }
-    let mut classes = BTreeSet::new();
-    for names in paths_in(text) {
-        let mut names = names.iter();
-        let step = names.next().and_then(|step| definition.step(step));
-        match (step, names.next()) {
-            (Some(step), Some(member)) => {
-                classes.insert(step.kind.class_of(member));
+    let class = |(step, member): (&str, &str)| Some(definition.step(step)?.kind.class_of(member));
+    let classes = plainly(text).and_then(|paths| paths.into_iter().map(class).collect());
+    classes.unwrap_or_else(all)
+}
+
+/// The step and member of each path in an expression that is `step.member`, or such and quoted texts with `&` between.
+/// Nothing for any other: what it reads can't be told from its text.
+pub(super) fn plainly(text: &str) -> Option<Vec<(&str, &str)>> {
+    let is_name = |name: &str| {
+        let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        starts && (name.chars()).all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let mut paths = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        let after = match rest.chars().next()? {
+            quote @ ('\'' | '"') => {
+                let (words, after) = rest[1..].split_once(quote)?;
+                if words.contains(['\'', '"', '`', '\\', '/']) {
+                    return None;
+                }
+                after
             }
-            // All that the step has learnt, or what there is not.
-            (_, None) | (None, _) => return all(),
+            _ => {
+                let (path, after) = rest.split_at(rest.find('&').unwrap_or(rest.len()));
+                let (step, member) = path.trim().split_once('.')?;
+                if !is_name(step) || !is_name(member) {
+                    return None;
+                }
+                paths.push((step, member));
+                after
+            }
+        };
+        let after = after.trim_start();
+        if after.is_empty() {
+            return Some(paths);
         }
+        rest = after.strip_prefix('&')?.trim_start();
     }
-    classes
 }
 
 pub(super) fn made(named: &[Named], maker: &Maker<'_>) -> Made {
@@ -277,6 +299,40 @@ fn address(person: &Resource, part: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_plain_is_followed() {
+        for (text, expected) in [
+            ("ride.booking", Some(vec![("ride", "booking")])),
+            (
+                " ride.booking & ' of ' &first.order ",
+                Some(vec![("ride", "booking"), ("first", "order")]),
+            ),
+            ("\"a & b\" & ride.booking", Some(vec![("ride", "booking")])),
+            ("'words'", Some(vec![])),
+            // A quote in a text of the other kind, and comments, could hide a path.
+            (
+                "ride.booking & \" patient's weight \" & intake.weight",
+                None,
+            ),
+            ("ride.booking & ' \" ' & intake.weight", None),
+            ("ride.booking & 'a\\' & intake.weight & 'b'", None),
+            ("ride.booking /* it's */ & intake.weight", None),
+            ("ride.booking // it's", None),
+            ("'a' intake.weight", None),
+            ("ride.booking & 'open", None),
+            ("ride.booking | intake.weight", None),
+            ("ride.booking and.x", None),
+            ("ride.booking.first()", None),
+            ("ride.booking[0]", None),
+            ("ride", None),
+            ("%context", None),
+            ("ride.booking &", None),
+            ("", None),
+        ] {
+            assert_eq!(plainly(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn the_table_and_the_language_name_the_same_of_a_patient() {
