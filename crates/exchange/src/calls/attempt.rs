@@ -8,7 +8,7 @@ use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use serde_json::{Value, json};
-use trust::conventions::{CALL_STATUS, ROLE_SYSTEM, TASK_SYSTEM};
+use trust::conventions::{CALL_STATUS, MAY_BE_DONE, NOT_DONE_SYSTEM, ROLE_SYSTEM, TASK_SYSTEM};
 use trust::outgoing::Call;
 use trust::partners::Partner;
 use trust::{
@@ -399,8 +399,15 @@ fn mark(task: &mut Resource, call: &Call, outcome: &Outcome, now_ms: u64) {
             task.remove("businessStatus");
         }
         Outcome::NotDone(refused) => {
+            let mut why = reason(refused);
+            // Who may have heard an attempt before may have done it, whatever is said to this one.
+            if call.may_have_it
+                && let Some(codings) = why.get_mut("coding").and_then(Value::as_array_mut)
+            {
+                codings.push(json!({"system": NOT_DONE_SYSTEM, "code": MAY_BE_DONE}));
+            }
             task.set("status", json!("failed"));
-            task.set("statusReason", reason(refused));
+            task.set("statusReason", why);
             task.remove("businessStatus");
         }
         Outcome::PutOff {
@@ -454,6 +461,39 @@ mod tests {
                 let pause_ms = pause_ms(first_ms, made, dice);
                 assert!(within.contains(&pause_ms), "{first_ms} {made}: {pause_ms}");
             }
+        }
+    }
+
+    fn call(more: &Value) -> Call {
+        let mut call = json!({
+            "patient": "p", "task": "t", "partner": "rides", "path": "/bookings", "fhir": false, "values": {},
+            "classes": [], "purpose": "TREAT", "about": [], "timeout_ms": 1000, "retries": 1, "backoff_ms": 1000,
+            "until_ms": 1, "learns": [], "journey": "j/1", "step": "s"
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            call[name] = value.clone();
+        }
+        serde_json::from_value(call).expect("a call")
+    }
+
+    #[test]
+    fn what_may_be_done_is_said_beside_why_it_came_to_nothing() {
+        let refused = Refused::new("deceased", "The patient has died.");
+        for (may_have_it, expected) in [
+            (false, vec!["deceased"]),
+            (true, vec!["deceased", MAY_BE_DONE]),
+        ] {
+            let call = call(&json!({"may_have_it": may_have_it}));
+            let task = json!({"resourceType": "Task", "id": "t", "status": "in-progress"});
+            let mut task = Resource::from_value(task).expect("a task");
+            mark(&mut task, &call, &Outcome::NotDone(refused.clone()), 0);
+            let codings = task.at(&["statusReason", "coding"]);
+            let codings = codings.and_then(Value::as_array).expect("codings");
+            let codes: Vec<&str> = codings
+                .iter()
+                .filter_map(|one| one["code"].as_str())
+                .collect();
+            assert_eq!(codes, expected);
         }
     }
 

@@ -97,6 +97,9 @@ enum From {
     Learnt(Path),
 }
 
+/// A step, and what it has learnt.
+pub(super) type Own<'a> = (&'a str, &'a Map<String, Value>);
+
 /// What came of values.
 pub(super) struct Made {
     pub(super) there: Map<String, Value>,
@@ -161,11 +164,11 @@ impl Named {
         }
     }
 
-    fn value(&self, maker: &Maker<'_>) -> Option<Value> {
+    fn value(&self, maker: &Maker<'_>, facts: &Value) -> Option<Value> {
         let found = match &self.from {
             From::Is(text) => Some(json!(text)),
             From::Patient(name) => of_patient(maker, name).map(Value::String),
-            From::Learnt(path) => learnt(maker, path),
+            From::Learnt(path) => learnt(facts, maker.now_ms, path),
         };
         let found = found.filter(|value| *value != json!(""));
         found.or_else(|| self.or.as_ref().map(|or| json!(or)))
@@ -219,13 +222,15 @@ pub(super) fn plainly(text: &str) -> Option<Vec<(&str, &str)>> {
     }
 }
 
-pub(super) fn made(named: &[Named], maker: &Maker<'_>) -> Made {
+/// What is sent. `own` is a step and what is to be taken for what it has learnt, whatever the journey knows of it by now.
+pub(super) fn made(named: &[Named], maker: &Maker<'_>, own: Option<Own<'_>>) -> Made {
+    let facts = known(&maker.state.facts, own);
     let mut made = Made {
         there: Map::new(),
         missing: None,
     };
     for one in named {
-        match one.value(maker) {
+        match one.value(maker, &facts) {
             Some(value) => {
                 made.there.insert(one.sent_as().to_owned(), value);
             }
@@ -236,13 +241,20 @@ pub(super) fn made(named: &[Named], maker: &Maker<'_>) -> Made {
     made
 }
 
-fn learnt(maker: &Maker<'_>, path: &Path) -> Option<Value> {
-    let facts = Value::Object(maker.state.facts.clone());
+fn known(facts: &Map<String, Value>, own: Option<Own<'_>>) -> Value {
+    let mut facts = facts.clone();
+    if let Some((step, learnt)) = own {
+        facts.insert(step.to_owned(), Value::Object(learnt.clone()));
+    }
+    Value::Object(facts)
+}
+
+fn learnt(facts: &Value, now_ms: u64, path: &Path) -> Option<Value> {
     let environment = Environment {
-        now_ms: i64::try_from(maker.now_ms).ok(),
+        now_ms: i64::try_from(now_ms).ok(),
         ..Environment::default()
     };
-    let found = path.expression.evaluate(&facts, &environment).ok()?;
+    let found = path.expression.evaluate(facts, &environment).ok()?;
     let [item] = found.as_slice() else {
         return None;
     };
@@ -299,6 +311,27 @@ fn address(person: &Resource, part: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_back_is_told_what_that_call_has_learnt() {
+        let expression = fhir::path::Expression::compile("ride.booking").expect("FHIRPath");
+        let path = Path {
+            text: "ride.booking".to_owned(),
+            expression,
+            place: crate::yaml::Place::default(),
+        };
+        let mut facts = Map::new();
+        facts.insert("ride".to_owned(), json!({"booking": "B2"}));
+        for (own, expected) in [
+            (None, Some("B2")),
+            (Some(json!({"booking": "B1"})), Some("B1")),
+            (Some(json!({})), None),
+        ] {
+            let own = own.as_ref().and_then(Value::as_object);
+            let known = known(&facts, own.map(|own| ("ride", own)));
+            assert_eq!(learnt(&known, 0, &path), expected.map(|text| json!(text)));
+        }
+    }
 
     #[test]
     fn only_what_is_plain_is_followed() {
