@@ -30,6 +30,7 @@ pub(crate) fn read(resource: &Resource) -> Fact {
             id,
             status: status.to_owned(),
             code: not_done_coded(resource),
+            may_be_done: not_done_codes(resource).any(|code| code == conventions::MAY_BE_DONE),
             values: crate::kinds::learnt_of_call(resource),
         },
         ResourceType::Task => Fact::Task {
@@ -206,14 +207,15 @@ fn not_done_code(resource: &Resource) -> String {
 }
 
 fn not_done_coded(resource: &Resource) -> Option<String> {
-    let codings = resource.at(&["statusReason", "coding"]);
-    list(codings)
-        .iter()
-        .find(|coding| {
-            coding.get("system").and_then(Value::as_str) == Some(conventions::NOT_DONE_SYSTEM)
-        })
-        .and_then(|coding| coding.get("code").and_then(Value::as_str))
-        .map(str::to_owned)
+    not_done_codes(resource).next().map(str::to_owned)
+}
+
+fn not_done_codes(resource: &Resource) -> impl Iterator<Item = &str> {
+    let codings = list(resource.at(&["statusReason", "coding"])).iter();
+    let ours = codings.filter(|coding| {
+        coding.get("system").and_then(Value::as_str) == Some(conventions::NOT_DONE_SYSTEM)
+    });
+    ours.filter_map(|coding| coding.get("code").and_then(Value::as_str))
 }
 
 fn list(value: Option<&Value>) -> &[Value] {

@@ -107,6 +107,10 @@ pub(crate) struct Owed {
     pub(crate) n: u32,
     #[serde(rename = "s")]
     pub(crate) step: String,
+    /// Of what it has learnt, what takes it back may name; nothing in it before the answer. The place may be come to
+    /// again, and what the journey knows then is of another call. States of before have none.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) learnt: Option<Map<String, Value>>,
 }
 
 /// A form of an earlier version.

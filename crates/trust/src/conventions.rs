@@ -43,8 +43,11 @@ pub const MEDIUM_SYSTEM: &str = "urn:cairn:medium";
 /// Code system of reasons why a message was not sent: `consent`, `preference`, `no-address`,
 /// `no-sign-in`, `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`; of a message that was
 /// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
-/// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`.
+/// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`, and [`MAY_BE_DONE`] beside another.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";
+/// Beside the code of a call that came to nothing: an attempt before that may have been heard, so the partner may have
+/// done what it was asked.
+pub const MAY_BE_DONE: &str = "may-be-done";
 /// Code system of roles in `Task.performerType` (`coordinator`, `clinician`).
 pub const ROLE_SYSTEM: &str = "urn:cairn:role";
 /// Identifier system in `Task.owner`: the account of who has claimed it.

@@ -1,14 +1,16 @@
 //! One attempt at one call, and what becomes of it.
 //!
-//! What was told is written down by itself and first, so that it stands whatever becomes of the call. The outcome (the
-//! `Task`'s new state, and the outbox entry's end or its next time) is one commit. A crash between a partner's answer
-//! and that commit calls again under the same key: at least once, and recognisably so.
+//! What is told is written down before it is sent, in one commit with an outbox entry that says that the partner may
+//! have it, so that both stand whatever becomes of this process. The outcome (the `Task`'s new state, and the outbox
+//! entry's end or its next time) is another commit. A crash between a partner's answer and that commit calls again under
+//! the same key: at least once, and recognisably so. Where no connection was made nothing was told, which only the
+//! outcome says: the disclosure stands, and the entry says no longer that the partner may have it.
 
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use serde_json::{Value, json};
-use trust::conventions::{CALL_STATUS, ROLE_SYSTEM, TASK_SYSTEM};
+use trust::conventions::{CALL_STATUS, MAY_BE_DONE, NOT_DONE_SYSTEM, ROLE_SYSTEM, TASK_SYSTEM};
 use trust::outgoing::Call;
 use trust::partners::Partner;
 use trust::{
@@ -25,8 +27,10 @@ use crate::deliverer::{DeliverError, hex, persist};
 const PAUSE_MAX_MS: u64 = 4 * 3_600_000;
 /// How often a commit is tried again when somebody else changed the `Task` meanwhile.
 const CONFLICTS_MAX: u32 = 8;
-/// How long what is taken back waits for what is taken back before it, care clock.
+/// How long what is taken back waits for what is taken back before it, each time and in all, care clock: a partner that
+/// is down must not keep another from hearing.
 const BEHIND_MS: u64 = 2_000;
+const BEHIND_MAX_MS: u64 = 60_000;
 /// Consents are read this many at a time (the most that a search gives).
 const CONSENTS_PAGE: &str = "1000";
 
@@ -74,6 +78,14 @@ struct Attempt<'a> {
 /// Whether the `Task` still waits for the call.
 fn is_waiting(task: &Resource) -> bool {
     task.text_at(&["status"]) == Some("in-progress")
+}
+
+/// Whether what is taken back may still wait for what is taken back before it.
+fn may_wait(task: &Resource, call: &Call, now_ms: u64) -> bool {
+    let written = task.text_at(&["authoredOn"]).and_then(fhir::date::parse);
+    let written_ms = written.and_then(|date| u64::try_from(date.start_ms).ok());
+    let until_ms = written_ms.map_or(0, |written_ms| written_ms.saturating_add(BEHIND_MAX_MS));
+    now_ms < until_ms.min(call.until_ms)
 }
 
 impl Inner {
@@ -136,8 +148,9 @@ impl Attempt<'_> {
         let Some(task) = task.filter(|task| is_waiting(&task.resource)) else {
             return Ok(Outcome::Cancelled);
         };
-        if self.is_behind().await? {
-            let due_ms = self.now_ms().saturating_add(BEHIND_MS);
+        let now_ms = self.now_ms();
+        if may_wait(&task.resource, call, now_ms) && self.is_behind().await? {
+            let due_ms = now_ms.saturating_add(BEHIND_MS);
             return Ok(Outcome::Behind { due_ms });
         }
         let patient = self.load(ResourceType::Patient, &call.patient).await?;
@@ -159,23 +172,24 @@ impl Attempt<'_> {
         let Some(partner) = partner else {
             return Ok(Outcome::Cancelled);
         };
-        // Another process may have taken over meanwhile.
-        let shard = self.entry.key.shard;
-        if !vault.ledger().holds(shard) {
-            return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
-        }
         let real_s = self.inner.trust.wall_clock().now_ms() / 1_000;
-        let times = (self.now_ms(), real_s);
-        let asked = request::send(&self.inner.clients, &partner, call, times).await;
-        let (was_there, has_it, said) = match &asked {
-            Asked::Answered(status, _) => (true, true, format!("answered {status}")),
-            Asked::Refused { words, .. } => (true, true, words.clone()),
-            Asked::Failed(failed) => (failed.was_there, failed.may_have_it, failed.words.clone()),
+        let asked = match request::ready(&self.inner.clients, &partner, call, real_s) {
+            Ok(ready) => {
+                persist(|| self.disclose((&partner, purpose), &task, &why)).await?;
+                // Another process may have taken over meanwhile.
+                let shard = self.entry.key.shard;
+                if !vault.ledger().holds(shard) {
+                    return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
+                }
+                ready.send(call, self.now_ms()).await
+            }
+            Err(failed) => Asked::Failed(failed),
+        };
+        let was_there = match &asked {
+            Asked::Answered(..) | Asked::Refused { .. } => true,
+            Asked::Failed(failed) => failed.was_there,
         };
         self.inner.saw(&call.partner, was_there);
-        if has_it {
-            persist(|| self.disclose((&partner, purpose), &task, &why, &said)).await?;
-        }
         Ok(match asked {
             Asked::Answered(status, learnt) => Outcome::Answered { status, learnt },
             Asked::Refused { words, done } => Outcome::NotDone(Refused::new(
@@ -242,23 +256,24 @@ impl Attempt<'_> {
         }
     }
 
-    /// Writes down who was told what, and why that was lawful, whoever holds the shard.
+    /// Writes down who is told what, and why that is lawful, and that the partner may have it from here on.
     async fn disclose(
         &self,
         (partner, purpose): (&Partner, Purpose),
         task: &Versioned,
         why: &str,
-        said: &str,
     ) -> Result<(), DeliverError> {
         let call = &self.call;
         let classes = match call.classes.as_slice() {
             [] => "nothing of the record".to_owned(),
             classes => classes.join(", "),
         };
-        let unit = Unit {
+        let mut unit = Unit {
+            // Nobody is told by who lost the shard.
+            held: Some(self.entry.key.shard),
             patient: Some(call.patient.clone()),
             note: Some(format!(
-                "{}: {} was told {classes} ({why}); {said}",
+                "{}: {} is told {classes} ({why})",
                 call.journey, partner.name
             )),
             disclosed: Some(Disclosed {
@@ -270,6 +285,11 @@ impl Attempt<'_> {
             }),
             ..Unit::default()
         };
+        if !call.may_have_it {
+            unit.outbox_remove.push(self.entry.key);
+            unit.outbox_add
+                .push(self.again_at(self.entry.key.due_ms, self.entry.attempt, true));
+        }
         let vault = self.inner.trust.vault();
         vault.commit(&self.permit, unit).await?;
         Ok(())
@@ -333,34 +353,41 @@ impl Attempt<'_> {
             Outcome::Behind { due_ms } => (*due_ms, self.entry.attempt, call.may_have_it),
             _ => return unit,
         };
+        unit.outbox_add
+            .push(self.again_at(due_ms, attempt, may_have_it));
+        unit
+    }
+
+    /// The entry for another time.
+    fn again_at(&self, due_ms: u64, attempt: u32, may_have_it: bool) -> OutboxDraft {
         let again = Call {
             may_have_it,
-            ..call.clone()
+            ..self.call.clone()
         };
-        unit.outbox_add.push(OutboxDraft {
+        OutboxDraft {
             key: OutboxKey {
                 due_ms,
                 ..self.entry.key
             },
-            owner: Owner::Patient(call.patient.clone()),
+            owner: Owner::Patient(self.call.patient.clone()),
             channel: self.entry.channel,
             attempt,
             // One of strings and JSON can't fail to serialise.
             body: serde_json::to_vec(&again).unwrap_or_default(),
-        });
-        unit
+        }
     }
 
     /// For the audit record.
     fn note(&self, outcome: &Outcome) -> String {
         let partner = &self.call.partner;
         match outcome {
-            Outcome::Answered { .. } => format!("{partner} answered"),
-            Outcome::NotDone(refused) => {
-                format!("the call to {partner} came to nothing ({})", refused.code)
-            }
-            Outcome::PutOff { attempt, .. } => {
-                format!("the call to {partner} was put off after attempt {attempt}")
+            Outcome::Answered { status, .. } => format!("{partner} answered {status}"),
+            Outcome::NotDone(refused) => format!(
+                "the call to {partner} came to nothing ({}): {}",
+                refused.code, refused.words
+            ),
+            Outcome::PutOff { attempt, words, .. } => {
+                format!("the call to {partner} was put off after attempt {attempt}: {words}")
             }
             Outcome::Behind { .. } => format!("the call to {partner} waits for another"),
             Outcome::Cancelled => format!("the call to {partner} is no longer wanted"),
@@ -399,8 +426,15 @@ fn mark(task: &mut Resource, call: &Call, outcome: &Outcome, now_ms: u64) {
             task.remove("businessStatus");
         }
         Outcome::NotDone(refused) => {
+            let mut why = reason(refused);
+            // Who may have heard an attempt before may have done it, whatever is said to this one.
+            if call.may_have_it
+                && let Some(codings) = why.get_mut("coding").and_then(Value::as_array_mut)
+            {
+                codings.push(json!({"system": NOT_DONE_SYSTEM, "code": MAY_BE_DONE}));
+            }
             task.set("status", json!("failed"));
-            task.set("statusReason", reason(refused));
+            task.set("statusReason", why);
             task.remove("businessStatus");
         }
         Outcome::PutOff {
@@ -454,6 +488,60 @@ mod tests {
                 let pause_ms = pause_ms(first_ms, made, dice);
                 assert!(within.contains(&pause_ms), "{first_ms} {made}: {pause_ms}");
             }
+        }
+    }
+
+    fn call(more: &Value) -> Call {
+        let mut call = json!({
+            "patient": "p", "task": "t", "partner": "rides", "path": "/bookings", "fhir": false, "values": {},
+            "classes": [], "purpose": "TREAT", "about": [], "timeout_ms": 1000, "retries": 1, "backoff_ms": 1000,
+            "until_ms": 1, "learns": [], "journey": "j/1", "step": "s"
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            call[name] = value.clone();
+        }
+        serde_json::from_value(call).expect("a call")
+    }
+
+    #[test]
+    fn what_is_taken_back_waits_a_minute_at_most() {
+        const AT_MS: u64 = 1_700_000_000_000;
+        let task =
+            json!({"resourceType": "Task", "id": "t", "authoredOn": fhir::date::instant(AT_MS)});
+        let task = Resource::from_value(task).expect("a task");
+        let undated = json!({"resourceType": "Task", "id": "t"});
+        let undated = Resource::from_value(undated).expect("a task");
+        for (task, until_ms, now_ms, expected) in [
+            (&task, AT_MS + 600_000, AT_MS, true),
+            (&task, AT_MS + 600_000, AT_MS + 59_999, true),
+            (&task, AT_MS + 600_000, AT_MS + 60_000, false),
+            // What is over is not put off.
+            (&task, AT_MS + 5_000, AT_MS + 5_000, false),
+            (&undated, AT_MS + 600_000, AT_MS, false),
+        ] {
+            let call = call(&json!({"until_ms": until_ms}));
+            assert_eq!(may_wait(task, &call, now_ms), expected, "{now_ms}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_done_is_said_beside_why_it_came_to_nothing() {
+        let refused = Refused::new("deceased", "The patient has died.");
+        for (may_have_it, expected) in [
+            (false, vec!["deceased"]),
+            (true, vec!["deceased", MAY_BE_DONE]),
+        ] {
+            let call = call(&json!({"may_have_it": may_have_it}));
+            let task = json!({"resourceType": "Task", "id": "t", "status": "in-progress"});
+            let mut task = Resource::from_value(task).expect("a task");
+            mark(&mut task, &call, &Outcome::NotDone(refused.clone()), 0);
+            let codings = task.at(&["statusReason", "coding"]);
+            let codings = codings.and_then(Value::as_array).expect("codings");
+            let codes: Vec<&str> = codings
+                .iter()
+                .filter_map(|one| one["code"].as_str())
+                .collect();
+            assert_eq!(codes, expected);
         }
     }
 

@@ -30,6 +30,8 @@ use request::Clients;
 const PART: &str = "partner-calls";
 /// Calls under way at once, to all partners of a tenant together.
 const PARALLEL: usize = 32;
+/// The most of them to one partner: one that is slow leaves places to others.
+const OF_ONE_PARTNER: usize = PARALLEL / 4;
 /// Entries looked at in one look, and the most where those of one partner stand before all others'.
 const LOOK: usize = 128;
 const LOOK_MAX: usize = 65_536;
@@ -272,7 +274,10 @@ impl Inner {
             if round.busy.len() >= PARALLEL || round.is_under_way(&call) {
                 continue;
             }
+            // What is over asks the partner nothing, and its journey waits to hear of it.
+            let is_over = now_ms > call.until_ms;
             match self.room(round, &call.partner) {
+                _ if is_over => {}
                 Room::For(0) => continue,
                 Room::For(_) => {}
                 Room::NoneUntil(until) => {
@@ -294,10 +299,11 @@ impl Inner {
         started
     }
 
-    /// How many calls to a partner may start. One that isn't known is called by nobody, which the attempt finds.
+    /// How many calls to a partner may start: no partner has all places. One that isn't known is called by nobody, which the attempt finds.
     fn room(&self, round: &Round, partner: &str) -> Room {
         let set = self.trust.policy_set();
         let at_once = set.partners().get(partner).map_or(1, |known| known.at_once);
+        let at_once = at_once.min(OF_ONE_PARTNER);
         let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         let busy = round.busy_with(partner);
         match breakers.get(partner) {

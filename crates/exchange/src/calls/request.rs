@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, Method, Response, Url, redirect};
+use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde_json::{Value, json};
 use trust::outgoing::Call;
 use trust::partners::{Partner, signature};
@@ -13,9 +13,9 @@ use trust::partners::{Partner, signature};
 use super::answer;
 use super::places::{Public, may_be_asked};
 
-/// How long a partner may take to connect (real time); shorter than an attempt, so that one whom nothing reaches is told
-/// from one who is silent.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a partner may take to connect (real time), the longest first; that which is shorter than an attempt is
+/// taken, so that one whom nothing reaches is told from one who is silent.
+const CONNECT_PATIENCES_MS: [u64; 3] = [5_000, 2_000, 700];
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// The longest that a partner may ask to be left alone for, seconds.
@@ -25,6 +25,11 @@ const SECRET_BYTES_MAX: usize = 16 * 1024;
 
 /// What asks partners.
 pub(super) struct Clients {
+    /// One for each patience, the longest first.
+    by_patience: Vec<(Duration, Pair)>,
+}
+
+struct Pair {
     /// Those at public addresses, by name.
     public: Client,
     /// Those of whom the entry says that they are in a private network.
@@ -33,18 +38,32 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new() -> Result<Self, String> {
-        let builder = || {
-            Client::builder()
-                .redirect(redirect::Policy::none())
-                .no_proxy()
-                .connect_timeout(CONNECT_PATIENCE)
-        };
         let built =
             |builder: reqwest::ClientBuilder| builder.build().map_err(|error| error.to_string());
-        Ok(Self {
-            public: built(builder().dns_resolver(Arc::new(Public)))?,
-            private: built(builder())?,
-        })
+        let mut by_patience = Vec::new();
+        for patience_ms in CONNECT_PATIENCES_MS {
+            let patience = Duration::from_millis(patience_ms);
+            let builder = || {
+                Client::builder()
+                    .redirect(redirect::Policy::none())
+                    .no_proxy()
+                    .connect_timeout(patience)
+            };
+            let pair = Pair {
+                public: built(builder().dns_resolver(Arc::new(Public)))?,
+                private: built(builder())?,
+            };
+            by_patience.push((patience, pair));
+        }
+        Ok(Self { by_patience })
+    }
+
+    /// What asks a partner that may take so long; none where there is no client at all.
+    fn of(&self, timeout: Duration, private: bool) -> Option<&Client> {
+        let shorter = |(patience, _): &&(Duration, Pair)| *patience < timeout;
+        let found = self.by_patience.iter().find(shorter);
+        let (_, pair) = found.or(self.by_patience.last())?;
+        Some(if private { &pair.private } else { &pair.public })
     }
 }
 
@@ -74,22 +93,22 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    fn before_it_was_sent(words: impl Into<String>, was_there: bool) -> Asked {
-        Asked::Failed(Self {
+    fn before_it_was_sent(words: impl Into<String>, was_there: bool) -> Self {
+        Self {
             words: words.into(),
             may_have_it: false,
             was_there,
             after_ms: None,
-        })
+        }
     }
 
-    fn after_it_was_sent(words: impl Into<String>) -> Asked {
-        Asked::Failed(Self {
+    fn after_it_was_sent(words: impl Into<String>) -> Self {
+        Self {
             words: words.into(),
             may_have_it: true,
             was_there: false,
             after_ms: None,
-        })
+        }
     }
 }
 
@@ -126,24 +145,25 @@ pub(super) fn body(call: &Call) -> Vec<u8> {
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
-/// Calls a partner.
-pub(super) async fn send(
+/// A request that has all that it needs, and was not sent yet.
+pub(super) struct Ready {
+    request: RequestBuilder,
+    timeout: Duration,
+}
+
+/// A call to a partner, up to where it is sent.
+pub(super) fn ready(
     clients: &Clients,
     partner: &Partner,
     call: &Call,
-    (now_ms, real_s): (u64, u64),
-) -> Asked {
+    real_s: u64,
+) -> Result<Ready, Failed> {
     let address = format!("{}{}", partner.base, call.path);
     let Some(address) =
         (Url::parse(&address).ok()).filter(|url| may_be_asked(url, partner.private_network))
     else {
         let words = "the partner's address is not one that may be called";
-        return Failed::before_it_was_sent(words, true);
-    };
-    let client = if partner.private_network {
-        &clients.private
-    } else {
-        &clients.public
+        return Err(Failed::before_it_was_sent(words, true));
     };
     let method = if call.put { Method::PUT } else { Method::POST };
     let format = if call.fhir {
@@ -153,6 +173,10 @@ pub(super) async fn send(
     };
     let body = body(call);
     let timeout = Duration::from_millis(call.timeout_ms.min(partner.timeout_ms).max(1));
+    let Some(client) = clients.of(timeout, partner.private_network) else {
+        let words = "nothing here can call it";
+        return Err(Failed::before_it_was_sent(words, true));
+    };
     let mut asked = client
         .request(method, address)
         .timeout(timeout)
@@ -179,7 +203,8 @@ pub(super) async fn send(
                     error,
                     "the partner's token can't be read"
                 );
-                return Failed::before_it_was_sent("the partner's token can't be read", true);
+                let words = "the partner's token can't be read";
+                return Err(Failed::before_it_was_sent(words, true));
             }
         }
     }
@@ -196,19 +221,30 @@ pub(super) async fn send(
                     "the key that calls are signed with can't be read"
                 );
                 let words = "the key that calls are signed with can't be read";
-                return Failed::before_it_was_sent(words, true);
+                return Err(Failed::before_it_was_sent(words, true));
             }
         }
     }
-    match asked.body(body).send().await {
-        Ok(answer) => heard(answer, call, now_ms).await,
-        // Of the errors of connecting some are of time, too.
-        Err(error) if error.is_connect() => Failed::before_it_was_sent(
-            "it can't be reached, or its name leads to no public address",
-            false,
-        ),
-        Err(error) if error.is_timeout() => Failed::after_it_was_sent(silent(timeout)),
-        Err(_) => Failed::after_it_was_sent("the conversation with it broke off"),
+    Ok(Ready {
+        request: asked.body(body),
+        timeout,
+    })
+}
+
+impl Ready {
+    /// Sends it.
+    pub(super) async fn send(self, call: &Call, now_ms: u64) -> Asked {
+        let failed = match self.request.send().await {
+            Ok(answer) => return heard(answer, call, now_ms).await,
+            // Of the errors of connecting some are of time, too.
+            Err(error) if error.is_connect() => Failed::before_it_was_sent(
+                "it can't be reached, or its name leads to no public address",
+                false,
+            ),
+            Err(error) if error.is_timeout() => Failed::after_it_was_sent(silent(self.timeout)),
+            Err(_) => Failed::after_it_was_sent("the conversation with it broke off"),
+        };
+        Asked::Failed(failed)
     }
 }
 
@@ -259,9 +295,9 @@ async fn taken(mut answer: Response, status: u16, call: &Call, now_ms: u64) -> A
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(error) if error.is_timeout() => {
-                return Failed::after_it_was_sent("its answer did not end in time");
+                return Asked::Failed(Failed::after_it_was_sent("its answer did not end in time"));
             }
-            Err(_) => return Failed::after_it_was_sent("its answer broke off"),
+            Err(_) => return Asked::Failed(Failed::after_it_was_sent("its answer broke off")),
         }
         if bytes.len() > ANSWER_BYTES_MAX {
             return unread(format!("its answer has more than {ANSWER_BYTES_MAX} bytes"));

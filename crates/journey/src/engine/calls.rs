@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::definition::Step;
 use crate::state::{Owed, What};
+use serde_json::{Map, Value};
 
 /// Most calls of one journey that are remembered to be taken back. Rounds without end could make any number.
 const OWED_MAX: usize = 100;
@@ -17,8 +18,11 @@ impl Engine<'_> {
         };
         self.trail(&step.id, what, None);
         if owed {
-            let step = step.id.clone();
-            self.state.owed.push(Owed { n, step });
+            self.state.owed.push(Owed {
+                n,
+                step: step.id.clone(),
+                learnt: Some(Map::new()),
+            });
             let over = self.state.owed.len().saturating_sub(OWED_MAX);
             self.state.owed.drain(..over);
         }
@@ -27,6 +31,14 @@ impl Engine<'_> {
     /// Nobody can take an act by hand back that called a partner, or broke a call off: it may be done there.
     pub(crate) fn reached_out(&mut self) {
         self.outside = true;
+    }
+
+    /// Keeps what a call has learnt for what takes it back.
+    pub(crate) fn keep_for_taking_back(&mut self, n: u32, learnt: Map<String, Value>) {
+        let mut owed = self.state.owed.iter_mut();
+        if let Some(owed) = owed.find(|owed| owed.n == n) {
+            owed.learnt = Some(learnt);
+        }
     }
 
     /// The partner is known to have done nothing of what a place asked for.
@@ -41,11 +53,11 @@ impl Engine<'_> {
             .partition(|owed| which(owed));
         self.state.owed = stay;
         let definition = self.definition;
-        for Owed { n, step } in back.into_iter().rev() {
-            if let Some(step) = definition.step(&step) {
+        for owed in back.into_iter().rev() {
+            if let Some(step) = definition.step(&owed.step) {
                 self.reached_out();
                 let after = self.taken_back.take();
-                self.taken_back = step.kind.take_back(self, step, n, after);
+                self.taken_back = step.kind.take_back(self, step, owed, after);
             }
         }
     }

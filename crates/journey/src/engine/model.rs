@@ -144,6 +144,8 @@ pub enum Fact {
         status: String,
         /// Why it came to nothing, as a code of `urn:cairn:not-done`.
         code: Option<String>,
+        /// Whether the partner may have done it all the same.
+        may_be_done: bool,
         /// What was learnt from the answer, its status among it.
         values: Map<String, Value>,
     },
@@ -393,6 +395,8 @@ pub enum Effect {
         until_ms: u64,
         /// Id of the `Task` of what is taken back before it.
         after: Option<String>,
+        /// What that call has learnt itself, where its state has kept it.
+        learnt: Option<Map<String, Value>>,
     },
     /// Propose a visit.
     ProposeVisit {

@@ -14,7 +14,7 @@ use crate::definition::{Definition, Path, Step, Target, Way};
 use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::{Maker, not_done, resource, role};
 use crate::spec::{Focus, Kind, Record, Shape, may, must};
-use crate::state::{Stand, State, Token, What};
+use crate::state::{Owed, Stand, State, Token, What};
 use crate::time::say_duration;
 use crate::yaml::{Content, Node};
 use fhir::{Resource, ResourceType};
@@ -39,7 +39,8 @@ const BACK_RETRIES: u32 = 50;
 const BACK_FOR_MS: u64 = 7 * crate::time::DAY_MS;
 /// Code of a call for which a value is not there (`urn:cairn:not-done`).
 const NO_VALUE: &str = "no-value";
-/// Codes with which the partner is known to have done nothing.
+/// Codes with which the partner is known to have done nothing, unless it is said that an attempt before may have been
+/// heard.
 const NOTHING_DONE: [&str; 8] = [
     NO_VALUE,
     "consent",
@@ -310,6 +311,13 @@ impl Call {
         token.since_ms.saturating_add(self.up_to_ms)
     }
 
+    /// Whether what takes it back may name a member of what it has learnt.
+    fn takes_back_by(&self, member: &str) -> bool {
+        let values = self.compensate.iter().flat_map(|back| &back.values);
+        let mut paths = values.filter_map(Named::learnt);
+        paths.any(|path| path.text.contains(member))
+    }
+
     /// Leaves by a way for failure, and takes back what is to be taken back then.
     fn give_up(&self, engine: &mut Engine<'_>, n: u32, label: &str, target: Option<&Target>) {
         engine.take_back_calls(|owed| owed.n == n || self.takes_back.contains(&owed.step));
@@ -364,6 +372,7 @@ impl Call {
             until_ms,
             back,
             after,
+            learnt,
             again,
         } = opened;
         let definition = maker.definition;
@@ -372,7 +381,8 @@ impl Call {
             (None, Some(_)) => return None,
             (_, None) => (&self.path, &self.values, self.fhir, self.put),
         };
-        let made = values::made(named, maker);
+        let own = learnt.map(|learnt| (step.id.as_str(), learnt));
+        let made = values::made(named, maker, own);
         let values = match back {
             Some(_) => made.there,
             None => made.whole()?,
@@ -440,6 +450,8 @@ struct Opened<'a> {
     back: Option<&'a str>,
     /// Id of the `Task` of what is taken back before it.
     after: Option<&'a str>,
+    /// What that call has learnt itself, if that was kept.
+    learnt: Option<&'a Map<String, Value>>,
     /// Whether it was on its way before.
     again: bool,
 }
@@ -450,6 +462,7 @@ fn opened(effect: &Effect) -> Option<Opened<'_>> {
         until_ms,
         back: None,
         after: None,
+        learnt: None,
         again: false,
     };
     match effect {
@@ -463,10 +476,12 @@ fn opened(effect: &Effect) -> Option<Opened<'_>> {
             until_ms,
             call: back,
             after,
+            learnt,
             ..
         } => Some(Opened {
             back: Some(back),
             after: after.as_deref(),
+            learnt: learnt.as_ref(),
             ..call(task, *until_ms)
         }),
         _ => None,
@@ -571,6 +586,7 @@ impl StepKind for Call {
         let Fact::Call {
             status,
             code,
+            may_be_done,
             values,
             ..
         } = fact
@@ -580,14 +596,19 @@ impl StepKind for Call {
         match status.as_str() {
             "completed" => {
                 let known = self.gives();
+                let mut kept = Map::new();
                 for (member, value) in values.iter().filter(|(name, _)| known.contains(name)) {
                     engine.learn(&step.id, member, value.clone());
+                    if self.takes_back_by(member) {
+                        kept.insert(member.clone(), value.clone());
+                    }
                 }
+                engine.keep_for_taking_back(token.n, kept);
                 engine.leave(token.n, "answered", &self.next);
             }
             "failed" | "rejected" | "cancelled" | "entered-in-error" => {
                 let code = code.as_deref().unwrap_or_default();
-                if NOTHING_DONE.contains(&code) {
+                if NOTHING_DONE.contains(&code) && !may_be_done {
                     engine.owes_no_more(token.n);
                 }
                 let (label, target) = if code == "expired" {
@@ -631,10 +652,11 @@ impl StepKind for Call {
         &self,
         engine: &mut Engine<'_>,
         step: &Step,
-        n: u32,
+        owed: Owed,
         after: Option<String>,
     ) -> Option<String> {
         self.compensate.as_ref()?;
+        let Owed { n, learnt, .. } = owed;
         let task = engine.resource_id(n, BACK_SLOT);
         let until_ms = engine.context.now_ms.saturating_add(BACK_FOR_MS);
         let what = What::Called {
@@ -648,6 +670,7 @@ impl StepKind for Call {
             call: engine.resource_id(n, SLOT),
             until_ms,
             after,
+            learnt,
         });
         Some(task)
     }
@@ -701,7 +724,7 @@ impl StepKind for Call {
         let back = opened.back;
         let missing = match back {
             Some(_) => None,
-            None => values::made(&self.values, maker).missing,
+            None => values::made(&self.values, maker, None).missing,
         };
         let fault = missing.map(|name| {
             let mut reason = not_done(NO_VALUE);

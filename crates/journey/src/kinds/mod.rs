@@ -31,7 +31,7 @@ use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::Maker;
 use crate::room::Urgency;
 use crate::spec;
-use crate::state::{Late, Stand, State, Token, What, Which};
+use crate::state::{Late, Owed, Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::Moment;
 use crate::watch::Watch;
@@ -320,7 +320,7 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
         &self,
         _engine: &mut Engine<'_>,
         _step: &Step,
-        _n: u32,
+        _owed: Owed,
         _after: Option<String>,
     ) -> Option<String> {
         None

@@ -554,6 +554,7 @@ impl Patient<'_> {
                     id,
                     status,
                     code,
+                    may_be_done: false,
                     values,
                 };
                 self.tell(run, fact)

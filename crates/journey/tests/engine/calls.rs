@@ -145,6 +145,79 @@ fn what_may_have_been_done_is_taken_back_the_newest_first() {
 }
 
 #[test]
+fn who_may_have_done_it_before_they_refused_takes_it_back() {
+    for code in [
+        "consent",
+        "deceased",
+        "no-contract",
+        "not-cleared",
+        "permanent-failure",
+    ] {
+        let mut run = run();
+        run.partner_after_silence("i/1/call", code);
+        assert_eq!(run.state.at(), ["phone"]);
+        assert_eq!(
+            run.log()[1..],
+            ["0d01h take back i/1/call", "0d01h task phone"],
+            "{code}"
+        );
+    }
+}
+
+/// Ordered each day, and again.
+#[test]
+fn each_round_takes_back_what_it_has_called_itself() {
+    let definition = compiled(
+        "  first:
+    title: Order a ride
+    call:
+      partner: rides
+      path: /bookings
+      learns:
+        booking: {path: booking.id, class: contact}
+        driver: {path: driver, class: contact}
+      up_to: 1h
+      compensate:
+        path: /cancellations
+        values: {booking: {learnt: first.booking, or: unknown}}
+    next: pause
+    failed: end
+    timed_out: end
+  pause: {title: Pause, wait: {for: 1d}, next: first}
+",
+    );
+    let mut run = begin(&definition, "p");
+    run.partner(
+        "i/1/call",
+        Ok(json!({"status": 200, "booking": "B1", "driver": "D"})),
+    );
+    run.until(25 * HOUR);
+    run.partner("i/3/call", Ok(json!({"status": 200, "booking": "B2"})));
+    run.until(49 * HOUR);
+    assert_eq!(run.state.at(), ["first"]);
+    let again = journey::State::from_json(&run.state.to_json()).unwrap();
+    assert_eq!(again, run.state);
+    run.input(journey::Input::Manual(Manual::Stop("Enough".to_owned())));
+    let learnt: Vec<_> = run
+        .backs
+        .iter()
+        .map(|(call, learnt)| {
+            let learnt = learnt.clone().expect("kept");
+            (call.as_str(), serde_json::Value::Object(learnt))
+        })
+        .collect();
+    assert_eq!(
+        learnt,
+        [
+            // Of the one that was not answered nothing is known, and not what another was answered.
+            ("i/5/call", json!({})),
+            ("i/3/call", json!({"booking": "B2"})),
+            ("i/1/call", json!({"booking": "B1"})),
+        ]
+    );
+}
+
+#[test]
 fn no_answer_in_time_takes_its_way() {
     let mut run = run();
     run.partner("i/1/call", Ok(json!({"status": 201, "order": "O1"})));
@@ -286,7 +359,7 @@ fn a_state_with_calls_is_for_programs_that_know_them() {
     let state: serde_json::Value = serde_json::from_slice(&run.state.to_json()).unwrap();
     assert_eq!(
         (&state["f"], &state["y"]),
-        (&json!(2), &json!([{"n": 1, "s": "first"}]))
+        (&json!(2), &json!([{"n": 1, "s": "first", "x": {}}]))
     );
     let again = journey::State::from_json(&run.state.to_json()).unwrap();
     assert_eq!(again, run.state);

@@ -54,6 +54,8 @@ pub(crate) struct Run {
     pub(crate) rooms: VecDeque<Room>,
     pub(crate) log: Vec<String>,
     pub(crate) made: BTreeSet<String>,
+    /// Calls that were taken back, and what was kept of what they had learnt.
+    pub(crate) backs: Vec<(String, Option<serde_json::Map<String, Value>>)>,
     /// Messages of which nobody has heard what became of them.
     pub(crate) on_the_way: BTreeSet<String>,
     /// Messages that are held back.
@@ -103,6 +105,7 @@ impl Run {
             rooms,
             log: Vec::new(),
             made: BTreeSet::new(),
+            backs: Vec::new(),
             on_the_way: BTreeSet::new(),
             held: BTreeSet::new(),
             inputs: Vec::new(),
@@ -235,9 +238,14 @@ impl Run {
                 Effect::HoldTask { task } => (None, format!("hold {task}"), None),
                 Effect::CallOn { task, .. } => (None, format!("call on {task}"), None),
                 Effect::TakeBack {
-                    task, call, after, ..
+                    task,
+                    call,
+                    after,
+                    learnt,
+                    ..
                 } => {
                     let after = after.map_or_else(String::new, |after| format!(" after {after}"));
+                    self.backs.push((call.clone(), learnt));
                     (Some(task), format!("take back {call}{after}"), None)
                 }
             };
@@ -378,7 +386,20 @@ impl Run {
             id: id.to_owned(),
             status: status.to_owned(),
             code,
+            may_be_done: false,
             values,
+        };
+        self.event(&format!("Task/{id}"), fact, vec![]);
+        self
+    }
+    /// A call comes to nothing for a reason, after an attempt that the partner may have heard.
+    pub(crate) fn partner_after_silence(&mut self, id: &str, code: &str) -> &mut Self {
+        let fact = Fact::Call {
+            id: id.to_owned(),
+            status: "failed".to_owned(),
+            code: Some(code.to_owned()),
+            may_be_done: true,
+            values: serde_json::Map::new(),
         };
         self.event(&format!("Task/{id}"), fact, vec![]);
         self

@@ -530,6 +530,27 @@ fn calls_tell_partners_what_they_are_cleared_for() {
             values("all: {learnt: questions}"),
             "J061 `all` would be told to rides: rides is not cleared for the data class `identity`",
         ),
+        // Quotes within quotes, and comments, hide nothing.
+        (
+            values("all: {learnt: \"call.ride & \\\" patient's \\\" & questions.well\", or: none}")
+                + "      learns: {ride: {path: id, class: contact}}\n",
+            "J061 `all` would be told to rides: rides is not cleared for the data class `identity`",
+        ),
+        (
+            values("all: {learnt: \"call.ride /* it's */ & questions.well\", or: none}")
+                + "      learns: {ride: {path: id, class: contact}}\n",
+            "J061 `all` would be told to rides: rides is not cleared for the data class `identity`",
+        ),
+        (
+            values("own: {learnt: \"call.ride & ' at ' & call.status\", or: none}")
+                + "      learns: {ride: {path: id, class: contact}}\n",
+            "J061 `own` would be told to rides: rides is not cleared for the data class `health`",
+        ),
+        (
+            values("own: {learnt: \"call.ride & ' at ' & call.hour\", or: none}")
+                + "      learns: {ride: {path: id, class: contact}, hour: {path: hour, class: contact}}\n",
+            "",
+        ),
         (
             values("own: {learnt: call.ride, or: none}")
                 + "      learns: {ride: {path: id, class: contact}}\n",
@@ -565,6 +586,12 @@ fn calls_tell_partners_what_they_are_cleared_for() {
         ),
         (
             call("      compensate: {path: /off, values: {x: {learnt: questions.well}}}\n"),
+            "J062 what takes a call back names fixed words",
+        ),
+        (
+            call(
+                "      compensate: {path: /off, values: {x: {learnt: \"call.ride & \\\" it's \\\" & questions.well\"}}}\n      learns: {ride: {path: id, class: contact}}\n",
+            ),
             "J062 what takes a call back names fixed words",
         ),
         (call("      compensate: {path: /../off}\n"), "J062"),

@@ -191,6 +191,9 @@ async fn writes_are_checked_one_by_one() {
             a_patient("q", "Tal"),
             a_weight("op", "p", "2026-06-01"),
             json!({"resourceType": "Task", "id": "tq", "status": "requested", "intent": "order", "for": {"reference": "Patient/q"}}),
+            json!({"resourceType": "Task", "id": "tp", "status": "requested", "intent": "order", "for": {"reference": "Patient/p"}}),
+            json!({"resourceType": "Task", "id": "call", "status": "in-progress", "intent": "order", "for": {"reference": "Patient/p"},
+                "code": {"coding": [{"system": "urn:cairn:task-code", "code": "call"}]}}),
         ])
         .await;
     let vault = house.vault();
@@ -209,11 +212,24 @@ async fn writes_are_checked_one_by_one() {
         json!({"resourceType": "Task", "id": "tq", "status": "completed", "intent": "order",
                "for": {"reference": format!("Patient/{patient}")}})
     };
+    let done = |id: &str| {
+        json!({"resourceType": "Task", "id": id, "status": "completed", "intent": "order",
+               "for": {"reference": "Patient/p"}})
+    };
+    vault
+        .commit(&work, put(done("tp"), Expected::Version(1)))
+        .await
+        .unwrap();
     for (what, permit, unit) in [
         (
             "another's record",
             &work,
             put(answer("q"), Expected::Absent),
+        ),
+        (
+            "a call to a partner, which the partner answers",
+            &work,
+            put(done("call"), Expected::Version(1)),
         ),
         (
             "another's task",

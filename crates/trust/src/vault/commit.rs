@@ -3,11 +3,12 @@ use std::collections::BTreeSet;
 
 use fhir::{Resource, ResourceType};
 use ledger::{Commit, Draft, Expected, LedgerError, Owner, TenantId};
+use serde_json::Value;
 
 use super::own::Definitions;
 use super::{Change, Unit, UnitReceipt, Vault, named, open_live};
 use crate::audit::{Event, Record, Touched};
-use crate::{Action, Permit, TrustError, tokens};
+use crate::{Action, Permit, Role, TrustError, conventions, tokens};
 
 /// A change, checked.
 struct Checked {
@@ -16,6 +17,18 @@ struct Checked {
     /// All patients that the new or the old content names.
     patients: Vec<String>,
     event: Event,
+}
+
+/// Whether what is there is the order of a call to a partner, and who would change it the patient or who acts for them.
+/// What becomes of it moves a journey as the partner's answer, which is not theirs to give.
+fn is_for_partners(permit: &Permit, before: &Resource) -> bool {
+    let codings = before.at(&["code", "coding"]).and_then(Value::as_array);
+    matches!(permit.agent.role, Role::Patient | Role::Proxy)
+        && before.kind() == ResourceType::Task
+        && codings.into_iter().flatten().any(|coding| {
+            coding["system"] == conventions::TASK_SYSTEM
+                && coding["code"] == conventions::CALL_ORDER
+        })
 }
 
 impl Vault {
@@ -227,6 +240,7 @@ impl Vault {
         if let Expected::Version(version) = expected {
             let before = self.before(permit, kind, &id, version).await?;
             if !permit.covers(interaction, &before)
+                || is_for_partners(permit, &before)
                 || self.keeps_from_proxy(permit, &before).await?
             {
                 let refused = self

@@ -1,7 +1,8 @@
 """A partner: an HTTP server of Python's standard library that notes what it is asked.
 
 How it answers goes by the first part of the path: ok, full (409), refuse (400), later (503, then ok), redirect, huge,
-broken (no JSON), silent (longer than anybody waits), odd (a value of the wrong kind), flaky (by the seed).
+broken (no JSON), silent (longer than anybody waits), sullen (silent, then 400), odd (a value of the
+wrong kind), flaky (by the seed).
 
 Arguments: the file to note requests in, a line of JSON each, and the seed. It prints its port.
 """
@@ -72,7 +73,9 @@ class Partner(http.server.BaseHTTPRequestHandler):
             return self.answer(200, json.dumps({"booking": {"id": "x" * 400_000}}))
         if way == "broken":
             return self.answer(200, "<html>")
-        if way == "silent":
+        if way == "sullen" and times > 1:
+            return self.answer(400, said)
+        if way in ("silent", "sullen"):
             time.sleep(6)
         if way == "odd":
             return self.answer(200, json.dumps({"booking": {"id": {"deep": 1}}, "fits": [True, False]}))

@@ -1,7 +1,8 @@
 //! What is wrong with a call, as far as its file says. Whether its partner may be told is asked beside the partners
 //! ([`crate::check::partners`]).
 
-use super::{Call, KIND, values::Named};
+use super::values::{Named, plainly};
+use super::{Call, KIND};
 use crate::check::{Check, paths_in};
 use crate::definition::Step;
 use crate::yaml::{Node, Place, inside};
@@ -185,9 +186,8 @@ impl Call {
             }
             None => return,
             Some(path) => {
-                let foreign = |names: &Vec<String>| names.first() != Some(&step.id);
-                let simple = !path.text.contains(['(', '%', '$', '`']);
-                if simple && !paths_in(&path.text).iter().any(foreign) {
+                let its_own = |paths: Vec<(&str, &str)>| paths.iter().all(|(of, _)| *of == step.id);
+                if plainly(&path.text).is_some_and(its_own) {
                     return;
                 }
                 "what takes a call back names fixed words and what this call has learnt itself, plainly (`step.member`): the partner has those already"

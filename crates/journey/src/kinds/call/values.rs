@@ -1,6 +1,5 @@
 //! What a partner is told: named values, each with what it tells of a person.
 
-use crate::check::paths_in;
 use crate::decode::build::{line, path};
 use crate::definition::{Definition, Path};
 use crate::resources::Maker;
@@ -98,6 +97,9 @@ enum From {
     Learnt(Path),
 }
 
+/// A step, and what it has learnt.
+pub(super) type Own<'a> = (&'a str, &'a Map<String, Value>);
+
 /// What came of values.
 pub(super) struct Made {
     pub(super) there: Map<String, Value>,
@@ -162,11 +164,11 @@ impl Named {
         }
     }
 
-    fn value(&self, maker: &Maker<'_>) -> Option<Value> {
+    fn value(&self, maker: &Maker<'_>, facts: &Value) -> Option<Value> {
         let found = match &self.from {
             From::Is(text) => Some(json!(text)),
             From::Patient(name) => of_patient(maker, name).map(Value::String),
-            From::Learnt(path) => learnt(maker, path),
+            From::Learnt(path) => learnt(facts, maker.now_ms, path),
         };
         let found = found.filter(|value| *value != json!(""));
         found.or_else(|| self.or.as_ref().map(|or| json!(or)))
@@ -179,31 +181,56 @@ fn all() -> BTreeSet<DataClass> {
 
 /// The data classes of what an expression on what was learnt may give. What can't be followed may give anything.
 fn classes_of(definition: &Definition, text: &str) -> BTreeSet<DataClass> {
-    if text.contains(['(', '%', '$', '`']) {
-        return all();
-    }
-    let mut classes = BTreeSet::new();
-    for names in paths_in(text) {
-        let mut names = names.iter();
-        let step = names.next().and_then(|step| definition.step(step));
-        match (step, names.next()) {
-            (Some(step), Some(member)) => {
-                classes.insert(step.kind.class_of(member));
-            }
-            // All that the step has learnt, or what there is not.
-            (_, None) | (None, _) => return all(),
-        }
-    }
-    classes
+    let class = |(step, member): (&str, &str)| Some(definition.step(step)?.kind.class_of(member));
+    let classes = plainly(text).and_then(|paths| paths.into_iter().map(class).collect());
+    classes.unwrap_or_else(all)
 }
 
-pub(super) fn made(named: &[Named], maker: &Maker<'_>) -> Made {
+/// The step and member of each path in an expression that is `step.member`, or such and quoted texts with `&` between.
+/// Nothing for any other: what it reads can't be told from its text.
+pub(super) fn plainly(text: &str) -> Option<Vec<(&str, &str)>> {
+    let is_name = |name: &str| {
+        let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        starts && (name.chars()).all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let mut paths = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        let after = match rest.chars().next()? {
+            quote @ ('\'' | '"') => {
+                let (words, after) = rest[1..].split_once(quote)?;
+                if words.contains(['\'', '"', '`', '\\', '/']) {
+                    return None;
+                }
+                after
+            }
+            _ => {
+                let (path, after) = rest.split_at(rest.find('&').unwrap_or(rest.len()));
+                let (step, member) = path.trim().split_once('.')?;
+                if !is_name(step) || !is_name(member) {
+                    return None;
+                }
+                paths.push((step, member));
+                after
+            }
+        };
+        let after = after.trim_start();
+        if after.is_empty() {
+            return Some(paths);
+        }
+        rest = after.strip_prefix('&')?.trim_start();
+    }
+}
+
+/// What is sent. `own` is a step and what is to be taken for what it has learnt, whatever the journey knows of it by now.
+pub(super) fn made(named: &[Named], maker: &Maker<'_>, own: Option<Own<'_>>) -> Made {
+    let facts = known(&maker.state.facts, own);
     let mut made = Made {
         there: Map::new(),
         missing: None,
     };
     for one in named {
-        match one.value(maker) {
+        match one.value(maker, &facts) {
             Some(value) => {
                 made.there.insert(one.sent_as().to_owned(), value);
             }
@@ -214,13 +241,20 @@ pub(super) fn made(named: &[Named], maker: &Maker<'_>) -> Made {
     made
 }
 
-fn learnt(maker: &Maker<'_>, path: &Path) -> Option<Value> {
-    let facts = Value::Object(maker.state.facts.clone());
+fn known(facts: &Map<String, Value>, own: Option<Own<'_>>) -> Value {
+    let mut facts = facts.clone();
+    if let Some((step, learnt)) = own {
+        facts.insert(step.to_owned(), Value::Object(learnt.clone()));
+    }
+    Value::Object(facts)
+}
+
+fn learnt(facts: &Value, now_ms: u64, path: &Path) -> Option<Value> {
     let environment = Environment {
-        now_ms: i64::try_from(maker.now_ms).ok(),
+        now_ms: i64::try_from(now_ms).ok(),
         ..Environment::default()
     };
-    let found = path.expression.evaluate(&facts, &environment).ok()?;
+    let found = path.expression.evaluate(facts, &environment).ok()?;
     let [item] = found.as_slice() else {
         return None;
     };
@@ -277,6 +311,61 @@ fn address(person: &Resource, part: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_back_is_told_what_that_call_has_learnt() {
+        let expression = fhir::path::Expression::compile("ride.booking").expect("FHIRPath");
+        let path = Path {
+            text: "ride.booking".to_owned(),
+            expression,
+            place: crate::yaml::Place::default(),
+        };
+        let mut facts = Map::new();
+        facts.insert("ride".to_owned(), json!({"booking": "B2"}));
+        for (own, expected) in [
+            (None, Some("B2")),
+            (Some(json!({"booking": "B1"})), Some("B1")),
+            (Some(json!({})), None),
+        ] {
+            let own = own.as_ref().and_then(Value::as_object);
+            let known = known(&facts, own.map(|own| ("ride", own)));
+            assert_eq!(learnt(&known, 0, &path), expected.map(|text| json!(text)));
+        }
+    }
+
+    #[test]
+    fn only_what_is_plain_is_followed() {
+        for (text, expected) in [
+            ("ride.booking", Some(vec![("ride", "booking")])),
+            (
+                " ride.booking & ' of ' &first.order ",
+                Some(vec![("ride", "booking"), ("first", "order")]),
+            ),
+            ("\"a & b\" & ride.booking", Some(vec![("ride", "booking")])),
+            ("'words'", Some(vec![])),
+            // A quote in a text of the other kind, and comments, could hide a path.
+            (
+                "ride.booking & \" patient's weight \" & intake.weight",
+                None,
+            ),
+            ("ride.booking & ' \" ' & intake.weight", None),
+            ("ride.booking & 'a\\' & intake.weight & 'b'", None),
+            ("ride.booking /* it's */ & intake.weight", None),
+            ("ride.booking // it's", None),
+            ("'a' intake.weight", None),
+            ("ride.booking & 'open", None),
+            ("ride.booking | intake.weight", None),
+            ("ride.booking and.x", None),
+            ("ride.booking.first()", None),
+            ("ride.booking[0]", None),
+            ("ride", None),
+            ("%context", None),
+            ("ride.booking &", None),
+            ("", None),
+        ] {
+            assert_eq!(plainly(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn the_table_and_the_language_name_the_same_of_a_patient() {
