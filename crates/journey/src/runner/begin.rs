@@ -35,24 +35,26 @@ pub(crate) enum Turn {
     TooLate(Occurrence),
 }
 
-/// What is to be done now about the dates of one fact: `planned` is what was planned by it before, `learnt_ms` when
-/// it was written.
+/// What is to be done now about the dates of one fact: `planned` is what was planned by it before, `seen` when
+/// it was written and who looks at it.
 pub(crate) fn turn(
     date: &EntryDate,
     within_ms: Option<u64>,
     past: Option<Occurrence>,
     planned: Option<&Ahead>,
-    (learnt_ms, now_ms): (u64, u64),
+    seen: &Moment,
 ) -> Turn {
+    let (learnt_ms, now_ms) = (seen.learnt_ms, seen.now_ms);
     let Some(past) = past else {
         return Turn::Rest;
     };
-    // What was planned in time begins, however late somebody comes to it.
-    let in_time = planned.is_some_and(|planned| planned.key == past.key) || past.at_ms > learnt_ms;
-    if in_time {
+    let fresh = within_ms.is_none_or(|within_ms| now_ms.saturating_sub(past.at_ms) <= within_ms);
+    // What was planned in time begins, however late somebody comes to it; what is found by looking through records
+    // is news to everybody, and has to be fresh.
+    let planned = planned.is_some_and(|planned| planned.key == past.key);
+    if planned || past.at_ms > learnt_ms && (fresh || !seen.scanned) {
         return Turn::Begin(past, false);
     }
-    let fresh = within_ms.is_none_or(|within_ms| now_ms - past.at_ms <= within_ms);
     match date.past {
         Past::Run if fresh => Turn::Begin(past, false),
         Past::Escalate(_) if fresh => Turn::Begin(past, true),
@@ -92,10 +94,12 @@ fn name_of(starting: &Starting) -> Option<String> {
 
 /// When a date is looked at: what of the feed is known then, since when the fact is known, and the time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) number: Number,
-    pub(super) learnt_ms: u64,
-    pub(super) now_ms: u64,
+pub(crate) struct Moment {
+    pub(crate) number: Number,
+    pub(crate) learnt_ms: u64,
+    pub(crate) now_ms: u64,
+    /// Whether it was found by looking through records.
+    pub(crate) scanned: bool,
 }
 
 impl Journeys {
@@ -115,6 +119,7 @@ impl Journeys {
                 number,
                 learnt_ms: number.unix_ms().max(since_ms.unwrap_or(0)),
                 now_ms,
+                scanned: false,
             };
             if kinds.contains(&kind) {
                 self.plan_fact(mover, &starting, (kind, id), moment).await?;
@@ -204,13 +209,12 @@ impl Journeys {
             return Ok(());
         };
         let Occurrences { past, next } = date.occurrences(said, &zone, moment.now_ms);
-        let now = (moment.learnt_ms, moment.now_ms);
         let turn = turn(
             date,
             definition.entry.within_ms,
             past,
             planned.as_ref(),
-            now,
+            &moment,
         );
         let of = |key: &str| format!("{id}/{key}");
         let entries = mover.entries(&name).await?;
@@ -447,6 +451,7 @@ impl Journeys {
             number: read,
             learnt_ms: now_ms,
             now_ms,
+            scanned: false,
         };
         let due = entries.ahead.iter();
         for (id, ahead) in due.filter(|(_, ahead)| ahead.at_ms <= now_ms) {
@@ -523,6 +528,12 @@ mod tests {
     fn what_is_done_about_a_date_that_is_not_ahead() {
         let late = Past::Escalate(Target::default());
         // Learnt at 100, seen at 200.
+        let seen = |scanned| Moment {
+            number: Number(1),
+            learnt_ms: 100,
+            now_ms: 200,
+            scanned,
+        };
         let begins = |late| Turn::Begin(occurrence("k", 150), late);
         let was = |late| Turn::Begin(occurrence("k", 50), late);
         let table = [
@@ -575,9 +586,25 @@ mod tests {
                 within_ms,
                 Some(occurrence("k", at_ms)),
                 planned.as_ref(),
-                (100, 200),
+                &seen(false),
             );
             assert_eq!(found, expected, "{past:?} {yearly} {within_ms:?} {at_ms}");
+        }
+        // What is found by looking through records has to be fresh.
+        let skip = EntryDate {
+            begins: Begins::parse("b").unwrap(),
+            yearly: false,
+            past: Past::Skip,
+        };
+        for (within_ms, scanned, expected) in [
+            (Some(49), false, begins(false)),
+            (Some(49), true, Turn::TooLate(occurrence("k", 150))),
+            (Some(50), true, begins(false)),
+            (None, true, begins(false)),
+        ] {
+            let past = Some(occurrence("k", 150));
+            let found = turn(&skip, within_ms, past, None, &seen(scanned));
+            assert_eq!(found, expected, "{within_ms:?} {scanned}");
         }
         assert_eq!(
             turn(
@@ -589,7 +616,7 @@ mod tests {
                 None,
                 None,
                 None,
-                (1, 2)
+                &seen(false)
             ),
             Turn::Rest
         );

@@ -4,8 +4,8 @@
 //! It goes page by page, newest first, and writes down how far it is; whatever is written meanwhile is an event, and
 //! planned by that. One server does it, the one that holds the shard of that document.
 
-use super::begin::{Moment, kinds_of};
-use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, cure};
+use super::begin::kinds_of;
+use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, Moment, cure};
 use crate::books::Books;
 use crate::mover::{MoveError, Mover};
 use crate::stages::Starting;
@@ -45,10 +45,13 @@ struct Scan {
     looked: u64,
     /// How many of them could not be worked on.
     failed: u64,
+    /// Since when those versions take patients; older documents don't say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since_ms: Option<u64>,
 }
 
 impl Scan {
-    fn new(journey: &str, starting: &Starting) -> Self {
+    fn new(journey: &str, starting: &Starting, since_ms: u64) -> Self {
         Self {
             format: FORMAT,
             journey: journey.to_owned(),
@@ -60,6 +63,7 @@ impl Scan {
             before: None,
             looked: 0,
             failed: 0,
+            since_ms: Some(since_ms),
         }
     }
 }
@@ -153,6 +157,9 @@ impl Journeys {
         if !ledger.holds(shard) {
             return Ok(false);
         }
+        // What was ahead when those versions began to take patients was ahead of the journey.
+        let since_ms = books.starting_since(&name);
+        let since_ms = since_ms.unwrap_or_else(|| self.now_ms());
         let stored = self.vault().internal(permit, SCAN, &id).await?;
         let expected = stored
             .as_ref()
@@ -161,7 +168,8 @@ impl Journeys {
             stored.and_then(|stored| serde_json::from_slice(&stored.body).ok());
         let mut scan = known
             .filter(|known| known.format == FORMAT && known.of == of(starting))
-            .unwrap_or_else(|| Scan::new(&name, starting));
+            .unwrap_or_else(|| Scan::new(&name, starting, since_ms));
+        let since_ms = scan.since_ms.unwrap_or(since_ms);
         let Some(kind) = scan
             .kinds
             .first()
@@ -189,7 +197,15 @@ impl Journeys {
             };
             if let (Some(patient), Some(id)) = (patient, fact.id())
                 && !self
-                    .scan_one(books, permit, starting, patient, (kind, id))
+                    .scan_one(
+                        books,
+                        permit,
+                        starting,
+                        patient,
+                        (kind, id),
+                        // What is written later is ahead of nobody before that.
+                        since_ms.max(row.at.number.unix_ms()),
+                    )
                     .await?
             {
                 scan.failed += 1;
@@ -231,6 +247,7 @@ impl Journeys {
         starting: &Starting,
         patient: &str,
         fact: (ResourceType, &str),
+        learnt_ms: u64,
     ) -> Result<bool, JourneyError> {
         let owner = Owner::Patient(patient.to_owned());
         let shard = self.vault().ledger().shard_of(permit.tenant(), &owner, "");
@@ -245,15 +262,11 @@ impl Journeys {
         let mut conflicts = 0;
         loop {
             let now_ms = self.now_ms();
-            // Since then the journey is there: what was ahead at that time was ahead of it.
-            let since = starting.versions().filter_map(|one| {
-                let published = books.version(&one.name, one.version)?;
-                Some(published.stored.published_ms)
-            });
             let moment = Moment {
                 number: turn.read,
-                learnt_ms: since.max().unwrap_or(now_ms).min(now_ms),
+                learnt_ms: learnt_ms.min(now_ms),
                 now_ms,
+                scanned: true,
             };
             let done = async {
                 let mut mover = Mover::new(self.vault(), permit, patient, now_ms);

@@ -506,3 +506,38 @@ async fn what_was_past_before_the_journey_is_past() {
     let why = ["The date was past already when it was learnt"];
     assert_eq!(refused(&world, &patient).await, why);
 }
+
+/// Whoever comes to the record after their day waits for the next one, whatever becomes of the journey's versions.
+#[tokio::test]
+async fn records_looked_through_again_begin_nothing_that_was_over() {
+    let world = World::with(Mail::Delivers, &source(BIRTHDAY)).await;
+    world.until(20 * DAY).await;
+    let late = world.patient().await;
+    change(&world, &late, "birthDate", json!("1960-11-10")).await;
+    let next = world.patient().await;
+    change(&world, &next, "birthDate", json!("1960-11-27")).await;
+    world.until(30 * DAY).await;
+    assert_eq!(began(&world, &late).await, [""; 0]);
+    assert_eq!(began(&world, &next).await.len(), 1);
+    // Another version for all, and then another for half of them.
+    world
+        .publish(&source(BIRTHDAY).replace("By a date", "By a day"))
+        .await;
+    world.until(40 * DAY).await;
+    let permit = world.staff(Role::Squad, Action::Publish).await;
+    let half = journey::Rollout {
+        share: 50,
+        ..journey::Rollout::default()
+    };
+    let third = source(BIRTHDAY).replace("By a date", "By birth");
+    let staged = journey::VersionStage::Staged;
+    world
+        .journeys
+        .stage_file(&permit, &third, staged, &half, "A trial")
+        .await
+        .unwrap();
+    world.until(50 * DAY).await;
+    assert_eq!(began(&world, &late).await, [""; 0]);
+    assert_eq!(began(&world, &next).await.len(), 1);
+    assert_eq!(ahead(&world, &late).await, ["2027-11-10T09:00:00.000Z"]);
+}
