@@ -116,6 +116,13 @@ impl Entries {
         self.ahead.values().map(|ahead| ahead.at_ms).min()
     }
 
+    /// What is due, with the types of the resources that say so.
+    pub(crate) fn due(&self, now_ms: u64) -> Vec<(String, Ahead)> {
+        let due = self.ahead.iter();
+        let due = due.filter(|(_, ahead)| ahead.at_ms <= now_ms);
+        due.map(|(id, ahead)| (id.clone(), ahead.clone())).collect()
+    }
+
     /// Whether a beginning was refused for good.
     pub(crate) fn is_refused(&self, key: &str) -> bool {
         let mut refused = self.refused.iter();

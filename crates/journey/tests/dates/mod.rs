@@ -101,6 +101,41 @@ pub(crate) async fn began(world: &World, patient: &str) -> Vec<String> {
     began.into_iter().map(fhir::date::instant).collect()
 }
 
+/// Writes something that can't be read over a visit.
+async fn damage(world: &World, patient: &str, name: &str) {
+    use crate::world::TENANT;
+    let ledger = world.trust.vault().ledger();
+    let owner = ledger::Owner::Patient(patient.to_owned());
+    let (id, kind) = (
+        id(world, patient, name),
+        ledger::Kind(ResourceType::Appointment.code()),
+    );
+    let found = ledger.get(TENANT, kind, &id).await.unwrap().unwrap();
+    let audit = ledger::AuditDraft {
+        kind: ledger::Kind(ResourceType::AuditEvent.code()),
+        id: ledger.mint_own_id(TENANT),
+        shard: ledger.shard_of(TENANT, &owner, &id),
+        body: b"{}".to_vec(),
+        parts: Vec::new(),
+        tokens: Vec::new(),
+    };
+    let draft = ledger::Draft {
+        kind,
+        id,
+        owner,
+        expected: ledger::Expected::Version(found.version),
+        body: b"{".to_vec(),
+        deleted: false,
+        tokens: Vec::new(),
+    };
+    let commit = ledger::Commit {
+        documents: vec![draft],
+        audit: Some(audit),
+        ..ledger::Commit::new(TENANT)
+    };
+    ledger.commit(commit).await.unwrap();
+}
+
 async fn change(world: &World, patient: &str, name: &str, value: Value) {
     let mut person = world.read(ResourceType::Patient, patient).await;
     person.set(name, value);
@@ -540,4 +575,30 @@ async fn records_looked_through_again_begin_nothing_that_was_over() {
     assert_eq!(began(&world, &late).await, [""; 0]);
     assert_eq!(began(&world, &next).await.len(), 1);
     assert_eq!(ahead(&world, &late).await, ["2027-11-10T09:00:00.000Z"]);
+}
+
+/// What can't be read of a patient is tried again later, and holds up nothing else of them.
+#[tokio::test]
+async fn a_date_that_cant_be_read_holds_up_no_other() {
+    let world = World::with(Mail::Delivers, &before_a_visit("skip", "  per: event\n")).await;
+    let patient = world.patient().await;
+    for (name, start) in [
+        ("a", "2026-12-01T10:00:00Z"),
+        ("b", "2026-12-01T11:00:00Z"),
+        ("c", "2026-12-02T10:00:00Z"),
+    ] {
+        visit(&world, &patient, name, start, "booked").await;
+    }
+    world.drain().await;
+    damage(&world, &patient, "a").await;
+    world.drain().await;
+    world.until(16 * DAY).await;
+    // Two of one moment and one of the next day: those that can be read begin in time.
+    let both = ["2026-11-17T09:00:00.000Z", "2026-11-18T09:00:00.000Z"];
+    assert_eq!(began(&world, &patient).await, both);
+    let found = beginnings(&world, &patient).await;
+    assert_eq!(found.refused, []);
+    let causes: Vec<String> = found.ahead.into_iter().map(|one| one.cause).collect();
+    let damaged = format!("Appointment/{}", id(&world, &patient, "a"));
+    assert_eq!(causes, [damaged], "it is not lost");
 }
