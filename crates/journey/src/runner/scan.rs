@@ -12,11 +12,11 @@ use crate::stages::Starting;
 use crate::{JourneyError, Journeys};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
-use ledger::{Expected, Kind, LedgerError, Number, Owner, TenantId};
+use ledger::{Expected, Kind, LedgerError, Number, Owner, Query, TenantId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use trust::{Internal, Permit, TrustError, Unit};
+use trust::{Internal, Permit, TrustError, Unit, Versioned};
 
 /// Kind of the documents that say how far the records were looked through, one a journey.
 pub(crate) const SCAN: Kind = Kind(1097);
@@ -24,6 +24,8 @@ pub(crate) const SCAN: Kind = Kind(1097);
 const FORMAT: u32 = 1;
 /// Resources of one page; who reads or moves patients meanwhile waits for no more than one of them.
 const PAGE: &str = "100";
+/// As many, where they are read one by one.
+const ROWS: usize = 100;
 /// Between two pages: with it five hundred resources a second are looked at at most, of each journey.
 const PAUSE: Duration = Duration::from_millis(200);
 /// After a fault of the store.
@@ -48,6 +50,14 @@ struct Scan {
     /// Since when those versions take patients; older documents don't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since_ms: Option<u64>,
+}
+
+/// What is looked at in one turn.
+struct Page {
+    rows: Vec<Versioned>,
+    next: Option<Number>,
+    /// How many could not be read.
+    failed: usize,
 }
 
 impl Scan {
@@ -94,11 +104,15 @@ impl Journeys {
             return Ok(None);
         }
         let permit = self.engine_permit(tenant).await?;
-        let mut looked = false;
+        let (mut looked, mut fault) = (false, None);
         for starting in dated {
-            looked |= self.scan_page(&books, &permit, &starting).await?;
+            match self.scan_page(&books, &permit, &starting).await {
+                Ok(one) => looked |= one,
+                // The other journeys go on.
+                Err(error) => fault = fault.or(Some(error)),
+            }
         }
-        Ok(looked.then_some(PAUSE))
+        fault.map_or(Ok(looked.then_some(PAUSE)), Err)
     }
 
     /// Everything that there is to look through, without a pause; for tests and virtual time. Whether there was any.
@@ -187,8 +201,22 @@ impl Journeys {
         let page = self
             .vault()
             .load_search(permit, &query, scan.before.map(Number))
-            .await?;
-        let looked = page.rows.len();
+            .await
+            .map_err(MoveError::from);
+        let page = match page {
+            Ok(page) => Page {
+                rows: page.rows,
+                next: page.next,
+                failed: 0,
+            },
+            Err(error) if matches!(cure(&error), Cure::Bury | Cure::Skip) => {
+                self.row_by_row(permit, kind, scan.before.map(Number))
+                    .await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let looked = page.rows.len() + page.failed;
+        scan.failed += page.failed as u64;
         for row in page.rows {
             let fact = &row.resource;
             let patient = match kind {
@@ -237,6 +265,44 @@ impl Journeys {
             }
             Err(other) => Err(other.into()),
         }
+    }
+
+    /// The same page row by row, where something of it can't be read: that keeps nobody else from being found.
+    async fn row_by_row(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        before: Option<Number>,
+    ) -> Result<Page, MoveError> {
+        let (ledger, tenant) = (self.vault().ledger(), permit.tenant());
+        let query = Query::Token(ledger.kind_token(tenant, Kind(kind.code())));
+        let listing = ledger.listing().map_err(TrustError::from)?;
+        let hits = listing.search(tenant, &query, before, None, ROWS).await;
+        let hits = hits.map_err(TrustError::from)?;
+        let last = hits.last().map(|hit| hit.number);
+        let mut page = Page {
+            rows: Vec::new(),
+            next: last.filter(|_| hits.len() == ROWS),
+            failed: 0,
+        };
+        for hit in hits {
+            let row = self.vault().load_at(permit, hit).await;
+            match row.map_err(MoveError::from) {
+                // Tokens can collide.
+                Ok(Some(row)) if row.resource.kind() == kind && !row.deleted => page.rows.push(row),
+                Ok(_) => {}
+                Err(error) => match cure(&error) {
+                    Cure::Skip => {}
+                    Cure::Bury => {
+                        tracing::error!(shard = hit.shard.0, number = hit.number.0, %error, "a record that was looked at for dates can't be read");
+                        metrics::counter!("journey_scan_failures_total").increment(1);
+                        page.failed += 1;
+                    }
+                    Cure::Again | Cure::Wait => return Err(error),
+                },
+            }
+        }
+        Ok(page)
     }
 
     /// Plans one fact that was there before. Whether it could be worked on.

@@ -602,3 +602,25 @@ async fn a_date_that_cant_be_read_holds_up_no_other() {
     let damaged = format!("Appointment/{}", id(&world, &patient, "a"));
     assert_eq!(causes, [damaged], "it is not lost");
 }
+
+/// One record that can't be read keeps nobody else from being found.
+#[tokio::test]
+async fn a_record_that_cant_be_read_stops_no_look_through_the_others() {
+    let world = World::new(Mail::Delivers).await;
+    let mut patients = Vec::new();
+    for _ in 0..3 {
+        let patient = world.patient().await;
+        visit(&world, &patient, "a", "2026-12-01T10:00:00Z", "booked").await;
+        patients.push(patient);
+    }
+    world.drain().await;
+    damage(&world, &patients[1], "a").await;
+    world
+        .publish(&before_a_visit("skip", "  per: event\n"))
+        .await;
+    world.drain().await;
+    for (n, patient) in patients.iter().enumerate() {
+        let found = ahead(&world, patient).await.len();
+        assert_eq!(found, usize::from(n != 1), "{n}");
+    }
+}
