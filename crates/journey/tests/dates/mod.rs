@@ -546,6 +546,16 @@ async fn what_was_past_before_the_journey_is_past() {
 #[tokio::test]
 async fn records_looked_through_again_begin_nothing_that_was_over() {
     let world = World::with(Mail::Delivers, &source(BIRTHDAY)).await;
+    let permit = world.staff(Role::Squad, Action::Publish).await;
+    let (journeys, staged) = (&world.journeys, journey::VersionStage::Staged);
+    let of = |share| journey::Rollout {
+        share,
+        ..journey::Rollout::default()
+    };
+    let second = source(BIRTHDAY).replace("By a date", "By birth");
+    let (few, half, all) = (of(10), of(50), of(100));
+    let trial = journeys.stage_file(&permit, &second, staged, &few, "A trial");
+    trial.await.unwrap();
     world.until(20 * DAY).await;
     let late = world.patient().await;
     change(&world, &late, "birthDate", json!("1960-11-10")).await;
@@ -554,23 +564,13 @@ async fn records_looked_through_again_begin_nothing_that_was_over() {
     world.until(30 * DAY).await;
     assert_eq!(began(&world, &late).await, [""; 0]);
     assert_eq!(began(&world, &next).await.len(), 1);
-    // Another version for all, and then another for half of them.
-    world
-        .publish(&source(BIRTHDAY).replace("By a date", "By a day"))
-        .await;
+    // For more of them, and then for all.
+    let more = journeys.set_stage(&permit, NAME, 2, staged, &half, "It goes well");
+    more.await.unwrap();
     world.until(40 * DAY).await;
-    let permit = world.staff(Role::Squad, Action::Publish).await;
-    let half = journey::Rollout {
-        share: 50,
-        ..journey::Rollout::default()
-    };
-    let third = source(BIRTHDAY).replace("By a date", "By birth");
-    let staged = journey::VersionStage::Staged;
-    world
-        .journeys
-        .stage_file(&permit, &third, staged, &half, "A trial")
-        .await
-        .unwrap();
+    let live = journey::VersionStage::Live;
+    let more = journeys.set_stage(&permit, NAME, 2, live, &all, "For all");
+    more.await.unwrap();
     world.until(50 * DAY).await;
     assert_eq!(began(&world, &late).await, [""; 0]);
     assert_eq!(began(&world, &next).await.len(), 1);
@@ -623,4 +623,53 @@ async fn a_record_that_cant_be_read_stops_no_look_through_the_others() {
         let found = ahead(&world, patient).await.len();
         assert_eq!(found, usize::from(n != 1), "{n}");
     }
+}
+
+/// Another program's document of one journey's dates leaves the patient's other journeys alone, and the page tells it.
+#[tokio::test]
+async fn what_another_program_wrote_of_one_journey_holds_up_no_other() {
+    use trust::{Internal, Purpose, Unit};
+
+    let entry = before_a_visit("skip", "  per: event\n");
+    let world = World::with(Mail::Delivers, &entry).await;
+    world
+        .publish(&entry.replace("name: dated", "name: other"))
+        .await;
+    let patient = world.patient().await;
+    visit(&world, &patient, "a", "2026-12-01T10:00:00Z", "booked").await;
+    world.drain().await;
+    assert_eq!(ahead(&world, &patient).await.len(), 2);
+    let permit = world
+        .part(
+            "journey-engine",
+            Purpose::CareManagement,
+            Action::Orchestrate,
+        )
+        .await;
+    let (vault, kind) = (world.trust.vault(), ledger::Kind(1096));
+    let tokens = [("patient", patient.as_str())];
+    let found = vault.internals(&permit, kind, &tokens, None, 10);
+    let mut found = found.await.unwrap().into_iter();
+    let of = |body: &[u8]| String::from_utf8_lossy(body).contains("\"journey\":\"dated\"");
+    let found = found.find(|found| of(&found.body)).unwrap();
+    let internal = Internal {
+        kind,
+        id: found.id,
+        owner: ledger::Owner::Patient(patient.clone()),
+        expected: ledger::Expected::Version(found.version),
+        body: br#"{"format":2}"#.to_vec(),
+        deleted: false,
+        tokens: vec![("patient".to_owned(), patient.clone())],
+    };
+    let unit = Unit {
+        internals: vec![internal],
+        ..Unit::default()
+    };
+    vault.commit(&permit, unit).await.unwrap();
+    visit(&world, &patient, "a", "2026-12-03T10:00:00Z", "booked").await;
+    world.drain().await;
+    let found = beginnings(&world, &patient).await;
+    assert_eq!((found.unread, found.cut), (1, false));
+    assert_eq!(ahead(&world, &patient).await, ["2026-11-19T09:00:00.000Z"]);
+    assert_eq!(world.letters().await.len(), 1);
 }
