@@ -43,6 +43,10 @@ pub struct Beginnings {
     pub ahead: Vec<ToBegin>,
     /// What was refused, newest first.
     pub refused: Vec<NotBegun>,
+    /// Of how many journeys this program can't read it.
+    pub unread: usize,
+    /// Whether there are more journeys of which it isn't read here.
+    pub cut: bool,
 }
 
 impl Journeys {
@@ -63,10 +67,15 @@ impl Journeys {
         let tokens = [("patient", patient)];
         let stored = self
             .vault()
-            .internals(permit, BEGINNINGS, &tokens, None, SHOWN_MAX);
+            .internals(permit, BEGINNINGS, &tokens, None, SHOWN_MAX + 1);
         let mut found = Beginnings::default();
-        for document in stored.await? {
-            let entries = Entries::from_json(&document.body)?;
+        let stored = stored.await?;
+        found.cut = stored.len() > SHOWN_MAX;
+        for document in stored.into_iter().take(SHOWN_MAX) {
+            let Ok(entries) = Entries::from_json(&document.body) else {
+                found.unread += usize::from(document.patient.as_deref() == Some(patient));
+                continue;
+            };
             // Tokens can collide.
             if entries.patient != patient {
                 continue;

@@ -613,6 +613,21 @@ impl Books {
         });
         dated.map(|published| published.stored.published_ms).min()
     }
+    /// When it last changed on which versions of a journey patients start.
+    pub(crate) fn starting_since(&self, name: &str) -> Option<u64> {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        let versions = catalogue
+            .versions
+            .values()
+            .map(|published| &published.stored);
+        let published = versions.filter(|stored| stored.name == name);
+        let published = published.map(|stored| stored.published_ms);
+        let stages = catalogue.stages.values().filter(|kept| kept.name == name);
+        let moves = stages.flat_map(|kept| &kept.history);
+        let moves =
+            moves.filter(|one| !matches!(one.to, VersionStage::Draft | VersionStage::Checked));
+        published.chain(moves.map(|one| one.at_ms)).max()
+    }
     /// The journeys that the live version of one begins; nothing where there is no such journey. What a version
     /// begins that this program can't read isn't known.
     pub(crate) fn begins(&self, name: &str) -> Option<Vec<String>> {

@@ -21,7 +21,7 @@ pub(crate) const BEGIN_CONSUMER: u16 = 4;
 
 /// How it is written. A document of another format is another program's.
 const FORMAT: u32 = 1;
-/// Most refused beginnings that are kept, newest last; the oldest are forgotten.
+/// Most refused beginnings that are kept, newest last; the oldest are forgotten, and first those that don't stay.
 const REFUSED_MAX: usize = 50;
 /// Most dates of one patient that are ahead for one journey.
 pub(crate) const AHEAD_MAX: usize = 500;
@@ -116,14 +116,27 @@ impl Entries {
         self.ahead.values().map(|ahead| ahead.at_ms).min()
     }
 
+    /// What is due, with the types of the resources that say so.
+    pub(crate) fn due(&self, now_ms: u64) -> Vec<(String, Ahead)> {
+        let due = self.ahead.iter();
+        let due = due.filter(|(_, ahead)| ahead.at_ms <= now_ms);
+        due.map(|(id, ahead)| (id.clone(), ahead.clone())).collect()
+    }
+
     /// Whether a beginning was refused for good.
     pub(crate) fn is_refused(&self, key: &str) -> bool {
         let mut refused = self.refused.iter();
         refused.any(|refused| refused.stays && refused.key == key)
     }
 
-    /// Writes down that something did not begin. The same for the same reason again changes nothing.
+    /// Writes down that something did not begin. The same for the same reason again changes nothing, and nor does what
+    /// doesn't stay, where the newest says it already: who is under way is written of again and again.
     pub(crate) fn refuse(&mut self, refused: Refused) {
+        let newest = self.refused.last();
+        if newest.is_some_and(|newest| !newest.stays && !refused.stays && newest.why == refused.why)
+        {
+            return;
+        }
         let of_key = |known: &&mut Refused| known.key == refused.key;
         if let Some(known) = self.refused.iter_mut().find(of_key) {
             if known.why != refused.why || known.stays != refused.stays {
@@ -132,8 +145,11 @@ impl Entries {
             return;
         }
         self.refused.push(refused);
-        let surplus = self.refused.len().saturating_sub(REFUSED_MAX);
-        self.refused.drain(..surplus);
+        while self.refused.len() > REFUSED_MAX {
+            // What stays keeps a journey from beginning; the rest is told alone.
+            let told = self.refused.iter().position(|refused| !refused.stays);
+            self.refused.remove(told.unwrap_or(0));
+        }
     }
 }
 
@@ -162,6 +178,30 @@ mod tests {
         assert!(!entries.is_refused("0") && entries.is_refused("54"));
         let body = serde_json::to_vec(&entries).unwrap();
         assert_eq!(Entries::from_json(&body).unwrap(), entries);
+    }
+
+    #[test]
+    fn what_stays_is_not_forgotten_for_what_is_told_alone() {
+        let told = |key: &str, why: &str| Refused {
+            stays: false,
+            ..refused(key, why)
+        };
+        let mut entries = Entries::new("p", "j");
+        entries.refuse(refused("first", "it was over"));
+        for n in 0..2 * REFUSED_MAX {
+            // Another reason each time, so that each is written down.
+            entries.refuse(told(&n.to_string(), &format!("why {n}")));
+        }
+        assert_eq!(entries.refused.len(), REFUSED_MAX);
+        assert!(entries.is_refused("first"));
+        let before = entries.clone();
+        let why = format!("why {}", 2 * REFUSED_MAX - 1);
+        entries.refuse(told("another", &why));
+        assert_eq!(entries, before, "the newest says it");
+        entries.refuse(told("another", "why not"));
+        assert_ne!(entries, before);
+        entries.refuse(refused("another", "why not"));
+        assert!(entries.is_refused("another"));
     }
 
     #[test]

@@ -201,6 +201,8 @@ pub struct ReplaySummary {
     pub differ: usize,
     /// Those in which it doesn't, as far as it can be told.
     pub untold: usize,
+    /// Those that were left out, because something of the patient's record may be hidden from who asks.
+    pub hidden: usize,
     /// Those that could not be played again: why, and how many.
     pub failed: Vec<(String, usize)>,
     /// What differs: that of most journeys first.
@@ -212,50 +214,71 @@ pub struct ReplaySummary {
 /// Differences of which a summary has sums; those of most journeys come first.
 const SUMS_MAX: usize = 200;
 
-impl ReplaySummary {
-    fn of(found: usize, all: &[Result<Replayed, String>]) -> Self {
-        let mut summary = Self {
+/// Differences of one sort, by how, step and words: in how many journeys, and how often.
+type Differs = BTreeMap<(Compares, String, String), (usize, usize)>;
+
+/// A summary that is being made, one replay after the other; none of them is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Sums {
+    summary: ReplaySummary,
+    differs: Differs,
+    untold: BTreeMap<(String, String), usize>,
+    failed: BTreeMap<&'static str, usize>,
+}
+
+impl Sums {
+    fn of(found: usize) -> Self {
+        let summary = ReplaySummary {
             found,
-            ..Self::default()
+            ..ReplaySummary::default()
         };
-        let mut sums: BTreeMap<(Compares, String, String), (usize, usize)> = BTreeMap::new();
-        let mut untold: BTreeMap<(String, String), usize> = BTreeMap::new();
-        let mut failed: BTreeMap<String, usize> = BTreeMap::new();
-        for one in all {
-            let one = match one {
-                Ok(one) => one,
-                Err(why) => {
-                    *failed.entry(why.clone()).or_default() += 1;
-                    continue;
-                }
-            };
-            summary.played += 1;
-            let differs = one.differences().next().is_some();
-            if one.is_same() {
-                summary.same += 1;
-            } else if differs {
-                summary.differ += 1;
-            } else {
-                summary.untold += 1;
-            }
-            let mut seen = BTreeSet::new();
-            for row in one.differences() {
-                let key = (row.how, row.step.clone(), row.what.clone());
-                let sum = sums.entry(key.clone()).or_default();
-                sum.0 += usize::from(seen.insert(key));
-                sum.1 += 1;
-            }
-            let notes = one.untold();
-            let notes: BTreeSet<(String, String)> = notes
-                .map(|note| (note.step.clone(), note.words.clone()))
-                .collect();
-            for note in notes {
-                *untold.entry(note).or_default() += 1;
-            }
+        Self {
+            summary,
+            ..Self::default()
         }
-        summary.failed = failed.into_iter().collect();
-        let sums = sums.into_iter();
-        summary.differs = sums
+    }
+
+    fn hidden(&mut self) {
+        self.summary.hidden += 1;
+    }
+
+    fn failed(&mut self, why: &'static str) {
+        *self.failed.entry(why).or_default() += 1;
+    }
+
+    fn add(&mut self, one: &Replayed) {
+        let summary = &mut self.summary;
+        summary.played += 1;
+        let differs = one.differences().next().is_some();
+        if one.is_same() {
+            summary.same += 1;
+        } else if differs {
+            summary.differ += 1;
+        } else {
+            summary.untold += 1;
+        }
+        let mut seen = BTreeSet::new();
+        for row in one.differences() {
+            let key = (row.how, row.step.clone(), row.what.clone());
+            let sum = self.differs.entry(key.clone()).or_default();
+            sum.0 += usize::from(seen.insert(key));
+            sum.1 += 1;
+        }
+        let notes = one.untold();
+        let notes: BTreeSet<(String, String)> = notes
+            .map(|note| (note.step.clone(), note.words.clone()))
+            .collect();
+        for note in notes {
+            *self.untold.entry(note).or_default() += 1;
+        }
+    }
+
+    fn summary(self) -> ReplaySummary {
+        let mut summary = self.summary;
+        let failed = self.failed.into_iter();
+        summary.failed = failed.map(|(why, count)| (why.to_owned(), count)).collect();
+        let differs = self.differs.into_iter();
+        summary.differs = differs
             .map(|((how, step, what), (journeys, times))| ReplaySum {
                 how,
                 step,
@@ -268,7 +291,7 @@ impl ReplaySummary {
             .differs
             .sort_by_key(|sum| std::cmp::Reverse(sum.journeys));
         summary.differs.truncate(SUMS_MAX);
-        let untold = untold.into_iter();
+        let untold = self.untold.into_iter();
         summary.cannot_tell = untold
             .map(|((step, words), journeys)| (step, words, journeys))
             .collect();
@@ -278,7 +301,9 @@ impl ReplaySummary {
         summary.cannot_tell.truncate(SUMS_MAX);
         summary
     }
+}
 
+impl ReplaySummary {
     /// The report for people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -286,6 +311,13 @@ impl ReplaySummary {
             "{} of {} journeys played again: {} go the same way, {} differ, {} do not differ as far as it can be told.\n",
             self.played, self.found, self.same, self.differ, self.untold
         );
+        if self.hidden > 0 {
+            let _ = writeln!(
+                text,
+                "{} left out: something of the patient's record may be hidden from who asks",
+                self.hidden
+            );
+        }
         for (why, count) in &self.failed {
             let _ = writeln!(text, "{count} could not be played again: {why}");
         }

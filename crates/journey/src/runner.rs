@@ -14,7 +14,7 @@ mod persons;
 mod scan;
 mod starts;
 
-pub(crate) use begin::{Turn, said, turn};
+pub(crate) use begin::{Moment, Turn, said, turn};
 pub(crate) use parts::{ended, lets_go, task_of};
 pub(crate) use starts::Place;
 

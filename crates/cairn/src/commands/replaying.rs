@@ -71,7 +71,9 @@ pub(crate) async fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> 
                 true => serde_json::to_string(&summary)?,
                 false => summary.text().trim_end().to_owned(),
             });
-            return Ok(summary.same == summary.played && summary.failed.is_empty());
+            return Ok(summary.same == summary.played
+                && summary.failed.is_empty()
+                && summary.hidden == 0);
         }
         let mut instances = options.instances.clone();
         if let Some(patient) = &options.patient {
@@ -105,7 +107,7 @@ async fn decides(options: &ReplayOptions, ledger: &Ledger) -> anyhow::Result<Tru
     if options.config.is_none() {
         if !options.json {
             warn(
-                "Consents, quiet hours and limits are those of the built-in rule pack; --config says which a server has.",
+                "Policies and the rules of consents, quiet hours and limits are those that are built in, not the organisation's own; --config says which a server has.",
             );
         }
         return trust_over(ledger);

@@ -10,6 +10,7 @@ use crate::definition::{Definition, Path, Target};
 use crate::room::{Own, Urgency, reaches_out};
 use crate::time::DAY_MS;
 use crate::yaml::Place;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use trust::consent::MessageRules;
 
@@ -48,22 +49,36 @@ impl Load {
     }
 }
 
-/// The most messages that a journey sends one patient within so long from its start.
-pub(crate) fn most(definition: &Definition, window_ms: u64) -> Load {
+/// Steps and times that are looked at of one journey. One that comes to more of them, by a short wait that is
+/// waited again and again, isn't counted.
+const CELLS_MAX: usize = 50_000;
+
+/// The most messages that a journey sends one patient within so long from its start; nothing where it has too many
+/// ways to be counted.
+pub(crate) fn most(definition: &Definition, window_ms: u64) -> Option<Load> {
     let mut ahead = Ahead {
         definition,
         window_ms,
         known: HashMap::new(),
     };
-    let start = ahead.target(&definition.start, 0);
-    let start = match definition.entry.late() {
-        Some(late) => start.or(ahead.target(late, 0)),
-        None => start,
-    };
     // What watches may fire on the first day.
     let watches = definition.steps.iter().enumerate();
     let watches = watches.filter(|(_, step)| step.kind.watches());
-    watches.fold(start, |load, (step, _)| load.and(ahead.step(step, 0)))
+    let watches: Vec<usize> = watches.map(|(step, _)| step).collect();
+    let late = definition.entry.late();
+    let roots = definition.start.steps.iter();
+    let roots = roots.chain(late.iter().flat_map(|late| &late.steps));
+    let roots: Vec<usize> = roots.chain(&watches).copied().collect();
+    for root in roots {
+        ahead.work_out((root, 0))?;
+    }
+    let start = ahead.target(&definition.start, 0);
+    let start = match late {
+        Some(late) => start.or(ahead.target(late, 0)),
+        None => start,
+    };
+    let watches = watches.into_iter();
+    Some(watches.fold(start, |load, step| load.and(ahead.get((step, 0)))))
 }
 
 struct Ahead<'a> {
@@ -75,21 +90,45 @@ struct Ahead<'a> {
 }
 
 impl Ahead<'_> {
-    fn target(&mut self, target: &Target, at_ms: u64) -> Load {
-        let steps = target.steps.iter();
-        steps.fold(Load::default(), |load, step| {
-            load.and(self.step(*step, at_ms))
-        })
+    /// A step at a time, with all that it rests on. It isn't worked out by calls within calls: a short wait that is
+    /// waited again and again would be too many of them. Nothing where there is too much.
+    fn work_out(&mut self, root: (usize, u64)) -> Option<()> {
+        // What is to be looked at, and whether all that it rests on has been.
+        let mut work = vec![(root, false)];
+        while let Some((cell, rests)) = work.pop() {
+            if rests {
+                let load = self.load(cell, &|cell| self.get(cell));
+                self.known.insert(cell, load);
+                continue;
+            }
+            if cell.1 >= self.window_ms || self.known.contains_key(&cell) {
+                continue;
+            }
+            if self.known.len() >= CELLS_MAX {
+                return None;
+            }
+            self.known.insert(cell, Load::default());
+            work.push((cell, true));
+            let on = RefCell::new(Vec::new());
+            self.load(cell, &|cell| {
+                on.borrow_mut().push((cell, false));
+                Load::default()
+            });
+            work.extend(on.into_inner().into_iter().rev());
+        }
+        Some(())
     }
 
-    fn step(&mut self, index: usize, at_ms: u64) -> Load {
-        if at_ms >= self.window_ms {
-            return Load::default();
-        }
-        if let Some(known) = self.known.get(&(index, at_ms)) {
-            return *known;
-        }
-        self.known.insert((index, at_ms), Load::default());
+    fn get(&self, cell: (usize, u64)) -> Load {
+        self.known.get(&cell).copied().unwrap_or_default()
+    }
+
+    fn target(&self, target: &Target, at_ms: u64) -> Load {
+        of_target(target, at_ms, &|cell| self.get(cell))
+    }
+
+    /// What goes out from a step on, by what goes out from those that follow.
+    fn load(&self, (index, at_ms): (usize, u64), of: &dyn Fn((usize, u64)) -> Load) -> Load {
         let definition = self.definition;
         let step = &definition.steps[index];
         let mut own = Load::default();
@@ -118,33 +157,36 @@ impl Ahead<'_> {
             .iter()
             .map(|way| (step.kind.arrives(definition, &way.label, at_ms), way.target))
             .collect();
-        let load = if let Some((branches, after)) = step.kind.branches() {
+        if let Some((branches, after)) = step.kind.branches() {
             let sides = branches.iter();
-            let sides = sides.fold(own, |load, branch| load.and(self.target(branch, at_ms)));
-            sides.and(self.target(after, at_ms))
+            let sides = sides.fold(own, |load, branch| load.and(of_target(branch, at_ms, of)));
+            sides.and(of_target(after, at_ms, of))
         } else if let Some((body, after)) = step.kind.encloses() {
             let rounds = step
                 .kind
                 .rounds_within(self.window_ms.saturating_sub(at_ms));
             let bodies = body.iter();
             let bodies = bodies.fold(Load::default(), |load, body| {
-                load.and(self.target(body, at_ms))
+                load.and(of_target(body, at_ms, of))
             });
             let after = after.into_iter().fold(Load::default(), |load, target| {
-                load.or(self.target(target, at_ms))
+                load.or(of_target(target, at_ms, of))
             });
             own.and(bodies.times(rounds)).and(after)
         } else {
             let ways = next
                 .into_iter()
                 .fold(Load::default(), |load, (at_ms, target)| {
-                    load.or(self.target(target, at_ms))
+                    load.or(of_target(target, at_ms, of))
                 });
             own.and(ways)
-        };
-        self.known.insert((index, at_ms), load);
-        load
+        }
     }
+}
+
+fn of_target(target: &Target, at_ms: u64, of: &dyn Fn((usize, u64)) -> Load) -> Load {
+    let steps = target.steps.iter();
+    steps.fold(Load::default(), |load, step| load.and(of((*step, at_ms))))
 }
 
 /// What a condition asks for by `=` alone, in a row of `and`; nothing of another form is known.
@@ -223,7 +265,10 @@ pub(crate) fn conflicts<'a>(
             continue;
         }
         for (window_ms, window) in WINDOWS {
-            let (ours, theirs) = (most(definition, window_ms), most(other, window_ms));
+            let (Some(ours), Some(theirs)) = (most(definition, window_ms), most(other, window_ms))
+            else {
+                continue;
+            };
             if ours.all() == 0 || theirs.all() == 0 {
                 continue;
             }
@@ -343,7 +388,7 @@ exits:
         let load = |steps: &str| {
             let definition = definition("one", FINISHED, steps);
             [DAY_MS, 7 * DAY_MS].map(|window_ms| {
-                let load = most(&definition, window_ms);
+                let load = most(&definition, window_ms).unwrap();
                 (load.routine, load.important)
             })
         };
@@ -399,6 +444,39 @@ steps:
     no_answer: end
 ";
         assert_eq!(load(asks), [(1, 0), (2, 0)]);
+    }
+
+    /// What asks again each minute is looked at ten thousand times in a week, and that takes neither all of the stack
+    /// nor all of the time; where there are too many steps on the way round, nothing is counted.
+    #[test]
+    fn short_waits_that_are_waited_again_and_again() {
+        let polls = |name: &str, looks: usize| {
+            let mut steps = send("s", "[email]", "", "pause");
+            steps.push_str("  pause: {title: Pause, wait: {for: 1m}, next: look0}\n");
+            for n in 0..looks {
+                let next = match n + 1 == looks {
+                    true => "pause".to_owned(),
+                    false => format!("look{}", n + 1),
+                };
+                steps.push_str(&format!(
+                    "  look{n}: {{title: Look, branch: {{cases: [{{when: 'false', next: end}}], otherwise: {next}}}}}\n"
+                ));
+            }
+            definition(name, FINISHED, &format!("start: s\nsteps:\n{steps}"))
+        };
+        let few = polls("few", 1);
+        let load = most(&few, 7 * DAY_MS);
+        assert_eq!(load.map(|load| load.routine), Some(1));
+        let many = polls("many", 6);
+        assert_eq!(most(&many, 7 * DAY_MS), None);
+        assert_eq!(most(&many, DAY_MS).map(|load| load.routine), Some(1));
+        let rules = MessageRules {
+            per_week: Some(1),
+            per_day: None,
+            ..MessageRules::default()
+        };
+        let others = [&*many];
+        assert_eq!(conflicts(&few, others.into_iter(), &rules), []);
     }
 
     #[test]

@@ -46,6 +46,19 @@ impl Mover<'_> {
         Ok(&mut opened.ok_or_else(missing)?.entries)
     }
 
+    /// What is known of them by now, changes of this unit of work included; nothing where they were not read.
+    pub(crate) fn known_entries(&self, journey: &str) -> Option<Entries> {
+        let opened = self.entries.get(journey)?;
+        Some(opened.entries.clone())
+    }
+
+    /// Takes back what was changed since.
+    pub(crate) fn put_entries_back(&mut self, journey: &str, known: Option<Entries>) {
+        if let Some(opened) = self.entries.get_mut(journey) {
+            opened.entries = known.unwrap_or_else(|| opened.before.clone());
+        }
+    }
+
     /// Whether there is such a document.
     pub(crate) async fn has_entries(&mut self, journey: &str) -> Result<bool, MoveError> {
         self.entries(journey).await?;
@@ -95,8 +108,11 @@ impl Mover<'_> {
                 id: sixteen(&id),
             };
             let (old, new) = (before.next_ms(), entries.next_ms());
-            if old != new {
-                self.unit.timers_clear.extend(old.map(key));
+            // What is due still has to wake somebody, also where the timer that did is cleared with this.
+            let is_due = new.is_some_and(|new_ms| new_ms <= self.now_ms);
+            if old != new || is_due {
+                let gone = old.filter(|_| old != new);
+                self.unit.timers_clear.extend(gone.map(key));
                 self.unit.timers_set.extend(new.map(|due_ms| Timer {
                     key: key(due_ms),
                     tenant: self.permit.tenant(),

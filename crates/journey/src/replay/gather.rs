@@ -4,7 +4,7 @@
 use super::compare::compare;
 use super::history::{History, Move, Written, due_ms};
 use super::lead::lead;
-use super::{REPLAYED_MAX, ReplaySummary, Replayed};
+use super::{REPLAYED_MAX, ReplaySummary, Replayed, Sums};
 use crate::books::old_trail;
 use crate::definition::Definition;
 use crate::mover::{self, MoveError, questionnaire_id};
@@ -80,25 +80,30 @@ impl Journeys {
         let kind = kinds::JOURNEY_INSTANCE;
         let all = crate::books::all_internals(self.vault(), &engine, kind, &of_name).await?;
         // Tokens can collide.
-        let all = all.into_iter().filter(|stored| {
-            State::from_json(&stored.body).is_ok_and(|state| state.journey == draft.name)
+        let all = all.into_iter().filter_map(|stored| {
+            let state = State::from_json(&stored.body).ok()?;
+            (state.journey == draft.name).then_some((stored.id, state.patient))
         });
-        let mut found: Vec<String> = all.map(|stored| stored.id).collect();
+        let mut found: Vec<(String, String)> = all.collect();
         found.sort_unstable();
         let total = found.len();
         found.truncate(most);
         let note = format!("{}: {} played again with a draft", draft.name, found.len());
         let nobody = BTreeSet::new();
         self.vault().record_look(permit, nobody, &note).await?;
-        let mut played = Vec::new();
-        for instance in &found {
-            played.push(match self.played_again(permit, draft, instance).await {
-                Err(JourneyError::Trust(error)) => return Err(error.into()),
-                Err(error) => Err(error.to_string()),
-                Ok(one) => Ok(one),
-            });
+        let mut sums = Sums::of(total);
+        for (instance, patient) in &found {
+            // As for one: what the draft would have done tells of all that it goes by.
+            if self.vault().may_hide(permit, patient).await? {
+                sums.hidden();
+                continue;
+            }
+            match self.played_again(permit, draft, instance).await {
+                Ok(one) => sums.add(&one),
+                Err(error) => sums.failed(why_not(error)?),
+            }
         }
-        Ok(ReplaySummary::of(total, &played))
+        Ok(sums.summary())
     }
 
     /// A patient's journeys of a name, the newest first. That it was asked is in the patient's audit: whether somebody
@@ -492,6 +497,23 @@ impl Journeys {
             }
         }
         Ok(others)
+    }
+}
+
+/// Why a journey could not be played again, in words that name nobody; the error where none could.
+fn why_not(error: JourneyError) -> Result<&'static str, JourneyError> {
+    use ledger::LedgerError;
+    match error {
+        JourneyError::Trust(
+            TrustError::Damaged(_)
+            | TrustError::Ledger(LedgerError::Damaged(_) | LedgerError::KeyDestroyed),
+        ) => Ok("something of its record can't be read"),
+        JourneyError::Trust(error) => Err(error.into()),
+        JourneyError::Cannot(_) => {
+            Ok("its history is too long, or the draft is of another journey")
+        }
+        JourneyError::Unknown(_) => Ok("it, or a version of it, is not known here"),
+        _ => Ok("what is stored of it can't be worked on by this program"),
     }
 }
 

@@ -35,24 +35,26 @@ pub(crate) enum Turn {
     TooLate(Occurrence),
 }
 
-/// What is to be done now about the dates of one fact: `planned` is what was planned by it before, `learnt_ms` when
-/// it was written.
+/// What is to be done now about the dates of one fact: `planned` is what was planned by it before, `seen` when
+/// it was written and who looks at it.
 pub(crate) fn turn(
     date: &EntryDate,
     within_ms: Option<u64>,
     past: Option<Occurrence>,
     planned: Option<&Ahead>,
-    (learnt_ms, now_ms): (u64, u64),
+    seen: &Moment,
 ) -> Turn {
+    let (learnt_ms, now_ms) = (seen.learnt_ms, seen.now_ms);
     let Some(past) = past else {
         return Turn::Rest;
     };
-    // What was planned in time begins, however late somebody comes to it.
-    let in_time = planned.is_some_and(|planned| planned.key == past.key) || past.at_ms > learnt_ms;
-    if in_time {
+    let fresh = within_ms.is_none_or(|within_ms| now_ms.saturating_sub(past.at_ms) <= within_ms);
+    // What was planned in time begins, however late somebody comes to it; what is found by looking through records
+    // is news to everybody, and has to be fresh.
+    let planned = planned.is_some_and(|planned| planned.key == past.key);
+    if planned || past.at_ms > learnt_ms && (fresh || !seen.scanned) {
         return Turn::Begin(past, false);
     }
-    let fresh = within_ms.is_none_or(|within_ms| now_ms - past.at_ms <= within_ms);
     match date.past {
         Past::Run if fresh => Turn::Begin(past, false),
         Past::Escalate(_) if fresh => Turn::Begin(past, true),
@@ -92,10 +94,22 @@ fn name_of(starting: &Starting) -> Option<String> {
 
 /// When a date is looked at: what of the feed is known then, since when the fact is known, and the time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) number: Number,
-    pub(super) learnt_ms: u64,
-    pub(super) now_ms: u64,
+pub(crate) struct Moment {
+    pub(crate) number: Number,
+    pub(crate) learnt_ms: u64,
+    pub(crate) now_ms: u64,
+    /// Whether it was found by looking through records.
+    pub(crate) scanned: bool,
+}
+
+/// What the due beginnings of one patient and journey have in common.
+struct Due<'a> {
+    books: &'a Arc<Books>,
+    permit: &'a Permit,
+    starting: &'a Starting,
+    journey: &'a str,
+    timers: &'a [&'a Timer],
+    moment: Moment,
 }
 
 impl Journeys {
@@ -107,23 +121,40 @@ impl Journeys {
         (kind, id): (ResourceType, &str),
         (number, now_ms): (Number, u64),
     ) -> Result<(), MoveError> {
+        let mut fault = None;
         for starting in books.starting() {
+            let Some(name) = name_of(&starting) else {
+                continue;
+            };
             let kinds = kinds_of(&starting);
             // What was past when the journey came to know of dates at all was past, however late it is read.
-            let since_ms = name_of(&starting).and_then(|name| books.dated_since(&name));
+            let since_ms = books.dated_since(&name);
             let moment = Moment {
                 number,
                 learnt_ms: number.unix_ms().max(since_ms.unwrap_or(0)),
                 now_ms,
+                scanned: false,
             };
-            if kinds.contains(&kind) {
-                self.plan_fact(mover, &starting, (kind, id), moment).await?;
-            }
-            if kind == ResourceType::Patient && kinds.iter().any(|other| *other != kind) {
-                self.plan_anew(mover, &starting, &kinds, moment).await?;
+            let known = mover.known_entries(&name);
+            let planned = async {
+                if kinds.contains(&kind) {
+                    self.plan_fact(mover, &starting, (kind, id), moment).await?;
+                }
+                if kind == ResourceType::Patient && kinds.iter().any(|other| *other != kind) {
+                    self.plan_anew(mover, &starting, &kinds, moment).await?;
+                }
+                Ok::<(), MoveError>(())
+            };
+            if let Err(error) = planned.await {
+                if !matches!(cure(&error), Cure::Bury) {
+                    return Err(error);
+                }
+                // The other journeys are planned, and nothing of this one by half.
+                mover.put_entries_back(&name, known);
+                fault = fault.or(Some(error));
             }
         }
-        Ok(())
+        fault.map_or(Ok(()), Err)
     }
 
     /// Looks at every date of a patient again, where they live by another clock now, or are known to be dead or alive
@@ -204,13 +235,12 @@ impl Journeys {
             return Ok(());
         };
         let Occurrences { past, next } = date.occurrences(said, &zone, moment.now_ms);
-        let now = (moment.learnt_ms, moment.now_ms);
         let turn = turn(
             date,
             definition.entry.within_ms,
             past,
             planned.as_ref(),
-            now,
+            &moment,
         );
         let of = |key: &str| format!("{id}/{key}");
         let entries = mover.entries(&name).await?;
@@ -413,7 +443,7 @@ impl Journeys {
         Ok(moves)
     }
 
-    /// What is due of one patient's beginnings of a journey. How much was done.
+    /// What is due of one patient's beginnings of a journey, one fact after the other. How much was done.
     async fn begin_of(
         &self,
         books: &Arc<Books>,
@@ -426,63 +456,135 @@ impl Journeys {
             self.clear(books.tenant, timers).await?;
             return Ok(0);
         };
-        let entries = Entries::from_json(&found.body)?;
+        let Entries {
+            patient, journey, ..
+        } = Entries::from_json(&found.body)?;
         let now_ms = self.now_ms();
-        let mut mover = Mover::new(self.vault(), permit, &entries.patient, now_ms);
+        let mut mover = Mover::new(self.vault(), permit, &patient, now_ms);
         let starting = books.starting();
         let mut starting = starting.iter();
-        let named = |starting: &&Starting| name_of(starting).as_ref() == Some(&entries.journey);
+        let named = |starting: &&Starting| name_of(starting).as_ref() == Some(&journey);
         let Some(starting) = starting.find(named) else {
-            if let Some(unread) = books.unread_version(&entries.journey) {
-                return Err(MoveError::NoDefinition(format!(
-                    "{}/{unread}",
-                    entries.journey
-                )));
+            if let Some(unread) = books.unread_version(&journey) {
+                return Err(MoveError::NoDefinition(format!("{journey}/{unread}")));
             }
             // Nobody starts it any more.
-            mover.entries(&entries.journey).await?.ahead.clear();
-            return self.begun(books, permit, mover, timers).await;
-        };
-        let moment = Moment {
-            number: read,
-            learnt_ms: now_ms,
-            now_ms,
-        };
-        let due = entries.ahead.iter();
-        for (id, ahead) in due.filter(|(_, ahead)| ahead.at_ms <= now_ms) {
-            match ResourceType::parse(&ahead.kind) {
-                Some(kind) => {
-                    self.plan_fact(&mut mover, starting, (kind, id), moment)
-                        .await?;
-                }
-                None => {
-                    mover.entries(&entries.journey).await?.ahead.remove(id);
-                }
+            mover.entries(&journey).await?.ahead.clear();
+            let done = self.begun(books, permit, mover, timers).await?;
+            if done.is_none() {
+                self.clear(books.tenant, timers).await?;
             }
+            return Ok(done.unwrap_or_default());
+        };
+        // As it is in the document that is written, not as it was found before.
+        let facts = mover.entries(&journey).await?.due(now_ms);
+        let due = Due {
+            books,
+            permit,
+            starting,
+            journey: &journey,
+            timers,
+            moment: Moment {
+                number: read,
+                learnt_ms: now_ms,
+                now_ms,
+                scanned: false,
+            },
+        };
+        let (mut first, mut moves) = (Some(mover), None);
+        for (id, ahead) in &facts {
+            let mover = first.take();
+            let mover = mover.unwrap_or_else(|| Mover::new(self.vault(), permit, &patient, now_ms));
+            let begun = self.begin_fact(&due, mover, &patient, id).await?;
             #[allow(clippy::cast_precision_loss, reason = "seconds of a histogram")]
             metrics::histogram!("journey_timer_lateness_seconds")
                 .record(now_ms.saturating_sub(ahead.at_ms) as f64 / 1000.0);
+            if let Some(begun) = begun {
+                moves = Some(moves.unwrap_or(0) + begun);
+            }
         }
-        self.begun(books, permit, mover, timers).await
+        if facts.is_empty() {
+            // They woke somebody for nothing. Where another process came to what was due, it has cleared them.
+            self.clear(books.tenant, timers).await?;
+        }
+        Ok(moves.unwrap_or_default())
     }
 
+    /// One fact that is due. If it can't be worked on, it is put off, and holds up nothing else of the patient.
+    async fn begin_fact<'a>(
+        &'a self,
+        due: &Due<'a>,
+        mover: Mover<'a>,
+        patient: &str,
+        id: &str,
+    ) -> Result<Option<u64>, MoveError> {
+        let (mut tries, mut conflicts) = (0, 0);
+        let mut first = Some(mover);
+        let again = || Mover::new(self.vault(), due.permit, patient, due.moment.now_ms);
+        loop {
+            let mover = first.take().unwrap_or_else(again);
+            let error = match self.try_fact(due, mover, id).await {
+                Ok(begun) => return Ok(begun),
+                Err(error) => error,
+            };
+            match cure(&error) {
+                Cure::Again if conflicts < CONFLICTS_MAX => conflicts += 1,
+                Cure::Bury if tries + 1 < TRIES => tries += 1,
+                Cure::Bury => {
+                    let shard = due.timers.first().map(|timer| timer.key.shard.0);
+                    tracing::error!(shard, %error, "a beginning of a journey can't be worked on; it is tried again in an hour");
+                    metrics::counter!("journey_beginnings_put_off_total").increment(1);
+                    let mut mover = again();
+                    let entries = mover.entries(due.journey).await?;
+                    if let Some(ahead) = entries.ahead.get_mut(id) {
+                        // Known by the same key, so that it begins in time then.
+                        ahead.at_ms = due.moment.now_ms.saturating_add(PUT_OFF_MS);
+                    }
+                    return self.begun(due.books, due.permit, mover, due.timers).await;
+                }
+                Cure::Again | Cure::Skip | Cure::Wait => return Err(error),
+            }
+        }
+    }
+
+    async fn try_fact(
+        &self,
+        due: &Due<'_>,
+        mut mover: Mover<'_>,
+        id: &str,
+    ) -> Result<Option<u64>, MoveError> {
+        let entries = mover.entries(due.journey).await?;
+        let ahead = entries.ahead.get(id);
+        let Some(ahead) = ahead.filter(|ahead| ahead.at_ms <= due.moment.now_ms) else {
+            // Another process has come to it meanwhile.
+            return Ok(None);
+        };
+        match ResourceType::parse(&ahead.kind) {
+            Some(kind) => {
+                self.plan_fact(&mut mover, due.starting, (kind, id), due.moment)
+                    .await?;
+            }
+            None => {
+                entries.ahead.remove(id);
+            }
+        }
+        self.begun(due.books, due.permit, mover, due.timers).await
+    }
+
+    /// Writes what a mover has, and clears the timers with it; nothing is cleared where there is nothing to write.
     async fn begun(
         &self,
         books: &Arc<Books>,
         permit: &Permit,
         mover: Mover<'_>,
         timers: &[&Timer],
-    ) -> Result<u64, MoveError> {
+    ) -> Result<Option<u64>, MoveError> {
         let cause = Cause {
             held: timers.first().map(|timer| timer.key.shard),
             timers: timers.iter().map(|timer| timer.key).collect(),
             ..Cause::default()
         };
-        let done = self.commit(books, permit, mover, cause).await?;
-        if done.is_none() {
-            self.clear(books.tenant, timers).await?;
-        }
-        Ok(done.unwrap_or_default())
+        self.commit(books, permit, mover, cause).await
     }
 
     /// Puts off what can't be worked on now, so that it stands before nobody else and isn't lost.
@@ -523,6 +625,12 @@ mod tests {
     fn what_is_done_about_a_date_that_is_not_ahead() {
         let late = Past::Escalate(Target::default());
         // Learnt at 100, seen at 200.
+        let seen = |scanned| Moment {
+            number: Number(1),
+            learnt_ms: 100,
+            now_ms: 200,
+            scanned,
+        };
         let begins = |late| Turn::Begin(occurrence("k", 150), late);
         let was = |late| Turn::Begin(occurrence("k", 50), late);
         let table = [
@@ -575,9 +683,25 @@ mod tests {
                 within_ms,
                 Some(occurrence("k", at_ms)),
                 planned.as_ref(),
-                (100, 200),
+                &seen(false),
             );
             assert_eq!(found, expected, "{past:?} {yearly} {within_ms:?} {at_ms}");
+        }
+        // What is found by looking through records has to be fresh.
+        let skip = EntryDate {
+            begins: Begins::parse("b").unwrap(),
+            yearly: false,
+            past: Past::Skip,
+        };
+        for (within_ms, scanned, expected) in [
+            (Some(49), false, begins(false)),
+            (Some(49), true, Turn::TooLate(occurrence("k", 150))),
+            (Some(50), true, begins(false)),
+            (None, true, begins(false)),
+        ] {
+            let past = Some(occurrence("k", 150));
+            let found = turn(&skip, within_ms, past, None, &seen(scanned));
+            assert_eq!(found, expected, "{within_ms:?} {scanned}");
         }
         assert_eq!(
             turn(
@@ -589,7 +713,7 @@ mod tests {
                 None,
                 None,
                 None,
-                (1, 2)
+                &seen(false)
             ),
             Turn::Rest
         );

@@ -80,8 +80,10 @@ impl Journeys {
         permit: &Arc<Permit>,
     ) -> Result<u64, MoveError> {
         // Who is under way first: what begins now waits for nothing yet.
-        let moves = self.timers_of(books, permit, TIMER_CONSUMER).await?;
-        Ok(moves + self.timers_of(books, permit, BEGIN_CONSUMER).await?)
+        let moves = self.timers_of(books, permit, TIMER_CONSUMER).await;
+        // A fault in theirs keeps nobody from beginning.
+        let begun = self.timers_of(books, permit, BEGIN_CONSUMER).await;
+        Ok(moves? + begun?)
     }
 
     async fn timers_of(

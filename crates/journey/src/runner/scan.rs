@@ -4,19 +4,19 @@
 //! It goes page by page, newest first, and writes down how far it is; whatever is written meanwhile is an event, and
 //! planned by that. One server does it, the one that holds the shard of that document.
 
-use super::begin::{Moment, kinds_of};
-use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, cure};
+use super::begin::kinds_of;
+use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, Moment, cure};
 use crate::books::Books;
 use crate::mover::{MoveError, Mover};
 use crate::stages::Starting;
 use crate::{JourneyError, Journeys};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
-use ledger::{Expected, Kind, LedgerError, Number, Owner, TenantId};
+use ledger::{Expected, Kind, LedgerError, Number, Owner, Query, TenantId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use trust::{Internal, Permit, TrustError, Unit};
+use trust::{Internal, Permit, TrustError, Unit, Versioned};
 
 /// Kind of the documents that say how far the records were looked through, one a journey.
 pub(crate) const SCAN: Kind = Kind(1097);
@@ -24,6 +24,8 @@ pub(crate) const SCAN: Kind = Kind(1097);
 const FORMAT: u32 = 1;
 /// Resources of one page; who reads or moves patients meanwhile waits for no more than one of them.
 const PAGE: &str = "100";
+/// As many, where they are read one by one.
+const ROWS: usize = 100;
 /// Between two pages: with it five hundred resources a second are looked at at most, of each journey.
 const PAUSE: Duration = Duration::from_millis(200);
 /// After a fault of the store.
@@ -45,10 +47,21 @@ struct Scan {
     looked: u64,
     /// How many of them could not be worked on.
     failed: u64,
+    /// Since when those versions take patients; older documents don't say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since_ms: Option<u64>,
+}
+
+/// What is looked at in one turn.
+struct Page {
+    rows: Vec<Versioned>,
+    next: Option<Number>,
+    /// How many could not be read.
+    failed: usize,
 }
 
 impl Scan {
-    fn new(journey: &str, starting: &Starting) -> Self {
+    fn new(journey: &str, starting: &Starting, since_ms: u64) -> Self {
         Self {
             format: FORMAT,
             journey: journey.to_owned(),
@@ -60,6 +73,7 @@ impl Scan {
             before: None,
             looked: 0,
             failed: 0,
+            since_ms: Some(since_ms),
         }
     }
 }
@@ -90,11 +104,15 @@ impl Journeys {
             return Ok(None);
         }
         let permit = self.engine_permit(tenant).await?;
-        let mut looked = false;
+        let (mut looked, mut fault) = (false, None);
         for starting in dated {
-            looked |= self.scan_page(&books, &permit, &starting).await?;
+            match self.scan_page(&books, &permit, &starting).await {
+                Ok(one) => looked |= one,
+                // The other journeys go on.
+                Err(error) => fault = fault.or(Some(error)),
+            }
         }
-        Ok(looked.then_some(PAUSE))
+        fault.map_or(Ok(looked.then_some(PAUSE)), Err)
     }
 
     /// Everything that there is to look through, without a pause; for tests and virtual time. Whether there was any.
@@ -153,6 +171,9 @@ impl Journeys {
         if !ledger.holds(shard) {
             return Ok(false);
         }
+        // What was ahead when those versions began to take patients was ahead of the journey.
+        let since_ms = books.starting_since(&name);
+        let since_ms = since_ms.unwrap_or_else(|| self.now_ms());
         let stored = self.vault().internal(permit, SCAN, &id).await?;
         let expected = stored
             .as_ref()
@@ -161,7 +182,8 @@ impl Journeys {
             stored.and_then(|stored| serde_json::from_slice(&stored.body).ok());
         let mut scan = known
             .filter(|known| known.format == FORMAT && known.of == of(starting))
-            .unwrap_or_else(|| Scan::new(&name, starting));
+            .unwrap_or_else(|| Scan::new(&name, starting, since_ms));
+        let since_ms = scan.since_ms.unwrap_or(since_ms);
         let Some(kind) = scan
             .kinds
             .first()
@@ -179,8 +201,22 @@ impl Journeys {
         let page = self
             .vault()
             .load_search(permit, &query, scan.before.map(Number))
-            .await?;
-        let looked = page.rows.len();
+            .await
+            .map_err(MoveError::from);
+        let page = match page {
+            Ok(page) => Page {
+                rows: page.rows,
+                next: page.next,
+                failed: 0,
+            },
+            Err(error) if matches!(cure(&error), Cure::Bury | Cure::Skip) => {
+                self.row_by_row(permit, kind, scan.before.map(Number))
+                    .await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let looked = page.rows.len() + page.failed;
+        scan.failed += page.failed as u64;
         for row in page.rows {
             let fact = &row.resource;
             let patient = match kind {
@@ -189,7 +225,15 @@ impl Journeys {
             };
             if let (Some(patient), Some(id)) = (patient, fact.id())
                 && !self
-                    .scan_one(books, permit, starting, patient, (kind, id))
+                    .scan_one(
+                        books,
+                        permit,
+                        starting,
+                        patient,
+                        (kind, id),
+                        // What is written later is ahead of nobody before that.
+                        since_ms.max(row.at.number.unix_ms()),
+                    )
                     .await?
             {
                 scan.failed += 1;
@@ -223,6 +267,44 @@ impl Journeys {
         }
     }
 
+    /// The same page row by row, where something of it can't be read: that keeps nobody else from being found.
+    async fn row_by_row(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        before: Option<Number>,
+    ) -> Result<Page, MoveError> {
+        let (ledger, tenant) = (self.vault().ledger(), permit.tenant());
+        let query = Query::Token(ledger.kind_token(tenant, Kind(kind.code())));
+        let listing = ledger.listing().map_err(TrustError::from)?;
+        let hits = listing.search(tenant, &query, before, None, ROWS).await;
+        let hits = hits.map_err(TrustError::from)?;
+        let last = hits.last().map(|hit| hit.number);
+        let mut page = Page {
+            rows: Vec::new(),
+            next: last.filter(|_| hits.len() == ROWS),
+            failed: 0,
+        };
+        for hit in hits {
+            let row = self.vault().load_at(permit, hit).await;
+            match row.map_err(MoveError::from) {
+                // Tokens can collide.
+                Ok(Some(row)) if row.resource.kind() == kind && !row.deleted => page.rows.push(row),
+                Ok(_) => {}
+                Err(error) => match cure(&error) {
+                    Cure::Skip => {}
+                    Cure::Bury => {
+                        tracing::error!(shard = hit.shard.0, number = hit.number.0, %error, "a record that was looked at for dates can't be read");
+                        metrics::counter!("journey_scan_failures_total").increment(1);
+                        page.failed += 1;
+                    }
+                    Cure::Again | Cure::Wait => return Err(error),
+                },
+            }
+        }
+        Ok(page)
+    }
+
     /// Plans one fact that was there before. Whether it could be worked on.
     async fn scan_one(
         &self,
@@ -231,6 +313,7 @@ impl Journeys {
         starting: &Starting,
         patient: &str,
         fact: (ResourceType, &str),
+        learnt_ms: u64,
     ) -> Result<bool, JourneyError> {
         let owner = Owner::Patient(patient.to_owned());
         let shard = self.vault().ledger().shard_of(permit.tenant(), &owner, "");
@@ -245,15 +328,11 @@ impl Journeys {
         let mut conflicts = 0;
         loop {
             let now_ms = self.now_ms();
-            // Since then the journey is there: what was ahead at that time was ahead of it.
-            let since = starting.versions().filter_map(|one| {
-                let published = books.version(&one.name, one.version)?;
-                Some(published.stored.published_ms)
-            });
             let moment = Moment {
                 number: turn.read,
-                learnt_ms: since.max().unwrap_or(now_ms).min(now_ms),
+                learnt_ms: learnt_ms.min(now_ms),
                 now_ms,
+                scanned: true,
             };
             let done = async {
                 let mut mover = Mover::new(self.vault(), permit, patient, now_ms);

@@ -101,6 +101,41 @@ pub(crate) async fn began(world: &World, patient: &str) -> Vec<String> {
     began.into_iter().map(fhir::date::instant).collect()
 }
 
+/// Writes something that can't be read over a visit.
+async fn damage(world: &World, patient: &str, name: &str) {
+    use crate::world::TENANT;
+    let ledger = world.trust.vault().ledger();
+    let owner = ledger::Owner::Patient(patient.to_owned());
+    let (id, kind) = (
+        id(world, patient, name),
+        ledger::Kind(ResourceType::Appointment.code()),
+    );
+    let found = ledger.get(TENANT, kind, &id).await.unwrap().unwrap();
+    let audit = ledger::AuditDraft {
+        kind: ledger::Kind(ResourceType::AuditEvent.code()),
+        id: ledger.mint_own_id(TENANT),
+        shard: ledger.shard_of(TENANT, &owner, &id),
+        body: b"{}".to_vec(),
+        parts: Vec::new(),
+        tokens: Vec::new(),
+    };
+    let draft = ledger::Draft {
+        kind,
+        id,
+        owner,
+        expected: ledger::Expected::Version(found.version),
+        body: b"{".to_vec(),
+        deleted: false,
+        tokens: Vec::new(),
+    };
+    let commit = ledger::Commit {
+        documents: vec![draft],
+        audit: Some(audit),
+        ..ledger::Commit::new(TENANT)
+    };
+    ledger.commit(commit).await.unwrap();
+}
+
 async fn change(world: &World, patient: &str, name: &str, value: Value) {
     let mut person = world.read(ResourceType::Patient, patient).await;
     person.set(name, value);
@@ -505,4 +540,136 @@ async fn what_was_past_before_the_journey_is_past() {
     assert_eq!(began(&world, &patient).await, [""; 0]);
     let why = ["The date was past already when it was learnt"];
     assert_eq!(refused(&world, &patient).await, why);
+}
+
+/// Whoever comes to the record after their day waits for the next one, whatever becomes of the journey's versions.
+#[tokio::test]
+async fn records_looked_through_again_begin_nothing_that_was_over() {
+    let world = World::with(Mail::Delivers, &source(BIRTHDAY)).await;
+    let permit = world.staff(Role::Squad, Action::Publish).await;
+    let (journeys, staged) = (&world.journeys, journey::VersionStage::Staged);
+    let of = |share| journey::Rollout {
+        share,
+        ..journey::Rollout::default()
+    };
+    let second = source(BIRTHDAY).replace("By a date", "By birth");
+    let (few, half, all) = (of(10), of(50), of(100));
+    let trial = journeys.stage_file(&permit, &second, staged, &few, "A trial");
+    trial.await.unwrap();
+    world.until(20 * DAY).await;
+    let late = world.patient().await;
+    change(&world, &late, "birthDate", json!("1960-11-10")).await;
+    let next = world.patient().await;
+    change(&world, &next, "birthDate", json!("1960-11-27")).await;
+    world.until(30 * DAY).await;
+    assert_eq!(began(&world, &late).await, [""; 0]);
+    assert_eq!(began(&world, &next).await.len(), 1);
+    // For more of them, and then for all.
+    let more = journeys.set_stage(&permit, NAME, 2, staged, &half, "It goes well");
+    more.await.unwrap();
+    world.until(40 * DAY).await;
+    let live = journey::VersionStage::Live;
+    let more = journeys.set_stage(&permit, NAME, 2, live, &all, "For all");
+    more.await.unwrap();
+    world.until(50 * DAY).await;
+    assert_eq!(began(&world, &late).await, [""; 0]);
+    assert_eq!(began(&world, &next).await.len(), 1);
+    assert_eq!(ahead(&world, &late).await, ["2027-11-10T09:00:00.000Z"]);
+}
+
+/// What can't be read of a patient is tried again later, and holds up nothing else of them.
+#[tokio::test]
+async fn a_date_that_cant_be_read_holds_up_no_other() {
+    let world = World::with(Mail::Delivers, &before_a_visit("skip", "  per: event\n")).await;
+    let patient = world.patient().await;
+    for (name, start) in [
+        ("a", "2026-12-01T10:00:00Z"),
+        ("b", "2026-12-01T11:00:00Z"),
+        ("c", "2026-12-02T10:00:00Z"),
+    ] {
+        visit(&world, &patient, name, start, "booked").await;
+    }
+    world.drain().await;
+    damage(&world, &patient, "a").await;
+    world.drain().await;
+    world.until(16 * DAY).await;
+    // Two of one moment and one of the next day: those that can be read begin in time.
+    let both = ["2026-11-17T09:00:00.000Z", "2026-11-18T09:00:00.000Z"];
+    assert_eq!(began(&world, &patient).await, both);
+    let found = beginnings(&world, &patient).await;
+    assert_eq!(found.refused, []);
+    let causes: Vec<String> = found.ahead.into_iter().map(|one| one.cause).collect();
+    let damaged = format!("Appointment/{}", id(&world, &patient, "a"));
+    assert_eq!(causes, [damaged], "it is not lost");
+}
+
+/// One record that can't be read keeps nobody else from being found.
+#[tokio::test]
+async fn a_record_that_cant_be_read_stops_no_look_through_the_others() {
+    let world = World::new(Mail::Delivers).await;
+    let mut patients = Vec::new();
+    for _ in 0..3 {
+        let patient = world.patient().await;
+        visit(&world, &patient, "a", "2026-12-01T10:00:00Z", "booked").await;
+        patients.push(patient);
+    }
+    world.drain().await;
+    damage(&world, &patients[1], "a").await;
+    world
+        .publish(&before_a_visit("skip", "  per: event\n"))
+        .await;
+    world.drain().await;
+    for (n, patient) in patients.iter().enumerate() {
+        let found = ahead(&world, patient).await.len();
+        assert_eq!(found, usize::from(n != 1), "{n}");
+    }
+}
+
+/// Another program's document of one journey's dates leaves the patient's other journeys alone, and the page tells it.
+#[tokio::test]
+async fn what_another_program_wrote_of_one_journey_holds_up_no_other() {
+    use trust::{Internal, Purpose, Unit};
+
+    let entry = before_a_visit("skip", "  per: event\n");
+    let world = World::with(Mail::Delivers, &entry).await;
+    world
+        .publish(&entry.replace("name: dated", "name: other"))
+        .await;
+    let patient = world.patient().await;
+    visit(&world, &patient, "a", "2026-12-01T10:00:00Z", "booked").await;
+    world.drain().await;
+    assert_eq!(ahead(&world, &patient).await.len(), 2);
+    let permit = world
+        .part(
+            "journey-engine",
+            Purpose::CareManagement,
+            Action::Orchestrate,
+        )
+        .await;
+    let (vault, kind) = (world.trust.vault(), ledger::Kind(1096));
+    let tokens = [("patient", patient.as_str())];
+    let found = vault.internals(&permit, kind, &tokens, None, 10);
+    let mut found = found.await.unwrap().into_iter();
+    let of = |body: &[u8]| String::from_utf8_lossy(body).contains("\"journey\":\"dated\"");
+    let found = found.find(|found| of(&found.body)).unwrap();
+    let internal = Internal {
+        kind,
+        id: found.id,
+        owner: ledger::Owner::Patient(patient.clone()),
+        expected: ledger::Expected::Version(found.version),
+        body: br#"{"format":2}"#.to_vec(),
+        deleted: false,
+        tokens: vec![("patient".to_owned(), patient.clone())],
+    };
+    let unit = Unit {
+        internals: vec![internal],
+        ..Unit::default()
+    };
+    vault.commit(&permit, unit).await.unwrap();
+    visit(&world, &patient, "a", "2026-12-03T10:00:00Z", "booked").await;
+    world.drain().await;
+    let found = beginnings(&world, &patient).await;
+    assert_eq!((found.unread, found.cut), (1, false));
+    assert_eq!(ahead(&world, &patient).await, ["2026-11-19T09:00:00.000Z"]);
+    assert_eq!(world.letters().await.len(), 1);
 }

@@ -586,7 +586,7 @@ async fn many_are_summed_up_without_a_name() {
         .replay_many(&permit, &draft(&quiet), 1)
         .await
         .unwrap();
-    assert_eq!((one.found, one.played), (2, 1));
+    assert_eq!((one.found, one.played, one.hidden), (2, 1, 0));
     let text = told.text() + &serde_json::to_string(&told).unwrap();
     assert!(!text.contains(&first) && !text.contains(&second));
 }

@@ -262,6 +262,10 @@ fn beginnings(ctx: &Ctx, found: &Beginnings) -> Markup {
                 }
             }
         }
+        @if found.unread > 0 {
+            p id="beginnings-unread" class="quiet" { "What is to begin can't be read by this program for " (found.unread) @if found.unread == 1 { " journey." } @else { " journeys." } }
+        }
+        @if found.cut { p class="quiet" { "There are more journeys of which it is not shown here what is to begin." } }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::definition::Definition;
 use crate::entries::Ahead;
 use crate::facts;
 use crate::room::zone_of;
-use crate::runner::{Turn, said, turn};
+use crate::runner::{Moment, Turn, said, turn};
 use crate::scenario::file::Given;
 use crate::time::DAY_MS;
 use fhir::Resource;
@@ -86,9 +86,14 @@ impl Player<'_> {
         };
         let found = date.occurrences(says, &self.zone(), self.now_ms);
         let next = found.next.map(|next| Ahead::of(fact.kind(), next));
-        let now = (self.now_ms, self.now_ms);
+        let now = Moment {
+            number: ledger::Number::default(),
+            learnt_ms: self.now_ms,
+            now_ms: self.now_ms,
+            scanned: false,
+        };
         let within_ms = definition.entry.within_ms;
-        match turn(date, within_ms, found.past, planned.as_ref(), now) {
+        match turn(date, within_ms, found.past, planned.as_ref(), &now) {
             Turn::Rest => {}
             Turn::TooLate(_) => {
                 let why = "the date was past already when it was learnt (`past_due: skip`)";
