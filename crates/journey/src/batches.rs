@@ -644,7 +644,7 @@ impl Journeys {
             return Ok(Some(REST));
         }
         let waits = batch.next >= batch.total;
-        self.reach(&permit, batch, shard).await?;
+        Box::pin(self.reach(&permit, batch, shard)).await?;
         Ok(Some(if waits { LATER } else { Duration::from_secs(1) }))
     }
 
@@ -686,7 +686,7 @@ impl Journeys {
         let (mut tried, mut failures, mut later) = (0, Vec::new(), 0);
         for (instance, patient) in targets {
             let reached = self.reach_one(permit, &batch, &patient, &instance, again);
-            match reached.await {
+            match Box::pin(reached).await {
                 Ok(Reached::Done) => {}
                 Ok(Reached::Later) => {
                     later += 1;

@@ -362,10 +362,9 @@ impl<'a> Mover<'a> {
         let mut state = decision.state;
         let mut effects: std::collections::VecDeque<Effect> = decision.effects.into();
         while let Some(effect) = effects.pop_front() {
-            if let Some(input) = self
-                .effect(definition, instance, &state, &ids, effect)
-                .await?
-            {
+            // What becomes of an effect needs much room, which everybody who moves somebody would else hold.
+            let outcome = Box::pin(self.effect(definition, instance, &state, &ids, effect));
+            if let Some(input) = outcome.await? {
                 let limited = self.limits(definition).any();
                 let context = Context {
                     now_ms: self.now_ms,
