@@ -166,7 +166,7 @@ impl MailDeliverer {
 }
 
 /// Waits for a commit; whatever else came meanwhile is the same news. True when the ledger closed.
-async fn next_news(news: &mut broadcast::Receiver<ledger::Shard>) -> bool {
+pub(crate) async fn next_news(news: &mut broadcast::Receiver<ledger::Shard>) -> bool {
     if matches!(news.recv().await, Err(broadcast::error::RecvError::Closed)) {
         return true;
     }

@@ -338,6 +338,14 @@ pub(crate) enum Stand {
 }
 
 impl Stand {
+    /// A `Task` that was just opened is waited for.
+    pub(crate) fn worked_on() -> Self {
+        Self::Working {
+            handed_over: false,
+            rung: 0,
+            eyes: None,
+        }
+    }
     /// How many of those that it has begun haven't ended, where it waits for such.
     pub(crate) fn left_mut(&mut self) -> Option<&mut u32> {
         match self {

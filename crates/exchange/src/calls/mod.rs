@@ -16,14 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ledger::{LedgerError, OutboxEntry, OutboxKey};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use trust::outgoing::{CHANNEL_CALL, Call};
 use trust::{Trust, TrustError};
 
 use crate::breaker::{Breaker, Room};
-use crate::deliverer::{DeliverError, hex};
+use crate::deliverer::{DeliverError, hex, next_news};
 use request::Clients;
 
 /// The part of Cairn that the audit names.
@@ -123,20 +123,6 @@ impl CallDeliverer {
         }
         while let Some(done) = round.tasks.join_next_with_id().await {
             round.ended(done);
-        }
-    }
-}
-
-/// Waits for a commit; whatever else came meanwhile is the same news. True when the ledger closed.
-async fn next_news(news: &mut broadcast::Receiver<ledger::Shard>) -> bool {
-    if matches!(news.recv().await, Err(broadcast::error::RecvError::Closed)) {
-        return true;
-    }
-    loop {
-        match news.try_recv() {
-            Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
-            Err(broadcast::error::TryRecvError::Empty) => return false,
-            Err(broadcast::error::TryRecvError::Closed) => return true,
         }
     }
 }

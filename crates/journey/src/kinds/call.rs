@@ -540,11 +540,7 @@ impl StepKind for Call {
     }
 
     fn stand(&self, _: &Definition, _: &State, _: u64) -> Stand {
-        Stand::Working {
-            handed_over: false,
-            rung: 0,
-            eyes: None,
-        }
+        Stand::worked_on()
     }
     fn makes(&self) -> Option<(ResourceType, &'static str)> {
         Some((ResourceType::Task, SLOT))

@@ -300,11 +300,7 @@ impl StepKind for Task {
     }
 
     fn stand(&self, _: &Definition, _: &State, _: u64) -> Stand {
-        Stand::Working {
-            handed_over: false,
-            rung: 0,
-            eyes: None,
-        }
+        Stand::worked_on()
     }
     fn makes(&self) -> Option<(ResourceType, &'static str)> {
         Some((ResourceType::Task, "task"))
