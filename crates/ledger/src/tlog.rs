@@ -37,7 +37,7 @@ impl NewestCheckpoint {
 }
 
 /// Names a tile of hashes or a bundle of entries (`tlog-tiles`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogTile {
     /// Level of a tile of hashes, 0 to 63; `None` for entries.
     level: Option<u8>,

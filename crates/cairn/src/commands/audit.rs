@@ -1,5 +1,6 @@
 //! The audit on the command line: checked, proved, exported, and the witnesses' words taken.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -247,13 +248,24 @@ async fn write_all(ledger: &Ledger, to: &Path, entries: bool) -> anyhow::Result<
         }
     }
     let mut files = 0;
-    for (shard, size) in &newest.trees {
-        for tile in LogTile::of_log(*size) {
+    let newest_sizes: HashMap<Shard, u64> = newest.trees.iter().copied().collect();
+    for shard in (0..SHARDS).map(Shard) {
+        let own = ledger.log_checkpoint(shard).await?;
+        let witnessed = ledger.witnessed_checkpoint(shard).await?;
+        // A witnessed checkpoint can be older than the log's own, and needs the last tiles of then.
+        let mut sizes = BTreeSet::from_iter(newest_sizes.get(&shard).copied());
+        for note in [Some(&own), witnessed.as_ref()].into_iter().flatten() {
+            sizes.insert(
+                leaves_of(note).with_context(|| format!("the checkpoint of tree {shard}"))?,
+            );
+        }
+        let tiles: HashSet<LogTile> = sizes.into_iter().flat_map(LogTile::of_log).collect();
+        for tile in tiles {
             if tile.is_entries() && !entries {
                 continue;
             }
             let bytes = ledger
-                .log_tile(*shard, tile)
+                .log_tile(shard, tile)
                 .await?
                 .with_context(|| format!("tree {shard} has no tile {}", tile.path()))?;
             let path = to.join(format!("{shard}/tile/{}", tile.path()));
@@ -261,14 +273,9 @@ async fn write_all(ledger: &Ledger, to: &Path, entries: bool) -> anyhow::Result<
                 files += 1;
             }
         }
-    }
-    for shard in (0..SHARDS).map(Shard) {
         let folder = to.join(shard.to_string());
-        replace(
-            &folder.join("checkpoint"),
-            ledger.log_checkpoint(shard).await?.as_bytes(),
-        )?;
-        if let Some(witnessed) = ledger.witnessed_checkpoint(shard).await? {
+        replace(&folder.join("checkpoint"), own.as_bytes())?;
+        if let Some(witnessed) = witnessed {
             replace(&folder.join("checkpoint.witnessed"), witnessed.as_bytes())?;
         }
     }
@@ -276,6 +283,12 @@ async fn write_all(ledger: &Ledger, to: &Path, entries: bool) -> anyhow::Result<
     replace(&to.join("keys"), keys.as_bytes())?;
     replace(&over_all, newest.note.as_bytes())?;
     Ok((files, newest.leaves()))
+}
+
+/// How many leaves a checkpoint covers: its second line (C2SP `tlog-checkpoint`).
+fn leaves_of(note: &str) -> anyhow::Result<u64> {
+    let line = note.lines().nth(1).context("it has one line")?;
+    line.parse().context("its second line is no number")
 }
 
 /// Writes a file that never changes; gives whether it is new.

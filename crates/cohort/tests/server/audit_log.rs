@@ -236,6 +236,9 @@ async fn an_independent_reader_verifies_the_audit_s_logs() {
     );
     scene.put("cosigned", &cosigned.stdout);
     let witness = scene.get("witnesses").trim().to_owned();
+    // The log goes on, within a tile, from what the witness saw.
+    read_often(&server.base, &scene.client, Some(&id), 3).await;
+    grown(&logs, 304).await;
     scene.holds(&["--witness", &witness, "--token", &scene.officer], &logs);
     assert!(server.terminate().expect("ended"), "a clean end");
     proofs_and_files(&scene, &witness);
