@@ -145,7 +145,7 @@ impl Scene {
             root_key: RootKey::from_bytes([7; 32]),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
-            dictionary: Vec::new(),
+            dictionary: cairn::dictionaries::dictionaries(),
             cache_bytes: 256 << 20,
         })?;
         ledger.create_tenant(TENANT).await?;

@@ -222,7 +222,7 @@ impl Scene {
             root_key: RootKey::from_bytes([7; 32]),
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SystemEntropy),
-            dictionary: Vec::new(),
+            dictionary: cairn::dictionaries::dictionaries(),
             cache_bytes: 256 << 20,
         })?;
         let mut wards = Vec::new();
