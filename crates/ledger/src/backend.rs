@@ -135,6 +135,12 @@ pub(crate) enum Write {
         token: Token,
         at: Hit,
     },
+    /// The tokens of a version that comes: a posting each, and [`Write::Posted`] of all of them. One row
+    /// instead of one a token, of which a commit has a hundred.
+    Listed {
+        at: Hit,
+        tokens: Vec<Token>,
+    },
     /// The tokens of the postings of a newest version, so that its successor can drop them. While a
     /// redo log is kept they stay until a backup has taken them.
     Posted {
@@ -193,6 +199,7 @@ impl Write {
             Self::Document { at, .. }
             | Self::Posting { at, .. }
             | Self::DropPosting { at, .. }
+            | Self::Listed { at, .. }
             | Self::Posted { at, .. }
             | Self::DropPosted { at } => Some(at.shard),
             Self::Event(event) => Some(event.at.shard),

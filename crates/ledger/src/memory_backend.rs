@@ -73,6 +73,11 @@ impl Backend for MemoryBackend {
                     Write::DropPosting { token, at } => {
                         rows.postings.remove(&(token, !at.number.0, at.shard));
                     }
+                    Write::Listed { at, tokens } => {
+                        let posting = |token: &Token| ((*token, !at.number.0, at.shard), ());
+                        rows.postings.extend(tokens.iter().map(posting));
+                        rows.posted.insert(place(at), tokens);
+                    }
                     Write::Posted { at, tokens } => {
                         rows.posted.insert(place(at), tokens);
                     }

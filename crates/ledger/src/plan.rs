@@ -528,11 +528,9 @@ impl<'a> Group<'a> {
                 at,
                 row: document.row,
             });
-            for token in &document.tokens {
-                self.rows.push(Write::Posting { token: *token, at });
-            }
+            // What is deleted has none.
             if !document.deleted {
-                self.rows.push(Write::Posted {
+                self.rows.push(Write::Listed {
                     at,
                     tokens: document.tokens,
                 });
@@ -790,7 +788,7 @@ impl<'a> Group<'a> {
         let mut writes = self.rows;
         if !passed.is_empty() || !gone.is_empty() {
             writes.retain(|write| match write {
-                Write::Posting { at, .. } => !passed.contains(at),
+                Write::Posting { at, .. } | Write::Listed { at, .. } => !passed.contains(at),
                 Write::Posted { at, .. } => !passed.contains(at) && !gone.contains(at),
                 _ => true,
             });

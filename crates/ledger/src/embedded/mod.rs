@@ -505,6 +505,13 @@ impl Backend for FjallBackend {
                     key: posting_key(token, at),
                     dropped: true,
                 }),
+                Write::Listed { at, tokens } => {
+                    // The postings of a new list are taken from it.
+                    if at.number <= *last_document {
+                        postings.extend(write::postings_of(at, &tokens));
+                    }
+                    lists.come[usize::from(audits.contains(&at))].push((at, tokens));
+                }
                 Write::Posted { at, tokens } => {
                     lists.come[usize::from(audits.contains(&at))].push((at, tokens));
                 }
@@ -574,16 +581,22 @@ impl Backend for FjallBackend {
                 }
             }
         }
-        postings.sort_unstable_by_key(Change::rank);
         tables.write_events(&mut batch, events, *last_document)?;
         let mut new = tables.write_lists(&mut batch, lists, *last_document)?;
         new.changes.sort_unstable_by_key(Change::rank);
+        let mut run = new.changes;
+        if !postings.is_empty() {
+            postings.sort_unstable_by_key(Change::rank);
+            postings = postings::without(&postings, &run);
+            run.extend_from_slice(&postings);
+            run.sort_unstable_by_key(Change::rank);
+        }
         let (row, spent) = {
             let fresh = tables.fresh();
             (fresh.next_row(), fresh.spent(SPENT_ROWS_MAX))
         };
-        if !postings.is_empty() {
-            let value = postings::encode(new.numbers, &postings::without(&postings, &new.changes));
+        if !run.is_empty() {
+            let value = postings::encode(new.numbers, &postings);
             batch.insert(&tables.fresh_rows, row.to_be_bytes().as_slice(), value);
         }
         // With this batch and not in one of their own, so that a power cut can tear one batch only.
@@ -594,8 +607,8 @@ impl Backend for FjallBackend {
         *last_document = last;
         let mut fresh = tables.fresh();
         fresh.removed(spent.end);
-        if !postings.is_empty() {
-            fresh.push(Arc::new(postings));
+        if !run.is_empty() {
+            fresh.push(Arc::new(run));
             if fresh.is_due() {
                 tables.fresh_changed.notify_all();
             }
@@ -670,6 +683,7 @@ fn bytes(writes: &[Write]) -> u64 {
         Write::Outbox(row) => row.sealed.len(),
         Write::Timer(timer) => timer.payload.len(),
         Write::Meta { value, .. } | Write::NewMeta { value, .. } => value.len(),
+        Write::Listed { tokens, .. } => 64 * tokens.len(),
         _ => 0,
     };
     writes.iter().map(|write| 64 + long(write) as u64).sum()

@@ -7,9 +7,9 @@ use fjall::Readable;
 use super::events::{self, Repairs};
 use super::listed::{self, Edits, Listed};
 use super::postings::Change;
-use super::rows::{decode_place, place_key, shard_key};
+use super::rows::{decode_place, place_key, posting_key, shard_key};
 use super::{Tables, fault, view};
-use crate::{Event, Hit, LedgerError, Number, Shard};
+use crate::{Event, Hit, LedgerError, Number, Shard, Token};
 
 /// The lists of tokens that a batch changes.
 #[derive(Default)]
@@ -17,6 +17,14 @@ pub(super) struct Lists {
     /// Those that come: of documents, and of documents of the audit.
     pub(super) come: [Listed; 2],
     pub(super) dropped: Vec<Hit>,
+}
+
+/// The postings of a list of tokens.
+pub(super) fn postings_of(at: Hit, tokens: &[Token]) -> impl Iterator<Item = Change> {
+    tokens.iter().map(move |token| Change {
+        key: posting_key(*token, at),
+        dropped: false,
+    })
 }
 
 /// Lists in rows of their own.
@@ -76,7 +84,9 @@ impl Tables {
             }
             for documents in listed::rows(&come, audit) {
                 let row = listed::encode(documents);
-                listed::changes(&row, &mut new.changes)?;
+                for (at, tokens) in documents {
+                    new.changes.extend(postings_of(*at, tokens));
+                }
                 if let [(first, _), ..] = documents
                     && let [.., (end, _)] = documents
                 {

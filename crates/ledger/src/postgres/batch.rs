@@ -110,6 +110,11 @@ impl Batch {
             Write::Superseded { key, version, at } => self.superseded.push((key, version, at)),
             Write::Posting { token, at } => self.postings.push((token, at)),
             Write::DropPosting { token, at } => self.dropped_postings.push((token, at)),
+            Write::Listed { at, tokens } => {
+                self.postings
+                    .extend(tokens.iter().map(|token| (*token, at)));
+                self.posted.push((at, tokens));
+            }
             Write::Posted { at, tokens } => self.posted.push((at, tokens)),
             Write::DropPosted { at } => self.dropped_posted.push(at),
             Write::Event(event) => {

@@ -76,7 +76,9 @@ fn row_name(write: &Write) -> String {
         Write::Posting { token, at } | Write::DropPosting { token, at } => {
             format!("posting {token:?} {at:?}")
         }
-        Write::Posted { at, .. } | Write::DropPosted { at } => format!("posted {at:?}"),
+        Write::Listed { at, .. } | Write::Posted { at, .. } | Write::DropPosted { at } => {
+            format!("posted {at:?}")
+        }
         Write::Event(event) => format!("event {:?}", event.at),
         Write::Leaf { shard, index, .. } => format!("leaf {shard} {index}"),
         Write::Timer(timer) => format!("timer {:?}", timer.key),
