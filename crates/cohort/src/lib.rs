@@ -3,6 +3,8 @@
 //! Uses every crate; nothing uses it. The tests lie in `tests/`, the command line in `main.rs`.
 
 pub mod bench;
+pub mod crash;
+pub mod peers;
 pub mod power;
 pub mod random;
 pub mod server;

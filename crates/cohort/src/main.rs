@@ -26,6 +26,9 @@ enum Command {
         #[command(subcommand)]
         part: Option<Part>,
     },
+    /// Kill the `cairn` binary that lies beside this program again and again while journeys run against a mail server and
+    /// a partner, and prove that nothing was lost. Ends with 1 where something was.
+    Crash(cohort::crash::CrashOptions),
     /// Write to the ledger of a benchmark and abort (for `bench ledger`).
     #[command(hide = true)]
     LedgerAbort(cohort::bench::ledger::AbortOptions),
@@ -73,6 +76,9 @@ async fn main() -> anyhow::Result<()> {
             }
             Some(Part::Peers(options)) => cohort::bench::peers::run_all(&options).await?,
         },
+        Command::Crash(options) => {
+            cohort::crash::run_all(&options).await?.report(&options)?;
+        }
         Command::LedgerAbort(options) => {
             cohort::bench::ledger::load_and_abort(&options).await?;
         }

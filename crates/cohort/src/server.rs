@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,7 +16,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 
 /// A client that waits for nothing without end: one whose connection is turned away just when it is made may
 /// otherwise wait for another for ever.
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     let builder = reqwest::Client::builder().timeout(ANSWER_WITHIN);
     builder.build().expect("a client")
 }
@@ -100,9 +100,19 @@ impl ServerProcess {
     /// # Errors
     /// As [`ServerProcess::start`].
     pub async fn start_with(log: &Path, arguments: &[&str]) -> io::Result<Self> {
+        let mut server = Self::spawn(log, arguments)?;
+        server.ready(&client(), log).await?;
+        Ok(server)
+    }
+
+    /// Starts the process and waits for nothing.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn spawn(log: &Path, arguments: &[&str]) -> io::Result<Self> {
         let port = free_port()?;
         let out = File::options().create(true).append(true).open(log)?;
-        let mut child = Command::new(binary()?)
+        let child = Command::new(binary()?)
             .arg("serve")
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(arguments)
@@ -111,26 +121,40 @@ impl ServerProcess {
             .stderr(out)
             .spawn()?;
         let base = format!("http://127.0.0.1:{port}");
+        Ok(Self { child, base })
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready within 30 seconds.
+    pub async fn ready(&mut self, http: &reqwest::Client, log: &Path) -> io::Result<()> {
         let started = tokio::time::Instant::now();
-        let http = client();
         loop {
-            if let Some(status) = child.try_wait()? {
-                return Err(io::Error::other(format!(
-                    "the server ended with {status}; see {}",
-                    log.display()
-                )));
+            if let Some(status) = self.ended()? {
+                let log = log.display();
+                let words = format!("the server ended with {status}; see {log}");
+                return Err(io::Error::other(words));
             }
-            if let Ok(answer) = http.get(format!("{base}/health/ready")).send().await
+            if let Ok(answer) = http.get(format!("{}/health/ready", self.base)).send().await
                 && answer.status().is_success()
             {
-                return Ok(Self { child, base });
+                return Ok(());
             }
             if started.elapsed() > READY_WITHIN {
-                let _ = child.kill();
+                let _ = self.child.kill();
                 return Err(io::Error::other("the server is not ready after 30 seconds"));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
     }
 
     /// SIGKILL, at once.
@@ -243,8 +267,14 @@ impl Fhir {
     /// A client of `base` (`http://127.0.0.1:PORT`).
     #[must_use]
     pub fn new(base: &str, token: &str) -> Self {
+        Self::over(client(), base, token)
+    }
+
+    /// The same over connections that there are.
+    #[must_use]
+    pub fn over(http: reqwest::Client, base: &str, token: &str) -> Self {
         Self {
-            http: client(),
+            http,
             base: format!("{base}/fhir/r4"),
             token: token.trim().to_owned(),
         }
@@ -277,6 +307,37 @@ impl Fhir {
     /// The connection's.
     pub async fn put(&self, path: &str, body: &Value) -> Result<(u16, Value), reqwest::Error> {
         Self::answer(self.with(self.http.put(format!("{}/{path}", self.base)), body)).await
+    }
+
+    /// Any request, with headers of its own; gives status, what of `Location` follows the address of the server, and
+    /// body.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<(u16, String, Value), reqwest::Error> {
+        let request = self.http.request(method, format!("{}/{path}", self.base));
+        let mut request = match body {
+            Some(body) => self.with(request, body),
+            None => request.bearer_auth(&self.token),
+        };
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await?;
+        let location = answer.headers().get("location");
+        let location = location.and_then(|value| value.to_str().ok()).unwrap_or("");
+        // Each server says its own address.
+        let location = location.rsplit("/fhir/r4/").next().unwrap_or("").to_owned();
+        let status = answer.status().as_u16();
+        let text = answer.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok((status, location, body))
     }
 
     fn with(&self, request: reqwest::RequestBuilder, body: &Value) -> reqwest::RequestBuilder {

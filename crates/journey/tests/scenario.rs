@@ -8,6 +8,7 @@
 
 mod dates;
 mod duo;
+mod every;
 mod followers;
 mod limits;
 mod lists;

@@ -10,7 +10,7 @@ pub mod growth;
 pub mod journeys;
 pub mod ledger;
 mod load;
-mod machine;
+pub(crate) mod machine;
 pub mod neighbours;
 pub mod peers;
 mod requests;

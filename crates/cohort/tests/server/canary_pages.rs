@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::canary::{clean, folder, person};
 use crate::patience::found;
-use crate::peers::{Smtp, root};
+use crate::peers::{root, smtp};
 
 const PASSWORD: &str = "correct-horse-battery-7";
 const BORN: &str = "1931-07-23";
@@ -336,10 +336,10 @@ async fn planted_details_show_up_nowhere_on_the_way_through_pages_and_mail() {
     let (data, log) = (space.path().join("data"), space.path().join("log"));
     let data_text = data.to_str().expect("a path in UTF-8");
     let token = set_up(data_text);
-    let (smtp, traces) = (Smtp::start(space.path()), Receiver::start());
+    let (smtp, traces) = (smtp(space.path()), Receiver::start());
     let settings = [
         "smtp.host=127.0.0.1".to_owned(),
-        format!("smtp.port={}", smtp.port),
+        format!("smtp.port={}", smtp.port()),
         "smtp.tls=none".to_owned(),
         "smtp.from=care@hospital.example".to_owned(),
         format!("otlp.endpoint={}", traces.endpoint),
@@ -358,7 +358,7 @@ async fn planted_details_show_up_nowhere_on_the_way_through_pages_and_mail() {
 
     // The journey writes a mail and a task by itself.
     let mail = found("the mail", async || {
-        Some(mails(&smtp.log)).filter(|text| text.contains("/sign-in/link/"))
+        Some(mails(smtp.log())).filter(|text| text.contains("/sign-in/link/"))
     })
     .await;
     let mut carla = Browser::staff(&server.base, "carla").await;

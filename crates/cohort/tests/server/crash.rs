@@ -7,13 +7,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cohort::bench::write_cohort;
+pub(crate) use cohort::crash::people::{
+    condition, encounter, entries, is_staff, now_ms, patient, weight,
+};
 use cohort::random::Random;
 use cohort::server::{Fhir, ServerProcess, binary, run};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::cluster::Cluster;
 use crate::patience::Patience;
-use crate::peers::Smtp;
+use crate::peers::smtp;
 
 const IMPORT_KILLS: u64 = 12;
 const JOURNEY_KILLS: u64 = 15;
@@ -110,56 +114,15 @@ async fn an_import_that_is_killed_again_and_again_ends_whole() {
     println!("import: seed {seed:#x}, {kills} kills, {:?}", totals[0]);
 }
 
-pub(crate) fn patient(number: usize) -> Value {
-    json!({
-        "resourceType": "Patient", "id": format!("crash-{number}"), "active": true,
-        "name": [{"family": format!("Crash{number}"), "given": ["Test"]}], "gender": "female", "birthDate": "1950-03-04",
-        "telecom": [{"system": "email", "value": format!("crash-{number}@example.com"), "rank": 1}],
-    })
-}
-
-pub(crate) fn condition(number: usize) -> Value {
-    json!({
-        "resourceType": "Condition", "id": format!("crash-{number}-hf"),
-        "clinicalStatus": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": "active"}]},
-        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "84114007", "display": "Heart failure"}]},
-        "subject": {"reference": format!("Patient/crash-{number}")},
-    })
-}
-
-pub(crate) fn encounter(number: usize, end: &str) -> Value {
-    json!({
-        "resourceType": "Encounter", "id": format!("crash-{number}-stay"), "status": "finished",
-        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
-        "subject": {"reference": format!("Patient/crash-{number}")},
-        "period": {"start": "2026-01-01T10:00:00Z", "end": end},
-        "reasonCode": [{"coding": [{"system": "http://snomed.info/sct", "code": "84114007"}]}],
-    })
-}
-
-pub(crate) fn weight(number: usize, kg: f64, at: &str) -> Value {
-    json!({
-        "resourceType": "Observation", "status": "final",
-        "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]},
-        "subject": {"reference": format!("Patient/crash-{number}")}, "effectiveDateTime": at,
-        "valueQuantity": {"value": kg, "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg"},
-    })
-}
-
-pub(crate) fn now_ms() -> u64 {
-    use ledger::Clock as _;
-    ledger::SystemClock.now_ms()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journey_that_is_killed_again_and_again_loses_no_step() {
     let seed = 0x3e11;
     let mut random = Random::new(seed);
     let space = tempfile::tempdir().expect("a folder");
     let (data, log) = (space.path().join("data"), space.path().join("log"));
-    let smtp = Smtp::start(space.path());
+    let smtp = smtp(space.path());
     let config = space.path().join("cairn.toml");
-    fs::write(&config, format!("[smtp]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"care@example.com\"\n", smtp.port)).expect("written");
+    fs::write(&config, format!("[smtp]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"care@example.com\"\n", smtp.port())).expect("written");
     run(&["key", "create", "--data", text(&data)], "").expect("a key");
     let token = run(
         &[
@@ -318,11 +281,7 @@ async fn a_journey_that_is_killed_again_and_again_loses_no_step() {
     );
     verify(&data);
     // Each message arrived at least once; what arrived twice can be recognised.
-    let taken = smtp.taken();
-    let mut by_recipient: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (to, id) in &taken {
-        by_recipient.entry(to).or_default().insert(id);
-    }
+    let (by_recipient, taken) = smtp.by_recipient();
     let distinct: usize = by_recipient.values().map(BTreeSet::len).sum();
     let mails = sent
         .iter()
@@ -340,21 +299,63 @@ async fn a_journey_that_is_killed_again_and_again_loses_no_step() {
     println!(
         "journey: seed {seed:#x}, {kills} kills, {} acknowledged writes, {mails} messages, {} deliveries, {} recognisable repeats, {} tasks",
         acknowledged.len(),
-        taken.len(),
-        taken.len() - distinct,
+        taken,
+        taken - distinct,
         tasks.len()
     );
 }
 
-pub(crate) fn entries(bundle: &Value) -> Vec<Value> {
-    bundle["entry"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|entry| entry["resource"].clone())
-        .collect()
+/// Runs `cohort crash`, which says how it went by how it ends.
+fn storm(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
+    let output = command.arg("crash").args(arguments).output();
+    let output = output.expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{failed}");
+    said
 }
 
-pub(crate) fn is_staff(task: &Value) -> bool {
-    task["code"]["coding"][0]["code"] == "staff-task"
+/// A figure of what it printed.
+fn figure(said: &str, what: &str) -> u64 {
+    let row = said
+        .lines()
+        .find(|line| line.starts_with(&format!("| {what} |")));
+    let row = row.unwrap_or_else(|| panic!("{what} is not in {said}"));
+    let figure = row.trim_end_matches(" |").rsplit(' ').next();
+    figure.expect("a figure").parse().expect("a number")
+}
+
+#[test]
+fn every_kind_of_step_goes_through_a_few_kills_with_nothing_lost() {
+    let said = storm(&["--kills", "8", "--patients", "8", "--seed", "49317"]);
+    // And once more before it is looked at.
+    assert_eq!(figure(&said, "kills"), 9, "{said}");
+    // Of each patient three journeys, eight facts at least, three e-mails and a call.
+    assert_eq!(figure(&said, "journeys that came to their end"), 24);
+    assert!(figure(&said, "facts acknowledged") >= 64, "{said}");
+    let (mails, called_off) = (
+        figure(&said, "e-mails, by Message-ID"),
+        figure(
+            &said,
+            "e-mails that were called off because the form was answered",
+        ),
+    );
+    assert!(mails + called_off >= 24 && mails >= 16, "{said}");
+    assert_eq!(figure(&said, "calls, by Idempotency-Key"), 8);
+    assert_eq!(figure(&said, "lost"), 0);
+    assert!(said.contains("Sound."), "{said}");
+    println!("{said}");
+}
+
+#[test]
+fn every_kind_of_step_goes_through_a_few_kills_on_postgresql_with_nothing_lost() {
+    let cluster = Cluster::new();
+    let url = cluster.url("cairn");
+    let few = ["--kills", "4", "--patients", "4", "--seed", "49318"];
+    let long = ["--longest-ms", "9000", "--store", url.as_str()];
+    let said = storm(&[&few[..], &long].concat());
+    assert_eq!(figure(&said, "journeys that came to their end"), 12);
+    assert_eq!(figure(&said, "lost"), 0);
+    println!("{said}");
 }

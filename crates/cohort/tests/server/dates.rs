@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use cohort::crash::people;
 use cohort::random::Random;
 use cohort::server::{Fhir, ServerProcess, run};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Cluster;
@@ -44,12 +45,7 @@ steps:
 ";
 
 fn visit(number: usize, at_ms: u64, status: &str) -> Value {
-    let start = fhir::date::instant(at_ms + 14 * DAY_MS);
-    json!({
-        "resourceType": "Appointment", "id": format!("crash-{number}-visit"), "status": status,
-        "start": start, "end": start,
-        "participant": [{"actor": {"reference": format!("Patient/crash-{number}")}, "status": "accepted"}],
-    })
+    people::visit(number, &fhir::date::instant(at_ms + 14 * DAY_MS), status)
 }
 
 /// A server that is killed again and again.

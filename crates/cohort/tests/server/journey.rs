@@ -17,7 +17,7 @@ use ledger::{Clock as _, Ledger, Location, ManualClock, OpenOptions, RootKey, Sy
 use serde_json::{Value, json};
 use trust::{Action, Agent, Purpose, Target};
 
-use crate::peers::{Smtp, root};
+use crate::peers::{Smtp, root, smtp};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -107,12 +107,12 @@ impl World {
         })
         .expect("a ledger");
         ledger.create_tenant(TENANT).await.expect("a tenant");
-        let smtp = Smtp::start(folder);
+        let smtp = smtp(folder);
         let mut options = ServerOptions::new(ledger, TENANT);
         options.run_journeys = false;
         options.mail = Some(exchange::MailOptions {
             host: "127.0.0.1".into(),
-            port: smtp.port,
+            port: smtp.port(),
             tls: exchange::MailTls::None,
             credentials: None,
             from: "care@example.com".into(),
@@ -616,7 +616,7 @@ async fn every_branch_of_the_journey_in_virtual_time() {
         }
     }
     let text = String::from_utf8_lossy(
-        &std::fs::read(world.smtp.log.with_extension("log.text")).expect("mails"),
+        &std::fs::read(world.smtp.log().with_extension("log.text")).expect("mails"),
     )
     .into_owned();
     assert!(

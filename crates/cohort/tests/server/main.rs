@@ -2,7 +2,6 @@
 //! details where none may be.
 
 mod audit_log;
-mod calls;
 mod canary;
 mod canary_pages;
 #[allow(

@@ -1,7 +1,7 @@
 //! Three nodes on one database, one of them killed or stopped again and again, while patients come in
 //! and are led through a journey. Whoever holds a patient's shard moves them; nobody does it twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cluster::Cluster;
 use crate::crash::{condition, encounter, entries, is_staff, now_ms, patient, text, weight};
 use crate::patience::Patience;
-use crate::peers::{Smtp, root};
+use crate::peers::{root, smtp};
 
 const NODES: usize = 3;
 const PATIENTS: usize = 30;
@@ -133,9 +133,9 @@ async fn three_nodes_of_which_one_is_killed_or_stopped_lose_and_double_nothing()
     let space = tempfile::tempdir().expect("a folder");
     let cluster = Cluster::new();
     let url = cluster.url("cairn");
-    let smtp = Smtp::start(space.path());
+    let smtp = smtp(space.path());
     let config = space.path().join("cairn.toml");
-    fs::write(&config, format!("[smtp]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"care@example.com\"\n", smtp.port)).expect("written");
+    fs::write(&config, format!("[smtp]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"care@example.com\"\n", smtp.port())).expect("written");
     let key = space.path().join("root.key");
     run(&["key", "create", "--root-key", text(&key)], "").expect("a key");
     let store = ["--store-url", url.as_str(), "--root-key", text(&key)];
@@ -282,11 +282,7 @@ async fn three_nodes_of_which_one_is_killed_or_stopped_lose_and_double_nothing()
         }
     }
     // Every message under one Message-ID, however often it was handed over.
-    let taken = smtp.taken();
-    let mut by_recipient: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (to, id) in &taken {
-        by_recipient.entry(to).or_default().insert(id);
-    }
+    let (by_recipient, taken) = smtp.by_recipient();
     let distinct: usize = by_recipient.values().map(BTreeSet::len).sum();
     let mails = sent
         .iter()
@@ -312,7 +308,7 @@ async fn three_nodes_of_which_one_is_killed_or_stopped_lose_and_double_nothing()
     let verified = run(&[&["audit", "verify"][..], &store[..]].concat(), "").expect("sound");
     println!(
         "nodes: seed {seed:#x}, {DISTURBANCES} disturbances, handed over after {handed_over:?} ms, given back after {given_back:?}; {mails} messages, {} deliveries, {} tasks; {}",
-        taken.len(),
+        taken,
         tasks.len(),
         verified.lines().next().unwrap_or("")
     );

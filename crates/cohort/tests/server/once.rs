@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cohort::random::Random;
-use cohort::server::{ServerProcess, run};
+use cohort::server::{Fhir, ServerProcess, run};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -26,26 +27,8 @@ async fn post(
     headers: &[(&str, &str)],
     body: &Value,
 ) -> Result<(u16, String, Value), reqwest::Error> {
-    let mut request = http
-        .post(format!("{base}/fhir/r4/{path}"))
-        .bearer_auth(token)
-        .header("content-type", "application/fhir+json")
-        .body(body.to_string());
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let answer = request.send().await?;
-    let location = answer.headers().get("location");
-    let location = location.map_or("", |value| value.to_str().unwrap_or(""));
-    // Each server says its own address.
-    let location = location.rsplit("/fhir/r4/").next().unwrap_or("").to_owned();
-    let status = answer.status().as_u16();
-    let body = answer.text().await?;
-    Ok((
-        status,
-        location,
-        serde_json::from_str(&body).unwrap_or(Value::Null),
-    ))
+    let fhir = Fhir::over(http.clone(), base, token);
+    fhir.send(Method::POST, path, headers, Some(body)).await
 }
 
 async fn get(http: &reqwest::Client, (base, token): (&str, &str), path: &str) -> Value {

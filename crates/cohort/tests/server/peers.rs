@@ -1,72 +1,13 @@
 //! Servers that nobody here wrote, for ours to talk to.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-/// The workspace's root.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("crates/cohort lies two folders down")
-        .to_owned()
-}
+pub use cohort::peers::{Smtp, root};
 
-/// An `aiosmtpd` server that writes one line `RECIPIENT MESSAGE-ID` for each message that it took.
-pub struct Smtp {
-    child: Child,
-    /// Port on 127.0.0.1.
-    pub port: u16,
-    /// Where it notes what it took.
-    pub log: PathBuf,
-}
-
-impl Smtp {
-    /// Starts the peer; `folder` takes its log.
-    pub fn start(folder: &Path) -> Self {
-        let python = root().join("target/peers/python/bin/python");
-        assert!(
-            python.is_file(),
-            "{} is missing: scripts/test installs the peers",
-            python.display()
-        );
-        let log = folder.join("smtp.log");
-        let mut child = Command::new(python)
-            .arg(root().join("crates/cohort/tests/server/smtp_peer.py"))
-            .arg(&log)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("the peer says its port");
-        Self {
-            port: line.trim().parse().expect("a port"),
-            child,
-            log,
-        }
-    }
-
-    /// What was taken so far: recipient and Message-ID.
-    pub fn taken(&self) -> Vec<(String, String)> {
-        std::fs::read_to_string(&self.log)
-            .unwrap_or_default()
-            .lines()
-            .filter_map(|line| {
-                line.split_once(' ')
-                    .map(|(to, id)| (to.to_owned(), id.to_owned()))
-            })
-            .collect()
-    }
-}
-
-impl Drop for Smtp {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// An `aiosmtpd` server; `folder` takes its log.
+pub fn smtp(folder: &Path) -> Smtp {
+    Smtp::start(folder).expect("aiosmtpd: scripts/test installs the peers")
 }
 
 /// Debian's packages of Go libraries (`golang-golang-x-mod-dev`).

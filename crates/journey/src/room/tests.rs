@@ -89,6 +89,19 @@ fn quiet_hours_end_by_the_clock_on_the_wall() {
             "2026-10-25T01:10:00Z",
             Some("2026-10-25T01:30:00Z"),
         ),
+        // In the south it is the other way round.
+        (
+            "Australia/Sydney",
+            night,
+            "2026-04-04T10:30:00Z",
+            Some("2026-04-04T22:00:00Z"),
+        ),
+        (
+            "Australia/Sydney",
+            night,
+            "2026-10-03T11:30:00Z",
+            Some("2026-10-03T21:00:00Z"),
+        ),
         // Over a leap day.
         (
             "UTC",

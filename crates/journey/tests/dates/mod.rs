@@ -136,7 +136,7 @@ async fn damage(world: &World, patient: &str, name: &str) {
     ledger.commit(commit).await.unwrap();
 }
 
-async fn change(world: &World, patient: &str, name: &str, value: Value) {
+pub(crate) async fn change(world: &World, patient: &str, name: &str, value: Value) {
     let mut person = world.read(ResourceType::Patient, patient).await;
     person.set(name, value);
     world.put(vec![person.into_value()]).await;

@@ -70,10 +70,11 @@ fn open(path: &Path, clock: &ManualClock) -> (Trust, Arc<Odd>) {
         cache_bytes: 1 << 20,
     })
     .expect("a ledger");
+    let policies = path.with_file_name("policies");
     let trust = Trust::new(TrustOptions {
         ledger,
         wall_clock: Arc::new(clock.clone()),
-        policy_folder: None,
+        policy_folder: policies.is_dir().then_some(policies),
         session_idle_s: 900,
         session_absolute_s: 43_200,
     })
@@ -101,7 +102,20 @@ impl World {
 
     /// One whose first journey is of this file.
     pub(crate) async fn with(mail: Mail, source: &str) -> Self {
+        Self::among(mail, source, None).await
+    }
+
+    /// With partners that may be called.
+    pub(crate) async fn among(mail: Mail, source: &str, partners: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        if let Some(partners) = partners {
+            let policies = folder.path().join("policies");
+            std::fs::create_dir(&policies).expect("a folder");
+            for (name, text) in trust::PolicySet::built_in_files() {
+                std::fs::write(policies.join(name), text).expect("written");
+            }
+            std::fs::write(policies.join("partners.toml"), partners).expect("written");
+        }
         let clock = ManualClock::new(START);
         let (trust, odd) = open(&folder.path().join("data"), &clock);
         trust
@@ -157,10 +171,7 @@ impl World {
     /// The store as it lies on disk now, opened by another process: what a crash would leave.
     pub(crate) fn after_crash(&self) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        copy(
-            &self.folder.path().join("data"),
-            &folder.path().join("data"),
-        );
+        copy(self.folder.path(), folder.path());
         let clock = ManualClock::new(self.now());
         let (trust, odd) = open(&folder.path().join("data"), &clock);
         Self {
@@ -234,7 +245,7 @@ impl World {
             .expect("written");
     }
 
-    fn mint(&self, patient: &str) -> String {
+    pub(crate) fn mint(&self, patient: &str) -> String {
         self.trust
             .vault()
             .ledger()

@@ -39,7 +39,6 @@ impl Partner {
         let mut child = Command::new("python3")
             .arg(script)
             .arg(&log)
-            .arg("1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

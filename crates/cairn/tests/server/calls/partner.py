@@ -2,21 +2,19 @@
 
 How it answers goes by the first part of the path: ok, full (409), refuse (400), later (503, then ok), redirect, huge,
 broken (no JSON), silent (longer than anybody waits), sullen (silent, then 400), odd (a value of the
-wrong kind), flaky (by the seed).
+wrong kind).
 
-Arguments: the file to note requests in, a line of JSON each, and the seed. It prints its port.
+Argument: the file to note requests in, a line of JSON each. It prints its port.
 """
 
 import http.server
 import json
-import random
 import sys
 import threading
 import time
 
-LOG, SEED = sys.argv[1], int(sys.argv[2])
+LOG = sys.argv[1]
 LOCK = threading.Lock()
-RANDOM = random.Random(SEED)
 SEEN = {}
 
 
@@ -30,12 +28,11 @@ class Partner(http.server.BaseHTTPRequestHandler):
         key = self.headers["Idempotency-Key"]
         with LOCK:
             times = SEEN[key] = SEEN.get(key, 0) + 1
-            dice = RANDOM.random()
             with open(LOG, "a") as log:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 line = {"method": self.command, "path": self.path, "headers": headers, "body": body}
                 log.write(json.dumps(line) + "\n")
-        return key, times, dice
+        return key, times
 
     def answer(self, status, text, headers=()):
         data = text.encode()
@@ -48,19 +45,9 @@ class Partner(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        key, times, dice = self.note(body)
+        key, times = self.note(body)
         way = self.path.split("/")[1]
         said = json.dumps({"booking": {"id": "B-" + key[:8]}, "fits": True, "secret": "not to be kept"})
-        if way == "flaky":
-            # Gone before it is done, gone after it, not now, slow; each time it may have been done.
-            if dice < 0.35:
-                self.close_connection = True
-                return
-            if dice < 0.5:
-                return self.answer(503, "", [("Retry-After", "1")])
-            if dice < 0.65:
-                time.sleep(0.3)
-            return self.answer(201, said)
         if way == "full":
             return self.answer(409, "{}")
         if way == "refuse":

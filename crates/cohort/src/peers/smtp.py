@@ -1,17 +1,24 @@
-"""An SMTP server (aiosmtpd) that notes each message that it has taken before it says so."""
+"""An SMTP server (aiosmtpd) that notes each message that it has taken before it says so.
+
+Arguments: the file to note in, a line RECIPIENT MESSAGE-ID each; and, if it is to be slow to say so, a seed: then it
+answers up to 300 milliseconds after it has noted. It prints its port.
+"""
 
 import asyncio
 import email
 import os
+import random
+import socket
 import sys
 
 from aiosmtpd.controller import Controller
 
 
 class Noting:
-    def __init__(self, path):
+    def __init__(self, path, seed):
         self.log = open(path, "a", encoding="utf-8")
         self.text = open(path + ".text", "ab")
+        self.random = random.Random(seed) if seed is not None else None
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         if address.startswith("gone-"):
@@ -33,13 +40,14 @@ class Noting:
         self.text.flush()
         self.log.flush()
         os.fsync(self.log.fileno())
+        if self.random is not None:
+            await asyncio.sleep(self.random.uniform(0, 0.3))
         return "250 taken"
 
 
-controller = Controller(Noting(sys.argv[1]), hostname="127.0.0.1", port=0)
+seed = int(sys.argv[2]) if len(sys.argv) > 2 else None
+controller = Controller(Noting(sys.argv[1], seed), hostname="127.0.0.1", port=0)
 # The controller connects to its own port to see that it listens; port 0 has to be found out first.
-import socket
-
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     controller.port = free.getsockname()[1]
