@@ -643,6 +643,8 @@ impl Journeys {
         if !ledger.holds(shard) {
             return Ok(Some(REST));
         }
+        // Whoever asked for it has heard of its versions.
+        self.hear(&*self.books(tenant).await?, &permit).await?;
         let waits = batch.next >= batch.total;
         Box::pin(self.reach(&permit, batch, shard)).await?;
         Ok(Some(if waits { LATER } else { Duration::from_secs(1) }))

@@ -370,7 +370,8 @@ impl Journeys {
         let position = books.positions.get(usize::from(shard.0));
         let mut position = position.ok_or_else(unknown)?.lock().await;
         // What has been answered comes before what is done about it.
-        self.read_feed(books, shard, &mut position).await?;
+        self.read_feed(books, (shard, patient), &mut position)
+            .await?;
         Ok(position)
     }
 
@@ -397,7 +398,7 @@ impl Journeys {
             if !state.running() {
                 return Err(JourneyError::Cannot("the journey has ended".to_owned()));
             }
-            let definition = Self::of_state(&books, &state)?;
+            let definition = self.known_version(&books, &engine, &state).await?;
             let mut mover = Mover::new(self.vault(), &engine, patient, self.now_ms());
             mover.asked_by(permit);
             if hand.act == Act::Undo {

@@ -627,7 +627,7 @@ impl Journeys {
             if !books.takes_patients(&state.journey, to) {
                 return cannot("that version takes nobody any more");
             }
-            let from = Self::of_state(&books, &state)?;
+            let from = self.known_version(&books, permit, &state).await?;
             let after = Self::published(&books, &state.journey, Some(to))?;
             let pair = Pair::new(from, after.definition.clone(), map);
             let mut mover = Mover::new(self.vault(), permit, patient, self.now_ms());

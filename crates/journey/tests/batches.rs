@@ -5,8 +5,19 @@
     reason = "a test says by failing what went wrong"
 )]
 
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "shared with the ledger's tests, which use all of it and wait in real time"
+)]
+#[path = "../../ledger/tests/postgres/cluster.rs"]
+mod cluster;
 mod migrating;
+#[allow(dead_code, reason = "shared with the ledger's tests")]
+#[path = "../../ledger/tests/postgres/patience.rs"]
+mod patience;
 mod replays;
+mod servers;
 mod stages;
 mod world;
 
