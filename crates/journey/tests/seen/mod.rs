@@ -6,7 +6,12 @@ use fhir::ResourceType;
 use journey::{JourneyError, Many, Map, Moving, Portion, Stage, Who};
 use std::collections::BTreeSet;
 
-fn file(title: &str) -> String {
+pub(crate) fn file(title: &str) -> String {
+    file_with(title, "after")
+}
+
+/// The same, with another name for what comes after the task.
+pub(crate) fn file_with(title: &str, after: &str) -> String {
     format!(
         "name: seen
 title: Seen
@@ -27,9 +32,9 @@ steps:
   call:
     title: Call
     task: {{title: {title}, reason: It is time., role: coordinator, due: 20d}}
-    next: after
+    next: {after}
     overdue: {{role: coordinator, priority: urgent}}
-  after: {{title: After, wait: {{for: 30d}}, next: end}}
+  {after}: {{title: After, wait: {{for: 30d}}, next: end}}
 "
     )
 }
@@ -46,7 +51,7 @@ fn who() -> Who {
     }
 }
 
-fn moving() -> Moving {
+pub(crate) fn moving() -> Moving {
     Moving {
         who: who(),
         portion: Portion::All,

@@ -2,9 +2,11 @@
 
 use crate::cluster::Cluster;
 use crate::patience;
+use crate::seen::{file, file_with, moving};
+use crate::steers;
 use crate::world::{DAY, HOUR, START, TENANT, World};
 use fhir::ResourceType;
-use journey::{Act, Rollout, VersionStage};
+use journey::{Act, Rollout, Stage, VersionStage};
 use ledger::{ManualClock, Owner, SHARDS, Shard};
 use serde_json::json;
 use std::future::Future;
@@ -188,6 +190,90 @@ async fn an_act_at_another_server_comes_after_what_is_on_the_feed() {
     assert_eq!(begun.count(), 1, "{:#?}", view.trail);
     assert_eq!(other.of(&patient, ResourceType::Task).await.len(), 1);
     close([one, other]).await;
+}
+
+/// A batch over patients of the shards of both. The server that works on it goes away in the middle of its turn, when
+/// some were reached and nothing of it was noted; the other goes on. (Of a process that is killed the same is left in
+/// the store, and its shards come five seconds later.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_loses_its_server_moves_everybody_once_and_lists_who_is_not() {
+    const EACH: usize = 10;
+    let (_cluster, one, other) = two().await;
+    one.publish(&file("Call")).await;
+    let mut patients = Vec::new();
+    for world in [&one, &other] {
+        for number in 0..EACH {
+            let patient = patient_of(world).await;
+            world.operate(&patient).await;
+            // Who has gone on is at a step that the new version doesn't have.
+            let gone = number == 0;
+            if gone {
+                let task = world.task(&patient, "Call").await;
+                world.finish_task(&task, None).await;
+            }
+            let view = world.view(&patient).await;
+            patients.push((view.id, patient, gone));
+        }
+    }
+    patients.sort_unstable();
+    one.publish(&file_with("Call again", "later")).await;
+    let permit = steers(&one).await;
+    let preview = one.journeys.preview_migration(&permit, &moving()).await;
+    let preview = preview.unwrap();
+    assert_eq!((preview.total, preview.cannot), (2 * EACH, 2));
+    let seen = Some(preview.seen.as_str());
+    let begun = one
+        .journeys
+        .begin_migration(&permit, moving(), "Other words", 50, seen);
+    let id = begun.await.unwrap();
+    let ledger = one.trust.vault().ledger();
+    let is_ones = ledger.holds(ledger.shard_of(TENANT, &Owner::Tenant, &id));
+    let (gone, stays) = if is_ones { (one, other) } else { (other, one) };
+    let (first, again) = (gone.follow(), stays.follow());
+    let (_, reached, _) = patients.iter().find(|(_, _, gone)| !gone).unwrap();
+    patience::until("the first is moved", async || {
+        stays.view(reached).await.version == 2
+    })
+    .await;
+    gone.trust.vault().ledger().close().await.unwrap();
+    first.1.abort();
+    let (before, _) = stays.journeys.batch(&permit, &id).await.unwrap();
+    assert_eq!(
+        (before.next, before.stage),
+        (0, Stage::Running),
+        "it was in its turn"
+    );
+    patience::until("the other has done the rest", async || {
+        let (batch, _) = stays.journeys.batch(&permit, &id).await.unwrap();
+        batch.stage == Stage::Done
+    })
+    .await;
+    let (batch, failures) = stays.journeys.batch(&permit, &id).await.unwrap();
+    assert_eq!((batch.next, batch.failed, batch.waiting), (2 * EACH, 2, 0));
+    let listed: Vec<&str> = failures.iter().map(|one| one.patient.as_str()).collect();
+    for (_, patient, gone) in &patients {
+        assert_eq!(listed.contains(&patient.as_str()), *gone, "{failures:?}");
+        let mut tasks = stays.tasks(patient).await;
+        tasks.sort_unstable();
+        let expected = if *gone {
+            vec!["coordinator routine Call: completed"]
+        } else {
+            vec![
+                "coordinator routine Call again: requested",
+                "coordinator routine Call: cancelled",
+            ]
+        };
+        assert_eq!(tasks, expected);
+        let view = stays.view(patient).await;
+        let moved = view
+            .trail
+            .iter()
+            .filter(|one| one.what.contains("version 2"));
+        assert_eq!(moved.count(), usize::from(!gone), "{:#?}", view.trail);
+    }
+    let _ = again.0.send(true);
+    again.1.await.unwrap();
+    stays.trust.vault().ledger().close().await.unwrap();
 }
 
 /// A version that is staged for everybody, heard of when it was checked or when it was staged.
