@@ -349,7 +349,8 @@ steps:
         };
         let few = looked_up(&two, 1, moved()).await;
         let many = looked_up(&two, 41, moved()).await;
-        println!("{few} {many}");
+        // A visit is two look-ups, once.
+        assert!(many < few + 3 * 40, "{few} for one visit, {many} for 41");
     }
 
     #[tokio::test]
