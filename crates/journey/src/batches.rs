@@ -5,7 +5,13 @@
 //! written down as it goes. A patient's move names the batch in the same unit of work, so after a crash
 //! whoever was reached already is passed over. One batch of a tenant goes on at a time, the oldest first.
 
-use crate::engine::{self, Act, Context, EngineError, Hand, Map};
+mod one;
+mod seen;
+
+pub(crate) use one::not_as_foreseen;
+pub(crate) use seen::{compare, decision_mark, mark, whole};
+
+use crate::engine::{self, Act, Context, EngineError, Map};
 use crate::hands::{Foreseen, foreseen, name_of};
 use crate::mover::MoveError;
 use crate::service::{refused, staff};
@@ -168,6 +174,8 @@ pub(crate) struct Order {
     pub(crate) of: Option<String>,
     /// Instance and patient.
     pub(crate) targets: Vec<(String, String)>,
+    /// Marks of what is foreseen for each of them, or none at all.
+    pub(crate) marks: Vec<String>,
 }
 
 /// What became of one of those whom a batch is for.
@@ -199,6 +207,9 @@ struct Part {
     /// Those of them that are waited for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     waiting: Vec<(String, String)>,
+    /// Marks of what was foreseen for each; programs before this one write none, and compare nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    seen: Vec<String>,
 }
 
 /// What a batch would do.
@@ -208,6 +219,8 @@ pub struct BatchForeseen {
     pub total: usize,
     /// Some of them: the patient, and what would come of it or why it can't be done.
     pub sample: Vec<(String, Result<Foreseen, String>)>,
+    /// The mark of whom it is for and what would come of it, for whoever asks for what they have seen.
+    pub seen: String,
 }
 
 /// Only those who may act on many at once ask for batches, see them and break them off.
@@ -298,17 +311,7 @@ impl Many {
 }
 
 impl Journeys {
-    /// Those whom a query finds now: instance and patient, in the order of their ids.
-    async fn found(
-        &self,
-        permit: &Permit,
-        who: &Who,
-    ) -> Result<Vec<(String, String)>, JourneyError> {
-        let found = self.states_of(permit, who).await?.into_iter();
-        Ok(found.map(|(id, state)| (id, state.patient)).collect())
-    }
-
-    /// The same, with where they stand.
+    /// Those whom a query finds now, in the order of their ids, with where they stand.
     pub(crate) async fn states_of(
         &self,
         permit: &Permit,
@@ -366,8 +369,10 @@ impl Journeys {
         many: &Many,
     ) -> Result<BatchForeseen, JourneyError> {
         steers(permit)?;
-        let found = self.found(permit, who).await?;
+        let found = self.states_of(permit, who).await?;
         let books = self.books(permit.tenant()).await?;
+        let marks = self.act_marks(permit, who, many, &found).await?;
+        let seen = marked(&found, &marks);
         let ids: Vec<String> = found
             .iter()
             .take(SAMPLE)
@@ -404,10 +409,12 @@ impl Journeys {
         Ok(BatchForeseen {
             total: found.len(),
             sample,
+            seen,
         })
     }
 
-    /// Asks for a batch. Whom it is for is fixed now. Its id.
+    /// Asks for a batch. Whom it is for is fixed now; `seen` is the mark of what was foreseen, if somebody looked: what
+    /// has become another since is refused. Its id.
     ///
     /// # Errors
     /// `Unknown`, `Cannot`, `Trust`.
@@ -418,6 +425,7 @@ impl Journeys {
         many: Many,
         reason: &str,
         rate: u32,
+        seen: Option<&str>,
     ) -> Result<String, JourneyError> {
         steers(permit)?;
         if matches!(many, Many::Skip(_) | Many::Again) && who.step.is_none() {
@@ -431,8 +439,13 @@ impl Journeys {
             let why = "a move to another version has a preview of its own";
             return Err(JourneyError::Cannot(why.to_owned()));
         }
+        let found = self.states_of(permit, &who).await?;
+        let marks = self.act_marks(permit, &who, &many, &found).await?;
+        compare(seen, &marked(&found, &marks))?;
+        let targets = found.into_iter();
         let order = Order {
-            targets: self.found(permit, &who).await?,
+            targets: targets.map(|(id, state)| (id, state.patient)).collect(),
+            marks,
             who,
             many,
             of: None,
@@ -482,6 +495,11 @@ impl Journeys {
                 targets: targets.to_vec(),
                 failures: Vec::new(),
                 waiting: Vec::new(),
+                seen: order
+                    .marks
+                    .chunks(PART)
+                    .nth(number)
+                    .map_or_else(Vec::new, <[_]>::to_vec),
             };
             internals.push(self.part(permit, &batch.id, number, &part, Expected::Absent));
         }
@@ -643,6 +661,8 @@ impl Journeys {
         if !ledger.holds(shard) {
             return Ok(Some(REST));
         }
+        // Whoever asked for it has heard of its versions.
+        self.hear(&*self.books(tenant).await?, &permit).await?;
         let waits = batch.next >= batch.total;
         Box::pin(self.reach(&permit, batch, shard)).await?;
         Ok(Some(if waits { LATER } else { Duration::from_secs(1) }))
@@ -676,16 +696,19 @@ impl Journeys {
         let rate = usize::try_from(batch.rate).unwrap_or(1).max(1);
         // When everybody was tried, those are tried again who could not be reached yet.
         let again = batch.next >= batch.total;
+        let from = batch.next % PART;
         let targets: Vec<(String, String)> = if again {
             let count = rate.min(part.waiting.len());
             part.waiting.drain(..count).collect()
         } else {
-            let from = batch.next % PART;
             part.targets.iter().skip(from).take(rate).cloned().collect()
         };
         let (mut tried, mut failures, mut later) = (0, Vec::new(), 0);
         for (instance, patient) in targets {
-            let reached = self.reach_one(permit, &batch, &patient, &instance, again);
+            let seen = part.seen.get(from + tried).filter(|_| !again);
+            let seen = seen.map(String::as_str);
+            let one = (patient.as_str(), instance.as_str());
+            let reached = self.reach_one(permit, &batch, one, seen, again);
             match Box::pin(reached).await {
                 Ok(Reached::Done) => {}
                 Ok(Reached::Later) => {
@@ -693,7 +716,7 @@ impl Journeys {
                     part.waiting.push((instance, patient));
                 }
                 Err(error) => failures.push(Failure {
-                    why: why(error)?,
+                    why: one::why(error)?,
                     patient,
                     instance,
                 }),
@@ -744,47 +767,6 @@ impl Journeys {
                 Err(other) => return Err(other.into()),
             }
         }
-    }
-
-    async fn reach_one(
-        &self,
-        permit: &Permit,
-        batch: &Batch,
-        patient: &str,
-        instance: &str,
-        again: bool,
-    ) -> Result<Reached, JourneyError> {
-        let (state, _) = self.own(permit, patient, instance).await?;
-        if state.batch.as_ref() == Some(&batch.id) {
-            return Ok(Reached::Done);
-        }
-        if let Some(of) = &batch.of {
-            let one = (patient, instance);
-            self.take_one_back(permit, batch, one, of).await?;
-            return Ok(Reached::Done);
-        }
-        // Who was waited for has moved on, which is what was waited for.
-        if state.running() && !again && !batch.who.is(&state, self.now_ms()) {
-            let why = "what the batch looks for does not hold of the patient any more";
-            return Err(JourneyError::Cannot(why.to_owned()));
-        }
-        if let Many::Migrate { to, map } = &batch.many {
-            let (one, to) = ((patient, instance), (*to, map));
-            return self.move_one(permit, batch, one, to).await;
-        }
-        let Some(act) = batch.many.act(&batch.who, &state)? else {
-            let reason = format!("{} ({}, for many patients)", batch.reason, batch.by);
-            self.stop_one(permit, patient, instance, &reason).await?;
-            return Ok(Reached::Done);
-        };
-        let hand = Hand {
-            act,
-            reason: batch.reason.clone(),
-            by: batch.by.clone(),
-            batch: Some(batch.id.clone()),
-        };
-        self.by_hand(permit, patient, instance, &hand, None).await?;
-        Ok(Reached::Done)
     }
 
     /// A batch with those whom it has reached: instance and patient.
@@ -845,25 +827,18 @@ impl Journeys {
     }
 }
 
-/// Why a patient could not be reached, in words; an error of the store is none, and waits.
-fn why(error: JourneyError) -> Result<String, JourneyError> {
-    match error {
-        JourneyError::Trust(TrustError::Ledger(LedgerError::KeyDestroyed)) => {
-            Ok("the patient's record was erased".to_owned())
-        }
-        JourneyError::Trust(
-            error @ (TrustError::Damaged(_)
-            | TrustError::Invalid(_)
-            | TrustError::TooCostly(_)
-            | TrustError::Unanswerable(_)
-            | TrustError::Refused(_)
-            | TrustError::Ledger(LedgerError::Damaged(_) | LedgerError::Invalid(_))),
-        ) => Ok(error.to_string()),
-        JourneyError::Trust(_) => Err(error),
-        JourneyError::Cannot(why) => Ok(why),
-        JourneyError::Unknown(_) => Ok("the journey is not there any more".to_owned()),
-        other => Ok(other.to_string()),
-    }
+/// The mark of those who were found.
+fn marked(found: &[(String, State)], marks: &[String]) -> String {
+    let marks = marks
+        .iter()
+        .map(String::as_str)
+        .chain(std::iter::repeat(""));
+    whole(
+        found
+            .iter()
+            .map(|(instance, _)| instance.as_str())
+            .zip(marks),
+    )
 }
 
 fn head(batch: &Batch, expected: Expected) -> Internal {

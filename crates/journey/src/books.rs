@@ -4,13 +4,14 @@
 use crate::VersionView;
 use crate::counts::{Before, VersionCounts};
 use crate::definition::Definition;
+use crate::interest::{Interest, interest};
 use crate::kept::{self, Kept};
 use crate::learnt::Learnt;
 use crate::mover::{MoveError, Moved, trail_id};
 use crate::passages::by_version;
+use crate::runner::{Heard, Unread};
 use crate::stages::{Starting, StoredStage, VersionStage};
 use crate::state::{State, TrailEntry};
-use fhir::ResourceType;
 use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,21 +47,6 @@ fn is_false(flag: &bool) -> bool {
 pub(crate) struct Published {
     pub(crate) stored: StoredDefinition,
     pub(crate) definition: Arc<Definition>,
-}
-
-/// What events of a resource type can mean.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Interest {
-    /// Somebody may start a journey.
-    pub(crate) starts: bool,
-    /// Journeys start by resources of this type, so its being gone matters too.
-    pub(crate) entry: bool,
-    /// Somebody under way may move.
-    pub(crate) moves: bool,
-    /// It may say a date by which a journey begins.
-    pub(crate) dates: bool,
-    /// Others may hold, let go on or end a journey by it; what the journeys write themselves means nothing.
-    pub(crate) steers: bool,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +108,21 @@ impl Catalogue {
         }
         self.starting = starting.into_values().collect();
         self.live = live;
+    }
+
+    /// Since when a version takes patients, whenever this process has heard of it; nothing where it never has.
+    fn taken_since(&self, published: &Published) -> Option<u64> {
+        let stored = &published.stored;
+        let key = (stored.name.clone(), stored.version);
+        let mut moves = self
+            .stages
+            .get(&key)
+            .into_iter()
+            .flat_map(|kept| &kept.history);
+        let taken = moves.find(|one| matches!(one.to, VersionStage::Staged | VersionStage::Live));
+        // One that was published at once has no such move.
+        let at_once = (!stored.staged).then_some(stored.published_ms);
+        taken.map(|one| one.at_ms).or(at_once)
     }
 }
 
@@ -190,6 +191,10 @@ pub(crate) struct Books {
     pub(crate) batches: tokio::sync::Notify,
     /// Which versions of instances are counted.
     pub(crate) learnt: Learnt,
+    /// Whether all is known here that was published.
+    pub(crate) known: Heard,
+    /// Per shard: what of it another server has still to read, where somebody acts on its patients here.
+    unread: Vec<tokio::sync::Mutex<Unread>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -215,6 +220,8 @@ impl Books {
             scans: tokio::sync::Notify::new(),
             batches: tokio::sync::Notify::new(),
             learnt: Learnt::new(),
+            known: Heard::default(),
+            unread: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
         };
         let mut kept = kept::read(vault, permit).await?;
         let all = kept.values().filter_map(|(kept, _)| kept.as_ref());
@@ -466,11 +473,18 @@ impl Books {
     fn add_stage(&self, stored: StoredStage) {
         let key = (stored.name.clone(), stored.version);
         let mut catalogue = (self.catalogue.write()).unwrap_or_else(PoisonError::into_inner);
-        if stored.stage != VersionStage::Draft && !catalogue.versions.contains_key(&key) {
-            let (definition, _) = crate::check::compile(&stored.source);
-            match definition {
-                Some(mut definition) => {
-                    definition.version = stored.version;
+        let known = catalogue.versions.get(&key);
+        let defined = known.is_some_and(|known| !known.stored.staged);
+        if stored.stage != VersionStage::Draft && !defined {
+            // The text stays as it is; when it last changed and by whom is said anew.
+            let known = known.map(|known| known.definition.clone());
+            let read = || {
+                let mut read = crate::check::compile(&stored.source).0?;
+                read.version = stored.version;
+                Some(Arc::new(read))
+            };
+            match known.or_else(read) {
+                Some(definition) => {
                     let last = stored.history.last();
                     let by = StoredDefinition {
                         name: stored.name.clone(),
@@ -482,7 +496,7 @@ impl Books {
                     };
                     let published = Published {
                         stored: by,
-                        definition: Arc::new(definition),
+                        definition,
                     };
                     catalogue.versions.insert(key.clone(), Arc::new(published));
                     catalogue.interest = interest(&catalogue.versions, catalogue.unread);
@@ -604,14 +618,14 @@ impl Books {
         let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
         catalogue.live.clone()
     }
-    /// Since when versions of a journey begin by dates.
+    /// Since when versions of a journey that begin by dates take patients.
     pub(crate) fn dated_since(&self, name: &str) -> Option<u64> {
         let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
         let versions = catalogue.versions.values();
         let dated = versions.filter(|published| {
             published.stored.name == name && published.definition.entry.date.is_some()
         });
-        dated.map(|published| published.stored.published_ms).min()
+        dated.filter_map(|one| catalogue.taken_since(one)).min()
     }
     /// When it last changed on which versions of a journey patients start.
     pub(crate) fn starting_since(&self, name: &str) -> Option<u64> {
@@ -620,7 +634,8 @@ impl Books {
             .versions
             .values()
             .map(|published| &published.stored);
-        let published = versions.filter(|stored| stored.name == name);
+        // Of one that has not gone live its moves say it.
+        let published = versions.filter(|stored| stored.name == name && !stored.staged);
         let published = published.map(|stored| stored.published_ms);
         let stages = catalogue.stages.values().filter(|kept| kept.name == name);
         let moves = stages.flat_map(|kept| &kept.history);
@@ -690,6 +705,11 @@ impl Books {
             }
             before = Before::default();
         }
+    }
+
+    /// What of a shard's feed another server has still to read, as far as it was looked at here.
+    pub(crate) fn unread_of(&self, shard: Shard) -> Option<&tokio::sync::Mutex<Unread>> {
+        self.unread.get(usize::from(shard.0))
     }
 
     /// The shard of a patient's instance.
@@ -836,53 +856,4 @@ pub(crate) async fn old_trail(
         entries.extend(part);
     }
     Ok(entries)
-}
-
-fn interest(
-    versions: &BTreeMap<(String, u32), Arc<Published>>,
-    unread: bool,
-) -> HashMap<Kind, Interest> {
-    let mut interest: HashMap<Kind, Interest> = HashMap::new();
-    if unread {
-        for kind in ResourceType::all() {
-            interest.entry(Kind(kind.code())).or_default().moves = true;
-        }
-    }
-    for published in versions.values() {
-        let definition = &published.definition;
-        if definition.care_plan {
-            let kind = Kind(ResourceType::CarePlan.code());
-            interest.entry(kind).or_default().steers = true;
-        }
-        if definition
-            .steps
-            .iter()
-            .any(|step| step.kind.message().is_some())
-        {
-            let kind = Kind(ResourceType::CommunicationRequest.code());
-            interest.entry(kind).or_default().steers = true;
-        }
-        for kind in definition.kinds() {
-            interest.entry(Kind(kind.code())).or_default().moves = true;
-        }
-        let entry = &definition.entry;
-        if let (Some(_), Some(kind)) = (&entry.date, entry.kind()) {
-            // Whom it is for is asked when the date comes. The patient says by which clock it is counted.
-            for kind in [kind, ResourceType::Patient] {
-                interest.entry(Kind(kind.code())).or_default().dates = true;
-            }
-        } else {
-            let has = entry.who.iter().filter_map(|who| match who {
-                crate::definition::Who::Has { kind, .. } => Some(*kind),
-                crate::definition::Who::This(_) => None,
-            });
-            for kind in has.chain(entry.kind()) {
-                interest.entry(Kind(kind.code())).or_default().starts = true;
-            }
-        }
-        if let Some(kind) = entry.kind() {
-            interest.entry(Kind(kind.code())).or_default().entry = true;
-        }
-    }
-    interest
 }

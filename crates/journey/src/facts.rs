@@ -37,7 +37,7 @@ pub(crate) fn read(resource: &Resource) -> Fact {
             id,
             status: status.to_owned(),
             outcome: task_outcome(resource),
-            by: owner(resource),
+            by: done_by(resource),
         },
         ResourceType::Communication => {
             let outcome = match status {
@@ -200,6 +200,36 @@ pub(crate) fn owner(resource: &Resource) -> Option<String> {
             Some(parsed.map_or_else(|| reference.to_owned(), |parsed| parsed.to_string()))
         }
     }
+}
+
+/// What the server has noted of who completed a task: the system of the identifier, and its value.
+fn completed_by(task: &Resource) -> Option<(&str, &str)> {
+    let mut extensions = list(task.get("extension")).iter();
+    let noted = extensions.find(|one| one["url"] == conventions::COMPLETED_BY_URL)?;
+    let noted = &noted["valueIdentifier"];
+    Some((noted["system"].as_str()?, noted["value"].as_str()?))
+}
+
+/// The system that completed a task, as `done_by` says it where that names no person.
+pub(crate) fn done_by_system(task: &Resource) -> Option<String> {
+    let (_, id) = completed_by(task).filter(|(system, _)| *system == conventions::CLIENT_SYSTEM)?;
+    Some(format!("{}|{id}", conventions::CLIENT_SYSTEM))
+}
+
+/// Who completed a task: the person who signed in for it, whomever it names; of another system the owner whom that
+/// names, else the system itself.
+pub(crate) fn done_by(task: &Resource) -> Option<String> {
+    match completed_by(task) {
+        Some((conventions::ACCOUNT_SYSTEM, account)) => Some(account.to_owned()),
+        _ => owner(task).or_else(|| done_by_system(task)),
+    }
+}
+
+/// Says that a task was completed by somebody with this account.
+pub(crate) fn set_done_by(task: &mut Resource, account: &str) {
+    let account = json!({"system": conventions::ACCOUNT_SYSTEM, "value": account});
+    let noted = json!({"url": conventions::COMPLETED_BY_URL, "valueIdentifier": account});
+    task.set("extension", json!([noted]));
 }
 
 fn not_done_code(resource: &Resource) -> String {

@@ -2,7 +2,7 @@
 
 use crate::books::{Books, Position};
 use crate::definition::Definition;
-use crate::engine::{self, Act, Context, EngineError, Hand, Input, Manual};
+use crate::engine::{self, Act, Context, Decision, EngineError, Hand, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds};
 use crate::runner::Cause;
 use crate::service::{staff, works};
@@ -13,6 +13,9 @@ use ledger::{LedgerError, Owner};
 use std::sync::Arc;
 use tokio::sync::MutexGuard;
 use trust::{Permit, TrustError, kinds};
+
+/// Why an act isn't done that was foreseen from another version of the state.
+pub(crate) const MOVED_ON: &str = "the journey has moved on since you looked; look again";
 
 /// A step that somebody can be sent to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -168,18 +171,7 @@ pub(crate) fn foreseen(
     act: &Act,
     context: &Context<'_>,
 ) -> Result<Foreseen, EngineError> {
-    let hand = Hand {
-        act: act.clone(),
-        reason: String::new(),
-        by: String::new(),
-        batch: None,
-    };
-    let decision = if to.version == definition.version {
-        let input = Input::Manual(Manual::Hand(hand));
-        engine::step(definition, state, input, context)?
-    } else {
-        engine::take_back(state, definition, to, &hand, context)?
-    };
+    let decision = decided(definition, to, state, act, context)?;
     let (next, at_once) = words::at_once(to, state, decision, context);
     let stays = |n: u32| next.tokens.iter().any(|token| token.n == n);
     let left = state.tokens.iter().filter(|token| !stays(token.n));
@@ -190,6 +182,28 @@ pub(crate) fn foreseen(
         at_once,
         planned: words::planned(to, &next, context.instance, context.ids, context.now_ms),
     })
+}
+
+/// What the engine makes of an act that nobody has done yet.
+pub(crate) fn decided(
+    definition: &Definition,
+    to: &Definition,
+    state: &State,
+    act: &Act,
+    context: &Context<'_>,
+) -> Result<Decision, EngineError> {
+    let hand = Hand {
+        act: act.clone(),
+        reason: String::new(),
+        by: String::new(),
+        batch: None,
+    };
+    if to.version == definition.version {
+        let input = Input::Manual(Manual::Hand(hand));
+        engine::step(definition, state, input, context)
+    } else {
+        engine::take_back(state, definition, to, &hand, context)
+    }
 }
 
 /// What the audit says that was done.
@@ -370,7 +384,8 @@ impl Journeys {
         let position = books.positions.get(usize::from(shard.0));
         let mut position = position.ok_or_else(unknown)?.lock().await;
         // What has been answered comes before what is done about it.
-        self.read_feed(books, shard, &mut position).await?;
+        self.read_feed(books, (shard, patient), &mut position)
+            .await?;
         Ok(position)
     }
 
@@ -390,14 +405,12 @@ impl Journeys {
         loop {
             let (state, version) = self.own(permit, patient, instance).await?;
             if seen.is_some_and(|seen| seen != version) {
-                return Err(JourneyError::Cannot(
-                    "the journey has moved on since you looked; look again".to_owned(),
-                ));
+                return Err(JourneyError::Cannot(MOVED_ON.to_owned()));
             }
             if !state.running() {
                 return Err(JourneyError::Cannot("the journey has ended".to_owned()));
             }
-            let definition = Self::of_state(&books, &state)?;
+            let definition = self.known_version(&books, &engine, &state).await?;
             let mut mover = Mover::new(self.vault(), &engine, patient, self.now_ms());
             mover.asked_by(permit);
             if hand.act == Act::Undo {

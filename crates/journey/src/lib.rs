@@ -30,6 +30,7 @@ mod facts;
 mod form;
 mod format;
 mod hands;
+mod interest;
 mod kept;
 mod kinds;
 mod learnt;

@@ -5,7 +5,9 @@
 //! would be, and what is planned on the version that they are on against what would be planned on the other.
 //! The move itself is a batch (`batches.rs`), each patient a unit of work of its own.
 
-use crate::batches::{Batch, Many, Order, Reached, Who, steers};
+use crate::batches::{
+    Batch, Many, Order, Reached, Who, compare, decision_mark, mark, not_as_foreseen, steers, whole,
+};
 use crate::definition::Definition;
 use crate::engine::{self, Act, Context, Goes, Hand, Input, Manual, Map, Migration};
 use crate::mover::{MoveError, Mover};
@@ -119,6 +121,8 @@ pub struct OneMoved {
     pub differs: Vec<Differs>,
     /// What is planned then, what happens at once included; nothing for who isn't moved.
     pub planned: Vec<PlannedView>,
+    #[serde(skip)]
+    mark: String,
 }
 
 /// A difference, for all whom it concerns.
@@ -159,6 +163,9 @@ pub struct Preview {
     pub changed: usize,
     /// What differs, by step: that of most patients first.
     pub differs: Vec<Sum>,
+    /// The mark of whom it is for and what would come of it, for whoever asks for what they have seen.
+    #[serde(skip)]
+    pub seen: String,
 }
 
 /// Two versions, and what has to be asked besides for who goes from one to the other.
@@ -256,7 +263,55 @@ fn differs(pair: &Pair, map: &Map, before: &[PlannedView], after: &[PlannedView]
     found
 }
 
+/// The mark of who waits: what comes of it then isn't known yet.
+const WAITS: &str = "waits";
+
+/// An act that nobody has done yet.
+fn nobody() -> Hand {
+    Hand {
+        act: Act::Resume,
+        reason: String::new(),
+        by: String::new(),
+        batch: None,
+    }
+}
+
+fn marked(states: &[(String, State)], marks: &[String]) -> String {
+    let marks = marks.iter().map(String::as_str);
+    whole(
+        states
+            .iter()
+            .map(|(instance, _)| instance.as_str())
+            .zip(marks),
+    )
+}
+
 impl Journeys {
+    /// The mark of what a move comes to for one patient.
+    fn move_mark(
+        &self,
+        permit: &Permit,
+        pair: &Pair,
+        (instance, state): (&str, &State),
+        found: Result<&Migration, &MoveError>,
+    ) -> String {
+        let decision = match found {
+            Ok(Migration::Moves(decision)) => (**decision).clone(),
+            Ok(Migration::Stays(_)) => return mark(["stays"]),
+            Ok(Migration::Holds(_)) => return mark(["held"]),
+            Ok(Migration::Waits(_)) => return WAITS.to_owned(),
+            Ok(Migration::Cannot(_)) | Err(_) => return mark(["cannot"]),
+        };
+        let ids = self.ids_of(permit, state, pair.to.version);
+        let context = Context {
+            now_ms: self.now_ms(),
+            instance,
+            ids: &ids,
+            limited: false,
+        };
+        decision_mark((&pair.from, &pair.to), state, decision, &context)
+    }
+
     /// The two versions, if the map fits them.
     pub(crate) async fn pair(
         &self,
@@ -348,14 +403,8 @@ impl Journeys {
     ) -> Result<OneMoved, JourneyError> {
         let now_ms = self.now_ms();
         let mut mover = Mover::new(self.vault(), permit, &state.patient, now_ms);
-        let hand = Hand {
-            act: Act::Resume,
-            reason: String::new(),
-            by: String::new(),
-            batch: None,
-        };
         let found = self
-            .migration(&mut mover, pair, map, instance, state, &hand)
+            .migration(&mut mover, pair, map, instance, state, &nobody())
             .await;
         let mut one = OneMoved {
             patient: state.patient.clone(),
@@ -363,7 +412,9 @@ impl Journeys {
             outcome: Outcome::Moves,
             differs: Vec::new(),
             planned: Vec::new(),
+            mark: String::new(),
         };
+        one.mark = self.move_mark(permit, pair, (instance, state), found.as_ref());
         let decision = match found {
             Ok(Migration::Moves(decision)) => *decision,
             other => {
@@ -431,6 +482,7 @@ impl Journeys {
             total: states.len(),
             ..Preview::default()
         };
+        let mut marks = Vec::with_capacity(states.len());
         let mut why: BTreeMap<String, usize> = BTreeMap::new();
         let mut sums: BTreeMap<(PlanChange, String, String), (usize, usize)> = BTreeMap::new();
         for (instance, state) in &states {
@@ -451,6 +503,7 @@ impl Journeys {
                 }
             }
             preview.changed += usize::from(!one.differs.is_empty());
+            marks.push(one.mark);
             let mut seen = BTreeSet::new();
             for differs in one.differs {
                 let key = (differs.change, differs.step, differs.what);
@@ -459,6 +512,7 @@ impl Journeys {
                 sum.1 += 1;
             }
         }
+        preview.seen = marked(&states, &marks);
         preview.why = why.into_iter().collect();
         preview
             .why
@@ -524,7 +578,8 @@ impl Journeys {
         Ok(named)
     }
 
-    /// Asks for a move: a batch. Whom it is for is fixed now. Its id.
+    /// Asks for a move: a batch. Whom it is for is fixed now; `seen` is the mark of a preview, if somebody looked: what
+    /// has become another since is refused. Its id.
     ///
     /// # Errors
     /// `Unknown`, `Cannot`, `Trust`.
@@ -534,11 +589,26 @@ impl Journeys {
         moving: Moving,
         reason: &str,
         rate: u32,
+        seen: Option<&str>,
     ) -> Result<String, JourneyError> {
         steers(permit)?;
-        self.pair(permit, &moving.who, moving.to, &moving.map)
+        let pair = self
+            .pair(permit, &moving.who, moving.to, &moving.map)
             .await?;
         let (states, _) = self.those_moved(permit, &moving).await?;
+        let engine = self.engine_permit(permit.tenant()).await?;
+        let mut marks = Vec::with_capacity(states.len());
+        for (instance, state) in &states {
+            let mut mover = Mover::new(self.vault(), &engine, &state.patient, self.now_ms());
+            let found = self
+                .migration(&mut mover, &pair, &moving.map, instance, state, &nobody())
+                .await;
+            marks.push(match found {
+                Err(error @ MoveError::Trust(_)) => return Err(error.into()),
+                found => self.move_mark(&engine, &pair, (instance, state), found.as_ref()),
+            });
+        }
+        compare(seen, &marked(&states, &marks))?;
         let targets = states.into_iter();
         let targets = targets.map(|(instance, state)| (instance, state.patient));
         let order = Order {
@@ -549,6 +619,7 @@ impl Journeys {
             },
             of: None,
             targets: targets.collect(),
+            marks,
         };
         self.ask(permit, order, reason, rate).await
     }
@@ -591,6 +662,7 @@ impl Journeys {
             many: Many::TakeBack,
             of: Some(batch.to_owned()),
             targets,
+            marks: Vec::new(),
         };
         self.ask(permit, order, reason, rate).await
     }
@@ -602,6 +674,7 @@ impl Journeys {
         batch: &Batch,
         (patient, instance): (&str, &str),
         (to, map): (u32, &Map),
+        seen: Option<&str>,
     ) -> Result<Reached, JourneyError> {
         let books = self.books(permit.tenant()).await?;
         let _turn = self.turn_of(&books, patient, instance).await?;
@@ -627,13 +700,20 @@ impl Journeys {
             if !books.takes_patients(&state.journey, to) {
                 return cannot("that version takes nobody any more");
             }
-            let from = Self::of_state(&books, &state)?;
+            let from = self.known_version(&books, permit, &state).await?;
             let after = Self::published(&books, &state.journey, Some(to))?;
             let pair = Pair::new(from, after.definition.clone(), map);
             let mut mover = Mover::new(self.vault(), permit, patient, self.now_ms());
             let found = self.migration(&mut mover, &pair, map, instance, &state, &hand);
+            let found = found.await;
+            // Who was foreseen to wait is moved when that is over, and who has to wait now is tried again.
+            let waits = matches!(found, Ok(Migration::Waits(_)));
+            let now = self.move_mark(permit, &pair, (instance, &state), found.as_ref());
+            if !waits && seen.is_some_and(|seen| seen != now && seen != WAITS) {
+                return Err(not_as_foreseen());
+            }
             let before = Some((&state, version));
-            let deed = match found.await? {
+            let deed = match found? {
                 Migration::Moves(decision) => {
                     let (from, to) = (&pair.from, &pair.to);
                     mover

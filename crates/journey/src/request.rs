@@ -229,6 +229,8 @@ impl Journeys {
         let turn = turn.ok_or_else(|| JourneyError::Broken("no such shard".to_owned()))?;
         let turn = turn.lock().await;
         loop {
+            // What is on the feed by now is known to the start, which looks at the record.
+            let number = self.known_to(shard, &turn).await?;
             let staged = self.staged_for(&books, &engine, &wish.journey, &wish.patient);
             let definition = match staged.await? {
                 Some(staged) => staged,
@@ -255,8 +257,7 @@ impl Journeys {
                 patient: wish.patient.clone(),
                 key,
                 cause: cause(wish.reason.trim()),
-                // What was read before it is known to the start, which looks at the record.
-                number: turn.read.0,
+                number: number.0,
                 anchors: times,
                 ..Start::default()
             };

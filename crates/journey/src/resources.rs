@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use trust::conventions::{
     INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM,
 };
+use trust::outgoing::CallStanding;
 
 /// What an e-mail says when the journey gives no words: nothing but that there is something to read.
 const EMAIL_SUBJECT: &str = "You have a new message";
@@ -311,14 +312,20 @@ pub(crate) fn hold_call(task: &mut Resource) {
     task.set("statusReason", json!({"text": "The journey is held"}));
 }
 
-/// Lets a call go that was held back. Whether it was.
-pub(crate) fn call_on(task: &mut Resource) -> bool {
-    let held = task.text_at(&["status"]) == Some("on-hold");
-    if held {
-        task.set("status", json!("in-progress"));
-        task.remove("statusReason");
+/// Lets a call go that was held back. How far it is then, if it was.
+pub(crate) fn call_on(task: &mut Resource) -> Option<CallStanding> {
+    if task.text_at(&["status"]) != Some("on-hold") {
+        return None;
     }
-    held
+    task.set("status", json!("in-progress"));
+    task.remove("statusReason");
+    let before = CallStanding::of(task);
+    let standing = CallStanding {
+        turn: before.turn.saturating_add(1),
+        ..before
+    };
+    task.set("businessStatus", standing.status("Let go on"));
+    Some(standing)
 }
 
 /// Calls a message off that hasn't left yet: its time is over, or nobody needs it any more.

@@ -5,7 +5,9 @@
 
 mod again;
 mod begin;
+mod elsewhere;
 mod follow;
+mod heard;
 mod keep;
 mod learn;
 mod letters;
@@ -15,11 +17,12 @@ mod scan;
 mod starts;
 
 pub(crate) use begin::{Moment, Turn, said, turn};
+pub(crate) use elsewhere::Unread;
+pub(crate) use heard::Heard;
 pub(crate) use parts::{ended, lets_go, task_of};
 pub(crate) use starts::Place;
 
 use crate::books::{Books, Position, all_internals};
-use crate::definition::Definition;
 use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};
 use crate::facts;
 use crate::mover::{MoveError, Mover};
@@ -189,20 +192,22 @@ impl Journeys {
         outcome
     }
 
-    /// Reads a shard's feed to its end for somebody who is about to act on it, where this process holds it.
-    /// The caller has the shard's position.
+    /// Reads a shard's feed to its end for somebody who is about to act on a patient of it: where this process holds it
+    /// all of it, else what is the patient's. The caller has the shard's position.
     pub(crate) async fn read_feed(
         &self,
         books: &Arc<Books>,
-        shard: Shard,
+        (shard, patient): (Shard, &str),
         position: &mut Position,
     ) -> Result<(), JourneyError> {
         let ledger = self.vault().ledger();
+        let permit = self.engine_permit(books.tenant).await?;
         if ledger.holds(shard) {
-            let permit = self.engine_permit(books.tenant).await?;
             let head = ledger.shard_head_now(shard).await;
             head.map_err(TrustError::from)?;
             self.shard(books, &permit, shard, position).await?;
+        } else {
+            Box::pin(self.tell_unread(books, &permit, shard, patient)).await?;
         }
         Ok(())
     }
@@ -249,6 +254,7 @@ impl Journeys {
                 .await
                 .map_err(TrustError::from)?;
             let full = events.len() == EVENTS_AT_ONCE;
+            self.hear_before(books, permit, &events).await?;
             for event in events {
                 let number = event.at.number;
                 self.learn(books, permit, &event).await?;
@@ -416,18 +422,14 @@ impl Journeys {
         let Some((found, before)) = self.vault().load_both_at(permit, event.at).await? else {
             return Ok(None);
         };
+        let Some(patient) = elsewhere::patient_of((&found, before.as_ref())) else {
+            return Ok(None);
+        };
         let Versioned {
             resource, deleted, ..
         } = found;
         // What is deleted doesn't say any more whose it was.
         let said = before.as_ref().unwrap_or(&resource);
-        let patient = match said.kind() {
-            ResourceType::Patient => said.id().map(str::to_owned),
-            _ => said.patient().map(str::to_owned),
-        };
-        let Some(patient) = patient else {
-            return Ok(None);
-        };
         let fact = (said.kind(), said.id().unwrap_or_default().to_owned());
         let starts = errand.only.is_none() && !deleted && books.interest(event.kind).starts;
         let for_it = errand.only.is_none_or(|only| only == BEGINNING);
@@ -588,7 +590,7 @@ impl Journeys {
         let (instance, version) = (stored.id.as_str(), stored.version);
         let state = State::from_json(&stored.body)?;
         let (resource, deleted) = (told.resource, told.deleted);
-        let definition = definition(books, &state.journey, state.version)?;
+        let definition = self.known_version(books, mover.permit(), &state).await?;
         if definition.care_plan && resource.kind() == ResourceType::CarePlan && !deleted {
             let asked = mover.asked_by_plan(instance, &definition, &state, resource);
             if let Some(manual) = asked.await? {
@@ -758,7 +760,7 @@ impl Journeys {
             return Ok(None);
         };
         let state = State::from_json(&stored.body)?;
-        let definition = definition(books, &state.journey, state.version)?;
+        let definition = self.known_version(books, permit, &state).await?;
         let mut mover = Mover::new(self.vault(), permit, &state.patient, now_ms);
         // A denial that begins on a day, or a permission that ends on one, is like one that is given then.
         let said = if state.consents_ms.is_some_and(|due_ms| due_ms <= now_ms) {
@@ -841,13 +843,6 @@ impl Journeys {
             .map_err(TrustError::from)?;
         Ok(())
     }
-}
-
-fn definition(books: &Books, name: &str, version: u32) -> Result<Arc<Definition>, MoveError> {
-    books
-        .version(name, version)
-        .map(|published| published.definition.clone())
-        .ok_or_else(|| MoveError::NoDefinition(format!("{name}/{version}")))
 }
 
 fn reference(resource: &Resource) -> String {

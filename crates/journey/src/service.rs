@@ -537,8 +537,8 @@ impl Journeys {
             let stored = stored.ok_or_else(unknown)?;
             let state = State::from_json(&stored.body)
                 .map_err(|error| JourneyError::Broken(error.to_string()))?;
-            let published = Self::published(&books, &state.journey, Some(state.version))?;
-            let definition = &published.definition;
+            let known = self.known_version(&books, &engine, &state).await?;
+            let definition = &*known;
             let mut mover = Mover::new(self.vault(), &engine, &state.patient, self.now_ms());
             mover.asked_by(permit);
             let decision = {

@@ -5,8 +5,20 @@
     reason = "a test says by failing what went wrong"
 )]
 
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "shared with the ledger's tests, which use all of it and wait in real time"
+)]
+#[path = "../../ledger/tests/postgres/cluster.rs"]
+mod cluster;
 mod migrating;
+#[allow(dead_code, reason = "shared with the ledger's tests")]
+#[path = "../../ledger/tests/postgres/patience.rs"]
+mod patience;
 mod replays;
+mod seen;
+mod servers;
 mod stages;
 mod world;
 
@@ -110,7 +122,7 @@ async fn a_batch_goes_on_after_a_crash_and_does_nothing_twice() {
     assert!(foreseen.sample.iter().all(|(_, would)| would.is_ok()));
     let begin = world
         .journeys
-        .begin_batch(&permit, everybody(), Many::Hold, "Flood", 2);
+        .begin_batch(&permit, everybody(), Many::Hold, "Flood", 2, None);
     let id = begin.await.unwrap();
     // A second's worth.
     assert!(world.journeys.batch_turn(TENANT).await.unwrap().is_some());
@@ -141,7 +153,7 @@ async fn a_batch_goes_on_after_a_crash_and_does_nothing_twice() {
     };
     let begin = world
         .journeys
-        .begin_batch(&permit, who, Many::GoOn, "Over", 50);
+        .begin_batch(&permit, who, Many::GoOn, "Over", 50, None);
     begin.await.unwrap();
     finish(&world).await;
     for patient in &patients {
@@ -164,7 +176,7 @@ async fn those_who_can_not_be_reached_are_told_and_keep_nobody_waiting() {
     acted.await.unwrap();
     let begin = world
         .journeys
-        .begin_batch(&permit, everybody(), Many::Hold, "Flood", 50);
+        .begin_batch(&permit, everybody(), Many::Hold, "Flood", 50, None);
     let id = begin.await.unwrap();
     // One ends before the batch comes to them.
     world.admit(&patients[1]).await;
@@ -194,7 +206,7 @@ async fn those_who_have_moved_on_are_left_alone() {
         held: Some(false),
         ..everybody()
     };
-    let begin = (world.journeys).begin_batch(&permit, who, Many::Stop, "Over", 50);
+    let begin = (world.journeys).begin_batch(&permit, who, Many::Stop, "Over", 50, None);
     let id = begin.await.unwrap();
     let work = world.staff(Role::Coordinator, Action::Work).await;
     let instance = world.view(&patients[0]).await.id;
@@ -227,7 +239,7 @@ async fn a_batch_takes_back_what_a_batch_did_and_nobody_s_own_act() {
     let many = async |many: Many| {
         let begin = world
             .journeys
-            .begin_batch(&permit, everybody(), many, "By mistake", 50);
+            .begin_batch(&permit, everybody(), many, "By mistake", 50, None);
         let id = begin.await.unwrap();
         finish(&world).await;
         world.journeys.batch(&permit, &id).await.unwrap()
@@ -249,7 +261,7 @@ async fn a_batch_takes_back_what_a_batch_did_and_nobody_s_own_act() {
     let nameless =
         world
             .journeys
-            .begin_batch(&permit, everybody(), Many::TakeBack, "By mistake", 50);
+            .begin_batch(&permit, everybody(), Many::TakeBack, "By mistake", 50, None);
     assert!(matches!(nameless.await, Err(JourneyError::Cannot(_))));
     let back = async |id: &str| {
         let begin = (world.journeys).begin_take_back(&permit, id, "By mistake", 50);
@@ -264,7 +276,7 @@ async fn a_batch_takes_back_what_a_batch_did_and_nobody_s_own_act() {
         ..everybody()
     };
     let again = Many::Send("follow_up".to_owned());
-    let begin = (world.journeys).begin_batch(&permit, who, again, "Elsewhere", 50);
+    let begin = (world.journeys).begin_batch(&permit, who, again, "Elsewhere", 50, None);
     let other = begin.await.unwrap();
     finish(&world).await;
     let (batch, failures) = back(sent).await;
@@ -282,7 +294,7 @@ async fn a_batch_takes_back_what_a_batch_did_and_nobody_s_own_act() {
     assert_eq!(says(&world, &patients[1], "Taken back").await, 1);
     assert_eq!(at(&patients[1]).await, before);
     // What leads nobody elsewhere is not taken back.
-    let held = (world.journeys).begin_batch(&permit, everybody(), Many::Hold, "Flood", 50);
+    let held = (world.journeys).begin_batch(&permit, everybody(), Many::Hold, "Flood", 50, None);
     let held = held.await.unwrap();
     finish(&world).await;
     let refused = (world.journeys).begin_take_back(&permit, &held, "By mistake", 50);
@@ -297,7 +309,7 @@ async fn a_batch_that_is_broken_off_leaves_the_others_alone() {
     let begin = |many| {
         world
             .journeys
-            .begin_batch(&permit, everybody(), many, "Flood", 1)
+            .begin_batch(&permit, everybody(), many, "Flood", 1, None)
     };
     let first = begin(Many::Stop).await.unwrap();
     world.pass(1).await;
@@ -404,9 +416,14 @@ async fn journeys_are_found_by_step_time_and_patient() {
         assert!(matches!(found, Err(JourneyError::Unknown(_))), "{who:?}");
     }
     // A form is skipped for who is there.
-    let begin = world
-        .journeys
-        .begin_batch(&permit, symptoms, Many::Skip(1), "No portal today", 50);
+    let begin = world.journeys.begin_batch(
+        &permit,
+        symptoms,
+        Many::Skip(1),
+        "No portal today",
+        50,
+        None,
+    );
     begin.await.unwrap();
     finish(&world).await;
     for patient in &early {
@@ -431,7 +448,7 @@ async fn many_are_for_those_who_may() {
     let refused =
         |error: JourneyError| matches!(error, JourneyError::Trust(TrustError::Refused(_)));
     let journeys = &world.journeys;
-    let begun = journeys.begin_batch(&work, everybody(), Many::Hold, "Flood", 1);
+    let begun = journeys.begin_batch(&work, everybody(), Many::Hold, "Flood", 1, None);
     assert!(refused(begun.await.unwrap_err()));
     let who = everybody();
     let foreseen = journeys.foresee_batch(&work, &who, &Many::Hold);
@@ -449,7 +466,9 @@ async fn many_are_for_those_who_may() {
         (nobody, Many::Hold, "no journey is found"),
         (everybody(), Many::Again, "a step has to be named"),
     ] {
-        let begun = journeys.begin_batch(&permit, who, many, "Flood", 1).await;
+        let begun = journeys
+            .begin_batch(&permit, who, many, "Flood", 1, None)
+            .await;
         assert!(begun.unwrap_err().to_string().contains(words));
     }
 }
@@ -464,7 +483,7 @@ async fn the_document_that_each_turn_writes_names_no_patients() {
         patients: patients[..2].iter().cloned().collect(),
         ..everybody()
     };
-    let begin = (world.journeys).begin_batch(&permit, who, Many::Hold, "Flood", 1);
+    let begin = (world.journeys).begin_batch(&permit, who, Many::Hold, "Flood", 1, None);
     let id = begin.await.unwrap();
     let vault = world.trust.vault();
     for turn in 0..3 {

@@ -3,7 +3,7 @@
 //!
 //! | journey | resource |
 //! |---|---|
-//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with the first one's owner, who can't complete it) |
+//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it, in the words of whoever wrote that; the extension [`COMPLETED_BY_URL`] who signed in and completed it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with who did the first one, who can't complete it) |
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
 //! | a call to a partner | `Task` (`code` [`TASK_SYSTEM`]\|[`CALL_ORDER`], `owner.display` the partner, `status` `in-progress` → `completed` with what was learnt in `output`, `failed` with `statusReason.text` and code [`NOT_DONE_SYSTEM`], `on-hold` while its journey is held, `cancelled` where nobody waits for it any more; who closes it calls it off) |
@@ -45,6 +45,17 @@ pub const MEDIUM_SYSTEM: &str = "urn:cairn:medium";
 /// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
 /// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`, and [`MAY_BE_DONE`] beside another.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";
+/// Extension of a task for staff, once it is completed: who signed in and completed it, as an identifier, of an account
+/// ([`ACCOUNT_SYSTEM`]) or of another system ([`CLIENT_SYSTEM`]). The server alone writes it.
+pub const COMPLETED_BY_URL: &str = "urn:cairn:completed-by";
+/// Identifier system of another system that has FHIR access.
+pub const CLIENT_SYSTEM: &str = "urn:cairn:client";
+/// Code of a task for staff.
+pub const STAFF_TASK: &str = "staff-task";
+/// Code system in the `businessStatus` of a call's task: how often it was tried.
+pub const CALL_ATTEMPTS_SYSTEM: &str = "urn:cairn:call-attempts";
+/// Code system beside it: how often it was let go on after its journey was held.
+pub const CALL_TURN_SYSTEM: &str = "urn:cairn:call-turn";
 /// Beside the code of a call that came to nothing: an attempt before that may have been heard, so the partner may have
 /// done what it was asked.
 pub const MAY_BE_DONE: &str = "may-be-done";

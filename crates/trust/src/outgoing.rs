@@ -4,7 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use fhir::Resource;
+use serde_json::{Map, Value, json};
+
+use crate::conventions::{CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM};
 
 /// The outbox channel number of e-mail.
 pub const CHANNEL_EMAIL: u16 = 1;
@@ -125,10 +128,57 @@ pub struct Call {
     /// Whether the partner may have had it, of attempts before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_have_it: bool,
+    /// How often it was let go on after its journey was held. One of another turn than its `Task` says is no longer
+    /// the one that is to be made.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub turn: u32,
     /// Which journey and version, for the audit.
     pub journey: String,
     /// The step's id.
     pub step: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// How far a call is, as the `businessStatus` of its `Task` says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallStanding {
+    /// How often it was let go on after its journey was held.
+    pub turn: u32,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+impl CallStanding {
+    /// As a `Task` says it; programs before this one say it in words alone.
+    #[must_use]
+    pub fn of(task: &Resource) -> Self {
+        let codings = task.at(&["businessStatus", "coding"]);
+        let codings = codings.and_then(Value::as_array);
+        let said = |system: &str| {
+            let mut codings = codings.into_iter().flatten();
+            let found = codings.find(|coding| coding["system"] == system)?;
+            found["code"].as_str()?.parse().ok()
+        };
+        Self {
+            turn: said(CALL_TURN_SYSTEM).unwrap_or(0),
+            attempts: said(CALL_ATTEMPTS_SYSTEM).unwrap_or(0),
+        }
+    }
+
+    /// The `businessStatus` that says it, with these words.
+    #[must_use]
+    pub fn status(self, words: &str) -> Value {
+        let coding =
+            |system: &str, count: u32| json!({"system": system, "code": count.to_string()});
+        json!({
+            "coding": [coding(CALL_ATTEMPTS_SYSTEM, self.attempts), coding(CALL_TURN_SYSTEM, self.turn)],
+            "text": words
+        })
+    }
 }
 
 /// The places that an organisation lets notifications go to: origins as they are compared (`https://example.org`).

@@ -292,6 +292,7 @@ pub(crate) async fn foresee(Posted { ctx, fields }: Posted) -> Result<Response, 
             form class="ask stack" method="post" action=(HERE) {
                 (csrf(&ctx))
                 @for name in QUERY { @if let Some(value) = fields.get(name) { input type="hidden" name=(name) value=(value); } }
+                input type="hidden" name="seen" value=(foreseen.seen);
                 label { "Why" span class="hint" { "It stands in each patient's history with your name, and the patient may see it" }
                     input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
                 }
@@ -314,7 +315,7 @@ pub(crate) async fn begin(Posted { ctx, fields }: Posted) -> Result<Response, Pa
         rate.ok_or_else(|| PageError::Invalid(format!("Patients a second are 1 to {RATE_MAX}.")))?;
     let journeys = &ctx.app.web.journeys;
     let id = journeys
-        .begin_batch(&permit, who, many, reason, rate)
+        .begin_batch(&permit, who, many, reason, rate, fields.get("seen"))
         .await?;
     Ok(Redirect::to(&format!("{HERE}/{id}")).into_response())
 }

@@ -299,10 +299,11 @@ pub(crate) async fn foresee(
         h1 { (name) ", from version " (asked.who.version) " to version " (asked.to) }
         @if let Some(preview) = &preview { (sums(preview)) }
         @if !ones.is_empty() { (named(&ctx, &name, &fields, &ones, &lines)) }
-        @if reaches {
+        @if let Some(preview) = preview.as_ref().filter(|_| reaches) {
             form class="ask stack" method="post" action={ (here(&name)) "/begin" } {
                 (csrf(&ctx))
                 (carried(&fields))
+                input type="hidden" name="seen" value=(preview.seen);
                 label { "Why" span class="hint" { "It stands in each patient's history with your name, and the patient may see it" }
                     input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
                 }
@@ -329,7 +330,11 @@ pub(crate) async fn begin(
     let (why, rate) = (reason(&fields)?, rate(&fields)?);
     let asked = moving(&name, &fields)?;
     let journeys = &ctx.app.web.journeys;
-    let id = journeys.begin_migration(&permit, asked, why, rate).await?;
+    // What was shown is what is asked for.
+    let seen = fields.get("seen");
+    let id = journeys
+        .begin_migration(&permit, asked, why, rate, seen)
+        .await?;
     Ok(Redirect::to(&format!("/console/batches/{id}")).into_response())
 }
 

@@ -149,7 +149,7 @@ pub(crate) async fn migrate(options: &MigrateOptions) -> anyhow::Result<ExitCode
         }
         let reason = options.reason.as_deref().unwrap_or_default();
         let id = journeys
-            .begin_migration(&permit, moving, reason, RATE_MAX)
+            .begin_migration(&permit, moving, reason, RATE_MAX, Some(&preview.seen))
             .await?;
         apply(&ledger, &journeys, &permit, &id).await
     };

@@ -11,7 +11,7 @@ use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use serde_json::{Value, json};
 use trust::conventions::{CALL_STATUS, MAY_BE_DONE, NOT_DONE_SYSTEM, ROLE_SYSTEM, TASK_SYSTEM};
-use trust::outgoing::Call;
+use trust::outgoing::{Call, CallStanding};
 use trust::partners::Partner;
 use trust::{
     Action, Agent, Change, Disclosed, Permit, Purpose, Target, TrustError, Unit, Versioned,
@@ -80,6 +80,12 @@ fn is_waiting(task: &Resource) -> bool {
     task.text_at(&["status"]) == Some("in-progress")
 }
 
+/// Whether this is the entry that is to be made. One from before its journey was held and let go on stands beside
+/// another, which goes on in its place.
+fn is_of_this_turn(task: &Resource, call: &Call) -> bool {
+    CallStanding::of(task).turn == call.turn
+}
+
 /// Whether what is taken back may still wait for what is taken back before it.
 fn may_wait(task: &Resource, call: &Call, now_ms: u64) -> bool {
     let written = task.text_at(&["authoredOn"]).and_then(fhir::date::parse);
@@ -145,7 +151,9 @@ impl Attempt<'_> {
     async fn make(&self, purpose: Purpose) -> Result<Outcome, DeliverError> {
         let call = &self.call;
         let task = self.load(ResourceType::Task, &call.task).await?;
-        let Some(task) = task.filter(|task| is_waiting(&task.resource)) else {
+        let is_to_be_made =
+            |task: &Versioned| is_waiting(&task.resource) && is_of_this_turn(&task.resource, call);
+        let Some(task) = task.filter(is_to_be_made) else {
             return Ok(Outcome::Cancelled);
         };
         let now_ms = self.now_ms();
@@ -299,10 +307,13 @@ impl Attempt<'_> {
         for _ in 0..CONFLICTS_MAX {
             let task = self.load(ResourceType::Task, &self.call.task).await?;
             // Whoever called it off, or holds it, meanwhile has said what it is. An answer counts while it is held.
+            // If it was let go on since, too; all else is for the entry of that turn to say.
             let is_open = |task: &Versioned| {
                 let held = task.resource.text_at(&["status"]) == Some("on-hold");
-                is_waiting(&task.resource)
-                    || (held && matches!(outcome, Outcome::Answered { .. } | Outcome::NotDone(_)))
+                let answered = matches!(outcome, Outcome::Answered { .. });
+                let is_over = answered || matches!(outcome, Outcome::NotDone(_));
+                (is_waiting(&task.resource) || held && is_over)
+                    && (answered || is_of_this_turn(&task.resource, &self.call))
             };
             let unit = match task.filter(is_open) {
                 Some(task) => self.unit(outcome, Some(task)),
@@ -447,7 +458,11 @@ fn mark(task: &mut Resource, call: &Call, outcome: &Outcome, now_ms: u64) {
                 "Attempt {attempt} put off: {words}. Next at {}.",
                 fhir::date::instant(*due_ms)
             );
-            task.set("businessStatus", json!({"text": text}));
+            let standing = CallStanding {
+                turn: call.turn,
+                attempts: *attempt,
+            };
+            task.set("businessStatus", standing.status(&text));
         }
         Outcome::Behind { .. } | Outcome::Cancelled => {}
     }

@@ -39,7 +39,7 @@ const LOOK_MAX: usize = 65_536;
 const DEEP_APART: u32 = 20;
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
-/// How long nothing is tried where policies refuse the part itself: they may do so all night, and the audit has each
+/// How long an entry rests for which policies refuse the part itself: they may do so all night, and the audit has each
 /// time.
 const REFUSED_REST: Duration = Duration::from_secs(60);
 /// How long entries rest that were left to another process.
@@ -63,6 +63,8 @@ struct Inner {
 struct Busy {
     entry: [u8; 16],
     partner: String,
+    /// The purpose that it is made for: policies may refuse one and not another.
+    purpose: String,
     /// The `Task` of the call.
     task: String,
 }
@@ -75,8 +77,9 @@ struct Round {
     resting: HashMap<[u8; 16], Instant>,
     /// Entries that can't be opened or read and were said to the log.
     unreadable: HashSet<[u8; 16]>,
-    /// Until when nothing is tried, because policies refused this part.
-    refused_until: Option<Instant>,
+    /// Calls to a partner for a purpose that policies refused in a row. Each rests for itself; where it is all of
+    /// them, the others are tried less and less often, and those to other partners as ever.
+    refused: HashMap<(String, String), Breaker>,
     /// When it may be looked behind the first entries again.
     deep_after: Option<Instant>,
 }
@@ -149,24 +152,39 @@ impl Round {
         done: Result<(tokio::task::Id, Result<(), DeliverError>), tokio::task::JoinError>,
     ) {
         let (task, fault) = match done {
-            Ok((task, Ok(()))) => {
-                self.refused_until = None;
-                (task, None)
-            }
+            Ok((task, Ok(()))) => (task, None),
             Ok((task, Err(error))) => {
-                if matches!(error, DeliverError::Trust(TrustError::Refused(_))) {
-                    self.refused_until = Some(Instant::now() + REFUSED_REST);
-                }
-                (task, Some(error.to_string()))
+                let refused = matches!(error, DeliverError::Trust(TrustError::Refused(_)));
+                (task, Some((error.to_string(), refused)))
             }
-            Err(error) => (error.id(), Some("the attempt panicked".to_owned())),
+            Err(error) => (error.id(), Some(("the attempt panicked".to_owned(), false))),
         };
         let Some(busy) = self.busy.remove(&task) else {
             return;
         };
-        if let Some(fault) = fault {
-            tracing::error!(outbox = %hex(busy.entry), fault, "a call could not be worked on; trying again");
-            self.resting.insert(busy.entry, Instant::now() + REST);
+        let sort = (busy.partner, busy.purpose);
+        let Some((fault, refused)) = fault else {
+            self.refused.remove(&sort);
+            return;
+        };
+        let now = Instant::now();
+        let mut rest = REST;
+        if refused {
+            rest = REFUSED_REST;
+            let breaker = self.refused.entry(sort).or_insert_with(Breaker::new);
+            breaker.failed(now);
+        }
+        tracing::error!(outbox = %hex(busy.entry), fault, "a call could not be worked on; trying again");
+        self.resting.insert(busy.entry, now + rest);
+    }
+
+    /// How many calls of a sort may start, as far as policies have refused others of it.
+    fn allowed(&self, sort: &(String, String), now: Instant) -> Room {
+        let busy = self.busy.values();
+        let of_sort = |busy: &&Busy| (&busy.partner, &busy.purpose) == (&sort.0, &sort.1);
+        match self.refused.get(sort) {
+            Some(breaker) => breaker.room(now, busy.filter(of_sort).count(), PARALLEL),
+            None => Room::For(PARALLEL),
         }
     }
 
@@ -200,9 +218,6 @@ impl Inner {
     async fn start_due(self: &Arc<Self>, round: &mut Round) -> Option<Instant> {
         let now = Instant::now();
         round.resting.retain(|_, until| *until > now);
-        if let Some(until) = round.refused_until.filter(|until| *until > now) {
-            return Some(until);
-        }
         let mut limit = LOOK;
         loop {
             let ledger = self.trust.vault().ledger();
@@ -260,6 +275,15 @@ impl Inner {
             if round.busy.len() >= PARALLEL || round.is_under_way(&call) {
                 continue;
             }
+            let sort = (call.partner.clone(), call.purpose.clone());
+            match round.allowed(&sort, Instant::now()) {
+                Room::For(0) => continue,
+                Room::For(_) => {}
+                Room::NoneUntil(until) => {
+                    started.wakes(until);
+                    continue;
+                }
+            }
             // What is over asks the partner nothing, and its journey waits to hear of it.
             let is_over = now_ms > call.until_ms;
             match self.room(round, &call.partner) {
@@ -273,7 +297,8 @@ impl Inner {
             }
             let busy = Busy {
                 entry: entry.key.id,
-                partner: call.partner.clone(),
+                partner: sort.0,
+                purpose: sort.1,
                 task: call.task.clone(),
             };
             let inner = Arc::clone(self);
@@ -332,5 +357,63 @@ impl Inner {
             }
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trust::Refusal;
+
+    /// A round in which an attempt ended like this.
+    async fn after(round: &mut Round, entry: u8, partner: &str, purpose: &str, refused: bool) {
+        let outcome = if refused {
+            Err(DeliverError::Trust(TrustError::Refused(Refusal {
+                reason: "not at night".to_owned(),
+                because: Vec::new(),
+            })))
+        } else {
+            Ok(())
+        };
+        let task = round.tasks.spawn(async move { outcome });
+        let busy = Busy {
+            entry: [entry; 16],
+            partner: partner.to_owned(),
+            purpose: purpose.to_owned(),
+            task: format!("task-{entry}"),
+        };
+        round.busy.insert(task.id(), busy);
+        let done = round.tasks.join_next_with_id().await;
+        round.ended(done.expect("it has ended"));
+    }
+
+    #[tokio::test]
+    async fn what_policies_refuse_of_one_partner_and_purpose_pauses_no_other() {
+        let mut round = Round::default();
+        let sort = |partner: &str, purpose: &str| (partner.to_owned(), purpose.to_owned());
+        let now = Instant::now();
+        after(&mut round, 1, "rides", "TREAT", true).await;
+        // The call rests, and those beside it don't.
+        assert!(round.has_begun([1; 16]) && !round.has_begun([2; 16]));
+        assert!(round.resting[&[1; 16]] >= now + REFUSED_REST);
+        assert_eq!(
+            round.allowed(&sort("rides", "TREAT"), now),
+            Room::For(PARALLEL)
+        );
+        for entry in 2..6 {
+            after(&mut round, entry, "rides", "TREAT", true).await;
+        }
+        // All of them are refused, so they are tried less often.
+        let paused = round.allowed(&sort("rides", "TREAT"), now);
+        assert!(matches!(paused, Room::NoneUntil(_)), "{paused:?}");
+        for (partner, purpose) in [("rides", "HPAYMT"), ("meals", "TREAT")] {
+            let room = round.allowed(&sort(partner, purpose), now);
+            assert_eq!(room, Room::For(PARALLEL), "{partner} {purpose}");
+        }
+        after(&mut round, 9, "rides", "TREAT", false).await;
+        assert_eq!(
+            round.allowed(&sort("rides", "TREAT"), now),
+            Room::For(PARALLEL)
+        );
     }
 }

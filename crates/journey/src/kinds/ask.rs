@@ -484,6 +484,8 @@ impl StepKind for Ask {
         for late in &same {
             self.close_late(engine, late, "Asked again");
         }
+        // Nothing is known of this form yet: neither an answer nor a score of an earlier one is one to it.
+        engine.state.facts.remove(&step.id);
         let task = engine.resource_id(n, "task");
         let due_ms = engine.context.now_ms + self.give_up_after_ms;
         engine.effects.push(Effect::OpenForm {
@@ -544,6 +546,9 @@ impl StepKind for Ask {
     fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
         if way.label == "answered" {
             engine.answered = Some(step.id.clone());
+            // Who waits for it from later on finds that it was, and no answers.
+            let facts = &mut engine.state.facts;
+            facts.entry(step.id.clone()).or_insert_with(|| json!({}));
         }
         engine.leave(token.n, &way.label, way.target);
     }

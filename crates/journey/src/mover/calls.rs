@@ -13,11 +13,11 @@ impl Mover<'_> {
     pub(super) fn post(&mut self, communication: &str, message: &Message) {
         // A message of strings can't fail to serialise.
         let body = serde_json::to_vec(message).unwrap_or_default();
-        self.put_out(CHANNEL_EMAIL, communication, body);
+        self.put_out(CHANNEL_EMAIL, communication, body, 0);
     }
 
     /// Puts an entry into the outbox, under the id of the resource that follows it.
-    fn put_out(&mut self, channel: u16, resource: &str, body: Vec<u8>) {
+    fn put_out(&mut self, channel: u16, resource: &str, body: Vec<u8>, attempt: u32) {
         let ledger = self.vault.ledger();
         let shard = ledger.shard_of(self.tenant(), &self.owner(), resource);
         self.unit.outbox_add.push(OutboxDraft {
@@ -28,16 +28,21 @@ impl Mover<'_> {
             },
             owner: self.owner(),
             channel,
-            attempt: 0,
+            attempt,
             body,
         });
     }
 
     /// Puts a call on its way, with the `Task` that stands for it.
     pub(super) fn call(&mut self, call: &Call) {
+        self.call_after(call, 0);
+    }
+
+    /// The same after so many attempts.
+    fn call_after(&mut self, call: &Call, attempts: u32) {
         // One of strings and JSON can't fail to serialise.
         let body = serde_json::to_vec(call).unwrap_or_default();
-        self.put_out(CHANNEL_CALL, &call.task, body);
+        self.put_out(CHANNEL_CALL, &call.task, body, attempts);
     }
 
     /// Holds a call back while its journey is held, or lets it go on.
@@ -56,16 +61,21 @@ impl Mover<'_> {
             Effect::CallOn { step, task, .. } => (step, task),
             _ => return Ok(()),
         };
-        let mut was_held = false;
+        let mut standing = None;
         self.change(ResourceType::Task, task, |task| {
-            was_held = resources::call_on(task);
+            standing = resources::call_on(task);
         })
         .await?;
-        if was_held && let Some(step) = definition.step(step) {
+        if let (Some(standing), Some(step)) = (standing, definition.step(step)) {
             self.person().await?;
             let maker = self.maker(definition, instance, state);
             if let Some(call) = step.kind.order(&maker, step, effect) {
-                self.call(&call);
+                // What of it is still in the outbox is of another turn, and is dropped there.
+                let call = Call {
+                    turn: standing.turn,
+                    ..call
+                };
+                self.call_after(&call, standing.attempts);
             }
         }
         Ok(())

@@ -53,7 +53,17 @@ impl Mover<'_> {
                     let made = self.order(definition, instance, after, held, (&id, ids));
                     made.into_iter().for_each(|made| self.create(made));
                 }
-                None => {}
+                // It has waited before, and gone out or not; now it waits again, by another channel or begun anew.
+                None => {
+                    self.person().await?;
+                    let made = self.order(definition, instance, after, held, (&id, ids));
+                    if let Some(made) = made
+                        && let Some(draft) = self.draft(ORDER, &id).await?
+                    {
+                        draft.resource = made;
+                        draft.changed = true;
+                    }
+                }
             }
         }
         let fresh = before.map_or(0, State::trail_total);

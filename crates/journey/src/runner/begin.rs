@@ -181,16 +181,30 @@ impl Journeys {
         if entries.dead == dead && entries.zone == zone {
             return Ok(());
         }
-        let mut known: BTreeSet<(ResourceType, String)> = BTreeSet::new();
+        let mut gone: BTreeSet<(ResourceType, String)> = BTreeSet::new();
         for (id, ahead) in &entries.ahead {
-            known.extend(ResourceType::parse(&ahead.kind).map(|kind| (kind, id.clone())));
+            gone.extend(ResourceType::parse(&ahead.kind).map(|kind| (kind, id.clone())));
         }
-        for kind in kinds.iter().filter(|kind| **kind != ResourceType::Patient) {
-            for fact in mover.of_type(*kind, &[]).await? {
-                known.extend(fact.id().map(|id| (*kind, id.to_owned())));
+        if dead {
+            // Whatever the record says, nothing is ahead of who has died.
+            entries.ahead.clear();
+            gone.clear();
+        } else {
+            for kind in kinds.iter().filter(|kind| **kind != ResourceType::Patient) {
+                for fact in mover.of_type(*kind, &[]).await? {
+                    let id = fact.id().map(str::to_owned);
+                    // What is another's begins nothing of this patient's.
+                    let Some(id) = id.filter(|_| fact.patient() == Some(mover.patient())) else {
+                        continue;
+                    };
+                    gone.remove(&(*kind, id.clone()));
+                    self.plan_known(mover, starting, (*kind, &id), Some(fact), moment)
+                        .await?;
+                }
             }
         }
-        for (kind, id) in known {
+        // What was planned and is none of those any more, and what the patient's own resource says.
+        for (kind, id) in gone {
             self.plan_fact(mover, starting, (kind, &id), moment).await?;
         }
         let entries = mover.entries(&name).await?;
@@ -211,10 +225,26 @@ impl Journeys {
             return Ok(());
         };
         // Before the record is looked at: what another process plans after that is a conflict.
+        mover.entries(&name).await?;
+        let fact = self.fact_now(mover, (kind, id)).await?;
+        self.plan_known(mover, starting, (kind, id), fact, moment)
+            .await
+    }
+
+    /// The same for what was read of the record since the patient's beginnings of the journey were.
+    async fn plan_known(
+        &self,
+        mover: &mut Mover<'_>,
+        starting: &Starting,
+        (kind, id): (ResourceType, &str),
+        fact: Option<Resource>,
+        moment: Moment,
+    ) -> Result<(), MoveError> {
+        let Some(name) = name_of(starting) else {
+            return Ok(());
+        };
         let planned = mover.entries(&name).await?.ahead.get(id).cloned();
-        let found = self
-            .dated(mover, starting, (kind, id), moment.now_ms)
-            .await?;
+        let found = self.dated(mover, starting, fact, moment.now_ms).await?;
         let Some((definition, fact, said)) = found else {
             mover.entries(&name).await?.ahead.remove(id);
             return Ok(());
@@ -281,24 +311,32 @@ impl Journeys {
         }
     }
 
-    /// What a fact says now, with the version on which the patient starts by it; nothing where it begins nothing.
+    /// A fact as the record has it now, if it is this patient's.
+    async fn fact_now(
+        &self,
+        mover: &mut Mover<'_>,
+        (kind, id): (ResourceType, &str),
+    ) -> Result<Option<Resource>, MoveError> {
+        let patient = mover.patient().to_owned();
+        if kind == ResourceType::Patient {
+            return Ok(mover.person().await?.filter(|_| id == patient).cloned());
+        }
+        let found = self.vault().load(mover.permit(), kind, id).await?;
+        let found = found.filter(|found| !found.deleted);
+        let found = found.map(|found| found.resource);
+        // What is another's now begins nothing of this patient's.
+        Ok(found.filter(|found| found.patient() == Some(&patient)))
+    }
+
+    /// What a fact says, with the version on which the patient starts by it; nothing where it begins nothing.
     async fn dated(
         &self,
         mover: &mut Mover<'_>,
         starting: &Starting,
-        (kind, id): (ResourceType, &str),
+        fact: Option<Resource>,
         now_ms: u64,
     ) -> Result<Option<(Arc<Definition>, Resource, dates::Said)>, MoveError> {
         let patient = mover.patient().to_owned();
-        let fact = if kind == ResourceType::Patient {
-            mover.person().await?.filter(|_| id == patient).cloned()
-        } else {
-            let found = self.vault().load(mover.permit(), kind, id).await?;
-            let found = found.filter(|found| !found.deleted);
-            let found = found.map(|found| found.resource);
-            // What is another's now begins nothing of this patient's.
-            found.filter(|found| found.patient() == Some(&patient))
-        };
         let Some(fact) = fact else {
             return Ok(None);
         };
@@ -461,6 +499,10 @@ impl Journeys {
         } = Entries::from_json(&found.body)?;
         let now_ms = self.now_ms();
         let mut mover = Mover::new(self.vault(), permit, &patient, now_ms);
+        // As it is in the document that is written, not as it was found before. Whoever planned it has heard of the
+        // version that begins by it, which this process may not have yet.
+        let facts = mover.entries(&journey).await?.due(now_ms);
+        self.hear(books, permit).await?;
         let starting = books.starting();
         let mut starting = starting.iter();
         let named = |starting: &&Starting| name_of(starting).as_ref() == Some(&journey);
@@ -476,8 +518,6 @@ impl Journeys {
             }
             return Ok(done.unwrap_or_default());
         };
-        // As it is in the document that is written, not as it was found before.
-        let facts = mover.entries(&journey).await?.due(now_ms);
         let due = Due {
             books,
             permit,

@@ -314,6 +314,7 @@ impl Journeys {
         let Some(event) = found.into_iter().find(|event| event.at.number == place) else {
             return Ok(None);
         };
+        self.hear(books, permit).await?;
         let errand = Errand {
             event: &event,
             held,

@@ -2,11 +2,11 @@
 //! directory has of it.
 
 use crate::Journeys;
-use crate::facts::owner;
+use crate::facts;
 use crate::mover::MoveError;
 use fhir::{Resource, ResourceType};
-use serde_json::{Value, json};
-use trust::conventions::{ACCOUNT_SYSTEM, DONE_BY};
+use serde_json::Value;
+use trust::conventions::DONE_BY;
 use trust::{Permit, TrustError};
 
 /// Who did what a task is to confirm, as the journey noted it.
@@ -23,7 +23,7 @@ fn is_account(name: &str) -> bool {
 }
 
 impl Journeys {
-    /// A task that confirms another, with its owner under the name that the first one's was noted under, where
+    /// A task that confirms another, with who completed it under the name that the first one's was noted under, where
     /// both are one person: an account is all that administrators say it is known as.
     pub(crate) async fn under_one_name(
         &self,
@@ -33,21 +33,28 @@ impl Journeys {
         if task.kind() != ResourceType::Task {
             return Ok(task);
         }
-        let (Some(first), Some(second)) = (done_by(&task), owner(&task)) else {
+        let (Some(first), Some(second)) = (done_by(&task), facts::done_by(&task)) else {
             return Ok(task);
         };
-        if first == second || !(is_account(first) || is_account(&second)) {
+        if first == second {
             return Ok(task);
         }
         let first = first.to_owned();
+        if facts::done_by_system(&task).as_ref() == Some(&first) {
+            // Whom the system means by nobody may be anybody whom it names.
+            facts::set_done_by(&mut task, &first);
+            return Ok(task);
+        }
+        if !(is_account(&first) || is_account(&second)) {
+            return Ok(task);
+        }
         let (firsts, seconds) = (
             self.names(permit, &first).await?,
             self.names(permit, &second).await?,
         );
         if firsts.iter().any(|name| seconds.contains(name)) {
             // As the journey noted it, whatever it is: what it reads is compared with that.
-            let account = json!({"identifier": {"system": ACCOUNT_SYSTEM, "value": first}});
-            task.set("owner", account);
+            facts::set_done_by(&mut task, &first);
         }
         Ok(task)
     }

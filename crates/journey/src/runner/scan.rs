@@ -98,12 +98,13 @@ impl Journeys {
         tenant: TenantId,
     ) -> Result<Option<Duration>, JourneyError> {
         let books = self.books(tenant).await?;
+        let permit = self.engine_permit(tenant).await?;
+        self.hear(&books, &permit).await?;
         let dated = books.starting().into_iter();
         let dated: Vec<Starting> = dated.filter(|one| !kinds_of(one).is_empty()).collect();
         if dated.is_empty() {
             return Ok(None);
         }
-        let permit = self.engine_permit(tenant).await?;
         let (mut looked, mut fault) = (false, None);
         for starting in dated {
             match self.scan_page(&books, &permit, &starting).await {
@@ -323,13 +324,16 @@ impl Journeys {
         // Whoever moves patients of a shard takes turns, so that the counts see moves in their order.
         let mut turn = turn.lock().await;
         // What was written before is known to whoever begins now.
-        self.read_feed(books, shard, &mut turn).await?;
+        if self.vault().ledger().holds(shard) {
+            self.read_feed(books, (shard, patient), &mut turn).await?;
+        }
+        let number = self.known_to(shard, &turn).await?;
         let _turn = AT_WORK.acquire().await;
         let mut conflicts = 0;
         loop {
             let now_ms = self.now_ms();
             let moment = Moment {
-                number: turn.read,
+                number,
                 learnt_ms: learnt_ms.min(now_ms),
                 now_ms,
                 scanned: true,

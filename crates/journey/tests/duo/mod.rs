@@ -198,6 +198,104 @@ async fn one_person_under_two_names_is_one() {
     }
 }
 
+/// The task that the journey waits for, completed by whoever signed in, with this owner or none.
+async fn written_by(world: &World, patient: &str, agent: &Agent, owner: Option<serde_json::Value>) {
+    let reference = waits(world, patient, "dose").await.reference.unwrap();
+    let id = reference.strip_prefix("Task/").unwrap();
+    let purpose = Purpose::Treatment;
+    let target = trust::Target::default();
+    let permit = world
+        .trust
+        .decide(agent, purpose, Action::Update, target, "test")
+        .await
+        .unwrap();
+    let vault = world.trust.vault();
+    let found = vault
+        .load(&permit, ResourceType::Task, id)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut task = found.resource;
+    task.strip_meta();
+    task.set("status", json!("completed"));
+    task.remove("owner");
+    if let Some(owner) = owner {
+        task.set("owner", owner);
+    }
+    // What it says of that itself is worth nothing.
+    let account = json!({"system": ACCOUNT_SYSTEM, "value": "somebody-else"});
+    let url = trust::conventions::COMPLETED_BY_URL;
+    task.set(
+        "extension",
+        json!([{"url": url, "valueIdentifier": account}]),
+    );
+    let unit = trust::Unit {
+        changes: vec![trust::Change::Put {
+            resource: task,
+            expected: ledger::Expected::Version(found.version),
+        }],
+        ..trust::Unit::default()
+    };
+    vault.commit(&permit, unit).await.unwrap();
+    world.drain().await;
+}
+
+#[tokio::test]
+async fn who_signed_in_counts_and_not_whom_the_task_names() {
+    let world = World::with(Mail::Delivers, SOURCE).await;
+    let agent = |role: Role, id: &str| Agent {
+        id: id.to_owned(),
+        ..crate::world::a_member(role)
+    };
+    let (anna, berta) = (
+        agent(Role::Clinician, "anna"),
+        agent(Role::Clinician, "berta"),
+    );
+    let system = agent(Role::Client, "ehr");
+    let entry = |id: &str| Some(json!({"reference": format!("Practitioner/{id}")}));
+    for (first, again, second) in [
+        // A person is who they are, whatever owner their application writes.
+        (
+            (&anna, entry("anna")),
+            (&anna, entry("berta")),
+            (&berta, entry("anna")),
+        ),
+        ((&anna, None), (&anna, entry("carla")), (&berta, None)),
+        // A system speaks for whom it names, and confirms nothing where it names nobody.
+        ((&system, None), (&system, None), (&berta, None)),
+        (
+            (&system, None),
+            (&system, entry("carla")),
+            (&anna, entry("carla")),
+        ),
+        (
+            (&system, entry("carla")),
+            (&system, None),
+            (&system, entry("devi")),
+        ),
+    ] {
+        let patient = world.patient().await;
+        world.operate(&patient).await;
+        world.pass(DAY - HOUR).await;
+        world.weight(&patient, 80.0).await;
+        world.pass(2 * HOUR).await;
+        written_by(&world, &patient, first.0, first.1.clone()).await;
+        let told = |view: &journey::InstanceView, words: &str| {
+            let trail = view.trail.iter().filter(|entry| entry.what.contains(words));
+            trail.count()
+        };
+        let view = world.view(&patient).await;
+        assert_eq!(told(&view, "Done by the first of two"), 1, "{first:?}");
+        written_by(&world, &patient, again.0, again.1.clone()).await;
+        let view = world.view(&patient).await;
+        assert_eq!(told(&view, "Not counted"), 1, "{first:?} and {again:?}");
+        written_by(&world, &patient, second.0, second.1.clone()).await;
+        let view = world.view(&patient).await;
+        let open = view.waiting.iter().any(|wait| wait.step == "dose");
+        assert!(!open, "{first:?} and {second:?} are two");
+    }
+}
+
 /// More events in a hold than are remembered are letters for as long as it is held, and no longer.
 #[tokio::test]
 async fn what_is_too_much_for_a_hold_is_played_when_it_goes_on() {

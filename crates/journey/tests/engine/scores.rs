@@ -1,6 +1,8 @@
 //! Scores of forms: what is worked out from answers, and what branches make of it.
 
 use crate::kinds::{begin, compiled, source};
+use crate::run::{DAY, HOUR};
+use journey::Act;
 use serde_json::{Value, json};
 
 /// Asks, and decides by the score.
@@ -198,5 +200,50 @@ fn what_is_wrong_with_a_score_is_found() {
                 .any(|found| found.code == "J033" && found.message.contains(words)),
             "{to}: {found:?}"
         );
+    }
+}
+
+#[test]
+fn a_form_that_is_asked_anew_knows_no_score_of_before() {
+    let steps =
+        steps("{total: {sum: [interest, down]}}").replace("no_answer: low", "no_answer: decide");
+    let mut run = begin(&compiled(&steps), "p");
+    let often = answers("often", "often", 0.5, true, false);
+    run.answer("i/1/task", often);
+    assert_eq!(run.state.at(), ["high"]);
+    let to = "first".to_owned();
+    run.hand(Act::Jump { from: None, to }).unwrap();
+    run.until(2 * DAY + 12 * HOUR);
+    // Nobody has answered this one, so nothing is known.
+    assert_eq!(run.state.at(), ["unknown"]);
+}
+
+#[test]
+fn a_wait_that_begins_later_knows_that_a_form_was_skipped_as_answered() {
+    let steps = "  first: {title: Both, parallel: {branches: [form, pause]}, next: end}
+  form:
+    title: How are you?
+    ask:
+      title: How are you?
+      words: Please answer.
+      questions: [{id: well, text: Well?, type: yes-no}]
+      give_up_after: 2d
+    answered: stay
+    no_answer: stay
+  pause: {title: Pause, wait: {for: 1d}, next: waits}
+  waits: {title: Waits, wait: {answer: form, at_most: 9d}, next: told, not_come: end}
+  told: {title: Told, wait: {for: 20d}, next: end}
+  stay: {title: Stay, wait: {for: 20d}, next: end}
+";
+    for (way, at) in [
+        (0, ["first", "stay", "told"]),
+        (1, ["first", "stay", "waits"]),
+    ] {
+        let mut run = begin(&compiled(steps), "p");
+        run.hand(Act::Skip { n: 2, way }).unwrap();
+        run.until(DAY + 2 * HOUR);
+        let mut found = run.state.at();
+        found.sort_unstable();
+        assert_eq!(found, at, "{way}");
     }
 }

@@ -323,7 +323,7 @@ async fn what_is_foreseen_comes(each: usize, last: usize) {
     made(&world, &mut seen).await;
     let begun = world
         .journeys
-        .begin_migration(&permit, asked, "Shorter", 50);
+        .begin_migration(&permit, asked, "Shorter", 50, None);
     let id = begun.await.unwrap();
     finish(&world).await;
     let (batch, failures) = world.journeys.batch(&permit, &id).await.unwrap();
@@ -429,7 +429,7 @@ async fn a_part_is_moved_first_and_taken_back_where_nothing_has_happened() {
     let begun =
         world
             .journeys
-            .begin_migration(&permit, moving(&pairs, Portion::First(4)), "Try", 50);
+            .begin_migration(&permit, moving(&pairs, Portion::First(4)), "Try", 50, None);
     let id = begun.await.unwrap();
     while world.journeys.batch_turn(TENANT).await.unwrap().is_some() {}
     let mut moved = Vec::new();
@@ -589,7 +589,7 @@ async fn a_move_is_refused_where_it_makes_no_sense() {
             .unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
         let error = journeys
-            .begin_migration(&permit, change, "x", 1)
+            .begin_migration(&permit, change, "x", 1, None)
             .await
             .unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
@@ -616,9 +616,10 @@ async fn a_move_lies_under_a_kind_of_its_own() {
     world.pass(DAY / 2).await;
     world.publish(&second()).await;
     let permit = steers(&world).await;
-    let begun = world
-        .journeys
-        .begin_migration(&permit, moving(&[], Portion::All), "Shorter", 1);
+    let begun =
+        world
+            .journeys
+            .begin_migration(&permit, moving(&[], Portion::All), "Shorter", 1, None);
     let id = begun.await.unwrap();
     let vault = world.trust.vault();
     let older = vault
@@ -657,7 +658,9 @@ async fn those_who_waited_are_looked_at_again_before_they_are_moved() {
         let mut asked = moving(&[], Portion::All);
         asked.to = to;
         asked.who.patients.insert(patients[patient].clone());
-        let begun = world.journeys.begin_migration(&permit, asked, "On", 50);
+        let begun = world
+            .journeys
+            .begin_migration(&permit, asked, "On", 50, None);
         batches.push(begun.await.unwrap());
     }
     finish(&world).await;
@@ -708,7 +711,9 @@ async fn the_care_plan_goes_along_and_is_put_away_by_a_version_without_one() {
     let go = async |from: u32, to: u32| {
         let mut asked = moving(&[], Portion::All);
         (asked.who.version, asked.to) = (from, to);
-        let begun = world.journeys.begin_migration(&permit, asked, "On", 50);
+        let begun = world
+            .journeys
+            .begin_migration(&permit, asked, "On", 50, None);
         let id = begun.await.unwrap();
         turn().await;
         assert_eq!(world.view(&patients[0]).await.version, to);
@@ -743,7 +748,9 @@ async fn a_care_plan_begins_with_the_version_that_shows_one() {
     world.publish(&second()).await;
     let permit = steers(&world).await;
     let asked = moving(&[], Portion::All);
-    let begun = world.journeys.begin_migration(&permit, asked, "On", 50);
+    let begun = world
+        .journeys
+        .begin_migration(&permit, asked, "On", 50, None);
     begun.await.unwrap();
     while world.journeys.batch_turn(TENANT).await.unwrap().is_some() {}
     let expected = ("active".to_owned(), "2".to_owned(), false);

@@ -56,13 +56,17 @@ pub(crate) fn heart_failure() -> String {
 }
 
 fn open(path: &Path, clock: &ManualClock) -> (Trust, Arc<Odd>) {
+    open_at(Location::Folder(path.to_path_buf()), clock)
+}
+
+fn open_at(location: Location, clock: &ManualClock) -> (Trust, Arc<Odd>) {
     let odd = Arc::new(Odd {
         manual: clock.clone(),
         long_sleeps: AtomicBool::default(),
         panics: AtomicBool::default(),
     });
     let ledger = Ledger::open(OpenOptions {
-        location: Location::Folder(path.to_path_buf()),
+        location,
         root_key: RootKey::from_bytes([7; 32]),
         clock: odd.clone(),
         entropy: Arc::new(SystemEntropy),
@@ -135,6 +139,27 @@ impl World {
         };
         world.publish(source).await;
         world
+    }
+
+    /// A server on a database that others share; it takes its part of the shards.
+    pub(crate) async fn server(url: &str, clock: &ManualClock) -> Self {
+        let location = Location::Postgres(ledger::Postgres {
+            url: url.to_owned(),
+            password: None,
+            ca_file: None,
+            schema: "cairn".to_owned(),
+            replicas: Vec::new(),
+        });
+        let (trust, odd) = open_at(location, clock);
+        trust.vault().ledger().lease_shards().expect("leases");
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            clock: clock.clone(),
+            odd,
+            journeys: Journeys::new(trust.clone()),
+            trust,
+            mail: Mail::Delivers,
+        }
     }
 
     pub(crate) async fn publish(&self, source: &str) {
@@ -260,6 +285,11 @@ impl World {
         let id = self.trust.vault().ledger().mint_own_id(TENANT);
         self.patient_of_id(&id, telecom).await;
         id
+    }
+
+    /// Somebody with this id.
+    pub(crate) async fn patient_named(&self, id: &str) {
+        self.patient_of_id(id, email()).await;
     }
 
     async fn patient_of_id(&self, id: &str, telecom: Value) {

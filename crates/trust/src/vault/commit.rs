@@ -6,7 +6,7 @@ use ledger::{Commit, Draft, Expected, LedgerError, Owner, TenantId};
 use serde_json::Value;
 
 use super::own::Definitions;
-use super::{Change, Unit, UnitReceipt, Vault, named, open_live};
+use super::{Change, Unit, UnitReceipt, Vault, doers, named, open_live};
 use crate::audit::{Event, Record, Touched};
 use crate::{Action, Permit, Role, TrustError, conventions, tokens};
 
@@ -277,7 +277,8 @@ impl Vault {
             self.check_seal(permit, resource).await?;
         }
         let draft = match change {
-            Change::Put { resource, .. } => {
+            Change::Put { mut resource, .. } => {
+                doers::note(&permit.agent, &mut resource, replaced.as_ref());
                 self.resource_draft(permit.tenant(), resource, owner, expected)
             }
             Change::Delete { .. } => Draft {

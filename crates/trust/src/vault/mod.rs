@@ -9,6 +9,7 @@ mod codes;
 mod commit;
 mod compartment;
 mod consents;
+mod doers;
 mod explain;
 mod export;
 mod guard;

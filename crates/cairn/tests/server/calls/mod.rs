@@ -527,3 +527,59 @@ async fn a_journey_that_is_broken_off_takes_its_call_back_once() {
     assert_eq!(body, json!({"booking": format!("B-{}", &key[..8])}));
     scene.house.end().await;
 }
+
+/// Held and let go on while an attempt is put off: one chain of attempts goes on, with those that it has had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_held_and_let_go_is_tried_no_more_often() {
+    let scene = Scene::new().await;
+    let (status, said) = scene.publish(&journey("ride", "never")).await;
+    assert_eq!(status, 200, "{said}");
+    scene.discharge("p", "never").await;
+    let order = async |what: &str, is: &dyn Fn(&Value) -> bool| {
+        let mut patience = Patience::new();
+        loop {
+            let found = scene.task_of("p", "call", "Order a ride").await;
+            if let Some(found) = found.filter(|order| is(order)) {
+                return found;
+            }
+            patience.wait(&format!("the order is not {what}")).await;
+        }
+    };
+    let put_off = |order: &Value| {
+        let said = order["businessStatus"]["text"].as_str();
+        said.is_some_and(|said| said.starts_with("Attempt 1 put off"))
+    };
+    order("put off", &put_off).await;
+    for (plan, is) in [("on-hold", "on-hold"), ("active", "in-progress")] {
+        let path = "/fhir/r4/CarePlan?patient=Patient/p";
+        let found = scene.house.asked(Method::GET, path).send().await;
+        let found: Value = found.expect("an answer").json().await.expect("JSON");
+        let mut found = found["entry"][0]["resource"].clone();
+        found["status"] = json!(plan);
+        put(&scene.house, &found).await;
+        order(is, &|order: &Value| order["status"] == is).await;
+    }
+    let on = order("let go on", &|_: &Value| true).await;
+    let codes = on["businessStatus"]["coding"].as_array().expect("codes");
+    let codes: Vec<&str> = codes
+        .iter()
+        .filter_map(|one| one["code"].as_str())
+        .collect();
+    assert_eq!(codes, ["1", "1"], "one attempt, and let go on once: {on:#}");
+    scene.until_work("p", "Phone them").await;
+    // Whatever else would be tried has been by now.
+    for _ in 0..80 {
+        scene.house.clock.advance(1_000);
+        tokio::task::yield_now().await;
+    }
+    let got = scene.partner.got();
+    let asked = got
+        .iter()
+        .filter(|asked| asked["path"] == "/never/bookings");
+    assert_eq!(asked.count(), 5, "one attempt, and four more");
+    let order = scene.task_of("p", "call", "Order a ride").await;
+    let order = order.expect("the order");
+    let code = &order["statusReason"]["coding"][0]["code"];
+    assert_eq!(code, "retries-exhausted", "{order:#}");
+    scene.house.end().await;
+}

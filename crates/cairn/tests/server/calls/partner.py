@@ -1,7 +1,7 @@
 """A partner: an HTTP server of Python's standard library that notes what it is asked.
 
 How it answers goes by the first part of the path: ok, full (409), refuse (400), later (503, then ok), redirect, huge,
-broken (no JSON), silent (longer than anybody waits), sullen (silent, then 400), odd (a value of the
+broken (no JSON), never (503), silent (longer than anybody waits), sullen (silent, then 400), odd (a value of the
 wrong kind).
 
 Argument: the file to note requests in, a line of JSON each. It prints its port.
@@ -54,6 +54,8 @@ class Partner(http.server.BaseHTTPRequestHandler):
             return self.answer(400, said)
         if way == "later" and times < 3:
             return self.answer(503, said, [("Retry-After", "1")])
+        if way == "never":
+            return self.answer(503, said)
         if way == "redirect":
             return self.answer(307, "", [("Location", "/ok/elsewhere")])
         if way == "huge":

@@ -30,6 +30,12 @@ fn is_one(first: &str, second: &str) -> bool {
     first == second || value == Some(first)
 }
 
+/// Whether a name is that of a system that has named no person: it confirms nothing.
+fn is_system(name: &str) -> bool {
+    let name = name.strip_prefix(trust::conventions::CLIENT_SYSTEM);
+    name.is_some_and(|name| name.starts_with('|'))
+}
+
 impl Task {
     /// A task was completed where two persons are needed.
     pub(super) fn seen_by(
@@ -45,7 +51,7 @@ impl Task {
         };
         let mut eyes = eyes.clone().unwrap_or_default();
         match (eyes.first.as_deref(), by) {
-            (Some(first), Some(second)) if !is_one(first, second) => {
+            (Some(first), Some(second)) if !is_one(first, second) && !is_system(second) => {
                 if outcome.is_none_or(|outcome| matches!(outcome, CONFIRMED | "done")) {
                     self.finish(engine, step, token.n, true, eyes.outcome.as_deref());
                 } else {
