@@ -4,13 +4,13 @@
 use crate::VersionView;
 use crate::counts::{Before, VersionCounts};
 use crate::definition::Definition;
+use crate::interest::{Interest, interest};
 use crate::kept::{self, Kept};
 use crate::learnt::Learnt;
 use crate::mover::{MoveError, Moved, trail_id};
 use crate::passages::by_version;
 use crate::stages::{Starting, StoredStage, VersionStage};
 use crate::state::{State, TrailEntry};
-use fhir::ResourceType;
 use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,21 +46,6 @@ fn is_false(flag: &bool) -> bool {
 pub(crate) struct Published {
     pub(crate) stored: StoredDefinition,
     pub(crate) definition: Arc<Definition>,
-}
-
-/// What events of a resource type can mean.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Interest {
-    /// Somebody may start a journey.
-    pub(crate) starts: bool,
-    /// Journeys start by resources of this type, so its being gone matters too.
-    pub(crate) entry: bool,
-    /// Somebody under way may move.
-    pub(crate) moves: bool,
-    /// It may say a date by which a journey begins.
-    pub(crate) dates: bool,
-    /// Others may hold, let go on or end a journey by it; what the journeys write themselves means nothing.
-    pub(crate) steers: bool,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +133,8 @@ pub struct Figures {
     pub late: u64,
     /// Patients by journey, version and state.
     pub instances: Vec<(String, u32, &'static str, u64)>,
+    /// How often this process has looked at a patient for segments.
+    pub looks: u64,
 }
 
 /// What is counted of one shard's patients.
@@ -190,6 +177,8 @@ pub(crate) struct Books {
     pub(crate) batches: tokio::sync::Notify,
     /// Which versions of instances are counted.
     pub(crate) learnt: Learnt,
+    /// How often patients were looked at for segments.
+    looks: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -215,6 +204,7 @@ impl Books {
             scans: tokio::sync::Notify::new(),
             batches: tokio::sync::Notify::new(),
             learnt: Learnt::new(),
+            looks: AtomicU64::default(),
         };
         let mut kept = kept::read(vault, permit).await?;
         let all = kept.values().filter_map(|(kept, _)| kept.as_ref());
@@ -710,6 +700,11 @@ impl Books {
         (read > 0).then_some(Number(read))
     }
 
+    /// A patient was looked at for segments.
+    pub(crate) fn has_looked(&self) {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// So many patients are late now.
     pub(crate) fn late(&self, late: usize) {
         self.late.store(late as u64, Ordering::Relaxed);
@@ -734,6 +729,7 @@ impl Books {
             dead_letters: letters.unsigned_abs(),
             late: self.late.load(Ordering::Relaxed),
             instances,
+            looks: self.looks.load(Ordering::Relaxed),
         }
     }
 
@@ -836,53 +832,4 @@ pub(crate) async fn old_trail(
         entries.extend(part);
     }
     Ok(entries)
-}
-
-fn interest(
-    versions: &BTreeMap<(String, u32), Arc<Published>>,
-    unread: bool,
-) -> HashMap<Kind, Interest> {
-    let mut interest: HashMap<Kind, Interest> = HashMap::new();
-    if unread {
-        for kind in ResourceType::all() {
-            interest.entry(Kind(kind.code())).or_default().moves = true;
-        }
-    }
-    for published in versions.values() {
-        let definition = &published.definition;
-        if definition.care_plan {
-            let kind = Kind(ResourceType::CarePlan.code());
-            interest.entry(kind).or_default().steers = true;
-        }
-        if definition
-            .steps
-            .iter()
-            .any(|step| step.kind.message().is_some())
-        {
-            let kind = Kind(ResourceType::CommunicationRequest.code());
-            interest.entry(kind).or_default().steers = true;
-        }
-        for kind in definition.kinds() {
-            interest.entry(Kind(kind.code())).or_default().moves = true;
-        }
-        let entry = &definition.entry;
-        if let (Some(_), Some(kind)) = (&entry.date, entry.kind()) {
-            // Whom it is for is asked when the date comes. The patient says by which clock it is counted.
-            for kind in [kind, ResourceType::Patient] {
-                interest.entry(Kind(kind.code())).or_default().dates = true;
-            }
-        } else {
-            let has = entry.who.iter().filter_map(|who| match who {
-                crate::definition::Who::Has { kind, .. } => Some(*kind),
-                crate::definition::Who::This(_) => None,
-            });
-            for kind in has.chain(entry.kind()) {
-                interest.entry(Kind(kind.code())).or_default().starts = true;
-            }
-        }
-        if let Some(kind) = entry.kind() {
-            interest.entry(Kind(kind.code())).or_default().entry = true;
-        }
-    }
-    interest
 }

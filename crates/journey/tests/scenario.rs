@@ -13,6 +13,7 @@ mod limits;
 mod lists;
 mod parts;
 mod requests;
+mod segments;
 mod world;
 
 use journey::JourneyError;

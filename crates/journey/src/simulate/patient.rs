@@ -250,6 +250,8 @@ impl World for Patient<'_> {
                 self.mail.swap_remove(place);
                 (code == engine::CALLED_OFF).then(|| Input::CalledOff(message.clone()))
             }
+            // Whether it comes is drawn, as with events.
+            Effect::LookAtSegments => None,
             // Nobody holds a journey in a simulation, and who takes a call back is no matter of it.
             Effect::CancelVisit { .. }
             | Effect::Hold { .. }
@@ -350,6 +352,9 @@ impl Patient<'_> {
                 let at_ms = self.started_ms + self.within("exit", &exit.id, 0, exit.within_ms);
                 let act = match exit.trigger {
                     ExitTrigger::Event(condition) => Act::Happens { condition },
+                    ExitTrigger::Segment(membership) => Act::Happens {
+                        condition: membership.hold(),
+                    },
                     ExitTrigger::ConsentWithdrawn => Act::Withdraws,
                 };
                 self.later(at_ms, act);

@@ -1,0 +1,87 @@
+//! What events of each resource type can mean to the journeys of a tenant: most mean nothing, and are passed over before
+//! anything is opened.
+
+use crate::books::Published;
+use crate::segments::Segment;
+use fhir::ResourceType;
+use ledger::Kind;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What events of a resource type can mean.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// Somebody may start a journey.
+    pub(crate) starts: bool,
+    /// Journeys start by resources of this type, so its being gone matters too.
+    pub(crate) entry: bool,
+    /// Somebody under way may move.
+    pub(crate) moves: bool,
+    /// It may say a date by which a journey begins.
+    pub(crate) dates: bool,
+    /// It may bring a patient into a segment by which a journey begins, or out of it.
+    pub(crate) members: bool,
+    /// The same of segments that those under way are watched for.
+    pub(crate) watched: bool,
+    /// Others may hold, let go on or end a journey by it; what the journeys write themselves means nothing.
+    pub(crate) steers: bool,
+}
+
+/// What events of each type can mean, by all versions; `unread` where there are some that this program can't read.
+pub(crate) fn interest(
+    versions: &BTreeMap<(String, u32), Arc<Published>>,
+    unread: bool,
+) -> HashMap<Kind, Interest> {
+    let mut interest: HashMap<Kind, Interest> = HashMap::new();
+    if unread {
+        for kind in ResourceType::all() {
+            interest.entry(Kind(kind.code())).or_default().moves = true;
+        }
+    }
+    for published in versions.values() {
+        let definition = &published.definition;
+        if definition.care_plan {
+            let kind = Kind(ResourceType::CarePlan.code());
+            interest.entry(kind).or_default().steers = true;
+        }
+        if definition
+            .steps
+            .iter()
+            .any(|step| step.kind.message().is_some())
+        {
+            let kind = Kind(ResourceType::CommunicationRequest.code());
+            interest.entry(kind).or_default().steers = true;
+        }
+        for kind in definition.kinds() {
+            interest.entry(Kind(kind.code())).or_default().moves = true;
+        }
+        let entry = &definition.entry;
+        if let (Some(_), Some(kind)) = (&entry.date, entry.kind()) {
+            // Whom it is for is asked when the date comes. The patient says by which clock it is counted.
+            for kind in [kind, ResourceType::Patient] {
+                interest.entry(Kind(kind.code())).or_default().dates = true;
+            }
+        } else {
+            let has = entry.who.iter().filter_map(|who| match who {
+                crate::definition::Who::Has { kind, .. } => Some(*kind),
+                crate::definition::Who::This(_) => None,
+            });
+            for kind in has.chain(entry.kind()) {
+                interest.entry(Kind(kind.code())).or_default().starts = true;
+            }
+        }
+        if let Some(kind) = entry.kind() {
+            interest.entry(Kind(kind.code())).or_default().entry = true;
+        }
+        // Consents say what of the record counts.
+        let of = |segment: &Segment| segment.kinds().into_iter().chain([ResourceType::Consent]);
+        for kind in definition.begins_by().into_iter().flat_map(of) {
+            interest.entry(Kind(kind.code())).or_default().members = true;
+        }
+        let watched = definition.watched().into_iter();
+        for kind in watched.flat_map(|place| of(&definition.segments[place])) {
+            interest.entry(Kind(kind.code())).or_default().watched = true;
+        }
+    }
+    interest
+}
