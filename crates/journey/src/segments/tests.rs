@@ -279,7 +279,7 @@ proptest! {
         let end_ms = found.next_ms.unwrap_or(now_ms + 4000 * day);
         prop_assert!(end_ms > now_ms);
         for step in steps {
-            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some moment in between")]
             let at_ms = now_ms + ((end_ms - 1 - now_ms) as f64 * step) as u64;
             let then = segment.look(&record, &utc, at_ms);
             prop_assert_eq!(then.inside, found.inside, "at {}", fhir::date::instant(at_ms));

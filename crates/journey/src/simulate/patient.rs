@@ -250,10 +250,10 @@ impl World for Patient<'_> {
                 self.mail.swap_remove(place);
                 (code == engine::CALLED_OFF).then(|| Input::CalledOff(message.clone()))
             }
-            // Whether it comes is drawn, as with events.
-            Effect::LookAtSegments => None,
-            // Nobody holds a journey in a simulation, and who takes a call back is no matter of it.
+            // Nobody holds a journey in a simulation, and who takes a call back is no matter of it. What comes of
+            // segments is drawn, as with events.
             Effect::CancelVisit { .. }
+            | Effect::LookAtSegments
             | Effect::Hold { .. }
             | Effect::Release { .. }
             | Effect::HoldTask { .. }

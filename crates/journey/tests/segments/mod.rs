@@ -112,12 +112,12 @@ async fn patients_come_in_and_leave_by_what_is_written_and_by_time_alone() {
     measure(&world, &patient, "a", measured_ms, "final").await;
     world.pass(MINUTE).await;
     let left = Some("Measured".to_owned());
-    assert_eq!(ends(&world, &patient).await, [left.clone()]);
+    assert_eq!(ends(&world, &patient).await, std::slice::from_ref(&left));
 
     // Time alone, over a restart.
     let world = world.reopen().await;
     world.pass(364 * DAY).await;
-    assert_eq!(ends(&world, &patient).await, [left.clone()]);
+    assert_eq!(ends(&world, &patient).await, std::slice::from_ref(&left));
     world.pass(2 * DAY).await;
     assert_eq!(ends(&world, &patient).await, [left.clone(), None]);
     let second = &of_it(&world, &patient).await[1];
@@ -402,7 +402,7 @@ async fn what_is_refused_is_told_and_stays_so() {
     measure(&world, &patient, "a", world.now(), "entered-in-error").await;
     world.pass(MINUTE).await;
     let left = Some("Measured".to_owned());
-    assert_eq!(ends(&world, &patient).await, [left.clone()]);
+    assert_eq!(ends(&world, &patient).await, std::slice::from_ref(&left));
     let permit = world
         .staff(trust::Role::Coordinator, trust::Action::Search)
         .await;
