@@ -149,6 +149,8 @@ pub struct Figures {
     pub late: u64,
     /// Patients by journey, version and state.
     pub instances: Vec<(String, u32, &'static str, u64)>,
+    /// How often this process has looked at a patient for segments.
+    pub looks: u64,
 }
 
 /// What is counted of one shard's patients.
@@ -195,6 +197,8 @@ pub(crate) struct Books {
     pub(crate) known: Heard,
     /// Per shard: what of it another server has still to read, where somebody acts on its patients here.
     unread: Vec<tokio::sync::Mutex<Unread>>,
+    /// How often patients were looked at for segments.
+    looks: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -222,6 +226,7 @@ impl Books {
             learnt: Learnt::new(),
             known: Heard::default(),
             unread: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
+            looks: AtomicU64::default(),
         };
         let mut kept = kept::read(vault, permit).await?;
         let all = kept.values().filter_map(|(kept, _)| kept.as_ref());
@@ -730,6 +735,11 @@ impl Books {
         (read > 0).then_some(Number(read))
     }
 
+    /// A patient was looked at for segments.
+    pub(crate) fn has_looked(&self) {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// So many patients are late now.
     pub(crate) fn late(&self, late: usize) {
         self.late.store(late as u64, Ordering::Relaxed);
@@ -754,6 +764,7 @@ impl Books {
             dead_letters: letters.unsigned_abs(),
             late: self.late.load(Ordering::Relaxed),
             instances,
+            looks: self.looks.load(Ordering::Relaxed),
         }
     }
 

@@ -11,11 +11,13 @@ mod partners;
 mod paths;
 mod requests;
 mod risk;
+mod segments;
 
 pub(crate) use caps::conflicts;
 pub(crate) use names::{names_in, paths_in};
 pub(crate) use others::others;
 pub(crate) use partners::partners;
+pub(crate) use segments::{named_segments, shared_segments};
 
 use crate::Finding;
 use crate::decode::{self, Findings};
@@ -132,6 +134,13 @@ pub const CODES: &[(&str, &str)] = &[
         "This journey and another that is live send one patient more than the limits let out.",
     ),
     ("J080", "What can't wait may be seen by nobody."),
+    ("J090", "A segment is named that isn't there."),
+    ("J091", "A segment's conditions make no sense."),
+    (
+        "J092",
+        "A segment can't begin the journey as the entry says.",
+    ),
+    ("J093", "Nothing names a segment."),
 ];
 
 /// Reads and checks a file.
@@ -205,6 +214,7 @@ impl Check<'_, '_> {
         self.requests(entry);
         self.dated_entry(entry);
         self.taken_again();
+        self.segments(entry);
         let by_event =
             self.definition.entry.event.is_some() && self.definition.entry.date.is_none();
         if by_event && self.definition.entry.within_ms.is_none() {

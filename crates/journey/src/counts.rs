@@ -290,7 +290,7 @@ impl VersionCounts {
         };
         let mut nodes = vec![NodeView {
             entered: started,
-            ..node("start", "entry", words::starts(&definition.entry))
+            ..node("start", "entry", words::starts(definition))
         }];
         let late = self.began_late(definition);
         let starts = definition.entry.late().map(|target| (target, LATE, late));

@@ -112,6 +112,16 @@ impl Begins {
         Ok(begins)
     }
 
+    /// A length of calendar time after something: `12mo`, `1y`, `90d`, `36h`.
+    pub(crate) fn span(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` says no length; write it like `12mo`, `1y`, `90d` or `36h`");
+        if text.contains(|c: char| !(c.is_ascii_digit() || c.is_ascii_lowercase())) {
+            return Err(wrong());
+        }
+        Self::parse(&format!("said + {text}")).map_err(|_| wrong())
+    }
+
     fn distance(&mut self, text: &str, sign: i64) -> Option<()> {
         let mut rest = text;
         let mut last = 0;
@@ -182,7 +192,7 @@ impl Begins {
     /// The moment, given what the record says. Without a time of day a day begins at midnight. A date that a year
     /// doesn't have is the last one of its month: who was born on 29 February has a birthday on the 28th in other
     /// years.
-    fn resolve(&self, said: Said, zone: &TimeZone, anniversary: i32) -> Option<i64> {
+    pub(crate) fn resolve(&self, said: Said, zone: &TimeZone, anniversary: i32) -> Option<i64> {
         let [first, then] = self.spans(anniversary)?;
         let on = |day: Date| {
             let day = day.checked_add(first).ok()?.checked_add(then).ok()?;

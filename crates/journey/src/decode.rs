@@ -87,6 +87,30 @@ pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<(Node, Definition)> 
     definition.map(|definition| (root, definition))
 }
 
+/// Reads a file of segments that journeys share, if its form is right.
+pub(crate) fn segments_form(findings: &mut Findings<'_>) -> Option<Node> {
+    let top = Place { line: 1, column: 1 };
+    if findings.source.len() > SOURCE_BYTES_MAX {
+        let words = format!("the file is longer than {SOURCE_BYTES_MAX} bytes");
+        findings.error("J035", top, words);
+        return None;
+    }
+    let root = match Node::parse(findings.source) {
+        Ok(root) => root,
+        Err(error) => {
+            let words = format!("this is no YAML: {}", error.message);
+            findings.error("J001", error.place, words);
+            return None;
+        }
+    };
+    let mut reader = Reader {
+        findings,
+        steps: Vec::new(),
+    };
+    reader.record(&root, &spec::SHARED, &[], root.place);
+    (!reader.findings.failed()).then_some(root)
+}
+
 struct Reader<'a, 'b> {
     findings: &'a mut Findings<'b>,
     steps: Vec<String>,
@@ -196,12 +220,12 @@ impl Reader<'_, '_> {
             return;
         };
         let has = |name: &str| entry.get(name).is_some();
-        let starts = has("event") || has("date") || has("request");
+        let starts = has("event") || has("date") || has("segment") || has("request");
         if !starts && matches!(entry.content, Content::Map(_)) {
             self.findings.error(
                 "J003",
                 entry.place,
-                "`entry` needs `event`, `date` or `request`: what starts the journey",
+                "`entry` needs `event`, `date`, `segment` or `request`: what starts the journey",
             );
         }
         if has("event")
@@ -225,6 +249,7 @@ impl Reader<'_, '_> {
             }
             if !has("event")
                 && !has("date")
+                && !has("segment")
                 && has("request")
                 && let Some(node) = entry.get(name)
             {
@@ -308,6 +333,7 @@ impl Reader<'_, '_> {
             Shape::Duration => self.parsed(node, name, "a duration such as `24h`", "J009", |text| time::duration(text).map(drop)),
             Shape::Moment => self.parsed(node, name, "a moment such as `discharge + 2d`", "J009", |text| Moment::parse(text).map(drop)),
             Shape::Begins => self.parsed(node, name, "a moment such as `visit - 14d`", "J009", |text| Begins::parse(text).map(drop)),
+            Shape::Span => self.parsed(node, name, "a length such as `12mo`", "J009", |text| Begins::span(text).map(drop)),
             Shape::Zone => self.parsed(node, name, "text", "J031", |text| time::zone(text).map(drop)),
             Shape::Clock => self.parsed(node, name, "a time of day such as `21:00`, in quotes", "J009", |text| trust::consent::time_of_day(text).map(drop)),
             Shape::Loinc => self.parsed(node, name, "a LOINC code as text", "J021", |text| {

@@ -3,6 +3,7 @@
 use crate::dates::{EntryDate, Past};
 use crate::kinds::{Question, StepKind};
 use crate::room::{Own, Urgency};
+use crate::segments::{Membership, Segment};
 use crate::template::Template;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
@@ -38,6 +39,8 @@ pub struct Definition {
     pub(crate) conditions: Vec<Condition>,
     /// What it adds to the organisation's limits of messages.
     pub(crate) limits: Own,
+    /// The named populations that it asks about.
+    pub(crate) segments: Vec<Segment>,
 }
 
 /// A compiled expression with its text.
@@ -54,6 +57,8 @@ pub(crate) struct Entry {
     pub(crate) event: Option<EntryEvent>,
     /// When it begins, where that is a date which such a resource says and not the moment of its writing.
     pub(crate) date: Option<EntryDate>,
+    /// The segment by which it begins, by its place among those of the journey.
+    pub(crate) segment: Option<usize>,
     /// Who else may start it.
     pub(crate) request: Option<Request>,
     /// The times that moments hang on, each with where an event has it.
@@ -134,6 +139,7 @@ pub(crate) struct ExitRule {
 pub(crate) enum ExitTrigger {
     /// Index into [`Definition::conditions`].
     Event(usize),
+    Segment(Membership),
     ConsentWithdrawn,
 }
 
@@ -262,6 +268,7 @@ impl Definition {
     pub(crate) fn about(&self) -> Vec<ResourceType> {
         let mut kinds = self.kinds();
         kinds.extend([ResourceType::Communication, ResourceType::Patient]);
+        kinds.extend(self.segments.iter().flat_map(Segment::kinds));
         kinds.extend(
             self.steps
                 .iter()

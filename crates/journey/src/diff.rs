@@ -202,7 +202,9 @@ fn value(
 fn sort(shape: &Shape) -> Changes {
     match shape {
         Shape::Words(_) | Shape::Line => Changes::Words,
-        Shape::Duration | Shape::Moment | Shape::Zone | Shape::Clock => Changes::Times,
+        Shape::Duration | Shape::Moment | Shape::Span | Shape::Zone | Shape::Clock => {
+            Changes::Times
+        }
         Shape::Target | Shape::TargetOr(_) => Changes::Ways,
         Shape::List(inner) | Shape::Map(_, inner) => sort(inner),
         _ => Changes::Other,

@@ -1,7 +1,8 @@
-//! What events of each resource type can mean to the journeys of a tenant: what nobody waits for is not opened.
+//! What events of each resource type can mean to the journeys of a tenant: most mean nothing, and are passed over before
+//! anything is opened.
 
 use crate::books::Published;
-use crate::definition::Who;
+use crate::segments::Segment;
 use fhir::ResourceType;
 use ledger::Kind;
 use std::collections::{BTreeMap, HashMap};
@@ -18,11 +19,15 @@ pub(crate) struct Interest {
     pub(crate) moves: bool,
     /// It may say a date by which a journey begins.
     pub(crate) dates: bool,
+    /// It may bring a patient into a segment by which a journey begins, or out of it.
+    pub(crate) members: bool,
+    /// The same of segments that those under way are watched for.
+    pub(crate) watched: bool,
     /// Others may hold, let go on or end a journey by it; what the journeys write themselves means nothing.
     pub(crate) steers: bool,
 }
 
-/// For these versions; `unread`: there are others that this program can't read.
+/// What events of each type can mean, by all versions; `unread` where there are some that this program can't read.
 pub(crate) fn interest(
     versions: &BTreeMap<(String, u32), Arc<Published>>,
     unread: bool,
@@ -58,8 +63,8 @@ pub(crate) fn interest(
             }
         } else {
             let has = entry.who.iter().filter_map(|who| match who {
-                Who::Has { kind, .. } => Some(*kind),
-                Who::This(_) => None,
+                crate::definition::Who::Has { kind, .. } => Some(*kind),
+                crate::definition::Who::This(_) => None,
             });
             for kind in has.chain(entry.kind()) {
                 interest.entry(Kind(kind.code())).or_default().starts = true;
@@ -67,6 +72,15 @@ pub(crate) fn interest(
         }
         if let Some(kind) = entry.kind() {
             interest.entry(Kind(kind.code())).or_default().entry = true;
+        }
+        // Consents say what of the record counts.
+        let of = |segment: &Segment| segment.kinds().into_iter().chain([ResourceType::Consent]);
+        for kind in definition.begins_by().into_iter().flat_map(of) {
+            interest.entry(Kind(kind.code())).or_default().members = true;
+        }
+        let watched = definition.watched().into_iter();
+        for kind in watched.flat_map(|place| of(&definition.segments[place])) {
+            interest.entry(Kind(kind.code())).or_default().watched = true;
         }
     }
     interest

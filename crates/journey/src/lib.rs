@@ -45,6 +45,7 @@ mod room;
 mod runner;
 mod scenario;
 mod schema;
+mod segments;
 mod service;
 mod simulate;
 mod spec;
@@ -88,7 +89,8 @@ pub use replay::{
 pub use request::{Begun, NotStarted, Wish};
 pub use room::{Room, Urgency, Why};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
-pub use schema::{reference, schema};
+pub use schema::{reference, schema, segments_schema};
+pub use segments::{check_segments, members::SEGMENT_MEMBERS, with_segments};
 pub use service::Journeys;
 pub use simulate::{
     Behaviour, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema, simulate,

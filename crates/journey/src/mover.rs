@@ -7,7 +7,10 @@ mod ordered;
 mod orders;
 mod plan;
 mod room;
+mod segments;
 
+use look::query;
+pub(crate) use look::search;
 pub(crate) use room::{book_id, key as message_key};
 
 use crate::counts::Before;
@@ -152,6 +155,9 @@ pub(crate) struct Mover<'a> {
     book: Option<room::Opened>,
     /// What begins the patient's journeys, where it was looked at, by the journey's name.
     entries: BTreeMap<String, entries::Opened>,
+    /// The segments that the patient is in, where it was looked at, and what of the record that is told by.
+    members: Option<segments::Opened>,
+    seen: segments::Seen,
 }
 
 struct Draft {
@@ -180,6 +186,8 @@ impl<'a> Mover<'a> {
             deed: None,
             book: None,
             entries: BTreeMap::new(),
+            members: None,
+            seen: segments::Seen::default(),
         }
     }
 
@@ -377,6 +385,8 @@ impl<'a> Mover<'a> {
                 effects.extend(next.effects);
             }
         }
+        self.watch(definition, before.map(|(state, _)| state), &state)
+            .await?;
         self.tell_of_end(before, &state).await?;
         let was = before.map(|(state, _)| state);
         self.give_up_turns(instance, was, &state).await?;
@@ -515,6 +525,10 @@ impl<'a> Mover<'a> {
                     Some(holds) => Input::Seen { n, holds },
                     None => Input::Unclear { n },
                 }))
+            }
+            Effect::LookAtSegments => {
+                let (holds, _) = self.segments(definition).await?;
+                Ok(Some(Input::Event(engine::Event::of_segments(holds))))
             }
             Effect::HandOver {
                 task,
@@ -775,6 +789,7 @@ impl<'a> Mover<'a> {
     pub(crate) fn finish(mut self) -> Option<(Unit, Vec<Moved>)> {
         self.keep_book();
         let begins = self.keep_entries();
+        let looked = self.keep_members();
         if self.moved.is_empty()
             && !self.drafts.values().any(|draft| draft.changed)
             && self.unit.internals.is_empty()
@@ -796,8 +811,9 @@ impl<'a> Mover<'a> {
         }
         let mut names: Vec<&str> = notes.into_keys().collect();
         names.sort_unstable();
-        self.unit.note = Some(if let (true, Some(begins)) = (names.is_empty(), &begins) {
-            begins.clone()
+        let kept = begins.as_deref().or(looked);
+        self.unit.note = Some(if let (true, Some(kept)) = (names.is_empty(), kept) {
+            kept.to_owned()
         } else if names.is_empty() && !self.unit.changes.is_empty() {
             "journeys: one that was asked for was not begun".to_owned()
         } else if names.is_empty() {
@@ -824,42 +840,6 @@ pub(crate) fn trail_id(
 ) -> String {
     ledger.derive_id(tenant, owner, &format!("trail/{instance}/{first}"))
 }
-/// What finds a patient's resources of a type, by pages.
-fn query(
-    kind: ResourceType,
-    patient: &str,
-    more: &[(&str, &str)],
-) -> Result<fhir::search::SearchQuery, MoveError> {
-    let mut parameters = vec![
-        ("patient".to_owned(), patient.to_owned()),
-        ("_count".to_owned(), "200".to_owned()),
-    ];
-    parameters.extend(
-        more.iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-    );
-    let query = fhir::search::SearchQuery::parse(kind, &parameters, false);
-    Ok(query.map_err(|outcome| {
-        TrustError::Invalid(format!(
-            "a journey can't search {kind}: {}",
-            outcome.summary()
-        ))
-    })?)
-}
-
-/// All resources of a type in a patient's record that match, as they are at one moment.
-pub(crate) async fn search(
-    vault: &Vault,
-    permit: &Permit,
-    kind: ResourceType,
-    patient: &str,
-    more: &[(&str, &str)],
-) -> Result<Vec<Resource>, MoveError> {
-    let query = query(kind, patient, more)?;
-    let rows = vault.load_all(permit, &query).await?;
-    Ok(rows.into_iter().map(|row| row.resource).collect())
-}
-
 /// The sixteen bytes of an id in UUID form.
 pub(crate) fn sixteen(id: &str) -> [u8; 16] {
     let mut bytes = [0u8; 16];

@@ -14,6 +14,7 @@ mod letters;
 mod parts;
 mod persons;
 mod scan;
+mod segments;
 mod starts;
 
 pub(crate) use begin::{Moment, Turn, said, turn};
@@ -317,7 +318,8 @@ impl Journeys {
             return false;
         }
         let interest = books.interest(event.kind);
-        if interest.dates {
+        let watched = interest.watched && !books.idle(event.at.shard);
+        if interest.dates || interest.members || watched {
             return true;
         }
         if event.deleted {
@@ -433,7 +435,8 @@ impl Journeys {
         let fact = (said.kind(), said.id().unwrap_or_default().to_owned());
         let starts = errand.only.is_none() && !deleted && books.interest(event.kind).starts;
         let for_it = errand.only.is_none_or(|only| only == BEGINNING);
-        let plans = for_it && books.interest(event.kind).dates;
+        let interest = books.interest(event.kind);
+        let plans = for_it && interest.dates;
         let under_way = match errand.only {
             Some(only) => {
                 let kind = kinds::JOURNEY_INSTANCE;
@@ -442,7 +445,8 @@ impl Journeys {
             }
             None => self.under_way(permit, &patient).await?,
         };
-        if under_way.is_empty() && !starts && !plans && errand.letter.is_none() {
+        let marks = for_it && (interest.members || interest.watched && !under_way.is_empty());
+        if under_way.is_empty() && !starts && !plans && !marks && errand.letter.is_none() {
             return Ok(None);
         }
         let now_ms = self.now_ms();
@@ -485,10 +489,19 @@ impl Journeys {
             )
             .await?;
         }
-        if plans {
+        if plans || marks {
             let fact = (fact.0, fact.1.as_str());
             let at = (event.at.number, now_ms);
-            match self.plan_dates(books, &mut mover, fact, at).await {
+            let done = async {
+                if marks {
+                    mover.mark().await?;
+                }
+                if plans {
+                    self.plan_dates(books, &mut mover, fact, at).await?;
+                }
+                Ok::<(), MoveError>(())
+            };
+            match done.await {
                 // What is under way of the patient goes on.
                 Err(error) if errand.letter.is_none() && matches!(cure(&error), Cure::Bury) => {
                     let letter = self.set_aside(permit, event, BEGINNING, &error).await?;

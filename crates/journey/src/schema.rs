@@ -44,6 +44,19 @@ pub fn schema() -> Value {
     schema
 }
 
+/// The form of files of segments that journeys share (`segments.yaml`) as JSON Schema (2020-12).
+#[must_use]
+pub fn segments_schema() -> Value {
+    let mut definitions = Map::new();
+    let mut root = record(&spec::SHARED, &[], &mut definitions);
+    let mut schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Cairn segments"});
+    if let (Value::Object(schema), Value::Object(members)) = (&mut schema, &mut root) {
+        schema.append(members);
+        schema.insert("$defs".to_owned(), Value::Object(definitions));
+    }
+    schema
+}
+
 fn described(mut value: Value, doc: &str) -> Value {
     // Beside `$ref`, 2020-12 allows other members, so each place can say what it is for.
     if let Value::Object(members) = &mut value {
@@ -77,6 +90,7 @@ fn record(
             let either = [
                 vec!["event", "where", "anchors"],
                 vec!["date", "anchors"],
+                vec!["segment"],
                 vec!["request"],
             ];
             let either = either.map(|names| json!({"required": names}));
@@ -122,6 +136,9 @@ fn shape(shape_of: &'static Shape, definitions: &mut Map<String, Value>) -> Valu
         }
         Shape::Begins => {
             json!({"type": "string", "examples": ["visit - 14d", "visit - 14d at 09:00", "birth + 65y at 09:00", "birth"]})
+        }
+        Shape::Span => {
+            json!({"type": "string", "pattern": "^([0-9]+(y|mo|w|d|h|m))+$", "examples": ["12mo", "1y", "90d", "36h"]})
         }
         Shape::Clock => {
             json!({"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$", "examples": ["21:00"]})
@@ -256,6 +273,7 @@ fn say(shape: &Shape) -> String {
         Shape::Duration => "duration".into(),
         Shape::Moment => "moment".into(),
         Shape::Begins => "moment, in years (`y`) and months (`mo`) too".into(),
+        Shape::Span => "length of time, in years (`y`) and months (`mo`) too".into(),
         Shape::Path(spec::Focus::Resource) => "FHIRPath on the resource".into(),
         Shape::Path(spec::Focus::Facts) => "FHIRPath on what the journey has learnt".into(),
         Shape::Path(spec::Focus::Answer) => "FHIRPath on the answer".into(),

@@ -3,9 +3,11 @@
 //! The checker, the JSON Schema and the reference page are all made from these tables, so they
 //! can't disagree. The tables of the step kinds are with the kinds.
 
+mod segments;
 mod steps;
 
 pub(crate) use crate::kinds::KINDS;
+pub(crate) use segments::{MEMBERSHIP, SHARED};
 pub(crate) use steps::{
     BECAUSE, CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, STEP_COMMON, URGENCY,
 };
@@ -29,6 +31,8 @@ pub(crate) enum Shape {
     Moment,
     /// The same at which a journey begins, in calendar years and months too.
     Begins,
+    /// A length of calendar time.
+    Span,
     /// A FHIRPath expression.
     Path(Focus),
     /// Where to go: a step, several steps side by side, or `end`.
@@ -270,7 +274,7 @@ static AGAIN: Record = Record {
 
 static ENTRY_RULE: Record = Record {
     name: ENTRY,
-    doc: "What starts the journey: an `event`, a `date`, a `request`, or a request besides one of the others. When the resource turns out to be no entry (it is deleted, or the condition no longer holds of it, as when it was entered in error), the journey ends as *started in error*; should it be one again later, the journey starts anew.",
+    doc: "What starts the journey: an `event`, a `date`, a `segment`, a `request`, or a request besides one of the others. When the resource turns out to be no entry (it is deleted, or the condition no longer holds of it, as when it was entered in error), the journey ends as *started in error*; should it be one again later, the journey starts anew.",
     one_of: &[],
     fields: &[
         may(
@@ -288,6 +292,11 @@ static ENTRY_RULE: Record = Record {
             Shape::Record(&DATE),
             "A date that the record says has come.",
         ),
+        may(
+            "segment",
+            Shape::Line,
+            "The patient comes into this segment, by what is written or by time alone. Once for each time that they come into it (`per: event`), or once in a life. Patients who are in it when the journey goes live begin then. Whom it is for (`who`), `again`, consents and the exits are asked as for dates.",
+        ),
         may("request", Shape::Record(&REQUEST), "Somebody asks for it."),
         may(
             "anchors",
@@ -304,7 +313,7 @@ static ENTRY_RULE: Record = Record {
             Shape::Choice(&[
                 (
                     "event",
-                    "Once for each resource of the entry type (a later stay in hospital starts the journey again), and for each key of a request.",
+                    "Once for each resource of the entry type (a later stay in hospital starts the journey again), for each time that the patient comes into the segment, and for each key of a request.",
                 ),
                 (
                     "date",
@@ -343,8 +352,8 @@ static ENTRY_RULE: Record = Record {
 
 static EXIT_RULE: Record = Record {
     name: "exit rule",
-    doc: "An event that ends the journey from wherever the patient is.",
-    one_of: &["event", "consent"],
+    doc: "An event, or a segment, that ends the journey from wherever the patient is.",
+    one_of: &["event", "segment", "consent"],
     fields: &[
         must("title", Shape::Line, "Why, as shown in lists."),
         may(
@@ -356,6 +365,11 @@ static EXIT_RULE: Record = Record {
             "where",
             Shape::Path(Focus::Resource),
             "... of which this holds.",
+        ),
+        may(
+            "segment",
+            Shape::Record(&MEMBERSHIP),
+            "The patient is in a segment, or is not. Where that is so already when the journey would start, it doesn't begin by a date, a segment or a request, and ends at once that an event begins.",
         ),
         may(
             "consent",
@@ -448,6 +462,7 @@ pub(crate) static JOURNEY: Record = Record {
             Shape::Record(&MESSAGES),
             "Limits of messages, where they are to be narrower than the organisation's.",
         ),
+        segments::SEGMENTS,
         must("entry", Shape::Record(&ENTRY_RULE), "What starts it."),
         must(
             "exits",
@@ -475,6 +490,11 @@ pub(crate) fn records() -> Vec<&'static Record> {
         &WHO,
         &WHO_ITEM,
         &EXIT_RULE,
+        &MEMBERSHIP,
+        &segments::SEGMENT,
+        &segments::CONDITION,
+        &segments::AGE,
+        &segments::ONE,
     ]
 }
 

@@ -10,6 +10,7 @@ use crate::kinds::Question;
 use crate::mover::message_key;
 use crate::resources::{self, Maker, Times};
 use crate::room::{Asks, Book, Limits, Room, zone_of};
+use crate::segments::{Known, Segment};
 use crate::state::{State, TrailEntry, Which};
 use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
@@ -91,6 +92,10 @@ impl World for Stage {
                 let question = definition.step(step)?.kind.asks()?;
                 let holds = self.is_so(definition, state, question, now_ms);
                 Some(Input::Seen { n: *n, holds })
+            }
+            Effect::LookAtSegments => {
+                let (holds, _) = self.segments(definition, now_ms);
+                Some(Input::Event(engine::Event::of_segments(holds)))
             }
             Effect::HandOver {
                 task,
@@ -516,12 +521,39 @@ impl Stage {
     ) -> Option<(String, String)> {
         let exit = definition.exits.iter().find(|exit| match exit.trigger {
             ExitTrigger::ConsentWithdrawn => !self.permitted(definition, now_ms),
+            ExitTrigger::Segment(membership) => {
+                let (holds, _) = self.segments(definition, now_ms);
+                holds.contains(&membership.hold())
+            }
             ExitTrigger::Event(condition) => self
                 .record
                 .values()
                 .any(|resource| facts::exit_by(definition, resource, probe, condition, now_ms)),
         })?;
         Some((exit.id.clone(), exit.title.clone()))
+    }
+
+    /// What the segments of a journey are looked at by.
+    pub(crate) fn known(&self, definition: &Definition) -> Known {
+        let kinds = definition.segments.iter().flat_map(Segment::kinds);
+        let of = |kind: ResourceType| (kind, self.of_type(kind).cloned().collect());
+        Known {
+            person: self.person().cloned(),
+            of: kinds.map(of).collect(),
+            kept: BTreeSet::new(),
+        }
+    }
+
+    /// Which segments hold that the journey's exits and waits ask about, and when time can change that.
+    pub(crate) fn segments(
+        &self,
+        definition: &Definition,
+        now_ms: u64,
+    ) -> (Vec<usize>, Option<u64>) {
+        if definition.watched().is_empty() {
+            return (Vec::new(), None);
+        }
+        definition.look(&self.known(definition), now_ms, &|_| false)
     }
 
     /// Measurements that the rules may compare with, from before the start.

@@ -1,6 +1,6 @@
 //! What waits, what happened and what is planned, in words for staff and in plain words for patients.
 
-use crate::definition::{Definition, Entry, Step};
+use crate::definition::{Definition, Step};
 use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::kinds::Plan;
 use crate::request;
@@ -164,7 +164,8 @@ pub(crate) fn trail(
     let what = match &entry.what {
         What::Started => {
             let kind = definition.entry.kind();
-            let kind = kind.filter(|_| !request::is_key(&state.key));
+            let by_other = request::is_key(&state.key) || crate::segments::is_key(&state.key);
+            let kind = kind.filter(|_| !by_other);
             reference = kind.map(|kind| format!("{kind}/{}", state.key));
             let started = if request::is_key(&state.key) {
                 "Started by request"
@@ -325,6 +326,7 @@ fn why(cause: &str) -> String {
         "" => "as a consequence".to_owned(),
         "timer" => "time was up".to_owned(),
         "staff" => "a member of staff stepped in".to_owned(),
+        crate::segments::CAUSE => "a segment was looked at".to_owned(),
         reference => match reference.split_once('/').map(|(kind, _)| kind) {
             Some("Observation") => "a measurement came in".to_owned(),
             Some("QuestionnaireResponse") => "the patient answered a form".to_owned(),
@@ -344,7 +346,10 @@ fn why(cause: &str) -> String {
 }
 
 /// What starts a journey.
-pub(crate) fn starts(entry: &Entry) -> String {
+pub(crate) fn starts(definition: &Definition) -> String {
+    let entry = &definition.entry;
+    let segment = definition.begins_by();
+    let segment = segment.map(|segment| format!("Coming into “{}”", segment.title));
     let event = entry.kind().map(|kind| match &entry.date {
         Some(_) if kind == ResourceType::Patient => "A date in the patient's life".to_owned(),
         Some(_) => format!("The date of {}", thing(kind)),
@@ -361,7 +366,7 @@ pub(crate) fn starts(entry: &Entry) -> String {
             _ => "staff",
         }
     });
-    match (event, people) {
+    match (event.or(segment), people) {
         (Some(event), None) => format!("{event} starts the journey"),
         (Some(event), Some(people)) => {
             format!("{event} starts the journey, or {people} when asked to")

@@ -14,6 +14,7 @@ mod limits;
 mod lists;
 mod parts;
 mod requests;
+mod segments;
 mod world;
 
 use journey::JourneyError;

@@ -9,12 +9,26 @@ use journey::{DeadLetter, Finding, JourneyError, Journeys, Rollout, VersionStage
 use ledger::{Clock, SystemClock};
 use trust::{Action, PolicySet, Purpose, Target};
 
-use super::{closing, open, operator, read_text, trust_over, trust_under};
+use super::{SEGMENTS, closing, open, operator, read_journey, read_text, trust_over, trust_under};
 use crate::cli::{PublishOptions, StoreArguments};
 use crate::terminal::{say, warn};
 
+/// Whether a file is one of segments, and no journey.
+fn is_of_segments(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == SEGMENTS)
+}
+
 pub(crate) fn check(policies: Option<&Path>, file: &Path) -> anyhow::Result<ExitCode> {
-    let source = read_text(file)?;
+    if is_of_segments(file) {
+        let findings = journey::check_segments(&read_text(file)?);
+        tell(file, &findings);
+        if findings.iter().any(|finding| finding.error) {
+            return Ok(ExitCode::FAILURE);
+        }
+        say(&format!("{}: may be used.", file.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let source = read_journey(file)?;
     let findings = match policies {
         None => journey::check(&source),
         Some(folder) => match PolicySet::load(Some(folder)) {
@@ -36,7 +50,7 @@ pub(crate) fn check(policies: Option<&Path>, file: &Path) -> anyhow::Result<Exit
 }
 
 pub(crate) async fn publish(options: PublishOptions) -> anyhow::Result<ExitCode> {
-    let source = read_text(&options.file)?;
+    let source = read_journey(&options.file)?;
     let wanted = Wanted::of(&options)?;
     match (options.data, options.server, options.token) {
         (Some(data), _, _) => {

@@ -185,6 +185,25 @@ async fn closing<T>(ledger: &Ledger, result: anyhow::Result<T>) -> anyhow::Resul
     Ok(value)
 }
 
+/// The file beside journeys that has the segments which they share.
+const SEGMENTS: &str = "segments.yaml";
+
+/// Reads a journey's file, with those segments of the file beside it that it names. What is wrong with these is told.
+fn read_journey(path: &Path) -> anyhow::Result<String> {
+    let source = read_text(path)?;
+    let shared = path.with_file_name(SEGMENTS);
+    if !shared.exists() {
+        return Ok(source);
+    }
+    match ::journey::with_segments(&source, &read_text(&shared)?) {
+        Ok(whole) => Ok(whole),
+        Err(findings) => {
+            self::journey::tell(&shared, &findings);
+            anyhow::bail!("{} has errors", shared.display())
+        }
+    }
+}
+
 /// Reads a text file with its name in the error.
 fn read_text(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| path.display().to_string())

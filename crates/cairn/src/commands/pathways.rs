@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use journey::Definition;
 
 use super::journey::tell;
-use super::read_text;
+use super::{read_journey, read_text};
 use crate::terminal::{say, warn};
 
 /// The part of `cairn journey` that needs no store.
@@ -106,7 +106,7 @@ pub struct ScenarioOptions {
 
 /// Compiles a journey's file; what is wrong with it is told.
 fn compiled(file: &Path) -> anyhow::Result<Option<Arc<Definition>>> {
-    match Definition::compile(&read_text(file)?, 1) {
+    match Definition::compile(&read_journey(file)?, 1) {
         Ok(definition) => Ok(Some(definition)),
         Err(findings) => {
             tell(file, &findings);
@@ -272,7 +272,7 @@ fn diff(before: &Path, after: &Path, json: bool) -> anyhow::Result<ExitCode> {
             bail!("{} has errors", file.display());
         }
     }
-    let changes = journey::diff(&read_text(before)?, &read_text(after)?)
+    let changes = journey::diff(&read_journey(before)?, &read_journey(after)?)
         .map_err(|_| anyhow::anyhow!("a journey has errors"))?;
     if json {
         for change in &changes {
@@ -301,7 +301,7 @@ fn graph(format: Language, file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn export(version: u32, file: &Path) -> anyhow::Result<ExitCode> {
-    match journey::export(&read_text(file)?, version) {
+    match journey::export(&read_journey(file)?, version) {
         Ok(bundle) => {
             say(&serde_json::to_string_pretty(&bundle)?);
             Ok(ExitCode::SUCCESS)

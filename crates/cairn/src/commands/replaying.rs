@@ -11,7 +11,7 @@ use trust::{Action, Agent, Permit, Purpose, Target, Trust};
 
 use super::journey::tell;
 use super::serve::settings;
-use super::{closing, open_existing_of, read_text, tenant_of, trust_over};
+use super::{closing, open_existing_of, read_journey, tenant_of, trust_over};
 use crate::cli::{ServeOptions, StoreArguments};
 use crate::explaining::Decides;
 use crate::operator::Operator;
@@ -47,7 +47,7 @@ pub struct ReplayOptions {
 
 /// Plays what really happened again with a draft.
 pub(crate) async fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> {
-    let draft = match Definition::compile(&read_text(&options.file)?, 0) {
+    let draft = match Definition::compile(&read_journey(&options.file)?, 0) {
         Ok(draft) => draft,
         Err(findings) => {
             tell(&options.file, &findings);

@@ -42,7 +42,7 @@ const NOT_HERE: [&str; 7] = [
     "policies, purposes and configuration, which lie in files beside the store",
 ];
 /// The documents of the journeys, each as it is kept.
-const JOURNEYS: [(&str, Kind); 10] = [
+const JOURNEYS: [(&str, Kind); 11] = [
     ("definitions", kinds::JOURNEY_DEFINITION),
     ("stages", kinds::JOURNEY_STAGE),
     ("instances", kinds::JOURNEY_INSTANCE),
@@ -51,6 +51,7 @@ const JOURNEYS: [(&str, Kind); 10] = [
     ("batch-parts", kinds::JOURNEY_BATCH_PART),
     ("migrations", kinds::JOURNEY_MIGRATION),
     ("beginnings", journey::BEGINNINGS),
+    ("segment-members", journey::SEGMENT_MEMBERS),
     ("message-books", journey::MESSAGE_BOOK),
     ("dead-letters", journey::DEAD_LETTER),
 ];

@@ -173,3 +173,59 @@ fn journeys_go_out_and_come_in_as_plans() {
         assert_ne!(code, Some(0), "{words}");
     }
 }
+
+/// What stands in segments.yaml beside a journey is part of it for each command.
+#[test]
+fn segments_beside_a_journey_are_taken_along() {
+    const FILE: &str = "overdue-recall.yaml";
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/journeys/recipes");
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = folder.path();
+    for name in [FILE, "overdue-recall.test.yaml", "segments.yaml"] {
+        std::fs::copy(recipes.join(name), here.join(name)).expect("a recipe");
+    }
+    let (code, words) = run(here, &["check", FILE]);
+    assert_eq!(code, Some(0), "{words}");
+    let (code, words) = run(here, &["check", "segments.yaml"]);
+    assert_eq!(code, Some(0), "{words}");
+    let (code, words) = run(here, &["fmt", "--check", FILE, "segments.yaml"]);
+    assert_eq!(code, Some(0), "{words}");
+    let (code, words) = run(here, &["test", "--min-coverage", "100", FILE]);
+    assert_eq!(code, Some(0), "{words}");
+    let (code, words) = run(here, &["graph", FILE]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("in seen_lately"), "{words}");
+    let (code, words) = run(here, &["simulate", "--patients", "50", FILE]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("no record by which segments"), "{words}");
+
+    // Another folder's segments make another journey of the same file.
+    let other = here.join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    std::fs::copy(here.join(FILE), other.join(FILE)).expect("a copy");
+    let shared = std::fs::read_to_string(here.join("segments.yaml")).expect("segments");
+    let sooner = shared.replace("within: 12mo", "within: 6mo");
+    std::fs::write(other.join("segments.yaml"), sooner).expect("written");
+    let (code, words) = run(here, &["diff", FILE, &format!("other/{FILE}")]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("segments.overdue_hba1c"), "{words}");
+    assert!(words.contains("12mo") && words.contains("6mo"), "{words}");
+
+    // What is wrong with them is told with their file's name and lines.
+    let wrong = shared.replace("aged: {from: 18}", "aged: {}");
+    std::fs::write(here.join("segments.yaml"), wrong).expect("written");
+    for arguments in [
+        &["check", "segments.yaml"][..],
+        &["check", FILE],
+        &["test", FILE],
+    ] {
+        let (code, words) = run(here, arguments);
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains("segments.yaml:10:"), "{words}");
+        assert!(words.contains("J091"), "{words}");
+    }
+    std::fs::remove_file(here.join("segments.yaml")).expect("removed");
+    let (code, words) = run(here, &["check", FILE]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("J090"), "{words}");
+}

@@ -7,6 +7,7 @@ use crate::definition::{
     Request, Step, Target, Who,
 };
 use crate::room::{Own, Urgency};
+use crate::segments::{Segment, membership, place_of};
 use crate::spec;
 use crate::template::Template;
 use crate::time;
@@ -24,6 +25,8 @@ pub(crate) struct Parts<'a> {
     index: &'a BTreeMap<String, usize>,
     /// The journey's conditions on events, to which a step may add.
     pub(crate) conditions: &'a mut Vec<Condition>,
+    /// The segments that it may ask about.
+    pub(crate) segments: &'a [Segment],
 }
 
 impl Parts<'_> {
@@ -44,7 +47,12 @@ impl Reader<'_, '_> {
     pub(super) fn definition(&mut self, root: &Node) -> Option<Definition> {
         let mut conditions = Vec::new();
         let zone = time::zone(line(root, "time_zone").as_deref().unwrap_or("UTC")).ok()?;
-        let exits = self.exits(root.get("exits")?, &mut conditions)?;
+        let purpose = line(root, "purpose")?;
+        let mut segments = Vec::new();
+        for (key, node) in root.get("segments").map(Node::members).unwrap_or_default() {
+            segments.push(Segment::decode(&key.name, node, &zone, &purpose)?);
+        }
+        let exits = self.exits(root.get("exits")?, &mut conditions, &segments)?;
         let steps_node = root.get("steps")?;
         let index: BTreeMap<String, usize> = steps_node
             .members()
@@ -52,16 +60,17 @@ impl Reader<'_, '_> {
             .enumerate()
             .map(|(place, (key, _))| (key.name.clone(), place))
             .collect();
-        let entry = self.entry(root.get("entry")?, &index)?;
+        let entry = self.entry(root.get("entry")?, &index, &segments)?;
         let mut steps = Vec::new();
         for (key, node) in steps_node.members() {
-            steps.push(self.decode_step(key, node, &index, &mut conditions)?);
+            let step = self.decode_step(key, node, &index, (&mut conditions, &segments));
+            steps.push(step?);
         }
         Some(Definition {
             name: line(root, "name")?,
             title: line(root, "title")?,
             owner: line(root, "owner")?,
-            purpose: if line(root, "purpose")? == "TREAT" {
+            purpose: if purpose == "TREAT" {
                 trust::Purpose::Treatment
             } else {
                 trust::Purpose::CareManagement
@@ -77,10 +86,16 @@ impl Reader<'_, '_> {
             index,
             conditions,
             limits: root.get("messages").map(limits).unwrap_or_default(),
+            segments,
         })
     }
 
-    pub(super) fn entry(&mut self, node: &Node, index: &BTreeMap<String, usize>) -> Option<Entry> {
+    pub(super) fn entry(
+        &mut self,
+        node: &Node,
+        index: &BTreeMap<String, usize>,
+        segments: &[Segment],
+    ) -> Option<Entry> {
         let who = node
             .get("who")
             .and_then(|who| who.get("any"))
@@ -132,9 +147,11 @@ impl Reader<'_, '_> {
         {
             anchors.extend(request.asks.iter().map(|(name, _)| (name.clone(), None)));
         }
+        let segment = line(node, "segment").map(|name| place_of(segments, &name));
         Some(Entry {
             event,
             date,
+            segment,
             request,
             anchors,
             within_ms: length(node, "within"),
@@ -159,6 +176,7 @@ impl Reader<'_, '_> {
         &mut self,
         node: &Node,
         conditions: &mut Vec<Condition>,
+        segments: &[Segment],
     ) -> Option<Vec<ExitRule>> {
         let mut exits = Vec::new();
         for (key, rule) in node.members() {
@@ -170,7 +188,10 @@ impl Reader<'_, '_> {
                     });
                     ExitTrigger::Event(conditions.len() - 1)
                 }
-                None => ExitTrigger::ConsentWithdrawn,
+                None => match rule.get("segment") {
+                    Some(asked) => ExitTrigger::Segment(membership(asked, segments)),
+                    None => ExitTrigger::ConsentWithdrawn,
+                },
             };
             exits.push(ExitRule {
                 id: key.name.clone(),
@@ -187,7 +208,7 @@ impl Reader<'_, '_> {
         key: &Key,
         node: &Node,
         index: &BTreeMap<String, usize>,
-        conditions: &mut Vec<Condition>,
+        (conditions, segments): (&mut Vec<Condition>, &[Segment]),
     ) -> Option<Step> {
         let (kind, body) = node
             .members()
@@ -198,6 +219,7 @@ impl Reader<'_, '_> {
             body,
             index,
             conditions,
+            segments,
         })?;
         Some(Step {
             id: key.name.clone(),

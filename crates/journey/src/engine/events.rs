@@ -2,6 +2,7 @@
 
 use super::{Engine, EngineError, Event, Fact};
 use crate::definition::ExitTrigger;
+use crate::segments::CAUSE;
 use crate::state::{Stand, What};
 use fhir::ResourceType;
 use serde_json::json;
@@ -27,6 +28,7 @@ impl Engine<'_> {
         for exit in &definition.exits {
             let hit = match exit.trigger {
                 ExitTrigger::Event(condition) => !own && event.holds.contains(&condition),
+                ExitTrigger::Segment(membership) => event.holds.contains(&membership.hold()),
                 ExitTrigger::ConsentWithdrawn => {
                     matches!(
                         event.fact,
@@ -43,7 +45,8 @@ impl Engine<'_> {
             }
         }
         // Before anything comes of it: what that puts off is not for this event any more.
-        if self.has_put_off() {
+        // Who comes to a wait for a segment is told then how it is.
+        if self.has_put_off() && event.reference != CAUSE {
             self.remember(&event.holds)?;
         }
         self.goals(event);

@@ -102,6 +102,20 @@ pub struct Event {
     pub holds: Vec<usize>,
 }
 
+impl Event {
+    /// What a look at segments has found, by the numbers of what holds. It says how it is and not what has happened,
+    /// so that it may be told again and again.
+    #[must_use]
+    pub fn of_segments(holds: Vec<usize>) -> Self {
+        Self {
+            number: super::REPLAYED,
+            reference: crate::segments::CAUSE.to_owned(),
+            fact: Fact::Other,
+            holds,
+        }
+    }
+}
+
 /// A fact, extracted from a resource.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
@@ -308,6 +322,8 @@ pub enum Effect {
         /// The number of the place that asks.
         n: u32,
     },
+    /// Look at the segments that the journey asks about, and say which hold ([`Input::Event`]).
+    LookAtSegments,
     /// Call a message off if it hasn't left yet.
     CallOff {
         /// The message.

@@ -101,7 +101,7 @@ impl Exporting<'_> {
                         "language": "text/fhirpath", "expression": path.text}})
                     })
                 }
-                ExitTrigger::ConsentWithdrawn => None,
+                ExitTrigger::Segment(_) | ExitTrigger::ConsentWithdrawn => None,
             });
         let exits: Vec<Value> = exits.collect();
         if !exits.is_empty() {
@@ -135,6 +135,10 @@ impl Exporting<'_> {
                 "data": [{"type": event.kind.name()}],
                 "condition": {"language": "text/fhirpath", "expression": event.condition.text},
             }));
+        }
+        if let Some(segment) = self.definition.begins_by() {
+            let name = format!("in-segment-{}", segment.name.replace('_', "-"));
+            triggers.push(json!({"type": "named-event", "name": name}));
         }
         if self.definition.entry.request.is_some() {
             triggers.push(json!({"type": "named-event", "name": "start-journey"}));

@@ -30,6 +30,7 @@ use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::Maker;
 use crate::room::Urgency;
+use crate::segments::Membership;
 use crate::spec;
 use crate::state::{Late, Owed, Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -273,6 +274,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn told_late(&self, _engine: &mut Engine<'_>, _step: &Step, _late: &Late, _fact: &Fact) {}
     /// The conditions on events that are waited for here: indices into [`Definition::conditions`].
     fn awaits(&self) -> Vec<usize> {
+        Vec::new()
+    }
+    /// The segments that are waited for here.
+    fn segments(&self) -> Vec<Membership> {
         Vec::new()
     }
     /// Does what follows for a place that waits when these conditions hold of an event, or when a form was

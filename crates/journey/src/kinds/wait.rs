@@ -8,7 +8,8 @@ use super::{Carried, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, line};
 use crate::definition::{Definition, Step, Target, Way};
-use crate::engine::{Engine, EngineError, moment};
+use crate::engine::{Effect, Engine, EngineError, moment};
+use crate::segments::Membership;
 use crate::spec::{Field, Focus, Kind, Record, START_ANCHOR, Shape, may, must};
 use crate::state::{Stand, State, Token};
 use crate::time::{DAY_MS, Moment, say_day, say_duration, say_time};
@@ -41,24 +42,30 @@ const ANSWER: Field = may(
     Shape::Line,
     "An answer to the form of this `ask` step. One that came before the wait counts, unless the form is open again.",
 );
+const SEGMENT: Field = may(
+    "segment",
+    Shape::Record(&crate::spec::MEMBERSHIP),
+    "The patient is in a segment, or is not; what is so already when the step is entered has come.",
+);
 
 static ONE: Record = Record {
     name: "one thing",
     doc: "One thing that is waited for.",
-    one_of: &["for", "until", "event", "answer"],
-    fields: &[FOR, UNTIL, EVENT, WHERE, ANSWER],
+    one_of: &["for", "until", "event", "answer", "segment"],
+    fields: &[FOR, UNTIL, EVENT, WHERE, ANSWER, SEGMENT],
 };
 
 static LEG: Record = Record {
     name: "leg",
     doc: "One of several things that all have to come.",
-    one_of: &["for", "until", "event", "answer", "first_of"],
+    one_of: &["for", "until", "event", "answer", "segment", "first_of"],
     fields: &[
         FOR,
         UNTIL,
         EVENT,
         WHERE,
         ANSWER,
+        SEGMENT,
         may(
             "first_of",
             Shape::List(&Shape::Record(&ONE)),
@@ -70,13 +77,14 @@ static LEG: Record = Record {
 static ALTERNATIVE: Record = Record {
     name: "alternative",
     doc: "One of several things that are waited for.",
-    one_of: &["for", "until", "event", "answer", "all_of"],
+    one_of: &["for", "until", "event", "answer", "segment", "all_of"],
     fields: &[
         FOR,
         UNTIL,
         EVENT,
         WHERE,
         ANSWER,
+        SEGMENT,
         may(
             "all_of",
             Shape::List(&Shape::Record(&ONE)),
@@ -88,14 +96,17 @@ static ALTERNATIVE: Record = Record {
 
 static WAIT: Record = Record {
     name: "wait",
-    doc: "A pause: for a time, until a moment, until an event or an answer, until the first of several, or until all of several have come. What has come stays so, whatever comes between; a moment that moves is waited for again.",
-    one_of: &["for", "until", "event", "answer", "first_of", "all_of"],
+    doc: "A pause: for a time, until a moment, until an event, an answer or a segment, until the first of several, or until all of several have come. What has come stays so, whatever comes between; a moment that moves is waited for again.",
+    one_of: &[
+        "for", "until", "event", "answer", "segment", "first_of", "all_of",
+    ],
     fields: &[
         FOR,
         UNTIL,
         EVENT,
         WHERE,
         ANSWER,
+        SEGMENT,
         may(
             "past_due",
             Shape::Choice(&[
@@ -114,7 +125,7 @@ static WAIT: Record = Record {
         may(
             "at_most",
             Shape::Duration,
-            "With `event`, `answer` and `all_of`: how long to wait; then `not_come` is gone.",
+            "With `event`, `answer`, `segment` and `all_of`: how long to wait; then `not_come` is gone.",
         ),
         may(
             "first_of",
@@ -305,6 +316,15 @@ impl StepKind for Wait {
         self.legs()
             .filter_map(|leg| match leg.trigger {
                 Trigger::Event(condition) => Some(condition),
+                Trigger::Segment(membership) => Some(membership.hold()),
+                _ => None,
+            })
+            .collect()
+    }
+    fn segments(&self) -> Vec<Membership> {
+        self.legs()
+            .filter_map(|leg| match leg.trigger {
+                Trigger::Segment(membership) => Some(membership),
                 _ => None,
             })
             .collect()
@@ -337,7 +357,7 @@ impl StepKind for Wait {
                     };
                     Some(after_ms + later_ms?)
                 }
-                Trigger::Event(_) | Trigger::Answer(_) => None,
+                Trigger::Event(_) | Trigger::Answer(_) | Trigger::Segment(_) => None,
             });
             legs.min()
         });
@@ -361,7 +381,7 @@ impl StepKind for Wait {
                     before_ms.map_or(0, |before_ms| offset_ms.saturating_sub(before_ms + day_ms));
                 comes_ms.max(here_ms)
             }
-            Trigger::Event(_) | Trigger::Answer(_) => here_ms,
+            Trigger::Event(_) | Trigger::Answer(_) | Trigger::Segment(_) => here_ms,
         };
         let of_label = |alternative: &&Alternative| alternative.label == label;
         let Some(alternative) = self.alternatives.iter().find(of_label) else {
@@ -403,6 +423,9 @@ impl StepKind for Wait {
             n,
             |trigger| matches!(trigger, Trigger::Answer(step) if answered.contains(&step.as_str())),
         );
+        if !self.segments().is_empty() {
+            engine.effects.push(Effect::LookAtSegments);
+        }
         self.go_on(engine, n);
     }
     fn timers(
@@ -448,6 +471,7 @@ impl StepKind for Wait {
         let answered = engine.answered.clone();
         let news = self.take(engine, n, |trigger| match trigger {
             Trigger::Event(condition) => holds.contains(condition),
+            Trigger::Segment(membership) => holds.contains(&membership.hold()),
             Trigger::Answer(step) => answered.as_ref() == Some(step),
             Trigger::For(_) | Trigger::Until(_) => false,
         });
@@ -460,7 +484,7 @@ impl StepKind for Wait {
     fn carried(&self, stand: &Stand, before: &Node, after: &Node) -> Carried {
         // What has come is remembered by numbers, which are those of the same list only.
         let legs = [
-            "for", "until", "event", "where", "answer", "first_of", "all_of", "at_most",
+            "for", "until", "event", "where", "answer", "segment", "first_of", "all_of", "at_most",
         ];
         match stand {
             Stand::Gathering { .. } if !same_of(before, after, KIND.name, &legs) => Carried::Not(

@@ -1,13 +1,13 @@
 //! What a journey asks of the record, answered as the record is now.
 
-use super::{MoveError, Mover, query};
+use super::{MoveError, Mover};
 use crate::definition::{Definition, Path};
 use crate::facts;
 use crate::kinds::Question;
 use crate::state::State;
 use fhir::{Resource, ResourceType};
 use serde_json::Value;
-use trust::Versioned;
+use trust::{Permit, TrustError, Vault, Versioned};
 
 impl Mover<'_> {
     /// Whether what a step asks is so; nothing where that can't be told.
@@ -76,4 +76,40 @@ fn weigh(condition: Option<&Path>, found: &Resource, entry: &Value, now_ms: u64)
     condition.map_or(Some(true), |path| {
         facts::weigh(path, found, Some(entry), now_ms)
     })
+}
+
+/// What finds a patient's resources of a type, by pages.
+pub(super) fn query(
+    kind: ResourceType,
+    patient: &str,
+    more: &[(&str, &str)],
+) -> Result<fhir::search::SearchQuery, MoveError> {
+    let mut parameters = vec![
+        ("patient".to_owned(), patient.to_owned()),
+        ("_count".to_owned(), "200".to_owned()),
+    ];
+    parameters.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
+    let query = fhir::search::SearchQuery::parse(kind, &parameters, false);
+    Ok(query.map_err(|outcome| {
+        TrustError::Invalid(format!(
+            "a journey can't search {kind}: {}",
+            outcome.summary()
+        ))
+    })?)
+}
+
+/// All resources of a type in a patient's record that match, as they are at one moment.
+pub(crate) async fn search(
+    vault: &Vault,
+    permit: &Permit,
+    kind: ResourceType,
+    patient: &str,
+    more: &[(&str, &str)],
+) -> Result<Vec<Resource>, MoveError> {
+    let query = query(kind, patient, more)?;
+    let rows = vault.load_all(permit, &query).await?;
+    Ok(rows.into_iter().map(|row| row.resource).collect())
 }

@@ -4,6 +4,8 @@
 //! something that the real journey made (answered its form, did its task, delivered its message) is done with what
 //! the draft makes for the same, where the draft had made it by then; else nobody knows what they would have done.
 
+mod looks;
+
 use super::ReplayNote;
 use super::history::{Came, History, Made, Move, Thing, Written, made_by, outcome, sort_of};
 use crate::ahead::Run;
@@ -12,6 +14,7 @@ use crate::engine::{Act, Fact, Hand, Ids, Input, Manual, Start};
 use crate::kinds::StepKind;
 use crate::request;
 use crate::resources;
+use crate::segments;
 use crate::stage::{Stage, reference};
 use crate::state::{Done, State, TrailEntry, What, Which};
 use crate::{diff, facts, runner};
@@ -116,6 +119,8 @@ struct Leader<'a> {
     /// How much of the record has been written.
     written: usize,
     moves: usize,
+    /// When the patient is to be looked at for the draft's segments.
+    look_ms: Option<u64>,
 }
 
 impl<'a> Leader<'a> {
@@ -149,6 +154,7 @@ impl<'a> Leader<'a> {
             lates: history.moves.iter().filter_map(late).collect(),
             written: 0,
             moves: 0,
+            look_ms: None,
         }
     }
 
@@ -180,6 +186,7 @@ impl<'a> Leader<'a> {
         let named = (history.instance.as_str(), ids as &dyn Ids);
         let run = Run::start_as(draft, &start, named, self.now_ms, &mut self.stage);
         let mut run = run.map_err(|error| error.to_string())?;
+        self.mark();
         let done = self.run(&mut run);
         self.state = Some(run.state().clone());
         done
@@ -357,7 +364,8 @@ impl<'a> Leader<'a> {
         let (draft, history, now_ms) = (self.draft, self.history, self.now_ms);
         let first = &history.first;
         let key = first.key.as_str();
-        let by_event = !request::is_key(key) && runner::task_of(key).is_none();
+        let by_segment = segments::is_key(key);
+        let by_event = !request::is_key(key) && runner::task_of(key).is_none() && !by_segment;
         let kind = history.definition(first.version);
         let kind = kind.and_then(|definition| definition.entry.kind());
         // The key of a date is made of more than the resource that says it.
@@ -376,6 +384,9 @@ impl<'a> Leader<'a> {
             (None, false) if request::is_key(key) && draft.entry.request.is_none() => {
                 Err("the draft is not started by request")
             }
+            (None, false) if by_segment && !self.is_in(now_ms) => Err(
+                "the patient was not in the segment by which the draft begins, if it begins by one",
+            ),
             (None, false) => {
                 let names = draft.entry.anchors.iter().map(|(name, _)| name);
                 let missing = names.clone().any(|name| !first.anchors.contains_key(name));
@@ -437,6 +448,15 @@ impl<'a> Leader<'a> {
             });
             let mail_ms = mail_ms.filter(|at_ms| within(*at_ms));
             let due_ms = due_ms.filter(|due_ms| run.running() && within(*due_ms));
+            let look_ms = self.look_ms.filter(|at_ms| run.running() && within(*at_ms));
+            let others_ms = crate::segments::soonest(mail_ms, due_ms);
+            if let Some(look_ms) = look_ms
+                && others_ms.is_none_or(|others_ms| look_ms < others_ms)
+            {
+                self.pass(run, look_ms);
+                self.look_at_segments(run)?;
+                continue;
+            }
             match (mail_ms, due_ms) {
                 (Some(mail_ms), due_ms) if due_ms.is_none_or(|due_ms| mail_ms <= due_ms) => {
                     self.pass(run, mail_ms);
@@ -514,6 +534,7 @@ impl<'a> Leader<'a> {
         self.one_more()?;
         let history = self.history;
         let written = &history.record[at];
+        self.mark();
         if self.is_of_journey(written) {
             return self.of_journey(run, written);
         }

@@ -628,11 +628,15 @@ impl Journeys {
     }
 
     /// Puts off what can't be worked on now, so that it stands before nobody else and isn't lost.
-    async fn put_off(&self, timers: &[&Timer], error: &MoveError) -> Result<(), MoveError> {
+    pub(super) async fn put_off(
+        &self,
+        timers: &[&Timer],
+        error: &MoveError,
+    ) -> Result<(), MoveError> {
         let Some(first) = timers.first() else {
             return Ok(());
         };
-        tracing::error!(shard = first.key.shard.0, %error, "a beginning of a journey can't be worked on; it is tried again in an hour");
+        tracing::error!(shard = first.key.shard.0, %error, "a beginning of a journey, or a look for segments, can't be worked on; it is tried again in an hour");
         metrics::counter!("journey_beginnings_put_off_total").increment(1);
         let mut later = (*first).clone();
         later.key.due_ms = self.now_ms().saturating_add(PUT_OFF_MS);

@@ -6,6 +6,7 @@ use super::{
 use crate::books::Books;
 use crate::entries::BEGIN_CONSUMER;
 use crate::mover::{MoveError, TIMER_CONSUMER};
+use crate::segments::members::LOOK_CONSUMER;
 use crate::{JourneyError, Journeys};
 use ledger::{SHARDS, Shard, TenantId, Timer};
 use std::collections::{BTreeSet, HashMap};
@@ -83,7 +84,8 @@ impl Journeys {
         let moves = self.timers_of(books, permit, TIMER_CONSUMER).await;
         // A fault in theirs keeps nobody from beginning.
         let begun = self.timers_of(books, permit, BEGIN_CONSUMER).await;
-        Ok(moves? + begun?)
+        let looked = self.timers_of(books, permit, LOOK_CONSUMER).await;
+        Ok(moves? + begun? + looked?)
     }
 
     async fn timers_of(
@@ -127,10 +129,14 @@ impl Journeys {
                             .shard(&books, &permit, Shard(shard), &mut position)
                             .await?;
                         let read = position.read;
-                        let then = if consumer == BEGIN_CONSUMER {
-                            journeys.begin_due(&books, &permit, &timers, read).await?
-                        } else {
-                            journeys.due(&books, &permit, &timers, read).await?
+                        let then = match consumer {
+                            BEGIN_CONSUMER => {
+                                journeys.begin_due(&books, &permit, &timers, read).await?
+                            }
+                            LOOK_CONSUMER => {
+                                Box::pin(journeys.look_due(&books, &permit, &timers, read)).await?
+                            }
+                            _ => journeys.due(&books, &permit, &timers, read).await?,
                         };
                         Ok::<u64, MoveError>(first + then)
                     });

@@ -1,10 +1,11 @@
-//! Records are looked through for dates by which a journey begins, when a version of it starts to take patients:
-//! whoever was in the record before is taken in as well.
+//! Records are looked through for dates and segments by which a journey begins, when a version of it starts to take
+//! patients: whoever was in the record before is taken in as well.
 //!
 //! It goes page by page, newest first, and writes down how far it is; whatever is written meanwhile is an event, and
 //! planned by that. One server does it, the one that holds the shard of that document.
 
-use super::begin::kinds_of;
+use super::begin::kinds_of as dated_kinds;
+use super::segments::by_segment;
 use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, Moment, cure};
 use crate::books::Books;
 use crate::mover::{MoveError, Mover};
@@ -14,6 +15,7 @@ use fhir::ResourceType;
 use fhir::search::SearchQuery;
 use ledger::{Expected, Kind, LedgerError, Number, Owner, Query, TenantId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use trust::{Internal, Permit, TrustError, Unit, Versioned};
@@ -76,6 +78,13 @@ impl Scan {
             since_ms: Some(since_ms),
         }
     }
+}
+
+/// The types of resources that are looked through: those that say dates, and patients for segments.
+fn kinds_of(starting: &Starting) -> BTreeSet<ResourceType> {
+    let mut kinds = dated_kinds(starting);
+    kinds.extend(by_segment(starting).then_some(ResourceType::Patient));
+    kinds
 }
 
 fn of(starting: &Starting) -> String {
@@ -256,7 +265,9 @@ impl Journeys {
                 tokens: Vec::new(),
             }],
             held: Some(shard),
-            note: Some(format!("{name}: looked through {looked} {kind} for dates")),
+            note: Some(format!(
+                "{name}: looked through {looked} {kind} for dates and segments"
+            )),
             ..Unit::default()
         };
         match self.vault().commit(permit, unit).await {
@@ -340,7 +351,12 @@ impl Journeys {
             };
             let done = async {
                 let mut mover = Mover::new(self.vault(), permit, patient, now_ms);
-                self.plan_fact(&mut mover, starting, fact, moment).await?;
+                if dated_kinds(starting).contains(&fact.0) {
+                    self.plan_fact(&mut mover, starting, fact, moment).await?;
+                }
+                if fact.0 == ResourceType::Patient && by_segment(starting) {
+                    Box::pin(self.look_at(books, &mut mover, turn.read, now_ms)).await?;
+                }
                 let cause = Cause::default();
                 self.commit(books, permit, mover, cause).await
             };

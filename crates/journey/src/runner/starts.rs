@@ -281,6 +281,10 @@ impl Journeys {
         for exit in &definition.exits {
             let holds = match exit.trigger {
                 ExitTrigger::ConsentWithdrawn => !mover.permitted(definition).await?,
+                ExitTrigger::Segment(membership) => {
+                    let (holds, _) = mover.segments(definition).await?;
+                    holds.contains(&membership.hold())
+                }
                 ExitTrigger::Event(condition) => {
                     let kind = definition.conditions[condition].kind;
                     let resources: Vec<Resource> = if kind == ResourceType::Patient {

@@ -31,7 +31,7 @@ static GIVEN: Table = Table {
         takes(
             "now",
             Form::Instant,
-            "When the entry event is written; the time of the first anchor if not given, and a day before a date by which the journey begins.",
+            "When the entry event is written; the time of the first anchor if not given, and a day before a date by which the journey begins. Needed where a segment begins it: the patient is looked at first then.",
         ),
         takes(
             "patient",
@@ -574,7 +574,11 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
                 value["resourceType"] = Value::from(kind.name());
                 of_the_patient(entry, &value, findings);
             } else {
-                let message = "no event starts this journey; give a `request`";
+                let message = if definition.entry.segment.is_some() {
+                    "a segment begins this journey: say in `patient` and `record` who is in it"
+                } else {
+                    "no event starts this journey; give a `request`"
+                };
                 findings.error("J003", entry.place, message);
             }
         }

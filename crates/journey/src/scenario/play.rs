@@ -3,6 +3,7 @@
 
 mod dates;
 mod others;
+mod segments;
 
 use super::file::{Given, Happening, Happens, Last, Scenario, When};
 use super::whose::{PATIENT, of_patient};
@@ -16,6 +17,7 @@ use crate::stage::{Happened, Stage, reference};
 use crate::state::{State, TrailEntry};
 use dates::Dated;
 use fhir::{Resource, ResourceType};
+use segments::Looks;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use trust::consent::Rules;
@@ -29,6 +31,7 @@ enum By {
     Event(Resource),
     /// With the times that it gives.
     Request(BTreeMap<String, String>),
+    Segment,
 }
 /// Most moves of one scenario: more than the longest journey makes that waits at every step.
 const MOVES_MAX: usize = 20_000;
@@ -79,7 +82,8 @@ pub(crate) fn play(definition: &Definition, scenario: &Scenario) -> Played {
                 None => problem = player.all(scenario).err(),
             }
             if player.run.is_none() && idle.is_none() {
-                idle = Some(player.why_idle());
+                let why = player.why_not_in();
+                idle = Some(why.unwrap_or_else(|| player.why_idle()));
             }
             player.played(idle, problem)
         }
@@ -95,6 +99,7 @@ struct Player<'a> {
     minted: u32,
     /// A date by which the journey is to begin.
     dated: Dated,
+    looks: Looks,
 }
 
 impl<'a> Player<'a> {
@@ -110,6 +115,7 @@ impl<'a> Player<'a> {
             email: given.email.clone().unwrap_or_else(|| "arrives".to_owned()),
             minted: 0,
             dated: Dated::default(),
+            looks: Looks::default(),
         };
         let by = player.fill(given)?;
         if definition.entry.date.is_some()
@@ -118,10 +124,15 @@ impl<'a> Player<'a> {
             player.await_date(entry, given)?;
             return Ok((player, None));
         }
+        if matches!(by, By::Segment) {
+            player.await_segment(given)?;
+            return Ok((player, None));
+        }
         let first = definition.entry.anchors.first();
         let first_ms = first.and_then(|(name, _)| match &by {
             By::Event(entry) => facts::anchors(definition, entry).get(name).copied(),
             By::Request(times) => facts::time(times.get(name)?),
+            By::Segment => None,
         });
         let now_ms = given.now_ms.or(first_ms);
         player.now_ms = now_ms
@@ -144,6 +155,9 @@ impl<'a> Player<'a> {
         }
         if let Some(times) = &given.request {
             return Ok(By::Request(times.clone()));
+        }
+        if self.definition.entry.segment.is_some() {
+            return Ok(By::Segment);
         }
         let kind = self.definition.entry.kind();
         if kind == Some(ResourceType::Patient) {
@@ -184,6 +198,7 @@ impl<'a> Player<'a> {
                     .map_err(|refused| refused.to_string()),
                 None => Err("the journey is not started by request".to_owned()),
             },
+            By::Segment => Ok(BTreeMap::new()),
         };
         let anchors = match anchors {
             Ok(anchors) => anchors,
@@ -191,7 +206,7 @@ impl<'a> Player<'a> {
         };
         let at_once = match by {
             By::Event(entry) => facts::who_by_event(definition, entry, now_ms),
-            By::Request(_) => definition.entry.who.is_empty(),
+            By::Request(_) | By::Segment => definition.entry.who.is_empty(),
         };
         if !at_once && !self.stage.is_meant(definition, now_ms) {
             return Ok(Some(
@@ -204,10 +219,12 @@ impl<'a> Player<'a> {
                 (id.to_owned(), reference(entry))
             }
             By::Request(_) => (request::key(ENTRY), request::cause("the scenario")),
+            By::Segment => (self.segment_key(), crate::segments::CAUSE.to_owned()),
         };
         let probe = State::probe(definition, PATIENT, &key, anchors.clone(), now_ms);
         let exit = self.stage.exit_already(definition, &probe, now_ms);
-        if let (true, Some((_, title))) = (dated || matches!(by, By::Request(_)), &exit) {
+        let by_event = matches!(by, By::Event(_)) && !dated;
+        if let (false, Some((_, title))) = (by_event, &exit) {
             return Ok(Some(NotStarted::Ends(title.clone()).to_string()));
         }
         let facts = Start {
@@ -224,6 +241,7 @@ impl<'a> Player<'a> {
         self.run = Some(run.map_err(|error| error.to_string())?);
         self.read_own()?;
         self.settle()?;
+        self.look_at_segments()?;
         Ok(None)
     }
 
@@ -242,15 +260,37 @@ impl<'a> Player<'a> {
         }
         let mut moves = 0;
         while matches!(scenario.then.last, Last::Ended { .. })
-            && let Some(due_ms) = self.running().and_then(Run::due_ms)
+            && (self.running().is_some() || self.awaits_segment())
+            && self.time_comes(u64::MAX)?
         {
             moves += 1;
             if moves > MOVES_MAX {
                 return Err("the journey does not come to an end".to_owned());
             }
-            self.fire(due_ms)?;
         }
         Ok(())
+    }
+
+    /// Lets come what comes by time alone next, up to a time. Whether anything did.
+    fn time_comes(&mut self, until_ms: u64) -> Result<bool, String> {
+        let due_ms = self.running().and_then(Run::due_ms);
+        let due_ms = due_ms.filter(|due_ms| *due_ms <= until_ms);
+        let look_ms = self.looks_ms().filter(|look_ms| *look_ms <= until_ms);
+        match (due_ms, look_ms) {
+            (due_ms, Some(look_ms)) if due_ms.is_none_or(|due_ms| look_ms < due_ms) => {
+                self.now_ms = self.now_ms.max(look_ms);
+                if let Some(run) = &mut self.run {
+                    run.wait(self.now_ms);
+                }
+                self.look_at_segments()?;
+            }
+            (Some(due_ms), _) => {
+                self.fire(due_ms)?;
+            }
+            _ => return Ok(false),
+        }
+        self.settle()?;
+        Ok(true)
     }
 
     fn running(&self) -> Option<&Run<'a>> {
@@ -293,16 +333,11 @@ impl<'a> Player<'a> {
             self.date_comes(due_ms)?;
         }
         let mut moves = 0;
-        while let Some(due_ms) = self
-            .running()
-            .and_then(Run::due_ms)
-            .filter(|due| *due <= at_ms)
-        {
+        while self.time_comes(at_ms)? {
             moves += 1;
             if moves > MOVES_MAX {
                 return Err("the journey goes round".to_owned());
             }
-            self.fire(due_ms)?;
         }
         self.now_ms = at_ms;
         if let Some(run) = &mut self.run {
@@ -404,7 +439,8 @@ impl<'a> Player<'a> {
             .ok_or_else(|| format!("there is no {named} in the record"))?;
         self.read(&gone, true)?;
         self.look_at_date()?;
-        self.read_own()
+        self.read_own()?;
+        self.look_at_segments()
     }
 
     /// A resource is written, and the journey reads it.
@@ -412,7 +448,8 @@ impl<'a> Player<'a> {
         self.stage.put(written.clone());
         self.read(written, false)?;
         self.look_at_date()?;
-        self.read_own()
+        self.read_own()?;
+        self.look_at_segments()
     }
 
     /// Reads what the journey has written itself, as the feed brings it back: after the unit of work that

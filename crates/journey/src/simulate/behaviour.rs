@@ -82,7 +82,7 @@ static STEP: Table = Table {
         takes(
             "share",
             Form::Share,
-            "Of its forms, messages, visits, awaited events (each by itself) or looks at the record: those that are answered, delivered, booked, come or are so. Of a goal, the patients who reach it: none if not given.",
+            "Of its forms, messages, visits, awaited events and segments (each by itself) or looks at the record: those that are answered, delivered, booked, come or are so. Of a goal, the patients who reach it: none if not given.",
         ),
         takes(
             "within",
@@ -356,6 +356,9 @@ impl Behaviour {
                     step.id
                 ));
             }
+        }
+        if !definition.segments.is_empty() {
+            lines.push("The cohort has no record by which segments could be looked at: who comes into the one that begins the journey does so on the day of the start, and what exits and waits ask of segments comes as events do.".to_owned());
         }
         let mut steps = definition.steps.iter();
         if steps.any(|step| step.kind.begins().is_some()) {

@@ -250,8 +250,10 @@ impl World for Patient<'_> {
                 self.mail.swap_remove(place);
                 (code == engine::CALLED_OFF).then(|| Input::CalledOff(message.clone()))
             }
-            // Nobody holds a journey in a simulation, and who takes a call back is no matter of it.
+            // Nobody holds a journey in a simulation, and who takes a call back is no matter of it. What comes of
+            // segments is drawn, as with events.
             Effect::CancelVisit { .. }
+            | Effect::LookAtSegments
             | Effect::Hold { .. }
             | Effect::Release { .. }
             | Effect::HoldTask { .. }
@@ -350,6 +352,9 @@ impl Patient<'_> {
                 let at_ms = self.started_ms + self.within("exit", &exit.id, 0, exit.within_ms);
                 let act = match exit.trigger {
                     ExitTrigger::Event(condition) => Act::Happens { condition },
+                    ExitTrigger::Segment(membership) => Act::Happens {
+                        condition: membership.hold(),
+                    },
                     ExitTrigger::ConsentWithdrawn => Act::Withdraws,
                 };
                 self.later(at_ms, act);

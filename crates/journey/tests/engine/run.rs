@@ -193,6 +193,7 @@ impl Run {
                     });
                     continue;
                 }
+                Effect::LookAtSegments => continue,
                 Effect::Look { step, n } => {
                     self.note(&format!("look {step}"));
                     let holds = self.record;

@@ -220,7 +220,7 @@ fn entries_by_request_are_whole_or_say_what_is_missing() {
         (
             "{per: event}".to_owned(),
             "J003",
-            "`event`, `date` or `request`",
+            "`event`, `date`, `segment` or `request`",
         ),
         (
             "{event: Encounter, per: event}".to_owned(),

@@ -6,6 +6,7 @@
 )]
 
 mod entries;
+mod segments;
 
 use std::fs;
 use std::path::PathBuf;
@@ -290,6 +291,26 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "J063",
             TASK,
             "    call:\n      partner: rides\n      path: /bookings\n      values: {token: {is: 'abc'}}\n      up_to: 1d\n    next: end\n    failed: end\n    timed_out: end\n",
+        ),
+        (
+            "J090",
+            "exits:\n",
+            "exits:\n  out: {title: Out, segment: {left: nobody}}\n",
+        ),
+        (
+            "J091",
+            "exits:\n",
+            "segments:\n  old: {title: Old, all: [{aged: {from: 80, to: 70}}]}\nexits:\n  out: {title: Out, segment: {left: old}}\n",
+        ),
+        (
+            "J092",
+            "  within: 3d\n  per: event",
+            "  within: 3d\n  segment: old\n  per: event\nsegments:\n  old: {title: Old, all: [{aged: {from: 80}}]}",
+        ),
+        (
+            "J093",
+            "exits:\n",
+            "segments:\n  old: {title: Old, all: [{aged: {from: 80}}]}\nexits:\n",
         ),
         (
             "J058",
@@ -757,6 +778,8 @@ fn keep_equal(path: &str, expected: &str) {
 fn the_published_schema_and_reference_are_the_language() {
     let schema = serde_json::to_string_pretty(&journey::schema()).unwrap() + "\n";
     keep_equal("docs/journeys/journey.schema.json", &schema);
+    let segments = serde_json::to_string_pretty(&journey::segments_schema()).unwrap() + "\n";
+    keep_equal("docs/journeys/segments.schema.json", &segments);
     keep_equal("docs/journeys/reference.md", &journey::reference());
 }
 

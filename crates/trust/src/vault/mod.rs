@@ -5,6 +5,7 @@
 //! tells the audit, `opening.rs` opens rows by the row rule, `consents.rs` and `relations.rs` hide some.
 
 mod ahead;
+mod care;
 mod codes;
 mod commit;
 mod compartment;

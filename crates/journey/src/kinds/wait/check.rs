@@ -42,10 +42,10 @@ impl Wait {
                 ),
             ),
             (
-                at_most && !(event || all_of || has("answer")),
+                at_most && !(event || all_of || has("answer") || has("segment")),
                 "J004",
                 format!(
-                    "`{id}` has `at_most`, which goes with `event`, `answer` and `all_of` only"
+                    "`{id}` has `at_most`, which goes with `event`, `answer`, `segment` and `all_of` only"
                 ),
             ),
             (

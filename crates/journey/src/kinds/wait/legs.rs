@@ -1,8 +1,9 @@
 //! The things that are waited for: what has come of them, and when the rest will.
 
-use crate::decode::build::{Parts, length, path, resource};
+use crate::decode::build::{Parts, length, line, path, resource};
 use crate::definition::{Condition, Definition, Target};
 use crate::engine::moment;
+use crate::segments::{Membership, membership};
 use crate::state::{Stand, State, Token};
 use crate::time::{Moment, say_day, say_duration, say_time};
 use crate::words::thing;
@@ -32,6 +33,7 @@ pub(super) enum Trigger {
     Event(usize),
     /// The step that asks.
     Answer(String),
+    Segment(Membership),
 }
 
 /// Reads the legs of a step one after the other.
@@ -88,6 +90,12 @@ impl Legs<'_, '_> {
             let step = answer.text()?.to_owned();
             let label = format!("{step} answered");
             (Trigger::Answer(step), label)
+        } else if let Some(asked) = item.get("segment") {
+            place = asked.place;
+            let membership = membership(asked, self.parts.segments);
+            let name = line(asked, "entered").or_else(|| line(asked, "left"))?;
+            let state = if membership.inside { "in" } else { "not in" };
+            (Trigger::Segment(membership), format!("{state} {name}"))
         } else {
             let kind = resource(item, "event")?;
             self.parts.conditions.push(Condition {
@@ -114,7 +122,7 @@ impl Trigger {
     }
     /// Whether it may be there when the step is entered.
     pub(super) fn at_once(&self) -> bool {
-        matches!(self, Self::Until(_) | Self::Answer(_))
+        matches!(self, Self::Until(_) | Self::Answer(_) | Self::Segment(_))
     }
 }
 
@@ -129,7 +137,7 @@ impl Leg {
         match &self.trigger {
             Trigger::For(length_ms) => Some(token.since_ms + length_ms),
             Trigger::Until(until) => Some(moment(definition, state, until)),
-            Trigger::Event(_) | Trigger::Answer(_) => {
+            Trigger::Event(_) | Trigger::Answer(_) | Trigger::Segment(_) => {
                 came(token).contains(&self.number).then_some(0)
             }
         }
@@ -142,6 +150,7 @@ impl Leg {
                 .get(*condition)
                 .map(|condition| thing(condition.kind))
                 .unwrap_or_default(),
+            Trigger::Segment(membership) => membership.words(definition),
             Trigger::Answer(step) => {
                 let asks = definition.step(step);
                 let title = asks.map_or(step.as_str(), |step| step.title.as_str());

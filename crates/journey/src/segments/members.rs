@@ -1,0 +1,143 @@
+//! The segments that a patient is in, and when somebody looks at that next: one document for each patient of whom it
+//! was looked for.
+
+use super::Segment;
+use crate::mover::MoveError;
+use ledger::Kind;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use trust::TrustError;
+
+/// Kind of these documents.
+pub const SEGMENT_MEMBERS: Kind = Kind(1098);
+/// The number by which patients are woken to be looked at. Programs that don't know of segments don't ask for it.
+pub(crate) const LOOK_CONSUMER: u16 = 5;
+
+/// How it is written. A document of another format is another program's.
+const FORMAT: u32 = 1;
+/// Most segments that are kept of one patient; what was known longest of those that nobody asks for is forgotten.
+const KEPT_MAX: usize = 200;
+/// What is written of a patient within so long is looked at once.
+pub(crate) const LOOK_AFTER_MS: u64 = 2_000;
+/// The longest that a look is put off for a long record, so that an import of one patient's, which is looked at again
+/// and again while it goes on, takes no more than its share of the time.
+const LOOK_AFTER_MAX_MS: u64 = 60_000;
+
+/// The document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Members {
+    format: u32,
+    pub(crate) patient: String,
+    /// When to look because something was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) look_ms: Option<u64>,
+    /// When to look because time may have changed something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_ms: Option<u64>,
+    /// How many resources the last look read.
+    #[serde(default)]
+    pub(crate) read: u64,
+    /// The segments that the patient is in, by their keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) of: BTreeMap<String, Member>,
+}
+
+/// Being in a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Member {
+    /// Since when, as a look found.
+    pub(crate) since_ms: u64,
+    /// The journeys that have begun by it or were kept from beginning: they begin once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) told: Vec<String>,
+}
+
+impl Members {
+    pub(crate) fn new(patient: &str) -> Self {
+        Self {
+            format: FORMAT,
+            patient: patient.to_owned(),
+            look_ms: None,
+            next_ms: None,
+            read: 0,
+            of: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn from_json(body: &[u8]) -> Result<Self, MoveError> {
+        let read: Option<Self> = serde_json::from_slice(body).ok();
+        // The parser's own words may hold a patient's.
+        let damaged = || TrustError::Damaged("the segments that a patient is in".to_owned());
+        Ok(read
+            .filter(|read| read.format == FORMAT)
+            .ok_or_else(damaged)?)
+    }
+
+    /// When somebody has to look next.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        super::soonest(self.look_ms, self.next_ms)
+    }
+
+    /// Something was written: a look comes a little later, once for all that comes before it.
+    pub(crate) fn mark(&mut self, now_ms: u64) {
+        let after_ms = LOOK_AFTER_MS
+            .saturating_add(self.read)
+            .min(LOOK_AFTER_MAX_MS);
+        let look_ms = now_ms.saturating_add(after_ms);
+        // A clock that was set back makes nobody wait for longer than that.
+        self.look_ms = Some(
+            self.look_ms
+                .map_or(look_ms, |known_ms| known_ms.min(look_ms)),
+        );
+    }
+
+    pub(crate) fn is_in(&self, segment: &Segment) -> bool {
+        self.of.contains_key(&segment.key)
+    }
+
+    /// Takes in what a look found; what can't be told stays as it was. Whoever was in a segment of the name before it
+    /// said something else has come into it then, and what has begun by that has begun.
+    pub(crate) fn found(&mut self, segment: &Segment, inside: Option<bool>, now_ms: u64) {
+        match inside {
+            None => {}
+            Some(false) => {
+                self.of.remove(&segment.key);
+            }
+            Some(true) if self.is_in(segment) => {}
+            Some(true) => {
+                let of_name = |key: &&String| {
+                    let name = key.rsplit_once('/').map_or("", |(name, _)| name);
+                    name == segment.name
+                };
+                let before = self.of.iter().filter(|(key, _)| of_name(key));
+                let before = before.min_by_key(|(_, member)| member.since_ms);
+                let member = before.map_or_else(
+                    || Member {
+                        since_ms: now_ms,
+                        told: Vec::new(),
+                    },
+                    |(_, member)| member.clone(),
+                );
+                self.of.insert(segment.key.clone(), member);
+            }
+        }
+    }
+
+    /// Forgets what a segment said before it said something else, and what nobody asks for, where it is too much.
+    pub(crate) fn settle(&mut self, keys: &BTreeSet<String>, names: &BTreeSet<String>) {
+        self.of.retain(|key, _| {
+            let name = key.rsplit_once('/').map_or("", |(name, _)| name);
+            keys.contains(key) || !names.contains(name)
+        });
+        while self.of.len() > KEPT_MAX {
+            let unwanted = self.of.iter().filter(|(key, _)| !keys.contains(*key));
+            let oldest = unwanted.min_by_key(|(_, member)| member.since_ms);
+            let Some(key) = oldest.map(|(key, _)| key.clone()) else {
+                return;
+            };
+            self.of.remove(&key);
+        }
+    }
+}
