@@ -9,6 +9,7 @@
 mod dates;
 mod duo;
 mod followers;
+mod languages;
 mod limits;
 mod lists;
 mod parts;
