@@ -4,6 +4,7 @@ mod caps;
 mod dates;
 mod entry;
 mod graph;
+mod languages;
 mod limits;
 mod names;
 mod others;
@@ -113,6 +114,18 @@ pub const CODES: &[(&str, &str)] = &[
         "J051",
         "A message's urgency, or what limits messages, makes no sense.",
     ),
+    (
+        "J055",
+        "A language isn't known, or is that which the words are in already.",
+    ),
+    (
+        "J056",
+        "A message is harder to read than the journey says that messages are.",
+    ),
+    (
+        "J057",
+        "A message is not there in a language that others are in.",
+    ),
     ("J058", "A journey begins itself, or one that isn't there."),
     (
         "J060",
@@ -183,6 +196,7 @@ impl Check<'_, '_> {
         }
         self.endings();
         self.limits();
+        self.languages();
         self.moments();
         self.dates();
         self.graph();

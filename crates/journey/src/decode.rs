@@ -5,6 +5,7 @@ pub(crate) mod build;
 use crate::Finding;
 use crate::dates::Begins;
 use crate::definition::Definition;
+use crate::languages;
 use crate::spec::{self, Clearance, END, Field, Record, Shape};
 use crate::template::Template;
 use crate::time::{self, Moment};
@@ -114,6 +115,10 @@ pub(crate) fn segments_form(findings: &mut Findings<'_>) -> Option<Node> {
 struct Reader<'a, 'b> {
     findings: &'a mut Findings<'b>,
     steps: Vec<String>,
+}
+
+fn no_language(text: &str) -> String {
+    format!("`{text}` is no language: write a BCP 47 tag such as `es`, `pt-BR` or `zh-Hant`")
 }
 
 /// Ids of steps, questions, anchors and exits: they are names in FHIRPath, so no hyphen.
@@ -409,6 +414,22 @@ impl Reader<'_, '_> {
                 Content::Map(_) => self.findings.error("J004", node.place, format!("`{name}` must have at least one member")),
                 _ => self.wrong(node, name, "a map"),
             },
+            Shape::Language => self.parsed(node, name, "a language such as `es`", "J055", |text| {
+                languages::tag(text).map(drop).ok_or_else(|| no_language(text))
+            }),
+            Shape::Languages(record) => match &node.content {
+                Content::Map(members) if !members.is_empty() => {
+                    self.duplicates(members);
+                    for (key, value) in members {
+                        if languages::tag(&key.name).is_none() {
+                            self.findings.error("J055", key.place, no_language(&key.name));
+                        }
+                        self.record(value, record, &[], key.place);
+                    }
+                }
+                Content::Map(_) => self.findings.error("J004", node.place, format!("`{name}` must have at least one member")),
+                _ => self.wrong(node, name, "a map from languages"),
+            },
             Shape::Record(record) => self.record(node, record, &[], node.place),
             Shape::TargetOr(record) => {
                 if matches!(node.content, Content::Map(_)) {
@@ -623,6 +644,15 @@ pub(crate) fn words<'n>(
             .items()
             .iter()
             .for_each(|item| words(item, inner, found)),
+        Shape::Languages(record) => {
+            for (_, translation) in node.members() {
+                for (key, value) in translation.members() {
+                    if let Some(field) = record.fields.iter().find(|field| field.name == key.name) {
+                        words(value, &field.shape, found);
+                    }
+                }
+            }
+        }
         _ => {}
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::dates::{EntryDate, Past};
 use crate::kinds::{Question, StepKind};
+use crate::languages::Translation;
 use crate::room::{Own, Urgency};
 use crate::segments::{Membership, Segment};
 use crate::template::Template;
@@ -30,6 +31,10 @@ pub struct Definition {
     /// The longest that one patient can be in it, milliseconds.
     pub at_most_ms: u64,
     pub(crate) zone: TimeZone,
+    /// What its words are written in (BCP 47, canonical).
+    pub(crate) language: String,
+    /// The highest school grade that its messages may take to be read.
+    pub(crate) reading_level: Option<u8>,
     pub(crate) entry: Entry,
     pub(crate) exits: Vec<ExitRule>,
     pub(crate) start: Target,
@@ -162,6 +167,8 @@ pub(crate) struct Step {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) plain: Option<String>,
+    /// Its message in other languages.
+    pub(crate) translations: Vec<Translation>,
     pub(crate) place: Place,
     /// What the file says of it, for comparing versions.
     pub(crate) said: Node,

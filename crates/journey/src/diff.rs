@@ -179,6 +179,25 @@ fn value(
         Some(Shape::Record(inner) | Shape::TargetOr(inner)) if maps => {
             record(found, inner, place, before, after);
         }
+        Some(Shape::Languages(inner)) if maps => {
+            for name in names(before, after) {
+                let get = |node: Option<&'_ Node>| node.and_then(|node| node.get(name)).cloned();
+                let (before, after) = (get(before), get(after));
+                let place = format!("{place}.{name}");
+                match (&before, &after) {
+                    (Some(before), Some(after)) => {
+                        record(found, inner, &place, Some(before), Some(after));
+                    }
+                    _ => push(
+                        found,
+                        Changes::Words,
+                        &place,
+                        before.as_ref(),
+                        after.as_ref(),
+                    ),
+                }
+            }
+        }
         Some(Shape::Map(_, inner)) if maps => {
             for name in names(before, after) {
                 let get = |node: Option<&'_ Node>| node.and_then(|node| node.get(name)).cloned();
@@ -201,7 +220,7 @@ fn value(
 /// What a change of a value of this shape is to people.
 fn sort(shape: &Shape) -> Changes {
     match shape {
-        Shape::Words(_) | Shape::Line => Changes::Words,
+        Shape::Words(_) | Shape::Line | Shape::Language | Shape::Languages(_) => Changes::Words,
         Shape::Duration | Shape::Moment | Shape::Span | Shape::Zone | Shape::Clock => {
             Changes::Times
         }

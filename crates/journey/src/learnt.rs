@@ -17,6 +17,8 @@ struct OfShard {
     to: Number,
     /// Versions that are counted, or about to be, before their event was read.
     ahead: HashMap<(String, u32), Version>,
+    /// Where those of them lie that this process has committed: their events need not be read.
+    own: HashMap<Number, (String, u32)>,
     /// Instances that were read from the store with more than the events up to `to` tell: all versions up
     /// to this one are counted.
     found: HashMap<String, u32>,
@@ -98,25 +100,38 @@ impl Learnt {
         known.ahead.entry(key).or_default().under_way += 1;
     }
 
-    /// The outcome of such a commit; when it went through, it is counted. Says where the version lies
-    /// if it has to be counted after all: its event was read and passed over, and nobody counts it.
+    /// The outcome of such a commit; when it went through, it is counted, and lies at `place` where that is known.
+    /// Says where the version lies if it has to be counted after all: its event was read and passed over, and nobody
+    /// counts it.
     pub(crate) fn end(
         &self,
         shard: Shard,
         instance: &str,
         version: u32,
         counted: bool,
+        place: Option<Hit>,
     ) -> Option<Hit> {
         let mut known = self.shard(shard);
         let key = (instance.to_owned(), version);
         let one = known.ahead.get_mut(&key)?;
         one.under_way = one.under_way.saturating_sub(1);
         one.counted |= counted;
+        let own = place.filter(|_| counted && one.event.is_none());
         if one.under_way > 0 || one.counted && one.event.is_none() {
+            if let Some(at) = own {
+                known.own.insert(at.number, key);
+            }
             return None;
         }
         let one = known.ahead.remove(&key)?;
         one.event.filter(|_| !one.counted)
+    }
+
+    /// Takes in the event of a version that this process has committed and knows of. False where it has to be
+    /// read to tell what it is of.
+    pub(crate) fn is_own(&self, at: Hit) -> bool {
+        let own = self.shard(at.shard).own.remove(&at.number);
+        own.is_some_and(|(instance, version)| !self.heard(&instance, version, at))
     }
 
     /// The event of a version was read; whether whoever read it has to count it.
@@ -160,19 +175,19 @@ mod tests {
         assert!(learnt.heard("i", 1, AT));
         // Committed, then read.
         learnt.begin(AT.shard, "i", 2);
-        assert_eq!(learnt.end(AT.shard, "i", 2, true), None);
+        assert_eq!(learnt.end(AT.shard, "i", 2, true, None), None);
         assert!(!learnt.heard("i", 2, AT));
         // Read before the commit's answer came.
         learnt.begin(AT.shard, "i", 3);
         assert!(!learnt.heard("i", 3, AT));
-        assert_eq!(learnt.end(AT.shard, "i", 3, true), None);
+        assert_eq!(learnt.end(AT.shard, "i", 3, true, None), None);
         // A commit that failed, while another process made this version.
         learnt.begin(AT.shard, "i", 4);
         assert!(!learnt.heard("i", 4, AT));
-        assert_eq!(learnt.end(AT.shard, "i", 4, false), Some(AT));
+        assert_eq!(learnt.end(AT.shard, "i", 4, false, None), Some(AT));
         // The same, and the event came later.
         learnt.begin(AT.shard, "i", 5);
-        assert_eq!(learnt.end(AT.shard, "i", 5, false), None);
+        assert_eq!(learnt.end(AT.shard, "i", 5, false, None), None);
         assert!(learnt.heard("i", 5, AT));
         // Two commits of this process, of which one goes through.
         for loser_first in [true, false] {
@@ -183,18 +198,38 @@ mod tests {
                 if heard {
                     assert!(!learnt.heard("i", 6, AT));
                 }
-                assert_eq!(learnt.end(AT.shard, "i", 6, !loser_first), None);
+                assert_eq!(learnt.end(AT.shard, "i", 6, !loser_first, None), None);
                 if event_after == 1 {
                     heard = true;
                     assert!(!learnt.heard("i", 6, AT));
                 }
-                assert_eq!(learnt.end(AT.shard, "i", 6, loser_first), None);
+                assert_eq!(learnt.end(AT.shard, "i", 6, loser_first, None), None);
                 if !heard {
                     assert!(!learnt.heard("i", 6, AT));
                 }
             }
         }
         assert!(learnt.shard(AT.shard).ahead.is_empty());
+    }
+
+    #[test]
+    fn what_this_process_committed_need_not_be_read() {
+        let learnt = Learnt::new();
+        learnt.begin(AT.shard, "i", 1);
+        assert!(!learnt.is_own(AT));
+        assert_eq!(learnt.end(AT.shard, "i", 1, true, Some(AT)), None);
+        assert!(learnt.is_own(AT));
+        assert!(!learnt.is_own(AT));
+        assert!(learnt.heard("i", 1, AT));
+        // Its event was read before the commit's answer came, or the commit failed.
+        learnt.begin(AT.shard, "i", 2);
+        assert!(!learnt.heard("i", 2, AT));
+        assert_eq!(learnt.end(AT.shard, "i", 2, true, Some(AT)), None);
+        learnt.begin(AT.shard, "i", 3);
+        assert_eq!(learnt.end(AT.shard, "i", 3, false, None), None);
+        assert!(!learnt.is_own(AT));
+        let shard = learnt.shard(AT.shard);
+        assert!(shard.ahead.is_empty() && shard.own.is_empty());
     }
 
     #[test]
@@ -207,7 +242,7 @@ mod tests {
         // A commit that is on its way, and one that is durable but whose event was not read yet.
         learnt.begin(AT.shard, "i", 1);
         assert_eq!(settled(&learnt), None);
-        learnt.end(AT.shard, "i", 1, true);
+        learnt.end(AT.shard, "i", 1, true, None);
         assert_eq!(settled(&learnt), None);
         assert!(!learnt.heard("i", 1, AT));
         assert_eq!(settled(&learnt), Some((Number(6), 1)));

@@ -1,6 +1,7 @@
 //! From effects to FHIR resources, as `trust::conventions` describes them. Pure.
 
 use crate::definition::{Channel, Definition, Message, Step};
+use crate::languages::{self, ENGLISH};
 use crate::room::{Urgency, Why};
 use crate::state::{Held, State, Which};
 use crate::template::{self, Template};
@@ -35,6 +36,16 @@ pub(crate) struct Maker<'a> {
 pub(crate) struct Times {
     pub(crate) due_ms: Option<u64>,
     pub(crate) visit_ms: Option<u64>,
+}
+
+/// A message in the words of one language.
+struct Said<'s> {
+    message: &'s Message,
+    title: String,
+    words: &'s Template,
+    email: Option<&'s (Template, Template)>,
+    language: &'s str,
+    translated: bool,
 }
 
 /// The members of an object.
@@ -73,14 +84,20 @@ impl Maker<'_> {
 
     /// The words of a template for this patient.
     pub(crate) fn words(&self, template: &Template, times: Times) -> String {
+        self.words_in(template, times, false)
+    }
+
+    /// The same; days as dates where the words are in another language than this program's.
+    fn words_in(&self, template: &Template, times: Times, dates: bool) -> String {
         let zone = &self.definition.zone;
+        let say_day = if dates { time::say_date } else { time::say_day };
         template.render(&|name| match name {
             // Stays as it is: the deliverer puts the link in, which may sign the patient in.
             "link" => Some("{link}".to_owned()),
             "owner" => Some(self.definition.owner.clone()),
             "journey.title" => Some(self.definition.title.clone()),
-            "due.day" => times.due_ms.map(|due_ms| time::say_day(due_ms, zone)),
-            "visit.day" => times.visit_ms.map(|visit_ms| time::say_day(visit_ms, zone)),
+            "due.day" => times.due_ms.map(|due_ms| say_day(due_ms, zone)),
+            "visit.day" => times.visit_ms.map(|visit_ms| say_day(visit_ms, zone)),
             "visit.time" => times
                 .visit_ms
                 .map(|visit_ms| time::say_time(visit_ms, zone)),
@@ -104,13 +121,35 @@ impl Maker<'_> {
             .map(str::to_owned)
     }
 
-    fn message<'s>(
-        &self,
-        step: &'s Step,
-        which: Which,
-    ) -> Option<(&'s Message, &'s Template, String)> {
+    /// What a step's message says to this patient, in the language that they prefer if it is there.
+    fn said<'s>(&'s self, step: &'s Step, which: Which) -> Option<Said<'s>> {
+        let message = step.kind.message()?;
         let (words, title) = step.kind.wording(which)?;
-        Some((step.kind.message()?, words, title))
+        let own = &self.definition.language;
+        let Some(other) = languages::choose(self.patient, own, &step.translations) else {
+            return Some(Said {
+                message,
+                title,
+                words,
+                email: message.email.as_ref(),
+                language: own,
+                translated: false,
+            });
+        };
+        let reminder = other.reminder.as_ref().filter(|_| which == Which::Reminder);
+        Some(Said {
+            message,
+            title: other.title.clone(),
+            words: reminder.unwrap_or(&other.words),
+            email: other.email.as_ref().or(message.email.as_ref()),
+            language: &other.language,
+            translated: true,
+        })
+    }
+
+    fn say(&self, said: &Said<'_>, times: Times) -> String {
+        let english = said.language == ENGLISH || said.language.starts_with("en-");
+        self.words_in(said.words, times, said.translated && !english)
     }
 
     /// A message as the patient sees it behind login. `refused`: the code why it isn't even sent.
@@ -128,7 +167,7 @@ impl Maker<'_> {
         times: Times,
         refused: Option<&str>,
     ) -> Option<Resource> {
-        let (_, words, title) = self.message(step, which)?;
+        let said = self.said(step, which)?;
         let status = match (refused, channel) {
             (Some(_), _) => "not-done",
             (None, Channel::Portal) => "completed",
@@ -143,11 +182,12 @@ impl Maker<'_> {
                 "statusReason": refused.map(not_done),
                 "medium": medium(channel),
                 "subject": self.subject(),
-                "topic": {"text": title},
+                "language": said.translated.then_some(said.language),
+                "topic": {"text": said.title},
                 "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
                 "sent": (status == "completed").then(|| self.now()),
                 "recipient": [self.subject()],
-                "payload": [{"contentString": self.words(words, times)}],
+                "payload": [{"contentString": self.say(&said, times)}],
             }),
         ))
     }
@@ -161,12 +201,12 @@ impl Maker<'_> {
         channel: Channel,
         form: Option<&str>,
     ) -> Option<Resource> {
-        let (message, words, _) = self.message(step, held.which)?;
+        let said = self.said(step, held.which)?;
         let times = Times {
             due_ms: form.is_some().then_some(held.until_ms),
             visit_ms: None,
         };
-        let priority = match message.urgency {
+        let priority = match said.message.urgency {
             Urgency::Routine => "routine",
             Urgency::Important => "urgent",
             Urgency::Clinical => "stat",
@@ -180,7 +220,8 @@ impl Maker<'_> {
                 "medium": medium(channel),
                 "subject": self.subject(),
                 "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
-                "payload": [{"contentString": self.words(words, times)}],
+                "language": said.translated.then_some(said.language),
+                "payload": [{"contentString": self.say(&said, times)}],
                 "authoredOn": self.now(),
                 "recipient": [self.subject()],
             }),
@@ -197,8 +238,8 @@ impl Maker<'_> {
         communication: &str,
         expires_ms: u64,
     ) -> Option<trust::outgoing::Message> {
-        let (message, _, _) = self.message(step, which)?;
-        let (subject, text) = match &message.email {
+        let said = self.said(step, which)?;
+        let (subject, text) = match said.email {
             Some((subject, text)) => (
                 self.words(subject, Times::default()),
                 self.words(text, Times::default()),

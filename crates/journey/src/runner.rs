@@ -565,9 +565,18 @@ impl Journeys {
         let (journeys, books, permit) = (self.clone(), books.clone(), permit.clone());
         let done = tokio::spawn(async move {
             journeys.begin(&books, &moved);
+            let is_place: Vec<bool> = (unit.internals.iter())
+                .map(|internal| internal.kind == kinds::JOURNEY_INSTANCE)
+                .collect();
             let outcome = journeys.vault().commit(&permit, unit).await;
+            let made: Option<Vec<_>> = outcome.as_ref().ok().map(|receipt| {
+                let places = receipt.internals.iter().zip(is_place);
+                let places =
+                    places.filter_map(|(written, is_place)| is_place.then_some(written.at));
+                places.collect()
+            });
             journeys
-                .ended(&books, &permit, &moved, outcome.is_ok())
+                .ended(&books, &permit, &moved, made.as_deref())
                 .await;
             outcome?;
             // Also where nobody moved: what was written is on the feed, and somebody may.

@@ -5,6 +5,9 @@ use crate::{template, units};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
+/// The form of a language tag; which tags mean something is for the checker.
+const LANGUAGE: &str = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{2,8})*$";
+
 /// The language as JSON Schema (2020-12), for completion and checks in an editor.
 #[must_use]
 pub fn schema() -> Value {
@@ -164,6 +167,12 @@ fn shape(shape_of: &'static Shape, definitions: &mut Map<String, Value>) -> Valu
         Shape::Map(_, inner) => {
             json!({"type": "object", "minProperties": 1, "propertyNames": {"pattern": "^[a-z][a-z0-9_]*$"}, "additionalProperties": shape(inner, definitions)})
         }
+        Shape::Language => {
+            json!({"type": "string", "pattern": LANGUAGE, "examples": ["en", "es", "pt-BR"]})
+        }
+        Shape::Languages(inner) => {
+            json!({"type": "object", "minProperties": 1, "propertyNames": {"pattern": LANGUAGE}, "additionalProperties": defined(inner, definitions)})
+        }
         Shape::Record(inner) => defined(inner, definitions),
         Shape::TargetOr(inner) => {
             json!({"anyOf": [{"$ref": "#/$defs/target"}, defined(inner, definitions)]})
@@ -293,6 +302,8 @@ fn say(shape: &Shape) -> String {
             .join("; "),
         Shape::List(inner) => format!("list of: {}", say(inner)),
         Shape::Map(what, inner) => format!("map from {what} to: {}", say(inner)),
+        Shape::Language => "language (BCP 47)".into(),
+        Shape::Languages(record) => format!("map from language (BCP 47) to: {}", record.name),
         Shape::Record(record) => record.name.to_owned(),
         Shape::TargetOr(record) => format!("step, or {}", record.name),
         Shape::Steps => "map from step id to step".into(),

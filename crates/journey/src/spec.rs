@@ -9,7 +9,8 @@ mod steps;
 pub(crate) use crate::kinds::KINDS;
 pub(crate) use segments::{MEMBERSHIP, SHARED};
 pub(crate) use steps::{
-    BECAUSE, CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, STEP_COMMON, URGENCY,
+    BECAUSE, CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, STEP_COMMON, TRANSLATION,
+    TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY,
 };
 
 use crate::decode::build::Parts;
@@ -63,6 +64,10 @@ pub(crate) enum Shape {
     Record(&'static Record),
     /// A target or an object.
     TargetOr(&'static Record),
+    /// A language (BCP 47).
+    Language,
+    /// A map from languages.
+    Languages(&'static Record),
     /// The map of steps.
     Steps,
 }
@@ -453,6 +458,16 @@ pub(crate) static JOURNEY: Record = Record {
             "The longest that one patient can be in this journey; then it ends, so nobody waits for ever.",
         ),
         may(
+            "language",
+            Shape::Language,
+            "The language (BCP 47) that the words are written in; `en` if not given.",
+        ),
+        may(
+            "reading_level",
+            Shape::Integer(1, 13),
+            "The highest school grade that a message may take to be read; `check` warns above it. Six is what guides for patients advise. English is measured by Flesch and Kincaid's grade, other languages by Anderson's rate of long words (RIX).",
+        ),
+        may(
             "care_plan",
             Shape::Flag,
             "Whether others see the patient's journey as a `CarePlan` that is active, on hold and over with it, and can hold and end it by that; `true` if not given.",
@@ -508,6 +523,7 @@ pub(crate) fn record_in(shape: &'static Shape) -> Option<&'static Record> {
     match shape {
         Shape::Record(record) | Shape::TargetOr(record) => Some(record),
         Shape::List(inner) | Shape::Map(_, inner) => record_in(inner),
+        Shape::Languages(record) => Some(record),
         _ => None,
     }
 }

@@ -212,6 +212,14 @@ pub(crate) fn say_day(unix_ms: u64, zone: &TimeZone) -> String {
         .to_string()
 }
 
+/// `2026-12-03`, in the journey's time zone: for words in a language of which this program knows no names of days.
+pub(crate) fn say_date(unix_ms: u64, zone: &TimeZone) -> String {
+    timestamp(unix_ms)
+        .to_zoned_datetime(zone.clone())
+        .strftime("%Y-%m-%d")
+        .to_string()
+}
+
 /// `09:00`, in the journey's time zone.
 pub(crate) fn say_time(unix_ms: u64, zone: &TimeZone) -> String {
     timestamp(unix_ms)

@@ -10,6 +10,7 @@ mod dates;
 mod duo;
 mod every;
 mod followers;
+mod languages;
 mod limits;
 mod lists;
 mod parts;

@@ -6,6 +6,7 @@ use crate::definition::{
     Again, Channel, Condition, Definition, Entry, EntryEvent, ExitRule, ExitTrigger, Message, Path,
     Request, Step, Target, Who,
 };
+use crate::languages::{self, Translation};
 use crate::room::{Own, Urgency};
 use crate::segments::{Segment, membership, place_of};
 use crate::spec;
@@ -79,6 +80,15 @@ impl Reader<'_, '_> {
             care_plan: flag(root, "care_plan") != Some(false),
             at_most_ms: length(root, "at_most")?,
             zone,
+            language: line(root, "language")
+                .and_then(|text| languages::tag(&text))
+                .unwrap_or_else(|| languages::ENGLISH.to_owned()),
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "checked to be 1 to 13"
+            )]
+            reading_level: number(root, "reading_level").map(|grade| grade as u8),
             entry,
             exits,
             start: target(root.get("start")?, &index),
@@ -225,11 +235,34 @@ impl Reader<'_, '_> {
             id: key.name.clone(),
             title: line(node, "title")?,
             plain: line(node, "plain"),
+            translations: translations(body)?,
             place: key.place,
             said: node.clone(),
             kind,
         })
     }
+}
+
+/// A message in other languages, in the order of the file.
+fn translations(body: &Node) -> Option<Vec<Translation>> {
+    let all = body.get(spec::TRANSLATIONS).map(Node::members);
+    let all = all.unwrap_or_default().iter();
+    all.map(|(key, node)| {
+        Some(Translation {
+            language: languages::tag(&key.name)?,
+            title: line(node, "title")?,
+            words: template(node.get("words")?)?,
+            reminder: node.get("reminder").and_then(template),
+            email: match node.get("email") {
+                Some(email) => Some((
+                    template(email.get("subject")?)?,
+                    template(email.get("text")?)?,
+                )),
+                None => None,
+            },
+        })
+    })
+    .collect()
 }
 
 fn again(node: &Node) -> Again {

@@ -8,7 +8,10 @@ use crate::decode::build::{Parts, flag, length, line, message, number, template}
 use crate::definition::{Definition, Message, Step, Target, Way};
 use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::{Maker, resource};
-use crate::spec::{BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, URGENCY, may, must};
+use crate::spec::{
+    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATIONS, TRANSLATIONS_OF_A_FORM,
+    URGENCY, may, must,
+};
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::say_duration;
@@ -127,6 +130,11 @@ static ASK: Record = Record {
             "How much it can't wait where messages are limited; `routine` if not given.",
         ),
         may("because", Shape::Line, BECAUSE),
+        may(
+            TRANSLATIONS,
+            Shape::Languages(&TRANSLATIONS_OF_A_FORM),
+            "Invitation and reminder in other languages; whoever prefers none of them gets them in the journey's own.",
+        ),
     ],
 };
 

@@ -5,7 +5,10 @@ use crate::check::Check;
 use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{EXPIRED, Engine, EngineError};
-use crate::spec::{BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, URGENCY, may, must};
+use crate::spec::{
+    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATION, TRANSLATIONS, URGENCY,
+    may, must,
+};
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::DAY_MS;
 use crate::yaml::Node;
@@ -44,6 +47,11 @@ static SEND: Record = Record {
             "How much it can't wait where messages are limited; `routine` if not given.",
         ),
         may("because", Shape::Line, BECAUSE),
+        may(
+            TRANSLATIONS,
+            Shape::Languages(&TRANSLATION),
+            "The message in other languages; whoever prefers none of them gets it in the journey's own.",
+        ),
         may(
             "expires",
             Shape::Duration,

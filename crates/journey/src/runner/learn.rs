@@ -20,20 +20,26 @@ impl Journeys {
         }
     }
 
-    /// Takes the outcome of that commit into the books.
+    /// Takes the outcome of that commit into the books: where the versions lie, in order, if they are durable.
     pub(super) async fn ended(
         &self,
         books: &Books,
         permit: &Permit,
         moved: &[Moved],
-        durable: bool,
+        made: Option<&[Hit]>,
     ) {
+        let durable = made.is_some();
+        let mut places = made.unwrap_or_default().iter().copied();
         for one in moved {
             if durable {
                 self.count(books, one);
             }
-            let shard = books.shard_of(self.vault(), &one.after.patient, &one.instance);
-            let passed_over = books.learnt.end(shard, &one.instance, one.version, durable);
+            let (shard, place) = (
+                books.shard_of(self.vault(), &one.after.patient, &one.instance),
+                places.next(),
+            );
+            let (instance, version) = (&one.instance, one.version);
+            let passed_over = books.learnt.end(shard, instance, version, durable, place);
             if let Some(at) = passed_over
                 && let Err(error) = self.learn_version(books, permit, at).await
             {
@@ -138,6 +144,9 @@ impl Journeys {
         permit: &Permit,
         at: Hit,
     ) -> Result<(), MoveError> {
+        if books.learnt.is_own(at) {
+            return Ok(());
+        }
         let stored = self
             .vault()
             .internal_at(permit, kinds::JOURNEY_INSTANCE, at)

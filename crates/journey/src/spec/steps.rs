@@ -52,6 +52,46 @@ pub(crate) static EMAIL: Record = Record {
     ],
 };
 
+/// The words of a message in another language.
+pub(crate) static TRANSLATION: Record = Record {
+    name: "translation",
+    doc: "A message in another language, for patients who prefer it (`Patient.communication`). Days in it are dates (`2026-12-03`).",
+    one_of: &[],
+    fields: &[
+        must("title", Shape::Line, "The heading."),
+        must("words", Shape::Words(Clearance::Closed), "The words."),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, those of the journey's own language.",
+        ),
+    ],
+};
+
+/// The same of a form's invitation and reminder.
+pub(crate) static TRANSLATIONS_OF_A_FORM: Record = Record {
+    name: "invitation in another language",
+    doc: "A form's invitation and reminder in another language. The questions stay in the journey's own.",
+    one_of: &[],
+    fields: &[
+        must("title", Shape::Line, "The heading."),
+        must("words", Shape::Words(Clearance::Closed), "The invitation."),
+        may(
+            "reminder",
+            Shape::Words(Clearance::Closed),
+            "The reminder; the words of the invitation if not given.",
+        ),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, those of the journey's own language.",
+        ),
+    ],
+};
+
+/// Member of a message that has it in other languages.
+pub(crate) const TRANSLATIONS: &str = "translations";
+
 pub(crate) const OPEN_TASKS: Shape = Shape::Choice(&[
     (
         "close",

@@ -7,6 +7,7 @@
 
 mod entries;
 mod segments;
+mod words;
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ const GOOD: &str = r#"name: small
 title: A small journey
 owner: A team
 purpose: TREAT
+reading_level: 8
 at_most: 30d
 entry:
   event: Encounter
@@ -271,6 +273,21 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "J051",
             "      channels: [email, portal]\n",
             "      channels: [email, portal]\n      urgency: clinical\n",
+        ),
+        (
+            "J055",
+            "purpose: TREAT",
+            "purpose: TREAT\nlanguage: english?",
+        ),
+        (
+            "J056",
+            "      words: Hello {patient.given|there}.\n",
+            "      words: Notwithstanding individual variability, anticoagulation necessitates comprehensive periodic laboratory surveillance of coagulation parameters.\n",
+        ),
+        (
+            "J057",
+            "        text: Read it at {link}\n",
+            "        text: Read it at {link}\n      translations:\n        es: {title: Hola, words: Hola.}\n",
         ),
         (
             "J060",

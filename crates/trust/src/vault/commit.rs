@@ -174,8 +174,9 @@ impl Vault {
             // it can't.
             let _ = self.refresh_owns(permit.tenant()).await;
         }
-        receipt.documents.truncate(changes);
+        let internals = receipt.documents.split_off(changes);
         Ok(UnitReceipt {
+            internals,
             changes: receipt.documents,
             audit: receipt.audit,
         })

@@ -300,6 +300,8 @@ pub struct Disclosed {
 pub struct UnitReceipt {
     /// For each change, in order: place and version.
     pub changes: Vec<ledger::Written>,
+    /// The same of what was written besides: the unit's internal documents first, in order.
+    pub internals: Vec<ledger::Written>,
     /// Place of the audit record. There is none for a unit that only moves a follower's position or
     /// timers and has no note.
     pub audit: Option<Hit>,

@@ -1,0 +1,110 @@
+//! Languages of messages, and how hard they are to read.
+
+use super::Check;
+use crate::definition::Step;
+use crate::reading;
+use crate::spec::TRANSLATIONS;
+use crate::template::{Piece, Template};
+use crate::yaml::Place;
+use std::collections::BTreeSet;
+
+impl Check<'_, '_> {
+    pub(super) fn languages(&mut self) {
+        let all: BTreeSet<&str> = (self.definition.steps.iter())
+            .flat_map(|step| &step.translations)
+            .map(|one| one.language.as_str())
+            .collect();
+        for step in &self.definition.steps {
+            self.translations(step, &all);
+            self.reading(step);
+        }
+    }
+
+    /// The place of a member of a step's message, or of the step.
+    fn said_at(&self, step: &Step, path: &[&str]) -> Place {
+        let path: Vec<&str> = [&[step.kind_name()], path].concat();
+        self.at(step, &path)
+    }
+
+    fn translations(&mut self, step: &Step, all: &BTreeSet<&str>) {
+        let own = self.definition.language.as_str();
+        let Some(message) = step.kind.message() else {
+            return;
+        };
+        let has_email = message.email.is_some();
+        let node = self.node(step, &[step.kind_name(), TRANSLATIONS]);
+        let places: Vec<Place> = (node.into_iter().flat_map(|node| node.members()))
+            .map(|(key, _)| key.place)
+            .collect();
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        for (one, place) in step.translations.iter().zip(places) {
+            let language = &one.language;
+            if language == own {
+                let words = format!(
+                    "`{language}` is the journey's own language; its words stand in the message itself"
+                );
+                self.findings.error("J055", place, words);
+            } else if !seen.insert(language) {
+                let words = format!("`{language}` stands twice, written in two ways");
+                self.findings.error("J055", place, words);
+            } else if has_email && one.email.is_none() {
+                let words = format!(
+                    "the e-mail isn't there in `{language}`: it would come in `{own}`; add `email`"
+                );
+                self.findings.warning("J057", place, words);
+            }
+        }
+        let missing: Vec<String> = (all.difference(&seen))
+            .filter(|language| **language != own)
+            .map(|language| format!("`{language}`"))
+            .collect();
+        if !missing.is_empty() {
+            let words = format!(
+                "this message is not there in {}, in which others of the journey are: whoever prefers that gets it in `{own}`",
+                missing.join(", ")
+            );
+            let place = self.said_at(step, &["words"]);
+            self.findings.warning("J057", place, words);
+        }
+    }
+
+    fn reading(&mut self, step: &Step) {
+        let (Some(most), Some(message)) = (self.definition.reading_level, step.kind.message())
+        else {
+            return;
+        };
+        let own = self.definition.language.as_str();
+        let place = self.said_at(step, &["words"]);
+        self.grade(&message.words, own, most, place);
+        for one in &step.translations {
+            let path = [TRANSLATIONS, one.language.as_str(), "words"];
+            let place = self.said_at(step, &path);
+            self.grade(&one.words, &one.language, most, place);
+        }
+    }
+
+    fn grade(&mut self, words: &Template, language: &str, most: u8, place: Place) {
+        let Some(grade) = reading::grade(&plain(words), language) else {
+            return;
+        };
+        if grade > most {
+            let grade = match grade {
+                13 => "13 or more".to_owned(),
+                grade => grade.to_string(),
+            };
+            let words = format!(
+                "these words take a school grade of {grade} to be read (`{language}`), and `reading_level` is {most}: shorter sentences and shorter words help"
+            );
+            self.findings.warning("J056", place, words);
+        }
+    }
+}
+
+/// The words as most patients read them: what is filled in is a name or the like.
+fn plain(template: &Template) -> String {
+    let pieces = template.pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => text.as_str(),
+        Piece::Variable { fallback, .. } => fallback.as_deref().unwrap_or("Ann"),
+    });
+    pieces.collect()
+}

@@ -1,0 +1,95 @@
+//! Languages and reading levels of messages, as the checker sees them.
+
+use super::GOOD;
+
+fn codes(source: &str) -> Vec<String> {
+    let found = journey::check(source).into_iter();
+    found.map(|finding| finding.code).collect()
+}
+
+/// GOOD with what follows the e-mail of its message, and what follows its purpose.
+fn with(head: &str, translations: &str) -> String {
+    let email = "        text: Read it at {link}\n";
+    GOOD.replacen("reading_level: 8\n", "", 1)
+        .replacen("purpose: TREAT\n", &format!("purpose: TREAT\n{head}"), 1)
+        .replacen(email, &format!("{email}{translations}"), 1)
+}
+
+#[test]
+fn translations_are_held_to_what_their_message_is_held_to() {
+    let email = "email: {subject: Noticias, text: 'Léalo: {link}'}";
+    let table = [
+        // The form has no Spanish.
+        (format!("es: {{title: Hola, words: Hola., {email}}}"), vec!["J057"]),
+        (format!("ES-mx: {{title: Hola, words: Hola., {email}}}"), vec!["J057"]),
+        // Neither is there an e-mail.
+        ("es: {title: Hola, words: Hola.}".to_owned(), vec!["J057", "J057"]),
+        (format!("en: {{title: Hello, words: Hello., {email}}}"), vec!["J055"]),
+        (format!("Spanish!: {{title: Hola, words: Hola., {email}}}"), vec!["J055"]),
+        (format!("es: {{title: Hola, words: 'Hola {{patient.given}}.', {email}}}"), vec!["J019"]),
+        (
+            "es: {title: Hola, words: Hola., email: {subject: 'Hola {patient.given|}', text: 'Léalo: {link}'}}".to_owned(),
+            vec!["J017"],
+        ),
+        (format!("es: {{title: Hola, {email}}}"), vec!["J003"]),
+        (format!("es: {{title: Hola, words: Hola., reminder: Hola., {email}}}"), vec!["J002"]),
+        (
+            format!("es: {{title: Hola, words: Hola., {email}}}\n        Es: {{title: Hola, words: Hola., {email}}}"),
+            vec!["J055", "J057"],
+        ),
+    ];
+    for (translation, expected) in table {
+        let source = with("", &format!("      translations:\n        {translation}\n"));
+        let mut found = codes(&source);
+        if !expected.contains(&"J057") {
+            found.retain(|code| code != "J057");
+        }
+        assert_eq!(found, expected, "{translation}");
+        // No file of the language loses anything when it is brought into form.
+        if let Ok(formatted) = journey::format(&source) {
+            assert!(formatted.contains("Hola") || formatted.contains("Hello"));
+        }
+    }
+}
+
+#[test]
+fn what_is_too_hard_to_read_is_said() {
+    let easy = "We will call you on the day and ask how you are after.";
+    let hard = "Notwithstanding individual variability, pharmacological anticoagulation necessitates comprehensive periodic laboratory surveillance.";
+    for (head, words, expected) in [
+        ("reading_level: 6\n", easy, vec![]),
+        ("reading_level: 1\n", easy, vec!["J056"]),
+        ("reading_level: 6\n", hard, vec!["J056"]),
+        ("", hard, vec![]),
+        ("language: de\nreading_level: 6\n", hard, vec!["J056"]),
+        ("reading_level: 0\n", easy, vec!["J004"]),
+        ("language: english?\n", easy, vec!["J055"]),
+    ] {
+        let source = with(head, "").replacen("Hello {patient.given|there}.", words, 1);
+        assert_eq!(codes(&source), expected, "{head}{words}");
+    }
+}
+
+#[test]
+fn a_changed_translation_is_a_change_of_words() {
+    let with = |words: &str| {
+        let said = format!(
+            "      translations:\n        es: {{title: Hola, words: {words}, email: {{subject: Hola, text: 'Va: {{link}}'}}}}\n"
+        );
+        with("", &said)
+    };
+    let changes = journey::diff(&with("Hola."), &with("Buenas.")).unwrap();
+    let found: Vec<_> = changes
+        .iter()
+        .map(|change| (change.place.as_str(), change.what))
+        .collect();
+    assert_eq!(
+        found,
+        [(
+            "steps.welcome.send.translations.es.words",
+            journey::Changes::Words
+        )]
+    );
+    let came = journey::diff(GOOD, &with("Hola.")).unwrap();
+    assert_eq!(came[0].what, journey::Changes::Words);
+}
