@@ -5,6 +5,7 @@ use crate::books::Books;
 use crate::kept::{self, KEPT_COUNTS, Kept};
 use crate::mover::MoveError;
 use ledger::{LedgerError, SHARDS, Shard};
+use std::sync::Arc;
 use trust::{Permit, TrustError, Unit};
 
 /// Shards whose counts go into one unit of work: one audit record for all of them when a server ends.
@@ -13,7 +14,7 @@ const AT_ONCE: usize = 32;
 impl Journeys {
     /// Keeps the counts of the shards that this process holds where there is much new in them, or (`all`)
     /// anything. That they can't be kept stops nobody: they are learnt from the feed at the next start.
-    pub(super) async fn keep_counts(&self, books: &Books, permit: &Permit, all: bool) {
+    pub(super) async fn keep_counts(&self, books: &Arc<Books>, permit: &Permit, all: bool) {
         if !(all || books.many_heard()) || books.counted() < self.few() {
             return;
         }
@@ -24,6 +25,12 @@ impl Journeys {
             if self.vault().ledger().holds(shard)
                 && let Ok(_turn) = books.positions[usize::from(shard.0)].try_lock()
             {
+                // Who ends has mostly just moved somebody, and what it committed is not in the books before its
+                // events are.
+                if all && let Err(error) = self.observe(books, permit, shard).await {
+                    tracing::warn!(%error, "a shard's counts could not be brought to its end");
+                    continue;
+                }
                 due.extend(books.to_keep(shard, all));
             }
         }

@@ -4,8 +4,8 @@ use crate::world::{Mail, START, World};
 use fhir::{Resource, ResourceType};
 use serde_json::{Value, json};
 
-const SOURCE: &str = "name: news
-title: News
+const SOURCE: &str = "name: after-surgery
+title: After surgery
 owner: Team
 purpose: TREAT
 at_most: 30d
