@@ -13,10 +13,10 @@ use crate::cluster::Cluster;
 use crate::crash::{entries, is_staff, now_ms, patient, text};
 use crate::patience::Patience;
 
-const PATIENTS: usize = 24;
+pub(crate) const PATIENTS: usize = 24;
 /// Those who are in the record before the journey is published.
 const BEFORE: usize = 10;
-const KILLS: u64 = 8;
+pub(crate) const KILLS: u64 = 8;
 const DAY_MS: u64 = 86_400_000;
 /// Of so many one is called off before its date.
 const CALLED_OFF: usize = 6;
@@ -49,24 +49,58 @@ fn visit(number: usize, at_ms: u64, status: &str) -> Value {
 }
 
 /// A server that is killed again and again.
-struct Victim {
+pub(crate) struct Victim {
     arguments: Vec<String>,
     log: std::path::PathBuf,
     token: String,
-    server: Option<ServerProcess>,
+    pub(crate) server: Option<ServerProcess>,
     random: Random,
-    kills: u64,
-    next_kill: Instant,
+    pub(crate) kills: u64,
+    pub(crate) next_kill: Instant,
 }
 
 impl Victim {
+    /// One that runs, and isn't killed before somebody says when.
+    pub(crate) async fn new(
+        space: &Path,
+        arguments: Vec<String>,
+        token: String,
+        seed: u64,
+    ) -> Self {
+        let mut victim = Self {
+            arguments,
+            log: space.join("log"),
+            token,
+            server: None,
+            random: Random::new(seed),
+            kills: 0,
+            next_kill: Instant::now(),
+        };
+        victim.start().await;
+        victim.next_kill = Instant::now() + Duration::from_secs(3600);
+        victim
+    }
+    /// Publishes a journey by its server.
+    pub(crate) fn publish(&self, file: &Path, squad: &str) {
+        let base = self.server.as_ref().expect("running").base.clone();
+        let publish = [
+            "journey",
+            "publish",
+            "--server",
+            &base,
+            "--token",
+            squad,
+            text(file),
+        ];
+        run(&publish, "").expect("published");
+    }
     async fn start(&mut self) {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let server = ServerProcess::start_with(&self.log, &arguments).await;
         self.server = Some(server.expect("a server"));
         self.next_kill = Instant::now() + Duration::from_millis(150 + self.random.below(900));
     }
-    async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.server.take().expect("running").kill().expect("killed");
         self.kills += 1;
         self.start().await;
@@ -75,7 +109,7 @@ impl Victim {
         Fhir::new(&self.server.as_ref().expect("running").base, &self.token)
     }
     /// Writes until it is acknowledged, killed in between.
-    async fn put(&mut self, path: &str, body: &Value) {
+    pub(crate) async fn put(&mut self, path: &str, body: &Value) {
         loop {
             if self.kills < KILLS && Instant::now() >= self.next_kill {
                 self.kill().await;
@@ -100,8 +134,31 @@ impl Victim {
             self.put(&path, &visit(number, at_ms, "cancelled")).await;
         }
     }
+    /// Waits until so many tasks are there and no more come, whatever a restart might begin.
+    pub(crate) async fn comes_to(&mut self, expected: &[usize], seed: u64) {
+        let mut patience = Patience::every(Duration::from_millis(500));
+        loop {
+            let tasks = self.tasks().await;
+            let missed = tasks
+                .iter()
+                .zip(expected)
+                .any(|(found, wanted)| found < wanted);
+            if !missed {
+                break;
+            }
+            patience
+                .wait(&format!(
+                    "seed {seed:#x}: {tasks:?} instead of {expected:?}"
+                ))
+                .await;
+        }
+        // Whatever else a restart might begin has begun by now.
+        self.kill().await;
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(self.tasks().await, expected, "seed {seed:#x}");
+    }
     /// How many tasks of staff each patient has.
-    async fn tasks(&self) -> Vec<usize> {
+    pub(crate) async fn tasks(&self) -> Vec<usize> {
         let fhir = self.fhir();
         let mut tasks = Vec::new();
         for number in 0..PATIENTS {
@@ -125,17 +182,7 @@ async fn killed(
     squad: &str,
     seed: u64,
 ) -> String {
-    let mut victim = Victim {
-        arguments,
-        log: space.join("log"),
-        token,
-        server: None,
-        random: Random::new(seed),
-        kills: 0,
-        next_kill: Instant::now(),
-    };
-    victim.start().await;
-    victim.next_kill = Instant::now() + Duration::from_secs(3600);
+    let mut victim = Victim::new(space, arguments, token, seed).await;
     // Those who are called off are so far ahead that nothing has begun by then.
     let at = |number: usize, from_ms: u64| {
         let far_ms = if number.is_multiple_of(CALLED_OFF) {
@@ -151,17 +198,7 @@ async fn killed(
     }
     let file = space.join("before-visits.yaml");
     std::fs::write(&file, JOURNEY).expect("written");
-    let base = victim.server.as_ref().expect("running").base.clone();
-    let publish = [
-        "journey",
-        "publish",
-        "--server",
-        &base,
-        "--token",
-        squad,
-        text(&file),
-    ];
-    run(&publish, "").expect("published");
+    victim.publish(&file, squad);
     // From here on, while records are looked through and dates come.
     victim.next_kill = Instant::now() + Duration::from_millis(100);
     for number in BEFORE..PATIENTS {
@@ -176,26 +213,7 @@ async fn killed(
     let expected: Vec<usize> = (0..PATIENTS)
         .map(|number| usize::from(!number.is_multiple_of(CALLED_OFF)))
         .collect();
-    let mut patience = Patience::every(Duration::from_millis(500));
-    loop {
-        let tasks = victim.tasks().await;
-        let missed = tasks
-            .iter()
-            .zip(&expected)
-            .any(|(found, wanted)| found < wanted);
-        if !missed {
-            break;
-        }
-        patience
-            .wait(&format!(
-                "seed {seed:#x}: {tasks:?} instead of {expected:?}"
-            ))
-            .await;
-    }
-    // Whatever else a restart might begin has begun by now.
-    victim.kill().await;
-    sleep(Duration::from_secs(2)).await;
-    assert_eq!(victim.tasks().await, expected, "seed {seed:#x}");
+    victim.comes_to(&expected, seed).await;
     let server = victim.server.take().expect("running");
     assert!(server.terminate().expect("ended"), "a clean end");
     format!(
@@ -204,10 +222,9 @@ async fn killed(
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dates_that_come_while_the_server_is_killed_begin_each_journey_once() {
-    let space = tempfile::tempdir().expect("a folder");
-    let data = space.path().join("data");
+/// A store in a folder: the server's arguments, and tokens of a client and of a squad.
+pub(crate) fn in_a_folder(space: &Path) -> (Vec<String>, String, String) {
+    let data = space.join("data");
     run(&["key", "create", "--data", text(&data)], "").expect("a key");
     let client = |role: &str| {
         let command = [
@@ -224,17 +241,17 @@ async fn dates_that_come_while_the_server_is_killed_begin_each_journey_once() {
         printed.lines().last().expect("a token").to_owned()
     };
     let (token, squad) = (client("client"), client("squad"));
-    let arguments = vec!["--data".to_owned(), text(&data).to_owned()];
-    let told = killed(space.path(), arguments, token, &squad, 0xda7e).await;
-    println!("{told}");
+    (
+        vec!["--data".to_owned(), text(&data).to_owned()],
+        token,
+        squad,
+    )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dates_that_come_while_a_server_on_postgresql_is_killed_begin_each_journey_once() {
-    let space = tempfile::tempdir().expect("a folder");
-    let cluster = Cluster::new();
+/// The same of a store in PostgreSQL.
+pub(crate) fn in_a_database(space: &Path, cluster: &Cluster) -> (Vec<String>, String, String) {
     let url = cluster.url("cairn");
-    let key = space.path().join("root.key");
+    let key = space.join("root.key");
     run(&["key", "create", "--root-key", text(&key)], "").expect("a key");
     let store = ["--store-url", url.as_str(), "--root-key", text(&key)];
     let client = |role: &str| {
@@ -249,6 +266,22 @@ async fn dates_that_come_while_a_server_on_postgresql_is_killed_begin_each_journ
         "--set".to_owned(),
         format!("store.url={url}"),
     ];
+    (arguments, token, squad)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dates_that_come_while_the_server_is_killed_begin_each_journey_once() {
+    let space = tempfile::tempdir().expect("a folder");
+    let (arguments, token, squad) = in_a_folder(space.path());
+    let told = killed(space.path(), arguments, token, &squad, 0xda7e).await;
+    println!("{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dates_that_come_while_a_server_on_postgresql_is_killed_begin_each_journey_once() {
+    let space = tempfile::tempdir().expect("a folder");
+    let cluster = Cluster::new();
+    let (arguments, token, squad) = in_a_database(space.path(), &cluster);
     let told = killed(space.path(), arguments, token, &squad, 0xda7f).await;
     println!("{told}");
 }

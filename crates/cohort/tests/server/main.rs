@@ -21,4 +21,5 @@ mod once;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod peers;
+mod segments;
 mod subscriptions;
