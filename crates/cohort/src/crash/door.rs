@@ -95,7 +95,7 @@ impl Door {
             match answer {
                 Ok(Ok(answer)) if FINAL.contains(&answer.0) => return Ok(answer),
                 // The server is going, its store could not be asked, or somebody else was writing.
-                Ok(Ok((409 | 429 | 500.., ..))) | Ok(Err(_)) | Err(_) => {}
+                Ok(Ok((409 | 429 | 500.., ..)) | Err(_)) | Err(_) => {}
                 Ok(Ok((status, _, said))) => bail!("{method} {path}: {status} {said}"),
             }
             sleep(PAUSE).await;
