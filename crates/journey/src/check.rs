@@ -347,13 +347,20 @@ impl Check<'_, '_> {
     pub(crate) fn message(&mut self, step: &Step, kind: &str) {
         self.channels(step, kind);
         self.urgency(step, kind);
-        if let Some(text) = self.node(step, &[kind, "email", "text"])
+        if let Some(node) = self.node(step, &[kind]).cloned() {
+            self.leads_to_the_message(&node);
+        }
+    }
+
+    /// An e-mail of a message, in one language, has a link.
+    fn leads_to_the_message(&mut self, message: &Node) {
+        let text = message.get("email").and_then(|email| email.get("text"));
+        if let Some(text) = text
             && text.text().is_some_and(|text| !text.contains("{link}"))
         {
-            let place = text.place;
             self.findings.warning(
                 "J034",
-                place,
+                text.place,
                 "this e-mail has no `{link}`, so the patient can't get from it to the message",
             );
         }

@@ -79,6 +79,18 @@ fn look_up<'a>(range: &str, there: &[&'a str]) -> Option<&'a str> {
     }
 }
 
+/// What fits a range: by look-up, or else what is of the same language, whichever its region or script. Somebody who
+/// reads Portuguese is better written to in that of Brazil than in English.
+fn fitting<'a>(range: &str, there: &[&'a str]) -> Option<&'a str> {
+    fn language(tag: &str) -> &str {
+        tag.split('-').next().unwrap_or(tag)
+    }
+    look_up(range, there).or_else(|| {
+        let mut there = there.iter().copied();
+        there.find(|tag| language(tag) == language(range))
+    })
+}
+
 /// The translation for a patient; nothing where the journey's own words are the right ones: they prefer that
 /// language, or none that is there.
 pub(crate) fn choose<'a>(
@@ -93,7 +105,7 @@ pub(crate) fn choose<'a>(
         .chain(translations.iter().map(|one| one.language.as_str()))
         .collect();
     let wanted = preferred(patient?);
-    let found = wanted.iter().find_map(|range| look_up(range, &there))?;
+    let found = wanted.iter().find_map(|range| fitting(range, &there))?;
     translations.iter().find(|one| one.language == found)
 }
 
@@ -137,12 +149,13 @@ mod tests {
             let patient = json!({"resourceType": "Patient", "communication": all});
             Resource::from_value(patient).unwrap()
         };
-        let table: [(&[(&str, bool)], Option<&str>); 9] = [
+        let table: [(&[(&str, bool)], Option<&str>); 10] = [
             (&[], None),
             (&[("es", true)], Some("es")),
             (&[("es-MX", false)], Some("es")),
             (&[("es", false), ("pt-BR", true)], Some("pt-BR")),
-            (&[("pt", true)], None),
+            (&[("pt", true), ("es", false)], Some("pt-BR")),
+            (&[("zh-TW", true)], Some("zh-Hant")),
             (&[("fr", true), ("es", false)], Some("es")),
             // Their own language is the journey's.
             (&[("en-GB", true), ("es", false)], None),
@@ -155,6 +168,10 @@ mod tests {
             let found = found.map(|found| found.language.as_str());
             assert_eq!(found, expected, "{languages:?}");
         }
+        // The journey's own goes before others of that language.
+        let british = said(&[("en", true), ("es", false)]);
+        let american = [one("es"), one("en-US")];
+        assert!(choose(Some(&british), "en-GB", &american).is_none());
         assert!(choose(None, ENGLISH, &translations).is_none());
         assert!(choose(Some(&said(&[("es", true)])), "es", &translations[1..]).is_none());
     }

@@ -5,7 +5,7 @@ use crate::definition::Step;
 use crate::reading;
 use crate::spec::TRANSLATIONS;
 use crate::template::{Piece, Template};
-use crate::yaml::Place;
+use crate::yaml::{Node, Place};
 use std::collections::BTreeSet;
 
 impl Check<'_, '_> {
@@ -14,7 +14,8 @@ impl Check<'_, '_> {
             .flat_map(|step| &step.translations)
             .map(|one| one.language.as_str())
             .collect();
-        for step in &self.definition.steps {
+        let messages = self.definition.steps.iter();
+        for step in messages.filter(|step| step.kind.message().is_some()) {
             self.translations(step, &all);
             self.reading(step);
         }
@@ -69,17 +70,31 @@ impl Check<'_, '_> {
     }
 
     fn reading(&mut self, step: &Step) {
-        let (Some(most), Some(message)) = (self.definition.reading_level, step.kind.message())
-        else {
+        let kind = step.kind_name();
+        let Some(body) = self.node(step, &[kind]).cloned() else {
             return;
         };
-        let own = self.definition.language.as_str();
-        let place = self.said_at(step, &["words"]);
-        self.grade(&message.words, own, most, place);
-        for one in &step.translations {
-            let path = [TRANSLATIONS, one.language.as_str(), "words"];
-            let place = self.said_at(step, &path);
-            self.grade(&one.words, &one.language, most, place);
+        let own = self.definition.language.clone();
+        self.words_of(&body, &own);
+        let translations = body.get(TRANSLATIONS).map(Node::members);
+        let translations = translations.unwrap_or_default().iter();
+        for ((_, node), one) in translations.zip(&step.translations) {
+            self.words_of(node, &one.language);
+            self.leads_to_the_message(node);
+        }
+    }
+
+    /// How the words of one language read: the message, a form's reminder, the e-mail.
+    fn words_of(&mut self, node: &Node, language: &str) {
+        let Some(most) = self.definition.reading_level else {
+            return;
+        };
+        let email = node.get("email").and_then(|email| email.get("text"));
+        let all = [node.get("words"), node.get("reminder"), email];
+        for words in all.into_iter().flatten() {
+            if let Some(Ok(template)) = words.text().map(Template::parse) {
+                self.grade(&template, language, most, words.place);
+            }
         }
     }
 

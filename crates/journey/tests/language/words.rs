@@ -34,6 +34,10 @@ fn translations_are_held_to_what_their_message_is_held_to() {
         (format!("es: {{title: Hola, {email}}}"), vec!["J003"]),
         (format!("es: {{title: Hola, words: Hola., reminder: Hola., {email}}}"), vec!["J002"]),
         (
+            "es: {title: Hola, words: Hola., email: {subject: Hola, text: Hola.}}".to_owned(),
+            vec!["J034"],
+        ),
+        (
             format!("es: {{title: Hola, words: Hola., {email}}}\n        Es: {{title: Hola, words: Hola., {email}}}"),
             vec!["J055", "J057"],
         ),
