@@ -565,7 +565,11 @@ async fn a_call_that_is_held_and_let_go_is_tried_no_more_often() {
         .iter()
         .filter_map(|one| one["code"].as_str())
         .collect();
-    assert_eq!(codes, ["1", "1"], "one attempt, and let go on once: {on:#}");
+    // The second attempt may have been made by now.
+    assert!(
+        matches!(codes[..], ["1" | "2", "1"]),
+        "let go on once: {on:#}"
+    );
     scene.until_work("p", "Phone them").await;
     // Whatever else would be tried has been by now.
     for _ in 0..80 {
