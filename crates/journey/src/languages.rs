@@ -149,7 +149,8 @@ mod tests {
             let patient = json!({"resourceType": "Patient", "communication": all});
             Resource::from_value(patient).unwrap()
         };
-        let table: [(&[(&str, bool)], Option<&str>); 10] = [
+        type Row<'a> = (&'a [(&'a str, bool)], Option<&'a str>);
+        let table: [Row<'_>; 10] = [
             (&[], None),
             (&[("es", true)], Some("es")),
             (&[("es-MX", false)], Some("es")),
