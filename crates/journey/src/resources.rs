@@ -1,6 +1,7 @@
 //! From effects to FHIR resources, as `trust::conventions` describes them. Pure.
 
 use crate::definition::{Channel, Definition, Message, Step};
+use crate::engine::About;
 use crate::room::{Urgency, Why};
 use crate::state::{Held, State, Which};
 use crate::template::{self, Template};
@@ -34,6 +35,23 @@ pub(crate) struct Maker<'a> {
 pub(crate) struct Times {
     pub(crate) due_ms: Option<u64>,
     pub(crate) visit_ms: Option<u64>,
+}
+
+impl Times {
+    /// Those of a message that is about something, and counts until a time.
+    pub(crate) fn of(about: Option<&About>, until_ms: u64) -> Self {
+        match about {
+            Some(About::Form(_)) => Self {
+                due_ms: Some(until_ms),
+                visit_ms: None,
+            },
+            Some(About::Visit { start_ms, .. }) => Self {
+                due_ms: None,
+                visit_ms: Some(*start_ms),
+            },
+            None => Self::default(),
+        }
+    }
 }
 
 /// The members of an object.
@@ -123,7 +141,7 @@ impl Maker<'_> {
         which: Which,
         id: &str,
         channel: Channel,
-        form: Option<&str>,
+        about: Option<&About>,
         times: Times,
         refused: Option<&str>,
     ) -> Option<Resource> {
@@ -143,7 +161,7 @@ impl Maker<'_> {
                 "medium": medium(channel),
                 "subject": self.subject(),
                 "topic": {"text": title},
-                "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
+                "about": about.map(references),
                 "sent": (status == "completed").then(|| self.now()),
                 "recipient": [self.subject()],
                 "payload": [{"contentString": self.words(words, times)}],
@@ -158,13 +176,10 @@ impl Maker<'_> {
         held: &Held,
         id: &str,
         channel: Channel,
-        form: Option<&str>,
+        about: Option<&About>,
     ) -> Option<Resource> {
         let (message, words, _) = self.message(step, held.which)?;
-        let times = Times {
-            due_ms: form.is_some().then_some(held.until_ms),
-            visit_ms: None,
-        };
+        let times = Times::of(about, held.until_ms);
         let priority = match message.urgency {
             Urgency::Routine => "routine",
             Urgency::Important => "urgent",
@@ -178,7 +193,7 @@ impl Maker<'_> {
                 "priority": priority,
                 "medium": medium(channel),
                 "subject": self.subject(),
-                "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
+                "about": about.map(references),
                 "payload": [{"contentString": self.words(words, times)}],
                 "authoredOn": self.now(),
                 "recipient": [self.subject()],
@@ -224,6 +239,10 @@ impl Maker<'_> {
             expires_ms: Some(expires_ms),
         })
     }
+}
+
+fn references(about: &About) -> Value {
+    json!([{"reference": about.reference()}])
 }
 
 fn medium(channel: Channel) -> Value {

@@ -13,6 +13,7 @@ mod limits;
 mod lists;
 mod parts;
 mod requests;
+mod visits;
 mod world;
 
 use journey::JourneyError;

@@ -296,6 +296,12 @@ fn target(node: &Node, index: &BTreeMap<String, usize>) -> Target {
 }
 
 pub(crate) fn message(body: &Node) -> Option<Message> {
+    let words = template(body.get("words")?)?;
+    message_with(body, line(body, "title")?, words)
+}
+
+/// A message with a heading and words that stand elsewhere.
+pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Option<Message> {
     let channels: Vec<Channel> = body
         .get("channels")
         .map(Node::items)
@@ -308,8 +314,8 @@ pub(crate) fn message(body: &Node) -> Option<Message> {
         })
         .collect();
     Some(Message {
-        title: line(body, "title")?,
-        words: template(body.get("words")?)?,
+        title,
+        words,
         channels: if channels.is_empty() {
             vec![Channel::Email, Channel::Portal]
         } else {
