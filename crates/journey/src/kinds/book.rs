@@ -185,7 +185,10 @@ impl StepKind for Book {
         vec!["status".to_owned(), "day".to_owned()]
     }
     fn types(&self) -> &'static [ResourceType] {
-        &[ResourceType::Appointment]
+        if self.reminders.is_none() {
+            return &[ResourceType::Appointment];
+        }
+        &[ResourceType::Appointment, ResourceType::Communication]
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {

@@ -6,6 +6,9 @@ use crate::run::{DAY, DISCHARGE, HOUR, Names, Run, facts};
 use journey::{Act, Context, Effect, Fact, Input, Outcome, Room, State, Why, step, timers};
 use serde_json::Value;
 
+/// What somebody or the hospital does.
+type Ends = fn(&mut Run);
+
 const VISIT: &str = "  first:
     title: Visit
     book: {title: Check-up, time: discharge + 10d at 10:00, minutes: 30, book_by: discharge + 2d, remind: [7d, 1d, 2h]}
@@ -211,7 +214,7 @@ fn another_end_is_no_other_time() {
 #[test]
 fn what_waits_is_called_off_when_the_visit_moves_or_is_not_needed() {
     let off = "called-off i/1/ahead-1-10080/0";
-    let ends: [(&str, fn(&mut Run)); 7] = [
+    let ends: [(&str, Ends); 7] = [
         ("moved", |run| {
             visit(run, "booked", 12 * DAY);
         }),

@@ -161,6 +161,30 @@ async fn mail_of_another_time_is_called_off() {
     }
 }
 
+/// What the mail server refuses lies in the portal, and the visit is waited for; so does what it refuses late.
+#[tokio::test]
+async fn what_no_mail_server_takes_lies_in_the_portal() {
+    let (world, patient) = operated(Mail::Refuses, "").await;
+    world.visit(&patient, "booked").await;
+    let world = world.reopen().await;
+    world.until(9 * DAY).await;
+    let expected = [
+        "68h Reminder 7 days before by email: Check-up",
+        "68h Reminder 7 days before by email not delivered: Check-up.",
+        "68h Reminder 7 days before by portal: Check-up",
+        "212h Reminder 24 hours before by email: Check-up",
+        "212h Reminder 24 hours before by email not delivered: Check-up.",
+        "212h Reminder 24 hours before by portal: Check-up",
+    ];
+    let told = told(&world, &patient).await;
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{told}");
+    }
+    let view = world.view(&patient).await;
+    assert_eq!(view.waiting[0].step, "visit");
+}
+
 /// A reminder that waits for the end of quiet hours is a request that others see; when the visit moves, it is revoked.
 #[tokio::test]
 async fn a_reminder_that_waits_for_the_morning_is_revoked_when_the_visit_moves() {
