@@ -91,6 +91,21 @@ async fn a_visit_that_is_moved_over_fhir_takes_its_reminders_along() {
         "Visit booked for Thursday 12 November 2026, 10:00; the next reminder goes out at 2026-11-11 10:00"
     );
 
+    let planned = world.view(&patient).await.planned;
+    let planned = planned.iter().filter(|item| item.what.contains("before"));
+    let planned: Vec<(u64, &str, &str)> = planned
+        .map(|item| {
+            let hour = (item.at_ms - START) / HOUR;
+            (hour, item.what.as_str(), item.plain.as_str())
+        })
+        .collect();
+    let plain = "We will remind you of your visit: Check-up";
+    let ahead = [
+        (212, "Reminder 24 hours before: Check-up", plain),
+        (234, "Reminder 2 hours before: Check-up", plain),
+    ];
+    assert_eq!(planned, ahead);
+
     // What a crash would leave knows of what was sent.
     let world = world.after_crash();
     moved(&world, &patient, START + 14 * DAY).await;

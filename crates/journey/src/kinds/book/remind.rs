@@ -244,7 +244,9 @@ impl Reminders {
             return;
         };
         // Counted anew, so that no message of this version has the name of one of the version before.
-        let time = reminded.as_ref().map_or(1, |before| before.time + 1);
+        let time = reminded
+            .as_ref()
+            .map_or(1, |before| before.time.saturating_add(1));
         let now_ms = engine.context.now_ms;
         let before = before.get("book").map(lengths).unwrap_or_default();
         let known = |minutes: u32| before.iter().any(|(known, _)| *known == minutes);
