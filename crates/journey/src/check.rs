@@ -128,6 +128,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("J058", "A journey begins itself, or one that isn't there."),
     (
+        "J059",
+        "The reminders of a visit don't fit together, or come when nobody needs them.",
+    ),
+    (
         "J060",
         "A partner isn't known, or no contract with it is in force.",
     ),

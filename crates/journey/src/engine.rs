@@ -14,12 +14,12 @@ mod model;
 mod room;
 
 pub(crate) use hands::{NOT_A_BATCHS, goes, orders_since, sent_since, why_not_undone};
-pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages, message_slot};
+pub(crate) use messages::{CALLED_OFF, EXPIRED, about, awaited_messages, message_slot};
 pub(crate) use migrate::new_rules;
 pub use migrate::{Goes, Map, Migration, migrate, take_back};
 pub use model::{
-    Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual,
-    Outcome, Sent, Start,
+    About, Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input,
+    Manual, Outcome, Sent, Start,
 };
 
 use crate::definition::{Definition, Path, Step, Target};

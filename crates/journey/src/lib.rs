@@ -72,8 +72,8 @@ pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
 pub use engine::{
-    Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Goes, Hand, Ids, Input,
-    Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
+    About, Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Goes, Hand, Ids,
+    Input, Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
     timers,
 };
 pub use entries::BEGINNINGS;

@@ -447,7 +447,7 @@ impl<'a> Mover<'a> {
                 channel,
                 which,
                 expires_ms,
-                form,
+                about,
             } => {
                 let refused = self.refusal(definition, channel).await?;
                 self.person().await?;
@@ -455,16 +455,13 @@ impl<'a> Mover<'a> {
                 let Some(step) = definition.step(&step) else {
                     return Ok(None);
                 };
-                let times = Times {
-                    due_ms: form.is_some().then_some(expires_ms),
-                    visit_ms: None,
-                };
+                let times = Times::of(about.as_ref(), expires_ms);
                 let made = maker.communication(
                     step,
                     which,
                     &communication,
                     channel,
-                    form.as_deref(),
+                    about.as_ref(),
                     times,
                     refused,
                 );

@@ -1,6 +1,7 @@
 //! From effects to FHIR resources, as `trust::conventions` describes them. Pure.
 
 use crate::definition::{Channel, Definition, Message, Step};
+use crate::engine::About;
 use crate::languages::{self, ENGLISH};
 use crate::room::{Urgency, Why};
 use crate::state::{Held, State, Which};
@@ -46,6 +47,23 @@ struct Said<'s> {
     email: Option<&'s (Template, Template)>,
     language: &'s str,
     translated: bool,
+}
+
+impl Times {
+    /// Those of a message that is about something, and counts until a time.
+    pub(crate) fn of(about: Option<&About>, until_ms: u64) -> Self {
+        match about {
+            Some(About::Form(_)) => Self {
+                due_ms: Some(until_ms),
+                visit_ms: None,
+            },
+            Some(About::Visit { start_ms, .. }) => Self {
+                due_ms: None,
+                visit_ms: Some(*start_ms),
+            },
+            None => Self::default(),
+        }
+    }
 }
 
 /// The members of an object.
@@ -163,7 +181,7 @@ impl Maker<'_> {
         which: Which,
         id: &str,
         channel: Channel,
-        form: Option<&str>,
+        about: Option<&About>,
         times: Times,
         refused: Option<&str>,
     ) -> Option<Resource> {
@@ -184,7 +202,7 @@ impl Maker<'_> {
                 "subject": self.subject(),
                 "language": said.translated.then_some(said.language),
                 "topic": {"text": said.title},
-                "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
+                "about": about.map(references),
                 "sent": (status == "completed").then(|| self.now()),
                 "recipient": [self.subject()],
                 "payload": [{"contentString": self.say(&said, times)}],
@@ -199,13 +217,10 @@ impl Maker<'_> {
         held: &Held,
         id: &str,
         channel: Channel,
-        form: Option<&str>,
+        about: Option<&About>,
     ) -> Option<Resource> {
         let said = self.said(step, held.which)?;
-        let times = Times {
-            due_ms: form.is_some().then_some(held.until_ms),
-            visit_ms: None,
-        };
+        let times = Times::of(about, held.until_ms);
         let priority = match said.message.urgency {
             Urgency::Routine => "routine",
             Urgency::Important => "urgent",
@@ -219,7 +234,7 @@ impl Maker<'_> {
                 "priority": priority,
                 "medium": medium(channel),
                 "subject": self.subject(),
-                "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
+                "about": about.map(references),
                 "language": said.translated.then_some(said.language),
                 "payload": [{"contentString": self.say(&said, times)}],
                 "authoredOn": self.now(),
@@ -266,6 +281,10 @@ impl Maker<'_> {
             expires_ms: Some(expires_ms),
         })
     }
+}
+
+fn references(about: &About) -> Value {
+    json!([{"reference": about.reference()}])
 }
 
 fn medium(channel: Channel) -> Value {

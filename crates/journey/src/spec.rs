@@ -10,7 +10,7 @@ pub(crate) use crate::kinds::KINDS;
 pub(crate) use segments::{MEMBERSHIP, SHARED};
 pub(crate) use steps::{
     BECAUSE, CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, STEP_COMMON, TRANSLATION,
-    TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY,
+    TRANSLATION_OF_A_VISIT, TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY,
 };
 
 use crate::decode::build::Parts;

@@ -330,7 +330,7 @@ impl Stage {
             channel,
             which,
             expires_ms,
-            form,
+            about,
         } = effect
         else {
             return None;
@@ -347,16 +347,13 @@ impl Stage {
             patient: self.person(),
             now_ms,
         };
-        let times = Times {
-            due_ms: form.is_some().then_some(*expires_ms),
-            visit_ms: None,
-        };
+        let times = Times::of(about.as_ref(), *expires_ms);
         let made = maker.communication(
             definition.step(step)?,
             *which,
             communication,
             *channel,
-            form.as_deref(),
+            about.as_ref(),
             times,
             refused,
         )?;

@@ -6,6 +6,11 @@
 //! they don't have says that it is of [`SECOND`], which they set aside. From that form on members are
 //! added without a new number, because who reads it refuses what they don't know.
 
+mod messages;
+
+pub use messages::Which;
+pub(crate) use messages::{Held, OnTheWay, Reminded, Unsent};
+
 use crate::room::Why;
 use crate::time::Slot;
 use crate::watch::Watch;
@@ -124,30 +129,6 @@ pub(crate) struct Form {
     pub(crate) step: String,
 }
 
-/// A message that waits until it may reach out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Held {
-    #[serde(rename = "n")]
-    pub(crate) n: u32,
-    #[serde(rename = "k")]
-    pub(crate) which: Which,
-    /// The place of its channel.
-    #[serde(rename = "c")]
-    pub(crate) channel: u8,
-    /// When it asks again.
-    #[serde(rename = "t")]
-    pub(crate) at_ms: u64,
-    /// Whether it has just asked: the answer comes in the same unit of work.
-    #[serde(rename = "r", default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) asked: bool,
-    /// Until when it may go out at all.
-    #[serde(rename = "u")]
-    pub(crate) until_ms: u64,
-    #[serde(rename = "y")]
-    pub(crate) why: Why,
-}
-
 /// A journey that is held: nothing is begun in it and nothing goes out, until it goes on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -177,18 +158,6 @@ pub(crate) struct Ahead {
     /// How many of the events that are remembered came before it was put off: these are not for it.
     #[serde(rename = "h", default, skip_serializing_if = "is_none_yet")]
     pub(crate) after: u32,
-}
-
-/// A message that is to go out by the channel with this index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Unsent {
-    #[serde(rename = "n")]
-    pub(crate) n: u32,
-    #[serde(rename = "k")]
-    pub(crate) which: Which,
-    #[serde(rename = "c")]
-    pub(crate) channel: u8,
 }
 
 /// Where the patient was before somebody sent them elsewhere.
@@ -314,6 +283,9 @@ pub(crate) enum Stand {
         proposed: Slot,
         #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
         booked: Option<Slot>,
+        /// What has been reminded of, where the step reminds of the booked visit.
+        #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+        reminded: Option<Reminded>,
     },
     /// Branches that haven't ended.
     Joining {
@@ -344,6 +316,15 @@ impl Stand {
             handed_over: false,
             rung: 0,
             eyes: None,
+        }
+    }
+    /// When the visit begins that was booked, where one was.
+    pub(crate) fn booked_ms(&self) -> Option<u64> {
+        match self {
+            Self::Booking {
+                booked: Some(slot), ..
+            } => Some(slot.start_ms),
+            _ => None,
         }
     }
     /// How many of those that it has begun haven't ended, where it waits for such.
@@ -380,9 +361,15 @@ impl Stand {
             | Self::Booking {
                 proposed: _,
                 booked: _,
+                reminded: None,
             }
             | Self::Joining { left: _ } => FIRST,
-            Self::Working {
+            Self::Booking {
+                proposed: _,
+                booked: _,
+                reminded: Some(_),
+            }
+            | Self::Working {
                 handed_over: _,
                 rung: _,
                 eyes: _,
@@ -454,18 +441,6 @@ pub(crate) struct TrailEntry {
     pub(crate) reference: Option<String>,
 }
 
-/// Which words of a step a message carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Which {
-    /// The message of a `send`.
-    Message,
-    /// The invitation of an `ask`.
-    Invitation,
-    /// The reminder of an `ask`.
-    Reminder,
-}
-
 /// What somebody did by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -518,6 +493,11 @@ pub(crate) enum What {
         which: Which,
         #[serde(rename = "d")]
         code: String,
+    },
+    /// A reminder of a visit is not sent, because its time had passed.
+    Passed {
+        #[serde(rename = "k")]
+        which: Which,
     },
     Answered,
     LateAnswer {
@@ -615,21 +595,18 @@ impl What {
     /// The oldest form of a state that has it.
     fn needs(&self) -> u8 {
         match self {
+            Self::Sent { channel: _, which }
+            | Self::Undelivered {
+                channel: _,
+                which,
+                code: _,
+            } => which.needs(),
             Self::Started
             | Self::Entered
             | Self::Left {
                 label: _,
                 since_ms: _,
                 to: _,
-            }
-            | Self::Sent {
-                channel: _,
-                which: _,
-            }
-            | Self::Undelivered {
-                channel: _,
-                which: _,
-                code: _,
             }
             | Self::Answered
             | Self::LateAnswer { to: _ }
@@ -666,6 +643,7 @@ impl What {
                 until_ms: _,
                 why: _,
             }
+            | Self::Passed { which: _ }
             | Self::Reached
             | Self::Round { time: _, to: _ }
             | Self::Drawn {

@@ -73,13 +73,13 @@ pub(crate) const VARIABLES: &[(&str, Class, bool, &str)] = &[
         "visit.day",
         Class::Phi,
         false,
-        "The day of the proposed visit.",
+        "The day of the proposed visit; in reminders, of the booked one.",
     ),
     (
         "visit.time",
         Class::Phi,
         false,
-        "The time of day of the proposed visit.",
+        "The time of day of the proposed visit; in reminders, of the booked one.",
     ),
 ];
 

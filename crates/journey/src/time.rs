@@ -191,6 +191,23 @@ impl Moment {
     }
 }
 
+/// So long before a time. Whole days are counted in the zone, to the same time of day, as with `at` in a moment; all
+/// else is exact.
+pub(crate) fn before(at_ms: u64, length_ms: u64, zone: &TimeZone) -> u64 {
+    let exact_ms = at_ms.saturating_sub(length_ms);
+    let offset_ms = i64::try_from(length_ms).ok().map(|length_ms| -length_ms);
+    let Some(offset_ms) = offset_ms.filter(|_| length_ms.is_multiple_of(DAY_MS)) else {
+        return exact_ms;
+    };
+    let time = timestamp(at_ms).to_zoned_datetime(zone.clone()).time();
+    let moment = Moment {
+        anchor: String::new(),
+        offset_ms,
+        at: Some(time),
+    };
+    moment.resolve(at_ms, zone)
+}
+
 /// `2026-03-04 09:00`, in a time zone.
 pub(crate) fn say_minute(unix_ms: u64, zone: &TimeZone) -> String {
     let zoned = timestamp(unix_ms).to_zoned_datetime(zone.clone());
@@ -281,6 +298,30 @@ mod tests {
             "P1DT",
         ] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn days_before_are_those_of_the_calendar() {
+        let london = zone("Europe/London").unwrap();
+        let at = |text: &str| {
+            u64::try_from(text.parse::<Timestamp>().unwrap().as_millisecond()).unwrap()
+        };
+        // The clocks go back in London on 2026-10-25, and forward on 2027-03-28 at one.
+        let table = [
+            ("2026-10-26T10:00:00Z", "7d", "2026-10-19T09:00:00Z"),
+            ("2026-10-25T10:00:00Z", "1d", "2026-10-24T09:00:00Z"),
+            ("2026-10-25T10:00:00Z", "24h", "2026-10-24T09:00:00Z"),
+            ("2026-10-25T10:00:00Z", "26h", "2026-10-24T08:00:00Z"),
+            ("2026-10-25T02:00:00Z", "2h", "2026-10-25T00:00:00Z"),
+            ("2027-03-28T09:00:00Z", "1d", "2027-03-27T10:00:00Z"),
+            // Half past one isn't there on that day.
+            ("2027-03-29T00:30:00Z", "1d", "2027-03-28T01:30:00Z"),
+            ("2028-03-01T10:00:00Z", "1d", "2028-02-29T10:00:00Z"),
+        ];
+        for (visit, length, expected) in table {
+            let before_ms = before(at(visit), duration(length).unwrap(), &london);
+            assert_eq!(before_ms, at(expected), "{length} before {visit}");
         }
     }
 

@@ -5,7 +5,7 @@ use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::kinds::Plan;
 use crate::request;
 use crate::room::Why;
-use crate::state::{Done, State, Token, TrailEntry, What, Which};
+use crate::state::{Done, State, Token, TrailEntry, What};
 use crate::time::{say_day, say_minute, say_time};
 use crate::{PlannedView, TrailView, WaitView, hands};
 use fhir::ResourceType;
@@ -89,7 +89,7 @@ fn unsent(definition: &Definition, state: &State, n: u32) -> String {
     let held = held.map(|held| {
         format!(
             "; its {} is held {} until {}",
-            which_word(held.which),
+            held.which.say(),
             held_for(held.why),
             say_minute(held.at_ms, &definition.zone)
         )
@@ -182,11 +182,9 @@ pub(crate) fn trail(
             Some(step) => step.kind.left(title, label)?,
             None => left(title, label),
         },
-        What::Sent { channel, which } => format!(
-            "{} by {}: {title}",
-            capital(which_word(*which)),
-            channel.name()
-        ),
+        What::Sent { channel, which } => {
+            format!("{} by {}: {title}", capital(&which.say()), channel.name())
+        }
         What::Held {
             channel,
             which,
@@ -194,7 +192,7 @@ pub(crate) fn trail(
             why,
         } => format!(
             "{} by {} held {} until {}: {title}",
-            capital(which_word(*which)),
+            capital(&which.say()),
             channel.name(),
             held_for(*why),
             say_minute(*until_ms, &definition.zone)
@@ -205,7 +203,7 @@ pub(crate) fn trail(
             code,
         } if code == engine::CALLED_OFF => format!(
             "{} by {} called off before it left: {title}",
-            capital(which_word(*which)),
+            capital(&which.say()),
             channel.name()
         ),
         What::Undelivered {
@@ -214,9 +212,13 @@ pub(crate) fn trail(
             code,
         } => format!(
             "{} by {} not delivered: {title}. {}",
-            capital(which_word(*which)),
+            capital(&which.say()),
             channel.name(),
             not_done(code)
+        ),
+        What::Passed { which } => format!(
+            "{} not sent, because its time had passed: {title}",
+            capital(&which.say())
         ),
         What::Answered => {
             reference = resource_of(&entry.why).or(reference);
@@ -403,14 +405,6 @@ pub(crate) fn thing(kind: ResourceType) -> String {
 /// A name from the file, as it is spoken: `not_reached` as `not reached`.
 fn spoken(name: &str) -> String {
     name.replace('_', " ")
-}
-
-fn which_word(which: Which) -> &'static str {
-    match which {
-        Which::Message => "message",
-        Which::Invitation => "invitation",
-        Which::Reminder => "reminder",
-    }
 }
 
 pub(crate) fn capital(word: &str) -> String {

@@ -16,6 +16,7 @@ mod lists;
 mod parts;
 mod requests;
 mod segments;
+mod visits;
 mod world;
 
 use journey::JourneyError;

@@ -69,6 +69,27 @@ fn the_same_seed_gives_the_same_on_any_number_of_threads() {
     assert_ne!(once.messages_by_day, run(8, 1).messages_by_day);
 }
 
+/// Reminders of visits are messages as others are.
+#[test]
+fn reminders_of_visits_are_counted() {
+    let by = "      book_by: discharge + 5d at 12:00\n";
+    let counted = |remind: &str, behaviour: &str| {
+        let source = source().replacen(by, &format!("{by}{remind}"), 1);
+        let definition = Definition::compile(&source, 1).unwrap();
+        let behaviour = Behaviour::parse(&definition, behaviour).unwrap();
+        messages(&simulate(&definition, &behaviour, SIZE))
+    };
+    let reminders = "      remind: [1d, 2h]\n";
+    let without = counted("", IDEAL);
+    // Two for each patient, but for the few whose visit is after the last day.
+    let added = counted(reminders, IDEAL) - without;
+    let most = 2 * u64::from(SIZE.patients);
+    assert!((most - 12..=most).contains(&added), "{added}");
+    // Who doesn't book is reminded of nothing.
+    let nobody = IDEAL.replace("book: 1,", "book: 0,");
+    assert_eq!(counted(reminders, &nobody), counted("", &nobody));
+}
+
 #[test]
 fn nobody_is_lost() {
     let definition = heart_failure();

@@ -251,7 +251,8 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
         Some(Translation {
             language: languages::tag(&key.name)?,
             title: line(node, "title")?,
-            words: template(node.get("words")?)?,
+            // A visit has reminders alone.
+            words: template(node.get("words").or_else(|| node.get("reminder"))?)?,
             reminder: node.get("reminder").and_then(template),
             email: match node.get("email") {
                 Some(email) => Some((
@@ -351,6 +352,12 @@ fn target(node: &Node, index: &BTreeMap<String, usize>) -> Target {
 }
 
 pub(crate) fn message(body: &Node) -> Option<Message> {
+    let words = template(body.get("words")?)?;
+    message_with(body, line(body, "title")?, words)
+}
+
+/// A message with a heading and words that stand elsewhere.
+pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Option<Message> {
     let channels: Vec<Channel> = body
         .get("channels")
         .map(Node::items)
@@ -363,8 +370,8 @@ pub(crate) fn message(body: &Node) -> Option<Message> {
         })
         .collect();
     Some(Message {
-        title: line(body, "title")?,
-        words: template(body.get("words")?)?,
+        title,
+        words,
         channels: if channels.is_empty() {
             vec![Channel::Email, Channel::Portal]
         } else {

@@ -1,6 +1,6 @@
 //! Messages: channel by channel, until one delivers or none is left.
 
-use super::{Context, Effect, Engine, EngineError, Outcome, Sent};
+use super::{About, Context, Effect, Engine, EngineError, Outcome, Sent};
 use crate::Channel;
 use crate::definition::{Definition, Step};
 use crate::state::{State, Token, What, Which};
@@ -78,18 +78,15 @@ impl Engine<'_> {
             What::Sent { channel, which },
             Some(format!("Communication/{communication}")),
         );
-        let form = step
-            .kind
-            .makes()
-            .filter(|(kind, _)| *kind == ResourceType::Task)
-            .map(|(_, slot)| self.resource_id(n, slot));
+        let token = self.token(n);
+        let about = token.and_then(|token| about(step, token, |slot| self.resource_id(n, slot)));
         self.effects.push(Effect::Send {
             step: step.id.clone(),
             communication,
             channel,
             which,
             expires_ms,
-            form,
+            about,
         });
     }
 
@@ -200,10 +197,18 @@ impl Engine<'_> {
 }
 
 pub(crate) fn message_slot(which: Which, index: usize) -> String {
-    let which = match which {
-        Which::Message => "message",
-        Which::Invitation => "invitation",
-        Which::Reminder => "reminder",
-    };
-    format!("{which}/{index}")
+    format!("{}/{index}", which.slot())
+}
+
+/// What the messages of a place are about.
+pub(crate) fn about(step: &Step, token: &Token, id: impl Fn(&str) -> String) -> Option<About> {
+    let (kind, slot) = step.kind.makes()?;
+    match kind {
+        ResourceType::Task => Some(About::Form(id(slot))),
+        ResourceType::Appointment => Some(About::Visit {
+            appointment: id(slot),
+            start_ms: token.stand.booked_ms()?,
+        }),
+        _ => None,
+    }
 }

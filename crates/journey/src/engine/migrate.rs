@@ -315,6 +315,16 @@ pub fn migrate(
             step.kind.measured(&mut new, step, fact);
         }
     }
+    for place in &places {
+        let Place::Along(n, after) = place else {
+            continue;
+        };
+        let before = state.tokens.iter().find(|token| token.n == *n);
+        let before = before.and_then(|token| from.step(&token.step));
+        if let (Some(before), Some(after)) = (before, to.step(after)) {
+            after.kind.taken_over(&mut new, after, *n, &before.said);
+        }
+    }
     new.ahead.extend(begins);
     new.run()?;
     if new.state.running() {

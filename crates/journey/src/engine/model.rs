@@ -280,6 +280,30 @@ pub struct Confirms {
     pub outcome: Option<String>,
 }
 
+/// What a message is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// A form: the id of its `Task`.
+    Form(String),
+    /// A booked visit.
+    Visit {
+        /// Id of the `Appointment`.
+        appointment: String,
+        /// When it begins.
+        start_ms: u64,
+    },
+}
+
+impl About {
+    /// `Type/id`.
+    pub(crate) fn reference(&self) -> String {
+        match self {
+            Self::Form(task) => format!("Task/{task}"),
+            Self::Visit { appointment, .. } => format!("Appointment/{appointment}"),
+        }
+    }
+}
+
 /// What is to be done outside the state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -312,8 +336,8 @@ pub enum Effect {
         which: Which,
         /// Not after this time.
         expires_ms: u64,
-        /// The form that it invites to.
-        form: Option<String>,
+        /// What it is about.
+        about: Option<About>,
     },
     /// Look at the record for what a step asks, and say what it says ([`Input::Seen`]).
     Look {

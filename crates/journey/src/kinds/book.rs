@@ -1,23 +1,29 @@
-//! A visit that is proposed and waits to be booked.
+//! A visit that is proposed, waits to be booked, and is reminded of.
 
-use super::{Carried, Plan, StepKind, Waiting, same_of, way};
+mod remind;
+
+use super::{Carried, Plan, StepKind, Waiting, cannot_wait, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, line, number, template};
-use crate::definition::{Definition, Step, Target, Way};
-use crate::engine::{Effect, Engine, EngineError, Fact, Ids, moment};
+use crate::definition::{Channel, Definition, Message, Step, Target, Way};
+use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids, moment};
 use crate::resources::{Maker, Times, resource};
-use crate::spec::{Clearance, Kind, Record, Shape, may, must};
-use crate::state::{Stand, State, Token, What};
+use crate::spec::{
+    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATION_OF_A_VISIT, TRANSLATIONS,
+    URGENCY, may, must,
+};
+use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
-use crate::time::{DAY_MS, MINUTE_MS, Moment, Slot, say_day, say_time};
+use crate::time::{DAY_MS, MINUTE_MS, Moment, Slot, say_day, say_minute, say_time};
 use crate::yaml::{Node, Place};
 use fhir::{Resource, ResourceType};
+use remind::Reminders;
 use serde_json::json;
 use std::sync::Arc;
 
 static BOOK: Record = Record {
     name: "book",
-    doc: "A visit is proposed and waits to be booked, in the portal or by staff.",
+    doc: "A visit is proposed and waits to be booked, in the portal or by staff; once it is, the patient can be reminded of it.",
     one_of: &[],
     fields: &[
         must("title", Shape::Line, "What the visit is for."),
@@ -40,6 +46,37 @@ static BOOK: Record = Record {
             "book_by",
             Shape::Moment,
             "By when it must be booked; then `not_booked` is gone.",
+        ),
+        may(
+            "remind",
+            Shape::List(&Shape::Duration),
+            "How long before the booked visit the patient is reminded, the longest first, e.g. `[7d, 1d, 2h]`; at most six. Whole days are counted by the calendar of the journey's time zone, to the visit's time of day.",
+        ),
+        may(
+            "reminder",
+            Shape::Words(Clearance::Closed),
+            "Words of the reminders, behind login; a sentence with day and time if not given.",
+        ),
+        may(
+            "channels",
+            CHANNELS,
+            "Channels of the reminders, in order of fall-back; `[email, portal]` if not given.",
+        ),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, a plain notice with a link.",
+        ),
+        may(
+            "urgency",
+            URGENCY,
+            "How much the reminders can't wait where messages are limited; `routine` if not given.",
+        ),
+        may("because", Shape::Line, BECAUSE),
+        may(
+            TRANSLATIONS,
+            Shape::Languages(&TRANSLATION_OF_A_VISIT),
+            "The reminders in other languages; whoever prefers none of them gets them in the journey's own.",
         ),
     ],
 };
@@ -65,7 +102,7 @@ pub(super) static KIND: Kind = Kind {
             "Where to go when the patient did not come (`noshow`); `not_booked` if not given.",
         ),
     ],
-    example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    time: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n  next: end\n  not_booked: visit_task\n",
+    example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    time: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n    remind: [1d, 2h]\n    reminder: Your visit is on {visit.day} at {visit.time}.\n  next: end\n  not_booked: visit_task\n",
     decode,
 };
 
@@ -79,6 +116,7 @@ struct Book {
     next: Target,
     not_booked: Option<Target>,
     missed: Option<Target>,
+    reminders: Option<Reminders>,
 }
 
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
@@ -97,12 +135,14 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         next: parts.way("next")?,
         not_booked: parts.way("not_booked"),
         missed: parts.way("missed"),
+        reminders: remind::decode(body)?,
     }))
 }
 
 impl Book {
     /// A visit was booked, or moved.
-    fn booked(&self, engine: &mut Engine<'_>, step: &Step, n: u32, slot: Slot) {
+    fn booked(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, slot: Slot) {
+        let n = token.n;
         if let Some(Stand::Booking { booked, .. }) = engine.stand_mut(n) {
             *booked = Some(slot);
         }
@@ -117,6 +157,10 @@ impl Book {
             },
             Some(format!("Appointment/{visit}")),
         );
+        let moved = token.stand.booked_ms() != Some(slot.start_ms);
+        if let Some(reminders) = self.reminders.as_ref().filter(|_| moved) {
+            reminders.begin(engine, step, token, slot.start_ms);
+        }
     }
 }
 
@@ -139,11 +183,20 @@ impl StepKind for Book {
         );
         ways
     }
+    fn unseen(&self) -> Vec<Way<'_>> {
+        // A visit that can't wait is one that somebody has to hear of when nobody comes to it.
+        let mut ways = self.ways();
+        ways.retain(|way| cannot_wait(self) && way.label != "visit over");
+        ways
+    }
     fn gives(&self) -> Vec<String> {
         vec!["status".to_owned(), "day".to_owned()]
     }
     fn types(&self) -> &'static [ResourceType] {
-        &[ResourceType::Appointment]
+        if self.reminders.is_none() {
+            return &[ResourceType::Appointment];
+        }
+        &[ResourceType::Appointment, ResourceType::Communication]
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
@@ -156,6 +209,7 @@ impl StepKind for Book {
                 .findings
                 .error("J023", place, "`book_by` is later than the visit itself");
         }
+        self.check_reminders(check, step);
     }
     fn moments(&self, check: &Check<'_, '_>, step: &Step) -> Vec<(&Moment, Place)> {
         vec![
@@ -175,6 +229,7 @@ impl StepKind for Book {
                 end_ms: start_ms + self.minutes * MINUTE_MS,
             },
             booked: None,
+            reminded: None,
         }
     }
     fn makes(&self) -> Option<(ResourceType, &'static str)> {
@@ -213,7 +268,13 @@ impl StepKind for Book {
             // Somebody may still say that the patient did not come, so the day is waited out.
             Stand::Booking {
                 booked: Some(slot), ..
-            } => vec![("over", slot.end_ms + DAY_MS)],
+            } => {
+                let mut timers = vec![("over", slot.end_ms + DAY_MS)];
+                let next = self.reminders.as_ref();
+                let next = next.and_then(|reminders| reminders.next(definition, &token.stand));
+                timers.extend(next.map(|next| (remind::TIMER, next.at_ms)));
+                timers
+            }
             Stand::Booking { booked: None, .. } => {
                 vec![("by", moment(definition, state, &self.book_by))]
             }
@@ -225,12 +286,19 @@ impl StepKind for Book {
         engine: &mut Engine<'_>,
         step: &Step,
         token: &Token,
-        _: &str,
+        slot: &str,
     ) -> Result<(), EngineError> {
         let Stand::Booking { booked, .. } = &token.stand else {
             return Err(EngineError::NoStep(token.step.clone()));
         };
+        if slot == remind::TIMER {
+            if let Some(reminders) = &self.reminders {
+                reminders.due(engine, step, token);
+            }
+            return Ok(());
+        }
         if booked.is_some() {
+            engine.call_off(token, CALLED_OFF, "The visit is over");
             engine.leave(token.n, "visit over", &self.next);
             return Ok(());
         }
@@ -256,7 +324,9 @@ impl StepKind for Book {
                 end_ms,
                 ..
             },
-            Stand::Booking { proposed, booked },
+            Stand::Booking {
+                proposed, booked, ..
+            },
         ) = (fact, &token.stand)
         else {
             return;
@@ -272,7 +342,7 @@ impl StepKind for Book {
                         .unwrap_or(start_ms + self.minutes * MINUTE_MS),
                 };
                 if *booked != Some(slot) {
-                    self.booked(engine, step, token.n, slot);
+                    self.booked(engine, step, token, slot);
                 }
                 return;
             }
@@ -282,6 +352,12 @@ impl StepKind for Book {
             _ => return,
         };
         engine.learn(&step.id, "status", json!(status));
+        let why = match label {
+            "visit over" => "The visit has begun",
+            "missed" => "The patient did not come",
+            _ => "The visit was called off",
+        };
+        engine.call_off(token, CALLED_OFF, why);
         engine.leave(token.n, label, target);
     }
     fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
@@ -303,7 +379,49 @@ impl StepKind for Book {
         }
     }
 
+    fn message(&self) -> Option<&Message> {
+        self.reminders.as_ref().map(|reminders| &reminders.message)
+    }
+    fn sends_after(&self) -> Vec<u64> {
+        self.reminders
+            .as_ref()
+            .map_or_else(Vec::new, Reminders::apart_ms)
+    }
+    fn wording(&self, which: Which) -> Option<(&Template, String)> {
+        let message = self.message()?;
+        let title = format!("Reminder: {}", message.title);
+        matches!(which, Which::Ahead { .. }).then_some((&message.words, title))
+    }
+    fn under_way(&self, stand: &Stand) -> Vec<(Which, u8)> {
+        remind::on_the_way(stand).into_iter().collect()
+    }
+    fn goes_out(
+        &self,
+        stand: &mut Stand,
+        which: Which,
+        channel: u8,
+        _: u64,
+        now_ms: u64,
+    ) -> Option<u64> {
+        remind::goes_out(stand, which, channel, now_ms)
+    }
+    fn delivered(&self, engine: &mut Engine<'_>, _: &Step, n: u32, _: Channel) {
+        remind::arrived_or_not(engine, n);
+    }
+    /// The visit is waited for whether or not the patient could be reminded of it; the trail says that they weren't.
+    fn undelivered(&self, engine: &mut Engine<'_>, n: u32, _: Which) {
+        remind::arrived_or_not(engine, n);
+    }
+
+    fn taken_over(&self, engine: &mut Engine<'_>, step: &Step, n: u32, before: &Node) {
+        if let Some(reminders) = &self.reminders {
+            reminders.taken_over(engine, step, n, before);
+        }
+    }
     fn carried(&self, stand: &Stand, before: &Node, after: &Node) -> Carried {
+        if remind::on_the_way(stand).is_some() {
+            return Carried::Later("a reminder of a visit is on its way");
+        }
         let times = ["title", "time", "minutes", "book_by"];
         // What is booked is booked, whatever would be proposed today.
         let booked = matches!(
@@ -329,15 +447,24 @@ impl StepKind for Book {
         format!("We will offer you a visit: {}", self.title)
     }
     fn waiting(&self, definition: &Definition, state: &State, token: &Token) -> Option<Waiting> {
-        let Stand::Booking { proposed, booked } = &token.stand else {
+        let Stand::Booking {
+            proposed, booked, ..
+        } = &token.stand
+        else {
             return None;
         };
         let zone = &definition.zone;
         Some(match booked {
             Some(slot) => {
                 let (day, time) = (say_day(slot.start_ms, zone), say_time(slot.start_ms, zone));
+                let next = self.reminders.as_ref();
+                let next = next.and_then(|reminders| reminders.next(definition, &token.stand));
+                let next = next.map_or_else(String::new, |next| {
+                    let at = say_minute(next.at_ms, zone);
+                    format!("; the next reminder goes out at {at}")
+                });
                 Waiting {
-                    what: format!("Visit booked for {day}, {time}"),
+                    what: format!("Visit booked for {day}, {time}{next}"),
                     plain: format!("Your visit: {}, {day} at {time}", self.title),
                     until_ms: Some(slot.start_ms),
                 }
@@ -360,6 +487,13 @@ impl StepKind for Book {
             What::Entered => Some(Plan {
                 what: format!("Visit proposed: {}", step.title),
                 plain: crate::words::plain(step),
+            }),
+            What::Sent {
+                which: which @ Which::Ahead { .. },
+                ..
+            } => Some(Plan {
+                what: format!("{}: {}", crate::words::capital(&which.say()), step.title),
+                plain: format!("We will remind you of your visit: {}", self.title),
             }),
             What::Left { label, .. } if label == "not booked" => Some(Plan {
                 what: format!("Given up on if not booked: {}", step.title),

@@ -338,6 +338,8 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn carried(&self, _stand: &Stand, _before: &Node, _after: &Node) -> Carried {
         Carried::As
     }
+    /// Sees to a place that went along to this step, where `before` said something else.
+    fn taken_over(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32, _before: &Node) {}
     /// Whether what it has seen of a patient is what `after` would have seen.
     fn keeps_watch(&self, _before: &Node, _after: &Node) -> bool {
         true

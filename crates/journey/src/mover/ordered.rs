@@ -5,7 +5,7 @@
 
 use super::{MoveError, Mover, PatientIds, room};
 use crate::definition::Definition;
-use crate::engine::{Ids, Manual, message_slot};
+use crate::engine::{Ids, Manual, about, message_slot};
 use crate::resources;
 use crate::state::{Held, State, What, Which};
 use fhir::{Resource, ResourceType};
@@ -102,13 +102,11 @@ impl Mover<'_> {
         let step = definition.step(&token.step)?;
         let channels = &step.kind.message()?.channels;
         let channel = channels.get(usize::from(held.channel))?;
-        let form = step
-            .kind
-            .makes()
-            .filter(|(kind, _)| *kind == ResourceType::Task)
-            .map(|(_, slot)| ids.id(&format!("{instance}/{}/{slot}", held.n)));
+        let about = about(step, token, |slot| {
+            ids.id(&format!("{instance}/{}/{slot}", held.n))
+        });
         let maker = self.maker(definition, instance, state);
-        maker.ordered(step, held, id, *channel, form.as_deref())
+        maker.ordered(step, held, id, *channel, about.as_ref())
     }
 
     /// The message that somebody calls off by having written to its order. What counts is what the order says now.

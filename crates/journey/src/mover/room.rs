@@ -17,12 +17,7 @@ pub(super) struct Opened {
 
 /// What a message is known by to the limits.
 pub(crate) fn key(instance: &str, n: u32, which: Which) -> String {
-    let which = match which {
-        Which::Message => "message",
-        Which::Invitation => "invitation",
-        Which::Reminder => "reminder",
-    };
-    format!("{instance}/{n}/{which}")
+    format!("{instance}/{n}/{}", which.slot())
 }
 
 /// The id of the document with what a patient's journeys have sent.

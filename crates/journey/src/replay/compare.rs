@@ -43,6 +43,7 @@ impl Said<'_> {
                 which,
                 code,
             } => format!("undelivered {which:?} {} {code}", channel.name()),
+            What::Passed { which } => format!("passed {which:?}"),
             What::Answered => "answered".to_owned(),
             What::LateAnswer { to } => format!("late {}", to.join(",")),
             What::HandedOver { role } => format!("over {role}"),

@@ -695,15 +695,9 @@ impl<'a> Leader<'a> {
             let Some(resource) = self.stage.record.get(&draft).cloned() else {
                 continue;
             };
-            let which =
-                draft
-                    .strip_prefix("Communication/")
-                    .and_then(|id| match id.rsplit('/').nth(1) {
-                        Some("message") => Some(Which::Message),
-                        Some("invitation") => Some(Which::Invitation),
-                        Some("reminder") => Some(Which::Reminder),
-                        _ => None,
-                    });
+            let which = draft
+                .strip_prefix("Communication/")
+                .and_then(|id| Which::of_slot(id.rsplit('/').nth(1)?));
             let kind = resource.kind();
             let sort = sort_of(&resource, which);
             let nth = self

@@ -111,7 +111,7 @@ impl Side<'_> {
             && expected.by.as_ref().is_none_or(by)
             && expected
                 .which
-                .is_none_or(|which| happened.which == Some(which))
+                .is_none_or(|which| happened.which.map(Which::word) == Some(which.word()))
             && expected
                 .role
                 .as_ref()
@@ -165,7 +165,7 @@ impl Side<'_> {
 
     fn say(&self, happened: &Happened) -> String {
         let at = say_minute(happened.at_ms, &self.definition.zone);
-        let which = happened.which.map(word);
+        let which = happened.which.map(Which::say);
         let by = happened.channel.map(crate::Channel::name);
         let words = (!happened.words.is_empty()).then_some(happened.words.as_str());
         line(
@@ -184,7 +184,7 @@ impl Side<'_> {
         line(
             &expected.step,
             at,
-            expected.which.map(word),
+            expected.which.map(Which::say),
             expected.by.as_deref(),
             expected.role.as_deref(),
             expected.says.as_deref(),
@@ -192,18 +192,10 @@ impl Side<'_> {
     }
 }
 
-fn word(which: Which) -> &'static str {
-    match which {
-        Which::Message => "message",
-        Which::Invitation => "invitation",
-        Which::Reminder => "reminder",
-    }
-}
-
 fn line(
     step: &str,
     at: Option<String>,
-    which: Option<&str>,
+    which: Option<String>,
     by: Option<&str>,
     role: Option<&str>,
     words: Option<&str>,

@@ -142,7 +142,7 @@ static VISIT: Table = Table {
             Form::Choice(&[
                 (
                     "booked",
-                    "It is booked, at the proposed time or at `start`.",
+                    "It is booked, at the proposed time or at `start`; or moved there, if it was booked before.",
                 ),
                 ("cancelled", "It is called off."),
                 ("arrived", "The patient has come."),
@@ -256,7 +256,10 @@ static SENT: Table = Table {
             Form::Choice(&[
                 ("message", "The message of a `send`."),
                 ("invitation", "The invitation of an `ask`."),
-                ("reminder", "Its reminder."),
+                (
+                    "reminder",
+                    "The reminder of an `ask`, or one before the visit of a `book`.",
+                ),
             ]),
             "Which words.",
         ),

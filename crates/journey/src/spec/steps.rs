@@ -89,6 +89,22 @@ pub(crate) static TRANSLATIONS_OF_A_FORM: Record = Record {
     ],
 };
 
+/// The same of a visit's reminders.
+pub(crate) static TRANSLATION_OF_A_VISIT: Record = Record {
+    name: "reminder in another language",
+    doc: "A visit's reminders in another language. Days in them are dates (`2026-12-03`).",
+    one_of: &[],
+    fields: &[
+        must("title", Shape::Line, "What the visit is for."),
+        must("reminder", Shape::Words(Clearance::Closed), "The reminder."),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, those of the journey's own language.",
+        ),
+    ],
+};
+
 /// Member of a message that has it in other languages.
 pub(crate) const TRANSLATIONS: &str = "translations";
 

@@ -101,6 +101,28 @@ fn additions() -> Vec<(&'static str, Value)> {
             "t",
             json!([{"n": 1, "s": "both", "t": 1000, "a": {"gathering": {"c": [0, 2]}}}]),
         ),
+        (
+            "t",
+            json!([{"n": 1, "s": "visit", "t": 1000, "a": {"booking": {"p": {"s": 1, "e": 2}, "b": {"s": 3, "e": 4}, "r": {"t": 1, "d": 900}}}}]),
+        ),
+        (
+            "t",
+            json!([{"n": 1, "s": "visit", "t": 1000, "a": {"booking": {"p": {"s": 1, "e": 2}, "b": {"s": 3, "e": 4}, "r": {"t": 2, "d": 900, "w": {"m": 10_080, "c": 1, "u": 950}}}}}]),
+        ),
+        (
+            "h",
+            entry(json!({"sent": {"c": "email", "k": {"ahead": {"t": 1, "m": 1440}}}})),
+        ),
+        (
+            "h",
+            entry(
+                json!({"undelivered": {"c": "email", "k": {"ahead": {"t": 1, "m": 1440}}, "d": "expired"}}),
+            ),
+        ),
+        (
+            "h",
+            entry(json!({"passed": {"k": {"ahead": {"t": 1, "m": 120}}}})),
+        ),
     ]
 }
 
@@ -147,8 +169,16 @@ enum OlderStand {
     Asking(Value),
     Waiting,
     Working(OlderWorking),
-    Booking(Value),
+    Booking(OlderBooking),
     Joining(Value),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "it is there to be read into")]
+struct OlderBooking {
+    p: Value,
+    b: Option<Value>,
 }
 
 #[derive(serde::Deserialize)]
@@ -279,8 +309,11 @@ fn stand() -> impl Strategy<Value = Stand> {
             rung: 0,
             eyes: None
         }),
-        (slot(), prop::option::of(slot()))
-            .prop_map(|(proposed, booked)| Stand::Booking { proposed, booked }),
+        (slot(), prop::option::of(slot())).prop_map(|(proposed, booked)| Stand::Booking {
+            proposed,
+            booked,
+            reminded: None
+        }),
         any::<u32>().prop_map(|left| Stand::Joining { left }),
     ]
 }

@@ -17,5 +17,6 @@ mod properties;
 mod run;
 mod scores;
 mod tables;
+mod visits;
 mod waits;
 mod work;

@@ -348,6 +348,73 @@ fn a_visit_that_is_booked_stays_booked_and_one_that_is_proposed_is_proposed_anew
     assert!(!run.state.running());
 }
 
+/// A version with other reminders: those of the past are passed over, those that are due go out, and what was sent is
+/// not sent again.
+#[test]
+fn reminders_of_a_booked_visit_are_those_of_the_version_that_leads_on() {
+    let chain = |lengths: &str| {
+        with(
+            BOOK,
+            &[("book_by:", &format!("remind: [{lengths}], book_by:"))],
+        )
+    };
+    let booked = |steps: &str, email| {
+        let mut run = begin(steps, email);
+        run.until(DAY);
+        run.visit("i/1/visit", "booked");
+        run
+    };
+    let delivers = || Some(Outcome::Delivered);
+    let other = chain("3d, 1d");
+
+    // The visit is on the seventh day.
+    let mut run = booked(BOOK, delivers());
+    run.until(5 * DAY);
+    assert_eq!(run.moves(&other, &Map::new()), "moves");
+    run.until(7 * DAY);
+    assert_eq!(run.log(), ["6d00h reminder 1/1440 first email"]);
+    let passed = |run: &Run| {
+        String::from_utf8(run.state.to_json())
+            .unwrap()
+            .matches("passed")
+            .count()
+    };
+    assert_eq!(passed(&run), 1);
+
+    // What was sent is not sent again, whatever it is called.
+    let mut run = booked(&chain("3d, 2h"), delivers());
+    run.until(5 * DAY);
+    assert_eq!(run.log().last(), Some(&"4d00h reminder 1/4320 first email"));
+    assert_eq!(run.moves(&other, &Map::new()), "moves");
+    run.until(7 * DAY);
+    assert_eq!(run.log(), ["6d00h reminder 2/1440 first email"]);
+    assert_eq!(passed(&run), 0);
+
+    // What is due in the moment of the move goes out.
+    let mut run = booked(&chain("3d, 2h"), delivers());
+    run.now += 3 * DAY + HOUR;
+    assert_eq!(run.moves(&other, &Map::new()), "moves");
+    run.until(7 * DAY);
+    let expected = [
+        "4d01h reminder 2/4320 first email",
+        "6d00h reminder 2/1440 first email",
+    ];
+    assert_eq!(run.log(), expected);
+
+    // One that is on its way is waited for.
+    let mut run = booked(&chain("3d, 2h"), None);
+    run.until(5 * DAY);
+    let waits = "waits: a reminder of a visit is on its way";
+    assert_eq!(run.moves(&other, &Map::new()), waits);
+
+    // A version without them reminds of nothing.
+    let mut run = booked(&chain("3d, 2h"), delivers());
+    run.until(5 * DAY);
+    assert_eq!(run.moves(BOOK, &Map::new()), "moves");
+    run.until(7 * DAY);
+    assert_eq!(run.log(), [""; 0]);
+}
+
 #[test]
 fn nobody_is_moved_in_the_middle_of_something() {
     let send = "  first:

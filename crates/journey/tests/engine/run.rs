@@ -2,7 +2,7 @@
 
 use journey::{
     Act, Context, Definition, Effect, Event, Fact, Hand, Ids, Input, Manual, Outcome, Room, Start,
-    State, step, timers,
+    State, Which, step, timers,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -139,7 +139,10 @@ impl Run {
                     } else {
                         self.email.clone()
                     };
-                    let which = format!("{which:?}").to_lowercase();
+                    let which = match which {
+                        Which::Ahead { time, minutes } => format!("reminder {time}/{minutes}"),
+                        other => format!("{other:?}").to_lowercase(),
+                    };
                     if outcome.is_none() {
                         self.on_the_way.insert(communication.clone());
                     }

@@ -7,6 +7,7 @@
 
 mod entries;
 mod segments;
+mod visits;
 mod words;
 
 use std::fs;
@@ -333,6 +334,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "J058",
             "    wait:\n      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
             "    journey: {begins: small, up_to: 10d}\n    not_begun: questions\n    time_over: questions\n    next: questions\n",
+        ),
+        (
+            "J059",
+            TASK,
+            "    book: {title: Check-up, remind: [1d, 24h], time: discharge + 10d, minutes: 30, book_by: discharge + 2d}\n    next: end\n    not_booked: end\n",
         ),
         (
             "J070",

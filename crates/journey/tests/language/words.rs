@@ -97,3 +97,25 @@ fn a_changed_translation_is_a_change_of_words() {
     let came = journey::diff(GOOD, &with("Hola.")).unwrap();
     assert_eq!(came[0].what, journey::Changes::Words);
 }
+
+#[test]
+fn a_visit_s_reminders_have_other_languages_too() {
+    let visit = |more: &str| {
+        GOOD.replacen(
+            "    wait:\n      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
+            &format!("    book:\n      title: Visit\n      time: discharge + 9d at 10:00\n      minutes: 30\n      book_by: discharge + 5d at 12:00\n{more}    next: questions\n    not_booked: call\n    missed: call\n"),
+            1,
+        )
+    };
+    let remind = "      remind: [1d]\n      channels: [portal]\n";
+    let spanish = "      translations:\n        es: {title: Visita, reminder: 'El {visit.day}.'}\n";
+    let both = visit(&format!("{remind}{spanish}"));
+    assert_ne!(both, GOOD);
+    // The other messages have no Spanish.
+    assert_eq!(codes(&both), ["J057", "J057"]);
+    assert!(codes(&visit(spanish)).contains(&"J059".to_owned()));
+    let nameless = visit(&format!(
+        "{remind}      translations:\n        es: {{title: Visita, reminder: 'Hola {{patient.given}}.'}}\n"
+    ));
+    assert!(codes(&nameless).contains(&"J019".to_owned()));
+}

@@ -188,6 +188,47 @@ async fn a_journeys_own_version_goes_the_same_way_whatever_happens() {
     }
 }
 
+/// The same with reminders of the visit, which is booked, moved and called off.
+#[tokio::test]
+async fn reminders_of_a_visit_go_the_same_way_whatever_happens() {
+    let by = "      book_by: discharge + 5d at 12:00\n";
+    let remind = format!("{by}      remind: [5d, 1d, 2h]\n");
+    let source = heart_failure().replacen(by, &remind, 1);
+    assert!(source.contains(&remind));
+    let mut reminded = 0;
+    for seed in 0..seeds() {
+        let mut chance = Chance(seed);
+        let mail = *chance.one(&[Mail::Delivers, Mail::Refuses, Mail::Silent]);
+        let world = World::with(mail, &source).await;
+        let patient = world.patient().await;
+        world
+            .discharge(&patient, chance.below(24) as u64 * HOUR)
+            .await;
+        world.drain().await;
+        world.pass(2 * HOUR).await;
+        world.visit(&patient, "booked").await;
+        for _ in 0..chance.below(12) {
+            match chance.below(4) {
+                0 => {
+                    let minutes = chance.below(4 * 24 * 60) as u64;
+                    world.rebook(&patient, minutes).await;
+                }
+                1 => world.pass(DAY).await,
+                _ => happens(&world, &patient, &mut chance).await,
+            }
+        }
+        world.pass(4 * DAY).await;
+        let view = world.view(&patient).await;
+        let trail = view.trail.iter();
+        reminded += trail
+            .filter(|entry| entry.what.contains(" before by "))
+            .count();
+        let replayed = replay(&world, &patient, &source).await;
+        assert_same(&replayed, seed);
+    }
+    assert!(reminded > 3, "only {reminded} reminders in all");
+}
+
 /// Arms, rounds, branches side by side, looks into the record, quiet hours and limits.
 fn all_sorts() -> String {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/replays/all-sorts.yaml");

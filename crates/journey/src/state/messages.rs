@@ -1,0 +1,150 @@
+//! Messages in the state: which words they carry, those that wait, and how far the reminders of a visit are.
+
+use super::{FIRST, SECOND};
+use crate::room::Why;
+use crate::time::{MINUTE_MS, say_duration};
+use serde::{Deserialize, Serialize};
+
+/// Which words of a step a message carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Which {
+    /// The message of a `send`.
+    Message,
+    /// The invitation of an `ask`.
+    Invitation,
+    /// The reminder of an `ask`.
+    Reminder,
+    /// The reminder of a `book`, before the visit.
+    Ahead {
+        /// The number of the time that was booked, counted from one: each move is another one.
+        #[serde(rename = "t")]
+        time: u32,
+        /// How long before the visit.
+        #[serde(rename = "m")]
+        minutes: u32,
+    },
+}
+
+/// Before the numbers of a reminder of a visit, where a message is named.
+const AHEAD: &str = "ahead";
+
+impl Which {
+    /// What it is called in a file.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Invitation => "invitation",
+            Self::Reminder | Self::Ahead { .. } => "reminder",
+        }
+    }
+    /// What it is called among the messages of one place, in ids.
+    pub(crate) fn slot(self) -> String {
+        match self {
+            Self::Ahead { time, minutes } => format!("{AHEAD}-{time}-{minutes}"),
+            Self::Message | Self::Invitation | Self::Reminder => self.word().to_owned(),
+        }
+    }
+    /// The one that is called so in ids.
+    pub(crate) fn of_slot(slot: &str) -> Option<Self> {
+        match slot {
+            "message" => Some(Self::Message),
+            "invitation" => Some(Self::Invitation),
+            "reminder" => Some(Self::Reminder),
+            other => {
+                let numbers = other.strip_prefix(AHEAD)?.strip_prefix('-')?;
+                let (time, minutes) = numbers.split_once('-')?;
+                Some(Self::Ahead {
+                    time: time.parse().ok()?,
+                    minutes: minutes.parse().ok()?,
+                })
+            }
+        }
+    }
+    /// As it is said: `reminder 7 days before`.
+    pub(crate) fn say(self) -> String {
+        match self {
+            Self::Ahead { minutes, .. } => format!(
+                "reminder {} before",
+                say_duration(u64::from(minutes) * MINUTE_MS)
+            ),
+            Self::Message | Self::Invitation | Self::Reminder => self.word().to_owned(),
+        }
+    }
+    /// The oldest form of a state that has it.
+    pub(super) fn needs(self) -> u8 {
+        match self {
+            Self::Message | Self::Invitation | Self::Reminder => FIRST,
+            Self::Ahead {
+                time: _,
+                minutes: _,
+            } => SECOND,
+        }
+    }
+}
+
+/// A message that waits until it may reach out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Held {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "k")]
+    pub(crate) which: Which,
+    /// The place of its channel.
+    #[serde(rename = "c")]
+    pub(crate) channel: u8,
+    /// When it asks again.
+    #[serde(rename = "t")]
+    pub(crate) at_ms: u64,
+    /// Whether it has just asked: the answer comes in the same unit of work.
+    #[serde(rename = "r", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) asked: bool,
+    /// Until when it may go out at all.
+    #[serde(rename = "u")]
+    pub(crate) until_ms: u64,
+    #[serde(rename = "y")]
+    pub(crate) why: Why,
+}
+
+/// A message that is to go out by the channel with this index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unsent {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "k")]
+    pub(crate) which: Which,
+    #[serde(rename = "c")]
+    pub(crate) channel: u8,
+}
+
+/// How far the reminders of a booked visit are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reminded {
+    /// How often a time was booked: a visit that is moved is reminded of anew.
+    #[serde(rename = "t")]
+    pub(crate) time: u32,
+    /// Reminders whose time is not after this one are done with: sent, or passed over.
+    #[serde(rename = "d")]
+    pub(crate) done_ms: u64,
+    /// The one that is on its way.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) on_the_way: Option<OnTheWay>,
+}
+
+/// A reminder of a visit of which nobody knows yet what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OnTheWay {
+    /// How long before the visit.
+    #[serde(rename = "m")]
+    pub(crate) minutes: u32,
+    /// The place of its channel.
+    #[serde(rename = "c")]
+    pub(crate) channel: u8,
+    /// When the next one is due, or the visit begins.
+    #[serde(rename = "u")]
+    pub(crate) until_ms: u64,
+}

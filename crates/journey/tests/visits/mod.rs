@@ -1,0 +1,239 @@
+//! Reminders of a booked visit over a real store: the `Appointment` moves over FHIR, and they move with it.
+
+use crate::world::{DAY, HOUR, Mail, START, World};
+use fhir::{Resource, ResourceType};
+use serde_json::{Value, json};
+
+/// A visit ten days after an operation, with reminders; `more` stands at the head.
+fn source(more: &str) -> String {
+    format!(
+        "name: checks
+title: Checks
+owner: Team
+purpose: TREAT
+at_most: 60d
+{more}entry:
+  event: Procedure
+  where: status = 'completed'
+  anchors: {{done: performedDateTime}}
+  within: 3d
+  per: event
+exits:
+  death: {{title: Died, event: Patient, where: deceased.exists()}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+start: visit
+steps:
+  visit:
+    title: Check-up
+    book:
+      title: Check-up
+      time: done + 10d at 10:00
+      minutes: 30
+      book_by: done + 2d at 12:00
+      remind: [7d, 1d, 2h]
+      reminder: Hello {{patient.given|there}}. Your visit is on {{visit.day}} at {{visit.time}}.
+      email: {{subject: Your visit, text: 'Day and time are here: {{link}}'}}
+    next: end
+    not_booked: end
+"
+    )
+}
+
+/// A patient whose visit is proposed for START + 9 days and 20 hours.
+async fn operated(mail: Mail, more: &str) -> (World, String) {
+    let world = World::with(mail, &source(more)).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    (world, patient)
+}
+
+/// The history of messages: hours after the beginning, and what is said.
+async fn told(world: &World, patient: &str) -> Vec<String> {
+    let view = world.view(patient).await;
+    let trail = view.trail.iter();
+    let told = trail.filter(|entry| entry.what.contains("eminder"));
+    let told = told.map(|entry| {
+        let hour = (entry.at_ms - START) / HOUR;
+        (entry.at_ms, format!("{hour}h {}", entry.what))
+    });
+    let mut told: Vec<(u64, String)> = told.collect();
+    told.sort_by_key(|(at_ms, _)| *at_ms);
+    told.into_iter().map(|(_, what)| what).collect()
+}
+
+/// The hospital's system moves the visit.
+async fn moved(world: &World, patient: &str, start_ms: u64) {
+    for mut visit in world.of(patient, ResourceType::Appointment).await {
+        visit.set("status", json!("booked"));
+        visit.set("start", json!(fhir::date::instant(start_ms)));
+        visit.set("end", json!(fhir::date::instant(start_ms + HOUR)));
+        world.put(vec![visit.into_value()]).await;
+    }
+    world.drain().await;
+}
+
+fn said(message: &Resource) -> &str {
+    message
+        .text_at(&["payload", "0", "contentString"])
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_visit_that_is_moved_over_fhir_takes_its_reminders_along() {
+    let (world, patient) = operated(Mail::Delivers, "").await;
+    world.visit(&patient, "booked").await;
+    world.until(4 * DAY).await;
+    let first = "68h Reminder 7 days before by email: Check-up";
+    assert_eq!(told(&world, &patient).await, [first]);
+    let wait = world.view(&patient).await.waiting[0].what.clone();
+    assert_eq!(
+        wait,
+        "Visit booked for Thursday 12 November 2026, 10:00; the next reminder goes out at 2026-11-11 10:00"
+    );
+
+    let planned = world.view(&patient).await.planned;
+    let planned = planned.iter().filter(|item| item.what.contains("before"));
+    let planned: Vec<(u64, &str, &str)> = planned
+        .map(|item| {
+            let hour = (item.at_ms - START) / HOUR;
+            (hour, item.what.as_str(), item.plain.as_str())
+        })
+        .collect();
+    let plain = "We will remind you of your visit: Check-up";
+    let ahead = [
+        (212, "Reminder 24 hours before: Check-up", plain),
+        (234, "Reminder 2 hours before: Check-up", plain),
+    ];
+    assert_eq!(planned, ahead);
+
+    // What a crash would leave knows of what was sent.
+    let world = world.after_crash();
+    moved(&world, &patient, START + 14 * DAY).await;
+    let world = world.reopen().await;
+    world.until(13 * DAY).await;
+    let world = world.after_crash();
+    world.until(20 * DAY).await;
+    let expected = [
+        first,
+        "168h Reminder 7 days before by email: Check-up",
+        "312h Reminder 24 hours before by email: Check-up",
+        "334h Reminder 2 hours before by email: Check-up",
+    ];
+    assert_eq!(told(&world, &patient).await, expected);
+    assert!(world.view(&patient).await.ended.is_some());
+
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    let visits = world.of(&patient, ResourceType::Appointment).await;
+    let about = json!([{"reference": format!("Appointment/{}", visits[0].id().unwrap())}]);
+    assert_eq!(messages.len(), 4);
+    let mut words: Vec<&str> = messages.iter().map(said).collect();
+    words.sort_unstable();
+    let new = "Hello Ottilie. Your visit is on Monday 16 November 2026 at 14:00.";
+    let old = "Hello Ottilie. Your visit is on Thursday 12 November 2026 at 10:00.";
+    assert_eq!(words, [new, new, new, old]);
+    for message in &messages {
+        assert_eq!(message.get("about"), Some(&about));
+        assert_eq!(message.text_at(&["status"]), Some("completed"));
+        assert_eq!(
+            message.text_at(&["topic", "text"]),
+            Some("Reminder: Check-up")
+        );
+    }
+}
+
+/// Mail that hasn't left is called off when the visit moves, and nothing is sent of one that is called off.
+#[tokio::test]
+async fn mail_of_another_time_is_called_off() {
+    for (status, ends) in [("booked", false), ("cancelled", true), ("noshow", true)] {
+        let (world, patient) = operated(Mail::Silent, "").await;
+        world.visit(&patient, "booked").await;
+        world.until(3 * DAY).await;
+        let sent = world.of(&patient, ResourceType::Communication).await;
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].text_at(&["status"]), Some("preparation"));
+        let mail = world.outgoing().await;
+        assert_eq!(mail.len(), 1);
+        assert_eq!(mail[0].text, "Day and time are here: {link}");
+        if status == "booked" {
+            moved(&world, &patient, START + 14 * DAY).await;
+        } else {
+            world.visit(&patient, status).await;
+        }
+        let id = sent[0].id().unwrap();
+        let found = world.read(ResourceType::Communication, id).await;
+        assert_eq!(found.text_at(&["status"]), Some("stopped"), "{status}");
+        assert_eq!(
+            told(&world, &patient).await,
+            [
+                "68h Reminder 7 days before by email: Check-up",
+                "72h Reminder 7 days before by email called off before it left: Check-up"
+            ],
+            "{status}"
+        );
+        assert_eq!(world.view(&patient).await.ended.is_some(), ends, "{status}");
+        world.until(6 * DAY).await;
+        assert_eq!(world.messages_now(&patient).await, 1, "{status}");
+    }
+}
+
+/// What the mail server refuses lies in the portal, and the visit is waited for; so does what it refuses late.
+#[tokio::test]
+async fn what_no_mail_server_takes_lies_in_the_portal() {
+    let (world, patient) = operated(Mail::Refuses, "").await;
+    world.visit(&patient, "booked").await;
+    let world = world.reopen().await;
+    world.until(9 * DAY).await;
+    let expected = [
+        "68h Reminder 7 days before by email: Check-up",
+        "68h Reminder 7 days before by email not delivered: Check-up.",
+        "68h Reminder 7 days before by portal: Check-up",
+        "212h Reminder 24 hours before by email: Check-up",
+        "212h Reminder 24 hours before by email not delivered: Check-up.",
+        "212h Reminder 24 hours before by portal: Check-up",
+    ];
+    let told = told(&world, &patient).await;
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{told}");
+    }
+    let view = world.view(&patient).await;
+    assert_eq!(view.waiting[0].step, "visit");
+}
+
+/// A reminder that waits for the end of quiet hours is a request that others see; when the visit moves, it is revoked.
+#[tokio::test]
+async fn a_reminder_that_waits_for_the_morning_is_revoked_when_the_visit_moves() {
+    let quiet = "messages: {quiet: {from: \"09:00\", until: \"13:00\"}}\n";
+    let (world, patient) = operated(Mail::Delivers, quiet).await;
+    world.visit(&patient, "booked").await;
+    world.until(2 * DAY + 21 * HOUR).await;
+    let orders = world.of(&patient, ResourceType::CommunicationRequest).await;
+    assert_eq!(orders.len(), 1);
+    assert_eq!(orders[0].text_at(&["status"]), Some("active"));
+    assert!(said(&orders[0]).contains("Thursday 12 November 2026 at 10:00"));
+    let visits = world.of(&patient, ResourceType::Appointment).await;
+    let about = json!([{"reference": format!("Appointment/{}", visits[0].id().unwrap())}]);
+    assert_eq!(orders[0].get("about"), Some(&about));
+
+    // At eleven it is moved to two in the afternoon of another day.
+    moved(&world, &patient, START + 14 * DAY).await;
+    let world = world.reopen().await;
+    let orders = world.of(&patient, ResourceType::CommunicationRequest).await;
+    assert_eq!(orders[0].text_at(&["status"]), Some("revoked"));
+    world.until(4 * DAY).await;
+    assert_eq!(world.messages_now(&patient).await, 0, "nobody was reminded");
+    world.until(8 * DAY).await;
+    assert_eq!(world.messages_now(&patient).await, 1);
+
+    // Of one that is called off, nothing is sent either.
+    let (world, patient) = operated(Mail::Delivers, quiet).await;
+    world.visit(&patient, "booked").await;
+    world.until(2 * DAY + 21 * HOUR).await;
+    world.die(&patient).await;
+    world.until(12 * DAY).await;
+    let orders = world.of(&patient, ResourceType::CommunicationRequest).await;
+    let status = |order: &Resource| order.get("status").cloned();
+    let all: Vec<Option<Value>> = orders.iter().map(status).collect();
+    assert_eq!(all, [Some(json!("revoked"))]);
+    assert_eq!(world.messages_now(&patient).await, 0);
+}
