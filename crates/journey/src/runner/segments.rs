@@ -177,8 +177,14 @@ impl Journeys {
         }
         let records = mover.read();
         let members = mover.members().await?;
+        let before = members.of.clone();
         for (segment, inside) in found {
             members.found(segment, inside, now_ms);
+        }
+        for definition in &begins {
+            if let Some(segment) = definition.begins_by() {
+                members.first(segment, &definition.name, &before);
+            }
         }
         members.settle(&wanted.keys, &wanted.names);
         (members.look_ms, members.next_ms, members.read) = (None, next_ms, records);
@@ -241,20 +247,29 @@ impl Journeys {
         read: Number,
         now_ms: u64,
     ) -> Result<(), MoveError> {
+        let mut begun = false;
         for definition in starting.versions() {
             let Some(segment) = definition.begins_by() else {
                 continue;
             };
             let (patient, name) = (mover.patient().to_owned(), &definition.name);
-            let member = mover.members().await?.of.get(&segment.key).cloned();
-            let Some(member) = member.filter(|member| !member.told.contains(name)) else {
+            let members = mover.members().await?;
+            let Some(is_told) = members.is_told(segment, name) else {
                 continue;
             };
+            let since_ms = members.of.get(&segment.key).map(|member| member.since_ms);
             let takes = self.starts_on(mover, starting, definition.version, &patient, None);
-            if !takes.await? || !mover.permitted(definition).await? {
+            if !takes.await? {
                 continue;
             }
-            let key = key(&patient, &segment.name, member.since_ms);
+            if is_told {
+                begun = true;
+                continue;
+            }
+            if !mover.permitted(definition).await? {
+                continue;
+            }
+            let key = key(&patient, &segment.name, since_ms.unwrap_or(now_ms));
             let place = self.place(mover, definition, &patient, &key).await?;
             if let Place::Free(instance) = place {
                 let why = self.why_not_by_segment(mover, definition, &key, now_ms);
@@ -274,8 +289,13 @@ impl Journeys {
                     }
                 }
             }
-            if let Some(member) = mover.members().await?.of.get_mut(&segment.key) {
-                member.told.push(name.clone());
+            mover.members().await?.tell(segment, name);
+            begun = true;
+        }
+        // Who comes to another version later has begun for the stay in that one's segment, too.
+        for definition in starting.versions().filter(|_| begun) {
+            if let Some(segment) = definition.begins_by() {
+                mover.members().await?.tell(segment, &definition.name);
             }
         }
         Ok(())

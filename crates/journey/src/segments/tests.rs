@@ -287,3 +287,115 @@ proptest! {
         }
     }
 }
+
+mod members {
+    use super::super::members::Members;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const YEAR: &str = "[{has_no: Observation, dated: effective, within: 12mo}]";
+    const HALF: &str = "[{has_no: Observation, dated: effective, within: 6mo}]";
+
+    /// One look at these, for one journey each.
+    fn look(members: &mut Members, now_ms: u64, found: &[(&Segment, &str, Option<bool>)]) {
+        let before = members.of.clone();
+        for (segment, _, inside) in found {
+            members.found(segment, *inside, now_ms);
+        }
+        for (segment, journey, _) in found {
+            members.first(segment, journey, &before);
+        }
+    }
+
+    #[test]
+    fn segments_of_one_name_are_entered_each_by_itself() {
+        let (year, half) = (segment(YEAR), segment(HALF));
+        let mut members = Members::new("p");
+        look(
+            &mut members,
+            1,
+            &[(&year, "a", Some(true)), (&half, "b", Some(false))],
+        );
+        members.tell(&year, "a");
+        // Of another journey, and in it for the first time.
+        look(
+            &mut members,
+            2,
+            &[(&year, "a", Some(true)), (&half, "b", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "b"), Some(false));
+        members.tell(&half, "b");
+        // A second stay, while the other goes on.
+        look(
+            &mut members,
+            3,
+            &[(&year, "a", Some(true)), (&half, "b", Some(false))],
+        );
+        look(
+            &mut members,
+            4,
+            &[(&year, "a", Some(true)), (&half, "b", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "b"), Some(false));
+        assert_eq!(members.of[&half.key].since_ms, 4);
+        assert_eq!(members.of[&year.key].since_ms, 1);
+    }
+
+    #[test]
+    fn a_segment_that_says_something_else_is_taken_over_once() {
+        let (year, half) = (segment(YEAR), segment(HALF));
+        let mut members = Members::new("p");
+        look(&mut members, 1, &[(&year, "a", Some(true))]);
+        members.tell(&year, "a");
+        // Another version of it, beside the first.
+        look(
+            &mut members,
+            2,
+            &[(&year, "a", Some(true)), (&half, "a", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "a"), Some(true));
+        look(
+            &mut members,
+            3,
+            &[(&year, "a", Some(true)), (&half, "a", Some(false))],
+        );
+        look(
+            &mut members,
+            4,
+            &[(&year, "a", Some(true)), (&half, "a", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "a"), Some(false));
+        // In place of the first, which the patient leaves with that.
+        let mut members = Members::new("p");
+        look(&mut members, 1, &[(&year, "a", Some(true))]);
+        members.tell(&year, "a");
+        look(
+            &mut members,
+            2,
+            &[(&year, "a", Some(false)), (&half, "a", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "a"), Some(true));
+        let (keys, names) = ([half.key.clone()], ["some".to_owned()]);
+        members.settle(&BTreeSet::from(keys), &BTreeSet::from(names));
+        assert!(members.of.contains_key(&half.key));
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_not_the_first_look() {
+        let (year, half) = (segment(YEAR), segment(HALF));
+        let mut members = Members::new("p");
+        look(&mut members, 1, &[(&year, "a", Some(true))]);
+        members.tell(&year, "a");
+        look(
+            &mut members,
+            2,
+            &[(&year, "a", Some(true)), (&half, "a", None)],
+        );
+        look(
+            &mut members,
+            3,
+            &[(&year, "a", Some(true)), (&half, "a", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "a"), Some(true));
+    }
+}
