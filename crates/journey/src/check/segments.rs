@@ -7,7 +7,7 @@ use crate::decode::build::number;
 use crate::definition::Who;
 use crate::kinds::NOT_LOOKED_AT;
 use crate::yaml::{Node, Place, inside};
-use fhir::path::Wanted;
+use fhir::path::{Expression, Wanted};
 use fhir::{ResourceType, nearest};
 
 /// Most segments of one journey, or of one file: more than a folder of journeys needs.
@@ -131,6 +131,10 @@ fn condition(findings: &mut Findings<'_>, node: &Node) {
     }
     if let Some(dated) = node.get("dated") {
         asked_of(findings, kind, dated, Wanted::Anything);
+        if !is_dated(kind, dated.text().unwrap_or_default()) {
+            let words = "`dated` has to name a date, a time or a Period";
+            findings.error("J091", dated.place, words);
+        }
     }
     for name in ["where", "dated"] {
         let Some(node) = node.get(name) else { continue };
@@ -144,6 +148,18 @@ fn condition(findings: &mut Findings<'_>, node: &Node) {
         );
         findings.error("J091", place, words);
     }
+}
+
+/// Whether what a resource says at a path can be a date, a time or a `Period`, which alone has a start.
+fn is_dated(kind: ResourceType, text: &str) -> bool {
+    let fits = |text: &str, wanted: Wanted| {
+        let expression = Expression::compile(text);
+        let faults = expression.map(|expression| expression.faults(kind, wanted));
+        // What doesn't compile, and what isn't there, is said otherwise.
+        faults.map_or(true, |faults| faults.iter().all(|found| !found.certain))
+    };
+    let is_moment = fits(text, Wanted::Moment) || !fits(text, Wanted::Anything);
+    is_moment || fits(&format!("({text}).start"), Wanted::Anything)
 }
 
 /// The first function in an expression that asks what time it is, with its position in characters.

@@ -180,6 +180,38 @@ fn periods_count_while_they_last() {
 }
 
 #[test]
+fn what_says_no_date_does_not_count_and_what_can_not_be_told_decides_nothing() {
+    let now = "2026-11-30T00:00:00Z";
+    for said in [
+        json!({"onsetAge": {"value": 40, "unit": "a"}}),
+        json!({"onsetRange": {"low": {"value": 40}}}),
+        json!({"onsetPeriod": {}}),
+        json!({"onsetString": "long ago"}),
+    ] {
+        let mut condition = json!({"resourceType": "Condition", "id": "c"});
+        for (name, value) in said.as_object().unwrap() {
+            condition[name] = value.clone();
+        }
+        let record = known("1950-01-01", &[condition]);
+        let (has, has_no) = (
+            segment("[{has: Condition, dated: onset}]"),
+            segment("[{has_no: Condition, dated: onset, within: 1y}]"),
+        );
+        assert_eq!(look(&has, &record, now), (Some(false), None), "{said}");
+        assert_eq!(look(&has_no, &record, now), (Some(true), None), "{said}");
+    }
+    // Two dates of which one was to be named.
+    let unclear = "dated: (effective | issued).single(), within: 1y";
+    let two = json!({"resourceType": "Observation", "id": "o", "status": "final",
+        "effectiveDateTime": "2026-01-31", "issued": "2026-02-01T10:00:00Z"});
+    let record = known("1950-01-01", &[two]);
+    for has in ["has", "has_no"] {
+        let unclear = segment(&format!("[{{{has}: Observation, {unclear}}}]"));
+        assert_eq!(look(&unclear, &record, now).0, None, "{has}");
+    }
+}
+
+#[test]
 fn what_is_not_known_decides_nothing() {
     let now = "2026-11-30T00:00:00Z";
     // A condition that can't be evaluated on this resource.

@@ -49,6 +49,29 @@ fn conditions_of_segments_make_sense() {
             Some("J038"),
             "effective",
         ),
+        ("{has: Observation, dated: code}", Some("J091"), "a Period"),
+        (
+            "{has: Observation, dated: value.ofType(Quantity)}",
+            Some("J091"),
+            "a Period",
+        ),
+        ("{has: Condition, dated: onset}", None, ""),
+        (
+            "{has: Condition, dated: onset.ofType(Age)}",
+            Some("J091"),
+            "a Period",
+        ),
+        (
+            "{has: Procedure, dated: performed.ofType(Period)}",
+            None,
+            "",
+        ),
+        (
+            "{has: Observation, dated: effective.ofType(Timing)}",
+            Some("J091"),
+            "a Period",
+        ),
+        ("{has: Condition, dated: onset | recordedDate}", None, ""),
         (
             "{has_no: Observation, where: staus = 'final'}",
             Some("J038"),
