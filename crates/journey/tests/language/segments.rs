@@ -173,6 +173,24 @@ fn a_segment_begins_a_journey_by_itself() {
 }
 
 #[test]
+fn a_journey_does_not_chase_its_own_tail() {
+    let entry = "  event: Encounter\n  where: status = 'finished'\n  anchors:\n    discharge: period.end\n  within: 3d\n  per: event\n";
+    let by = |all: &str, again: &str| {
+        let source = with(&OLD.replace("{aged: {from: 80}}", all));
+        let source = source.replace("discharge + 2d at 09:00", "start + 2d at 09:00");
+        let is = format!("  segment: old\n  per: event\n{again}");
+        codes(&source.replacen(entry, &is, 1))
+    };
+    for kind in ["Task", "CarePlan", "Communication"] {
+        let none = format!("{{has_no: {kind}}}");
+        assert_eq!(by(&none, ""), ["J092"], "{kind}");
+        assert_eq!(by(&none, "  again: {at_most: 3}\n"), ["J092"], "{kind}");
+        assert_eq!(by(&none, "  again: {after: 30d}\n"), [""; 0], "{kind}");
+    }
+    assert_eq!(by("{has_no: Observation}", ""), [""; 0]);
+}
+
+#[test]
 fn waits_for_segments_have_an_end() {
     let until = "      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n";
     assert!(GOOD.contains(until));
