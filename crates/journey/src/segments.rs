@@ -357,7 +357,7 @@ impl Has {
         let environment = Environment::default();
         let said = dated.expression.evaluate(row.as_value(), &environment);
         let said = said.ok()?;
-        let said = said.first().map(|item| item.value());
+        let said = said.first().map(fhir::path::Item::value);
         let Some((from, until)) = said.and_then(|said| window(said, within, zone)) else {
             return Some(false);
         };
@@ -381,9 +381,7 @@ fn window(said: &Value, within: Option<&Begins>, zone: &TimeZone) -> Option<(i64
     // A `Period`: without a start it has always been, without an end it goes on. Nothing else has either of them.
     let text = |name: &str| said.get(name).and_then(Value::as_str);
     let (start, end) = (text("start"), text("end"));
-    if start.or(end).is_none() {
-        return None;
-    }
+    start.or(end)?;
     let from = match start {
         Some(start) => midnight(both(start)?.0, zone)?,
         None => i64::MIN,
@@ -435,23 +433,23 @@ impl Definition {
         self.segments.get(self.entry.segment?)
     }
     /// Looks at the segments that its exits and waits ask about: what holds, and when time can change it. `before` says
-    /// of those of which it can't be told now whether the patient was in.
+    /// of those of which it can't be told now whether the patient was in; where it never could, nothing holds.
     pub(crate) fn look(
         &self,
         known: &Known,
         now_ms: u64,
-        before: &dyn Fn(&Segment) -> bool,
+        before: &dyn Fn(&Segment) -> Option<bool>,
     ) -> (Vec<usize>, Option<u64>) {
         let (mut holds, mut next_ms) = (Vec::new(), None);
         for place in self.watched() {
             let segment = &self.segments[place];
             let found = segment.look(known, &self.zone, now_ms);
-            let inside = found.inside.unwrap_or_else(|| before(segment));
-            let membership = Membership {
+            let inside = found.inside.or_else(|| before(segment));
+            let membership = inside.map(|inside| Membership {
                 segment: place,
                 inside,
-            };
-            holds.push(membership.hold());
+            });
+            holds.extend(membership.map(Membership::hold));
             next_ms = soonest(next_ms, found.next_ms);
         }
         (holds, next_ms)

@@ -45,6 +45,14 @@ pub(crate) struct Members {
     /// begin by it and were there for that.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     looked: BTreeMap<String, Vec<String>>,
+    /// Counts what is written so that a look meanwhile finds it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    anew: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Being in a segment.
@@ -68,6 +76,7 @@ impl Members {
             read: 0,
             of: BTreeMap::new(),
             looked: BTreeMap::new(),
+            anew: 0,
         }
     }
 
@@ -98,8 +107,28 @@ impl Members {
         );
     }
 
-    pub(crate) fn is_in(&self, segment: &Segment) -> bool {
-        self.of.contains_key(&segment.key)
+    /// Has it written anew: a look that is under way meanwhile is a conflict then, and is done again. Whoever follows
+    /// the patient's shard looks and marks one after the other, and needs it not.
+    pub(crate) fn anew(&mut self) {
+        self.anew = self.anew.wrapping_add(1);
+    }
+
+    /// A look is done for whose time had come; one that is ahead still comes.
+    pub(crate) fn has_come(&mut self, now_ms: u64) {
+        self.look_ms = self.look_ms.filter(|look_ms| *look_ms > now_ms);
+    }
+
+    /// A look could not answer everybody: what was ahead still is, with what it found, and another comes after so long.
+    pub(crate) fn look_again(&mut self, next_ms: Option<u64>, now_ms: u64, after_ms: Option<u64>) {
+        let ahead = self.next_ms.filter(|next_ms| *next_ms > now_ms);
+        let again = after_ms.map(|after_ms| now_ms.saturating_add(after_ms));
+        self.next_ms = super::soonest(super::soonest(ahead, next_ms), again);
+    }
+
+    /// Whether the patient was in a segment when that could be told last; nothing where it never could.
+    pub(crate) fn was_in(&self, segment: &Segment) -> Option<bool> {
+        let is_in = self.of.contains_key(&segment.key);
+        (is_in || self.looked.contains_key(&segment.key)).then_some(is_in)
     }
 
     /// Takes in what a look found; what can't be told stays as it was.
