@@ -107,6 +107,7 @@ impl Catalogue {
             }
         }
         self.starting = starting.into_values().collect();
+        self.interest = interest(&self.versions, &self.starting, self.unread);
         self.live = live;
     }
 
@@ -422,7 +423,7 @@ impl Books {
         let unknown = |key: &&(String, u32)| !catalogue.versions.contains_key(*key);
         if catalogue.reserved.iter().any(|key| unknown(&key)) {
             catalogue.unread = true;
-            catalogue.interest = interest(&catalogue.versions, true);
+            catalogue.interest = interest(&catalogue.versions, &catalogue.starting, true);
         }
         Ok(())
     }
@@ -459,7 +460,7 @@ impl Books {
             catalogue.unread = true;
             let newest = catalogue.unread_versions.entry(stored.name).or_default();
             *newest = (*newest).max(stored.version);
-            catalogue.interest = interest(&catalogue.versions, true);
+            catalogue.interest = interest(&catalogue.versions, &catalogue.starting, true);
             return;
         };
         definition.version = stored.version;
@@ -470,7 +471,6 @@ impl Books {
                 definition: Arc::new(definition),
             }),
         );
-        catalogue.interest = interest(&catalogue.versions, catalogue.unread);
         catalogue.settle();
     }
 
@@ -504,7 +504,6 @@ impl Books {
                         definition,
                     };
                     catalogue.versions.insert(key.clone(), Arc::new(published));
-                    catalogue.interest = interest(&catalogue.versions, catalogue.unread);
                 }
                 None if stored.reserved => {
                     tracing::error!(journey = %stored.name, version = stored.version, "a staged journey can't be read by this program; its patients wait");
@@ -662,6 +661,11 @@ impl Books {
     pub(crate) fn unread_version(&self, name: &str) -> Option<u32> {
         let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
         catalogue.unread_versions.get(name).copied()
+    }
+    /// Whether there are versions that this program can't read.
+    pub(crate) fn has_unread(&self) -> bool {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        catalogue.unread
     }
     /// All versions, by name, newest first.
     pub(crate) fn all(&self) -> Vec<Arc<Published>> {

@@ -3,6 +3,7 @@
 
 use crate::books::Published;
 use crate::segments::Segment;
+use crate::stages::Starting;
 use fhir::ResourceType;
 use ledger::Kind;
 use std::collections::{BTreeMap, HashMap};
@@ -27,9 +28,11 @@ pub(crate) struct Interest {
     pub(crate) steers: bool,
 }
 
-/// What events of each type can mean, by all versions; `unread` where there are some that this program can't read.
+/// What events of each type can mean, by all versions and by those on which patients start; `unread` where there are
+/// some that this program can't read.
 pub(crate) fn interest(
     versions: &BTreeMap<(String, u32), Arc<Published>>,
+    starting: &[Starting],
     unread: bool,
 ) -> HashMap<Kind, Interest> {
     let mut interest: HashMap<Kind, Interest> = HashMap::new();
@@ -37,6 +40,14 @@ pub(crate) fn interest(
         for kind in ResourceType::all() {
             interest.entry(Kind(kind.code())).or_default().moves = true;
         }
+    }
+    // Consents say what of the record counts.
+    let of = |segment: &Segment| segment.kinds().into_iter().chain([ResourceType::Consent]);
+    // What nobody starts on any more brings nobody in.
+    let starting = starting.iter().flat_map(Starting::versions);
+    let begins = starting.filter_map(|definition| definition.begins_by());
+    for kind in begins.flat_map(of) {
+        interest.entry(Kind(kind.code())).or_default().members = true;
     }
     for published in versions.values() {
         let definition = &published.definition;
@@ -72,11 +83,6 @@ pub(crate) fn interest(
         }
         if let Some(kind) = entry.kind() {
             interest.entry(Kind(kind.code())).or_default().entry = true;
-        }
-        // Consents say what of the record counts.
-        let of = |segment: &Segment| segment.kinds().into_iter().chain([ResourceType::Consent]);
-        for kind in definition.begins_by().into_iter().flat_map(of) {
-            interest.entry(Kind(kind.code())).or_default().members = true;
         }
         let watched = definition.watched().into_iter();
         for kind in watched.flat_map(|place| of(&definition.segments[place])) {

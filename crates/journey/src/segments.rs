@@ -335,7 +335,7 @@ impl Has {
             let counts = match fulfils {
                 Some(false) => Some(false),
                 // When it counts is known also of one of which the rest isn't.
-                fulfils => and(fulfils, Some(self.counts(row, zone, next))),
+                fulfils => and(fulfils, self.counts(row, zone, next)),
             };
             there = or(there, counts);
         }
@@ -348,33 +348,27 @@ impl Has {
         there.map(|there| !there)
     }
 
-    /// Whether a resource counts now, by the date that it says.
-    fn counts(&self, row: &Resource, zone: &TimeZone, next: &mut Next) -> bool {
+    /// Whether a resource counts now, by the date that it says; nothing where that can't be told.
+    fn counts(&self, row: &Resource, zone: &TimeZone, next: &mut Next) -> Option<bool> {
         let Some(dated) = &self.dated else {
-            return true;
+            return Some(true);
         };
         let within = self.within.as_ref().map(|(_, within)| within);
-        let Some((from, until)) = window(dated, row, within, zone) else {
-            return false;
+        let environment = Environment::default();
+        let said = dated.expression.evaluate(row.as_value(), &environment);
+        let said = said.ok()?;
+        let said = said.first().map(fhir::path::Item::value);
+        let Some((from, until)) = said.and_then(|said| window(said, within, zone)) else {
+            return Some(false);
         };
         let has_begun = next.has_come(from);
         let is_over = until.is_some_and(|until| next.has_come(until));
-        has_begun && !is_over
+        Some(has_begun && !is_over)
     }
 }
 
-/// From when and until when a resource counts, by what it says at a path.
-fn window(
-    path: &Path,
-    row: &Resource,
-    within: Option<&Begins>,
-    zone: &TimeZone,
-) -> Option<(i64, Option<i64>)> {
-    let items = path
-        .expression
-        .evaluate(row.as_value(), &Environment::default())
-        .ok()?;
-    let said = items.first()?.value();
+/// From when and until when a resource counts, by what it says; nothing where that is no date.
+fn window(said: &Value, within: Option<&Begins>, zone: &TimeZone) -> Option<(i64, Option<i64>)> {
     let after = |end: Said| match within {
         Some(within) => within.resolve(end, zone, 0),
         None => day_after(end, zone),
@@ -384,17 +378,19 @@ fn window(
         let until = within.and_then(|_| after(end));
         return Some((midnight(from, zone)?, until));
     }
-    // A `Period`: without a start it has always been, without an end it goes on.
+    // A `Period`: without a start it has always been, without an end it goes on. Nothing else has either of them.
     let text = |name: &str| said.get(name).and_then(Value::as_str);
-    let from = match text("start") {
+    let (start, end) = (text("start"), text("end"));
+    start.or(end)?;
+    let from = match start {
         Some(start) => midnight(both(start)?.0, zone)?,
         None => i64::MIN,
     };
-    let until = match text("end") {
+    let until = match end {
         Some(end) => Some(after(both(end)?.1)?),
         None => None,
     };
-    said.is_object().then_some((from, until))
+    Some((from, until))
 }
 
 /// The first and the last of what a date says: of a year or a month its first and its last day.
@@ -437,23 +433,23 @@ impl Definition {
         self.segments.get(self.entry.segment?)
     }
     /// Looks at the segments that its exits and waits ask about: what holds, and when time can change it. `before` says
-    /// of those of which it can't be told now whether the patient was in.
+    /// of those of which it can't be told now whether the patient was in; where it never could, nothing holds.
     pub(crate) fn look(
         &self,
         known: &Known,
         now_ms: u64,
-        before: &dyn Fn(&Segment) -> bool,
+        before: &dyn Fn(&Segment) -> Option<bool>,
     ) -> (Vec<usize>, Option<u64>) {
         let (mut holds, mut next_ms) = (Vec::new(), None);
         for place in self.watched() {
             let segment = &self.segments[place];
             let found = segment.look(known, &self.zone, now_ms);
-            let inside = found.inside.unwrap_or_else(|| before(segment));
-            let membership = Membership {
+            let inside = found.inside.or_else(|| before(segment));
+            let membership = inside.map(|inside| Membership {
                 segment: place,
                 inside,
-            };
-            holds.push(membership.hold());
+            });
+            holds.extend(membership.map(Membership::hold));
             next_ms = soonest(next_ms, found.next_ms);
         }
         (holds, next_ms)

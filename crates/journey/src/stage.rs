@@ -550,7 +550,7 @@ impl Stage {
         if definition.watched().is_empty() {
             return (Vec::new(), None);
         }
-        definition.look(&self.known(definition), now_ms, &|_| false)
+        definition.look(&self.known(definition), now_ms, &|_| None)
     }
 
     /// Measurements that the rules may compare with, from before the start.

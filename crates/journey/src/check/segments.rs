@@ -4,11 +4,12 @@ use super::Check;
 use super::paths::{asked_of, conditions_below};
 use crate::decode::Findings;
 use crate::decode::build::number;
-use crate::definition::Who;
+use crate::definition::{ExitRule, ExitTrigger, Who};
 use crate::kinds::NOT_LOOKED_AT;
 use crate::yaml::{Node, Place, inside};
-use fhir::path::Wanted;
+use fhir::path::{Expression, Wanted};
 use fhir::{ResourceType, nearest};
+use std::collections::BTreeSet;
 
 /// Most segments of one journey, or of one file: more than a folder of journeys needs.
 const SEGMENTS_MAX: usize = 100;
@@ -131,6 +132,10 @@ fn condition(findings: &mut Findings<'_>, node: &Node) {
     }
     if let Some(dated) = node.get("dated") {
         asked_of(findings, kind, dated, Wanted::Anything);
+        if !is_dated(kind, dated.text().unwrap_or_default()) {
+            let words = "`dated` has to name a date, a time or a Period";
+            findings.error("J091", dated.place, words);
+        }
     }
     for name in ["where", "dated"] {
         let Some(node) = node.get(name) else { continue };
@@ -144,6 +149,18 @@ fn condition(findings: &mut Findings<'_>, node: &Node) {
         );
         findings.error("J091", place, words);
     }
+}
+
+/// Whether what a resource says at a path can be a date, a time or a `Period`, which alone has a start.
+fn is_dated(kind: ResourceType, text: &str) -> bool {
+    let fits = |text: &str, wanted: Wanted| {
+        let expression = Expression::compile(text);
+        let faults = expression.map(|expression| expression.faults(kind, wanted));
+        // What doesn't compile, and what isn't there, is said otherwise.
+        faults.map_or(true, |faults| faults.iter().all(|found| !found.certain))
+    };
+    let is_moment = fits(text, Wanted::Moment) || !fits(text, Wanted::Anything);
+    is_moment || fits(&format!("({text}).start"), Wanted::Anything)
 }
 
 /// The first function in an expression that asks what time it is, with its position in characters.
@@ -245,11 +262,55 @@ impl Check<'_, '_> {
             let place = member("request").map_or(entry, |node| node.place);
             self.findings.error("J092", place, words);
         }
+        self.after_itself();
+        let rule = &self.definition.entry;
         if rule.who.iter().any(|who| matches!(who, Who::This(_))) {
             let words = "`this` is about an event's resource, and a segment has none: let its conditions say it";
             let place = member("who").map_or(entry, |node| node.place);
             self.findings.error("J092", place, words);
         }
+    }
+}
+
+impl Check<'_, '_> {
+    /// Whether what the journey writes can take its patients out of the segment that begins it, and so in again, with
+    /// nothing between.
+    fn after_itself(&mut self) {
+        let definition = self.definition;
+        let Some(place) = definition.entry.segment else {
+            return;
+        };
+        let Some(segment) = definition.segments.get(place) else {
+            return;
+        };
+        let out = |exit: &ExitRule| matches!(exit.trigger, ExitTrigger::Segment(membership) if membership.segment == place && !membership.inside);
+        if definition.entry.again.after_ms.is_some() || !definition.exits.iter().any(out) {
+            return;
+        }
+        let made = definition.steps.iter().filter_map(|step| step.kind.makes());
+        let mut writes: BTreeSet<ResourceType> = made.map(|(kind, _)| kind).collect();
+        let mut steps = definition.steps.iter();
+        if steps.any(|step| step.kind.message().is_some()) {
+            writes.extend([
+                ResourceType::Communication,
+                ResourceType::CommunicationRequest,
+            ]);
+        }
+        if definition.care_plan {
+            writes.insert(ResourceType::CarePlan);
+        }
+        let kinds = segment.kinds();
+        let Some(kind) = kinds.intersection(&writes).next() else {
+            return;
+        };
+        let entry = self.root.get("entry");
+        let Some(node) = entry.and_then(|entry| entry.get("segment")) else {
+            return;
+        };
+        let words = format!(
+            "the segment asks about a {kind}, which the journey itself writes, and an exit ends the journey outside it: it could begin and end by itself for ever; say with `again: {{after: …}}` how long it rests"
+        );
+        self.findings.error("J092", node.place, words);
     }
 }
 

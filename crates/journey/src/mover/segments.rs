@@ -51,6 +51,15 @@ impl Mover<'_> {
         Ok(&mut self.members.as_mut().ok_or_else(missing)?.members)
     }
 
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// What the record was asked for.
+    pub(crate) fn looked_for(&self) -> impl Iterator<Item = ResourceType> {
+        self.looked_for.iter().copied()
+    }
+
     /// Has the patient looked at a little later.
     pub(crate) async fn mark(&mut self) -> Result<(), MoveError> {
         let now_ms = self.now_ms;
@@ -68,6 +77,8 @@ impl Mover<'_> {
         let comes = before.is_none_or(|before| before.version != after.version);
         if comes && after.running() && !definition.watched().is_empty() {
             self.mark().await?;
+            // Another process may look at the patient just now, and not know of this.
+            self.members().await?.anew();
         }
         Ok(())
     }
@@ -92,6 +103,8 @@ impl Mover<'_> {
                 known.kept.insert(*kind);
             }
             let rows = rows.into_iter().map(|row| row.resource);
+            // What names several patients is told by to the first alone, whom its events mark.
+            let rows = rows.filter(|row| row.patient() == Some(self.patient.as_str()));
             known.of.insert(*kind, rows.collect());
             self.looked_for.insert(*kind);
         }
@@ -128,7 +141,7 @@ impl Mover<'_> {
         let kinds = watched.flat_map(Segment::kinds).collect();
         let (now_ms, before) = (self.now_ms, self.members().await?.clone());
         let known = self.known(definition.purpose, &kinds).await?;
-        Ok(definition.look(known, now_ms, &|segment| before.is_in(segment)))
+        Ok(definition.look(known, now_ms, &|segment| before.was_in(segment)))
     }
 
     /// The record was looked at.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use trust::{Permit, TrustError};
 
 /// How long a beginning is put off that can't be worked on, before it is tried again.
-const PUT_OFF_MS: u64 = HOUR_MS;
+pub(super) const PUT_OFF_MS: u64 = HOUR_MS;
 
 /// What is to be done now about a date.
 #[derive(Debug, PartialEq, Eq)]

@@ -119,7 +119,7 @@ impl Journeys {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use ledger::{
         Expected, Ledger, Location, LookUps, ManualClock, OpenOptions, RootKey, SystemEntropy,
@@ -137,16 +137,16 @@ mod tests {
     const BEFORE_A_VISIT: &str = "  date: {of: Appointment, where: status = 'booked', begins: visit - 1d, past_due: skip}\n  anchors: {visit: start}\n  per: event\n";
 
     /// A store on which two followers work: the first publishes, and what the second hears is led by hand.
-    struct Two {
+    pub(in crate::runner) struct Two {
         _folder: tempfile::TempDir,
         looks: LookUps,
-        clock: ManualClock,
+        pub(in crate::runner) clock: ManualClock,
         trust: Trust,
-        first: Journeys,
-        second: Journeys,
+        pub(in crate::runner) first: Journeys,
+        pub(in crate::runner) second: Journeys,
     }
 
-    fn file(entry: &str) -> String {
+    pub(in crate::runner) fn file(entry: &str) -> String {
         format!(
             "name: heard
 title: Heard
@@ -169,7 +169,7 @@ steps:
     }
 
     impl Two {
-        async fn new() -> Self {
+        pub(in crate::runner) async fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let clock = ManualClock::new(START);
             let looks = LookUps::default();
@@ -205,7 +205,7 @@ steps:
             two
         }
 
-        async fn publish(&self, entry: &str) {
+        pub(in crate::runner) async fn publish(&self, entry: &str) {
             let agent = Agent {
                 tenant: TENANT,
                 id: "squad".to_owned(),
@@ -223,7 +223,7 @@ steps:
             self.first.publish(&permit, &file).await.unwrap();
         }
 
-        async fn put(&self, resource: Value) {
+        pub(in crate::runner) async fn put(&self, resource: Value) {
             self.write(resource, Expected::Absent).await;
         }
 
@@ -246,7 +246,7 @@ steps:
         }
 
         /// A patient, and where their record lies.
-        async fn patient(&self) -> (String, Shard) {
+        pub(in crate::runner) async fn patient(&self) -> (String, Shard) {
             let ledger = self.trust.vault().ledger();
             let id = ledger.mint_own_id(TENANT);
             let owner = ledger::Owner::Patient(id.clone());
@@ -259,7 +259,18 @@ steps:
             (id, shard)
         }
 
-        async fn visit(&self, patient: &str, name: &str) {
+        pub(in crate::runner) fn tenant(&self) -> TenantId {
+            TENANT
+        }
+
+        /// The patient's own resource is written a second time.
+        pub(in crate::runner) async fn write_again(&self, patient: &str) {
+            let person =
+                json!({"resourceType": "Patient", "id": patient, "birthDate": "1941-03-07"});
+            self.write(person, Expected::Version(1)).await;
+        }
+
+        pub(in crate::runner) async fn visit(&self, patient: &str, name: &str) {
             let id = format!("{patient}-{name}");
             let start = fhir::date::instant(START + 25 * HOUR);
             self.put(json!({
@@ -270,7 +281,7 @@ steps:
         }
 
         /// How many journeys of a patient run, as the first sees them.
-        async fn running(&self, patient: &str) -> usize {
+        pub(in crate::runner) async fn running(&self, patient: &str) -> usize {
             let permit = self.first.engine_permit(TENANT).await.unwrap();
             self.first.under_way(&permit, patient).await.unwrap().len()
         }

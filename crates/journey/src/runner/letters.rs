@@ -3,7 +3,7 @@
 use super::{CONFLICTS_MAX, Cure, Errand, Passed, cure};
 use crate::books::{Books, all_internals};
 use crate::engine::EngineError;
-use crate::mover::MoveError;
+use crate::mover::{MoveError, Mover};
 use crate::{DEAD_LETTER, DeadLetter, JourneyError, Journeys};
 use ledger::{CursorMove, Event, Expected, Number, Owner, Shard, Timer};
 use std::sync::Arc;
@@ -92,6 +92,27 @@ impl Journeys {
             letter.shard, letter.number
         );
         self.kept(permit, letter, &name).await
+    }
+
+    /// The letter of an instance that could not be told of its segments, in a unit of work. How many there are more by
+    /// it: one that is there already says the same.
+    pub(super) async fn letter_of_look(
+        &self,
+        mover: &mut Mover<'_>,
+        instance: &str,
+        error: &MoveError,
+    ) -> Result<i64, MoveError> {
+        let owner = Owner::Patient(mover.patient().to_owned());
+        let ledger = self.vault().ledger();
+        let shard = ledger.shard_of(mover.tenant(), &owner, instance);
+        let letter = self.letter(shard, mover.now_ms(), Some(instance), error);
+        let name = format!("dead-letter/timer/{instance}");
+        let letter = self.kept(mover.permit(), letter, &name).await?;
+        if letter.expected != Expected::Absent {
+            return Ok(0);
+        }
+        mover.also(letter);
+        Ok(1)
     }
 
     fn letter(

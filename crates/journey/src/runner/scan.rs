@@ -5,8 +5,8 @@
 //! planned by that. One server does it, the one that holds the shard of that document.
 
 use super::begin::kinds_of as dated_kinds;
-use super::segments::by_segment;
-use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, Moment, cure};
+use super::segments::{Left, by_segment};
+use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, Moment, TRIES, cure};
 use crate::books::Books;
 use crate::mover::{MoveError, Mover};
 use crate::stages::Starting;
@@ -227,6 +227,7 @@ impl Journeys {
         };
         let looked = page.rows.len() + page.failed;
         scan.failed += page.failed as u64;
+        let mut looked_for = BTreeSet::new();
         for row in page.rows {
             let fact = &row.resource;
             let patient = match kind {
@@ -240,9 +241,9 @@ impl Journeys {
                         permit,
                         starting,
                         patient,
-                        (kind, id),
                         // What is written later is ahead of nobody before that.
-                        since_ms.max(row.at.number.unix_ms()),
+                        ((kind, id), since_ms.max(row.at.number.unix_ms())),
+                        &mut looked_for,
                     )
                     .await?
             {
@@ -253,6 +254,11 @@ impl Journeys {
         scan.before = page.next.map(|next| next.0);
         if page.next.is_none() {
             scan.kinds.remove(0);
+        }
+        let mut note = format!("{name}: looked through {looked} {kind} for dates and segments");
+        if !looked_for.is_empty() {
+            let kinds: Vec<&str> = looked_for.iter().map(|kind| kind.name()).collect();
+            note.push_str(&format!("; looked for {}", kinds.join(", ")));
         }
         let unit = Unit {
             internals: vec![Internal {
@@ -265,9 +271,7 @@ impl Journeys {
                 tokens: Vec::new(),
             }],
             held: Some(shard),
-            note: Some(format!(
-                "{name}: looked through {looked} {kind} for dates and segments"
-            )),
+            note: Some(note),
             ..Unit::default()
         };
         match self.vault().commit(permit, unit).await {
@@ -324,8 +328,8 @@ impl Journeys {
         permit: &Permit,
         starting: &Starting,
         patient: &str,
-        fact: (ResourceType, &str),
-        learnt_ms: u64,
+        (fact, learnt_ms): ((ResourceType, &str), u64),
+        looked_for: &mut BTreeSet<ResourceType>,
     ) -> Result<bool, JourneyError> {
         let owner = Owner::Patient(patient.to_owned());
         let shard = self.vault().ledger().shard_of(permit.tenant(), &owner, "");
@@ -340,7 +344,8 @@ impl Journeys {
         }
         let number = self.known_to(shard, &turn).await?;
         let _turn = AT_WORK.acquire().await;
-        let mut conflicts = 0;
+        let looks = fact.0 == ResourceType::Patient && by_segment(starting);
+        let (mut tries, mut conflicts, mut left) = (0, 0, Left::default());
         loop {
             let now_ms = self.now_ms();
             let moment = Moment {
@@ -350,29 +355,65 @@ impl Journeys {
                 scanned: true,
             };
             let done = async {
-                let mut mover = Mover::new(self.vault(), permit, patient, now_ms);
+                let (mut mover, mut letters) =
+                    (Mover::new(self.vault(), permit, patient, now_ms), 0);
                 if dated_kinds(starting).contains(&fact.0) {
                     self.plan_fact(&mut mover, starting, fact, moment).await?;
                 }
-                if fact.0 == ResourceType::Patient && by_segment(starting) {
-                    Box::pin(self.look_at(books, &mut mover, turn.read, now_ms)).await?;
+                if looks {
+                    let look = self.look_at(books, &mut mover, number, &mut left);
+                    letters = Box::pin(look).await?;
                 }
+                looked_for.extend(mover.looked_for());
                 let cause = Cause::default();
-                self.commit(books, permit, mover, cause).await
+                self.commit(books, permit, mover, cause).await?;
+                books.letters(letters);
+                Ok(())
             };
             match done.await {
-                Ok(_) => return Ok(true),
+                Ok(()) => return Ok(true),
                 Err(error) => match cure(&error) {
                     Cure::Again if conflicts < CONFLICTS_MAX => conflicts += 1,
                     Cure::Skip => return Ok(true),
                     Cure::Bury => {
-                        tracing::error!(%error, "a date in a record can't be worked on; the journey that begins by it does not begin");
+                        tries += 1;
+                        if tries < TRIES && !error.is_of_instance() {
+                            continue;
+                        }
+                        let Err(error) = left.out(error) else {
+                            tries = 0;
+                            continue;
+                        };
+                        tracing::error!(%error, "a record can't be looked at for dates or segments; the journey that begins by them does not begin");
                         metrics::counter!("journey_scan_failures_total").increment(1);
+                        if looks {
+                            self.look_later(books, permit, patient).await?;
+                        }
                         return Ok(false);
                     }
                     Cure::Again | Cure::Wait => return Err(error.into()),
                 },
             }
+        }
+    }
+
+    /// Has a patient looked at by a timer who can't be looked at now.
+    async fn look_later(
+        &self,
+        books: &Arc<Books>,
+        permit: &Permit,
+        patient: &str,
+    ) -> Result<(), JourneyError> {
+        let marked = async {
+            let mut mover = Mover::new(self.vault(), permit, patient, self.now_ms());
+            mover.mark().await?;
+            self.commit(books, permit, mover, Cause::default()).await
+        };
+        match marked.await {
+            Ok(_) => Ok(()),
+            // What says when to look at them can't be read either.
+            Err(error) if matches!(cure(&error), Cure::Bury | Cure::Skip) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -41,6 +41,18 @@ pub(crate) struct Members {
     /// The segments that the patient is in, by their keys.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) of: BTreeMap<String, Member>,
+    /// The segments of which it was told once whether the patient is in, by their keys, each with the journeys that
+    /// begin by it and were there for that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    looked: BTreeMap<String, Vec<String>>,
+    /// Counts what is written so that a look meanwhile finds it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    anew: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Being in a segment.
@@ -63,6 +75,8 @@ impl Members {
             next_ms: None,
             read: 0,
             of: BTreeMap::new(),
+            looked: BTreeMap::new(),
+            anew: 0,
         }
     }
 
@@ -93,51 +107,110 @@ impl Members {
         );
     }
 
-    pub(crate) fn is_in(&self, segment: &Segment) -> bool {
-        self.of.contains_key(&segment.key)
+    /// Has it written anew: a look that is under way meanwhile is a conflict then, and is done again. Whoever follows
+    /// the patient's shard looks and marks one after the other, and needs it not.
+    pub(crate) fn anew(&mut self) {
+        self.anew = self.anew.wrapping_add(1);
     }
 
-    /// Takes in what a look found; what can't be told stays as it was. Whoever was in a segment of the name before it
-    /// said something else has come into it then, and what has begun by that has begun.
+    /// A look is done for whose time had come; one that is ahead still comes.
+    pub(crate) fn has_come(&mut self, now_ms: u64) {
+        self.look_ms = self.look_ms.filter(|look_ms| *look_ms > now_ms);
+    }
+
+    /// A look could not answer everybody: what was ahead still is, with what it found, and another comes after so long.
+    pub(crate) fn look_again(&mut self, next_ms: Option<u64>, now_ms: u64, after_ms: Option<u64>) {
+        let ahead = self.next_ms.filter(|next_ms| *next_ms > now_ms);
+        let again = after_ms.map(|after_ms| now_ms.saturating_add(after_ms));
+        self.next_ms = super::soonest(super::soonest(ahead, next_ms), again);
+    }
+
+    /// Whether the patient was in a segment when that could be told last; nothing where it never could.
+    pub(crate) fn was_in(&self, segment: &Segment) -> Option<bool> {
+        let is_in = self.of.contains_key(&segment.key);
+        (is_in || self.looked.contains_key(&segment.key)).then_some(is_in)
+    }
+
+    /// Takes in what a look found; what can't be told stays as it was.
     pub(crate) fn found(&mut self, segment: &Segment, inside: Option<bool>, now_ms: u64) {
-        match inside {
-            None => {}
-            Some(false) => {
-                self.of.remove(&segment.key);
-            }
-            Some(true) if self.is_in(segment) => {}
-            Some(true) => {
-                let of_name = |key: &&String| {
-                    let name = key.rsplit_once('/').map_or("", |(name, _)| name);
-                    name == segment.name
-                };
-                let before = self.of.iter().filter(|(key, _)| of_name(key));
-                let before = before.min_by_key(|(_, member)| member.since_ms);
-                let member = before.map_or_else(
-                    || Member {
-                        since_ms: now_ms,
-                        told: Vec::new(),
-                    },
-                    |(_, member)| member.clone(),
-                );
-                self.of.insert(segment.key.clone(), member);
-            }
+        let Some(inside) = inside else {
+            return;
+        };
+        self.looked.entry(segment.key.clone()).or_default();
+        if !inside {
+            self.of.remove(&segment.key);
+        } else if !self.of.contains_key(&segment.key) {
+            let member = Member {
+                since_ms: now_ms,
+                told: Vec::new(),
+            };
+            self.of.insert(segment.key.clone(), member);
+        }
+    }
+
+    /// The first time that a journey begins by a segment that was looked at: where it has begun, or was kept from that,
+    /// for whoever was in another of the name `before`, the segment says something else now, and nothing begins anew.
+    /// Later the two are entered and left each by itself.
+    pub(crate) fn first(
+        &mut self,
+        segment: &Segment,
+        journey: &str,
+        before: &BTreeMap<String, Member>,
+    ) {
+        let Some(journeys) = self.looked.get_mut(&segment.key) else {
+            return;
+        };
+        if journeys.iter().any(|known| known == journey) {
+            return;
+        }
+        journeys.push(journey.to_owned());
+        let was_told = before.iter().any(|(key, member)| {
+            *key != segment.key && name_of(key) == segment.name && member.is_told(journey)
+        });
+        if was_told {
+            self.tell(segment, journey);
+        }
+    }
+
+    /// Whether a journey has begun for whoever is in a segment, or was kept from that; nothing where they aren't in.
+    pub(crate) fn is_told(&self, segment: &Segment, journey: &str) -> Option<bool> {
+        let member = self.of.get(&segment.key)?;
+        Some(member.is_told(journey))
+    }
+
+    pub(crate) fn tell(&mut self, segment: &Segment, journey: &str) {
+        if let Some(member) = self.of.get_mut(&segment.key)
+            && !member.is_told(journey)
+        {
+            member.told.push(journey.to_owned());
         }
     }
 
     /// Forgets what a segment said before it said something else, and what nobody asks for, where it is too much.
     pub(crate) fn settle(&mut self, keys: &BTreeSet<String>, names: &BTreeSet<String>) {
-        self.of.retain(|key, _| {
-            let name = key.rsplit_once('/').map_or("", |(name, _)| name);
-            keys.contains(key) || !names.contains(name)
-        });
+        self.of
+            .retain(|key, _| keys.contains(key) || !names.contains(name_of(key)));
         while self.of.len() > KEPT_MAX {
             let unwanted = self.of.iter().filter(|(key, _)| !keys.contains(*key));
             let oldest = unwanted.min_by_key(|(_, member)| member.since_ms);
             let Some(key) = oldest.map(|(key, _)| key.clone()) else {
-                return;
+                break;
             };
             self.of.remove(&key);
         }
+        let of = &self.of;
+        self.looked
+            .retain(|key, _| keys.contains(key) || of.contains_key(key));
     }
+}
+
+impl Member {
+    fn is_told(&self, journey: &str) -> bool {
+        self.told.iter().any(|told| told == journey)
+    }
+}
+
+/// The name of the segment with a key.
+fn name_of(key: &str) -> &str {
+    key.rsplit_once('/').map_or("", |(name, _)| name)
 }

@@ -180,6 +180,38 @@ fn periods_count_while_they_last() {
 }
 
 #[test]
+fn what_says_no_date_does_not_count_and_what_can_not_be_told_decides_nothing() {
+    let now = "2026-11-30T00:00:00Z";
+    for said in [
+        json!({"onsetAge": {"value": 40, "unit": "a"}}),
+        json!({"onsetRange": {"low": {"value": 40}}}),
+        json!({"onsetPeriod": {}}),
+        json!({"onsetString": "long ago"}),
+    ] {
+        let mut condition = json!({"resourceType": "Condition", "id": "c"});
+        for (name, value) in said.as_object().unwrap() {
+            condition[name] = value.clone();
+        }
+        let record = known("1950-01-01", &[condition]);
+        let (has, has_no) = (
+            segment("[{has: Condition, dated: onset}]"),
+            segment("[{has_no: Condition, dated: onset, within: 1y}]"),
+        );
+        assert_eq!(look(&has, &record, now), (Some(false), None), "{said}");
+        assert_eq!(look(&has_no, &record, now), (Some(true), None), "{said}");
+    }
+    // Two dates of which one was to be named.
+    let unclear = "dated: (effective | issued).single(), within: 1y";
+    let two = json!({"resourceType": "Observation", "id": "o", "status": "final",
+        "effectiveDateTime": "2026-01-31", "issued": "2026-02-01T10:00:00Z"});
+    let record = known("1950-01-01", &[two]);
+    for has in ["has", "has_no"] {
+        let unclear = segment(&format!("[{{{has}: Observation, {unclear}}}]"));
+        assert_eq!(look(&unclear, &record, now).0, None, "{has}");
+    }
+}
+
+#[test]
 fn what_is_not_known_decides_nothing() {
     let now = "2026-11-30T00:00:00Z";
     // A condition that can't be evaluated on this resource.
@@ -285,5 +317,117 @@ proptest! {
             prop_assert_eq!(then.inside, found.inside, "at {}", fhir::date::instant(at_ms));
             prop_assert_eq!(then.next_ms, found.next_ms);
         }
+    }
+}
+
+mod members {
+    use super::super::members::Members;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const YEAR: &str = "[{has_no: Observation, dated: effective, within: 12mo}]";
+    const HALF: &str = "[{has_no: Observation, dated: effective, within: 6mo}]";
+
+    /// One look at these, for one journey each.
+    fn look(members: &mut Members, now_ms: u64, found: &[(&Segment, &str, Option<bool>)]) {
+        let before = members.of.clone();
+        for (segment, _, inside) in found {
+            members.found(segment, *inside, now_ms);
+        }
+        for (segment, journey, _) in found {
+            members.first(segment, journey, &before);
+        }
+    }
+
+    #[test]
+    fn segments_of_one_name_are_entered_each_by_itself() {
+        let (year, half) = (segment(YEAR), segment(HALF));
+        let mut members = Members::new("p");
+        look(
+            &mut members,
+            1,
+            &[(&year, "a", Some(true)), (&half, "b", Some(false))],
+        );
+        members.tell(&year, "a");
+        // Of another journey, and in it for the first time.
+        look(
+            &mut members,
+            2,
+            &[(&year, "a", Some(true)), (&half, "b", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "b"), Some(false));
+        members.tell(&half, "b");
+        // A second stay, while the other goes on.
+        look(
+            &mut members,
+            3,
+            &[(&year, "a", Some(true)), (&half, "b", Some(false))],
+        );
+        look(
+            &mut members,
+            4,
+            &[(&year, "a", Some(true)), (&half, "b", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "b"), Some(false));
+        assert_eq!(members.of[&half.key].since_ms, 4);
+        assert_eq!(members.of[&year.key].since_ms, 1);
+    }
+
+    #[test]
+    fn a_segment_that_says_something_else_is_taken_over_once() {
+        let (year, half) = (segment(YEAR), segment(HALF));
+        let mut members = Members::new("p");
+        look(&mut members, 1, &[(&year, "a", Some(true))]);
+        members.tell(&year, "a");
+        // Another version of it, beside the first.
+        look(
+            &mut members,
+            2,
+            &[(&year, "a", Some(true)), (&half, "a", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "a"), Some(true));
+        look(
+            &mut members,
+            3,
+            &[(&year, "a", Some(true)), (&half, "a", Some(false))],
+        );
+        look(
+            &mut members,
+            4,
+            &[(&year, "a", Some(true)), (&half, "a", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "a"), Some(false));
+        // In place of the first, which the patient leaves with that.
+        let mut members = Members::new("p");
+        look(&mut members, 1, &[(&year, "a", Some(true))]);
+        members.tell(&year, "a");
+        look(
+            &mut members,
+            2,
+            &[(&year, "a", Some(false)), (&half, "a", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "a"), Some(true));
+        let (keys, names) = ([half.key.clone()], ["some".to_owned()]);
+        members.settle(&BTreeSet::from(keys), &BTreeSet::from(names));
+        assert!(members.of.contains_key(&half.key));
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_not_the_first_look() {
+        let (year, half) = (segment(YEAR), segment(HALF));
+        let mut members = Members::new("p");
+        look(&mut members, 1, &[(&year, "a", Some(true))]);
+        members.tell(&year, "a");
+        look(
+            &mut members,
+            2,
+            &[(&year, "a", Some(true)), (&half, "a", None)],
+        );
+        look(
+            &mut members,
+            3,
+            &[(&year, "a", Some(true)), (&half, "a", Some(true))],
+        );
+        assert_eq!(members.is_told(&half, "a"), Some(true));
     }
 }

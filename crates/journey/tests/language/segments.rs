@@ -49,6 +49,29 @@ fn conditions_of_segments_make_sense() {
             Some("J038"),
             "effective",
         ),
+        ("{has: Observation, dated: code}", Some("J091"), "a Period"),
+        (
+            "{has: Observation, dated: value.ofType(Quantity)}",
+            Some("J091"),
+            "a Period",
+        ),
+        ("{has: Condition, dated: onset}", None, ""),
+        (
+            "{has: Condition, dated: onset.ofType(Age)}",
+            Some("J091"),
+            "a Period",
+        ),
+        (
+            "{has: Procedure, dated: performed.ofType(Period)}",
+            None,
+            "",
+        ),
+        (
+            "{has: Observation, dated: effective.ofType(Timing)}",
+            Some("J091"),
+            "a Period",
+        ),
+        ("{has: Condition, dated: onset | recordedDate}", None, ""),
         (
             "{has_no: Observation, where: staus = 'final'}",
             Some("J038"),
@@ -147,6 +170,24 @@ fn a_segment_begins_a_journey_by_itself() {
         "{:#?}",
         journey::check(&both)
     );
+}
+
+#[test]
+fn a_journey_does_not_chase_its_own_tail() {
+    let entry = "  event: Encounter\n  where: status = 'finished'\n  anchors:\n    discharge: period.end\n  within: 3d\n  per: event\n";
+    let by = |all: &str, again: &str| {
+        let source = with(&OLD.replace("{aged: {from: 80}}", all));
+        let source = source.replace("discharge + 2d at 09:00", "start + 2d at 09:00");
+        let is = format!("  segment: old\n  per: event\n{again}");
+        codes(&source.replacen(entry, &is, 1))
+    };
+    for kind in ["Task", "CarePlan", "Communication"] {
+        let none = format!("{{has_no: {kind}}}");
+        assert_eq!(by(&none, ""), ["J092"], "{kind}");
+        assert_eq!(by(&none, "  again: {at_most: 3}\n"), ["J092"], "{kind}");
+        assert_eq!(by(&none, "  again: {after: 30d}\n"), [""; 0], "{kind}");
+    }
+    assert_eq!(by("{has_no: Observation}", ""), [""; 0]);
 }
 
 #[test]

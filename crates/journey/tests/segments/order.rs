@@ -1,7 +1,7 @@
 //! Whatever is written in whichever order, and however time passes, servers end or crash between: after a look a
 //! patient is in the journey exactly where a fresh look at the record says so.
 
-use super::{MINUTE, ends, measure, of_it, overdue};
+use super::{MINUTE, NAME, ends, measure, of_it, overdue};
 use crate::world::{DAY, HOUR, Mail, START, World};
 use fhir::ResourceType;
 use proptest::prelude::*;
@@ -42,11 +42,11 @@ struct Model {
 
 impl Model {
     /// Twelve months are counted by the calendar: a year of these days has 365 of them but for 2028.
-    fn is_overdue(&self, now_ms: u64) -> bool {
+    fn is_overdue(&self, now_ms: u64, months: i32) -> bool {
         let fresh = |(at_ms, counts): &(u64, bool)| {
             let there = jiff::Timestamp::from_millisecond(i64::try_from(*at_ms).unwrap());
             let there = there.unwrap().to_zoned_datetime(jiff::tz::TimeZone::UTC);
-            let until = there.checked_add(jiff::Span::new().years(1)).unwrap();
+            let until = there.checked_add(jiff::Span::new().months(months)).unwrap();
             let until_ms = until.timestamp().as_millisecond();
             *counts && now_ms < u64::try_from(until_ms).unwrap()
         };
@@ -58,7 +58,7 @@ async fn compare(world: &World, patient: &str, model: &Model) -> Result<(), Test
     world.pass(2 * MINUTE).await;
     let running = of_it(world, patient).await;
     let running = running.iter().filter(|view| view.ended.is_none()).count();
-    let expected = usize::from(model.is_overdue(world.now()));
+    let expected = usize::from(model.is_overdue(world.now(), 12));
     prop_assert_eq!(
         running,
         expected,
@@ -70,8 +70,49 @@ async fn compare(world: &World, patient: &str, model: &Model) -> Result<(), Test
     Ok(())
 }
 
-async fn play(all: Vec<Happens>) -> Result<(), TestCaseError> {
+/// Another journey, with a segment of its own of the same name: overdue after half a year.
+const OTHER: &str = "segmented-otherwise";
+
+/// How often the patient has come into the segments of both journeys, as the model has it.
+#[derive(Debug, Default)]
+struct Edges {
+    inside: [bool; 2],
+    times: [usize; 2],
+}
+
+/// Each time that the patient has come in is one journey, of each of the two.
+async fn count(
+    world: &World,
+    patient: &str,
+    model: &Model,
+    edges: &mut Edges,
+) -> Result<(), TestCaseError> {
+    world.pass(2 * MINUTE).await;
+    for (place, (name, months)) in [(NAME, 12), (OTHER, 6)].into_iter().enumerate() {
+        let inside = model.is_overdue(world.now(), months);
+        edges.times[place] += usize::from(inside && !edges.inside[place]);
+        edges.inside[place] = inside;
+        let views = world.views(patient).await;
+        let begun = views.iter().filter(|view| view.journey == name).count();
+        prop_assert_eq!(
+            begun,
+            edges.times[place],
+            "{} {:?} {:?}",
+            name,
+            model,
+            edges
+        );
+    }
+    Ok(())
+}
+
+/// With `each` after everything that happens is compared how often the patient has begun.
+async fn play(all: Vec<Happens>, each: bool) -> Result<(), TestCaseError> {
     let mut world = World::with(Mail::Delivers, &overdue("")).await;
+    let other = overdue("").replace("within: 12mo", "within: 6mo");
+    let other = other.replace(&format!("name: {NAME}"), &format!("name: {OTHER}"));
+    world.publish(&other).await;
+    let mut edges = Edges::default();
     let patient = world.patient().await;
     let mut model = Model {
         diagnosed: true,
@@ -109,6 +150,9 @@ async fn play(all: Vec<Happens>) -> Result<(), TestCaseError> {
             Happens::Crash => world = world.after_crash(),
             Happens::Compare => compare(&world, &patient, &model).await?,
         }
+        if each {
+            count(&world, &patient, &model, &mut edges).await?;
+        }
     }
     compare(&world, &patient, &model).await
 }
@@ -118,6 +162,12 @@ proptest! {
     #[test]
     fn who_is_in_the_journey_is_in_the_segment(all in prop::collection::vec(happens(), 1..16)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(play(all))?;
+        runtime.block_on(play(all, false))?;
+    }
+
+    #[test]
+    fn each_time_in_the_segment_is_one_journey(all in prop::collection::vec(happens(), 1..16)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(play(all, true))?;
     }
 }
