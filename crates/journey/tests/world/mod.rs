@@ -65,6 +65,10 @@ fn open_at(location: Location, clock: &ManualClock) -> (Trust, Arc<Odd>) {
         long_sleeps: AtomicBool::default(),
         panics: AtomicBool::default(),
     });
+    let policies = match &location {
+        Location::Folder(path) => Some(path.with_file_name("policies")),
+        _ => None,
+    };
     let ledger = Ledger::open(OpenOptions {
         location,
         root_key: RootKey::from_bytes([7; 32]),
@@ -74,11 +78,10 @@ fn open_at(location: Location, clock: &ManualClock) -> (Trust, Arc<Odd>) {
         cache_bytes: 1 << 20,
     })
     .expect("a ledger");
-    let policies = path.with_file_name("policies");
     let trust = Trust::new(TrustOptions {
         ledger,
         wall_clock: Arc::new(clock.clone()),
-        policy_folder: policies.is_dir().then_some(policies),
+        policy_folder: policies.filter(|policies| policies.is_dir()),
         session_idle_s: 900,
         session_absolute_s: 43_200,
     })
