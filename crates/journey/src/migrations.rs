@@ -677,7 +677,7 @@ impl Journeys {
         seen: Option<&str>,
     ) -> Result<Reached, JourneyError> {
         let books = self.books(permit.tenant()).await?;
-        let _turn = self.turn_of(&books, patient, instance).await?;
+        let (_turn, known) = self.turn_of(&books, patient, instance).await?;
         let hand = Hand {
             act: Act::Pause,
             reason: batch.reason.clone(),
@@ -685,7 +685,9 @@ impl Journeys {
             batch: Some(batch.id.clone()),
         };
         loop {
-            let (state, version) = self.own(permit, patient, instance).await?;
+            let (mut state, version) = self.own(permit, patient, instance).await?;
+            // What was read and changed nothing may be read again, and is not news to what goes on by the move.
+            state.knows(known);
             if !state.running() {
                 return Err(JourneyError::Cannot("the journey has ended".to_owned()));
             }

@@ -5,6 +5,7 @@ use crate::world::{HOUR, Mail, TENANT, World};
 use fhir::ResourceType;
 use journey::{JourneyError, Many, Map, Moving, Portion, Stage, Who};
 use std::collections::BTreeSet;
+use trust::{Action, Role};
 
 pub(crate) fn file(title: &str) -> String {
     file_with(title, "after")
@@ -69,6 +70,15 @@ async fn operated(world: &World) -> String {
 fn has_changed<T: std::fmt::Debug>(outcome: Result<T, JourneyError>) {
     let words = outcome.expect_err("it has changed").to_string();
     assert!(words.contains("has changed since you looked"), "{words}");
+}
+
+/// Whether a patient's only journey is held.
+pub(crate) async fn held(world: &World, patient: &str) -> bool {
+    let permit = world.staff(Role::Coordinator, Action::Search).await;
+    let running = world.journeys.running(&permit, patient).await;
+    let (running, _) = running.unwrap();
+    assert_eq!(running.len(), 1, "one journey");
+    running[0].hand.paused.is_some()
 }
 
 #[tokio::test]
