@@ -14,12 +14,14 @@ pub(crate) use seen::{compare, decision_mark, mark, whole};
 use crate::engine::{self, Act, Context, EngineError, Map};
 use crate::hands::{Foreseen, foreseen, name_of};
 use crate::mover::MoveError;
+use crate::runner::BEHIND;
 use crate::service::{refused, staff};
 use crate::state::State;
 use crate::{JourneyError, Journeys};
 use ledger::{Expected, Kind, LedgerError, Owner, Shard, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::iter::repeat;
 use std::time::Duration;
 use trust::{Action, Internal, Permit, TrustError, Unit, kinds};
 
@@ -207,6 +209,9 @@ struct Part {
     /// Those of them that are waited for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     waiting: Vec<(String, String)>,
+    /// Their marks, in the same order; empty where it isn't known what was foreseen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting_seen: Vec<String>,
     /// Marks of what was foreseen for each; programs before this one write none, and compare nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     seen: Vec<String>,
@@ -219,7 +224,8 @@ pub struct BatchForeseen {
     pub total: usize,
     /// Some of them: the patient, and what would come of it or why it can't be done.
     pub sample: Vec<(String, Result<Foreseen, String>)>,
-    /// The mark of whom it is for and what would come of it, for whoever asks for what they have seen.
+    /// The mark of whom it is for and what would come of it, for whoever asks for what they have seen. Empty where
+    /// that is the same for everybody.
     pub seen: String,
 }
 
@@ -372,7 +378,7 @@ impl Journeys {
         let found = self.states_of(permit, who).await?;
         let books = self.books(permit.tenant()).await?;
         let marks = self.act_marks(permit, who, many, &found).await?;
-        let seen = marked(&found, &marks);
+        let seen = whole(instances(&found).zip(marks.iter().map(String::as_str)));
         let ids: Vec<String> = found
             .iter()
             .take(SAMPLE)
@@ -413,8 +419,9 @@ impl Journeys {
         })
     }
 
-    /// Asks for a batch. Whom it is for is fixed now; `seen` is the mark of what was foreseen, if somebody looked: what
-    /// has become another since is refused. Its id.
+    /// Asks for a batch. Whom it is for is fixed now; `seen` is the mark of what was foreseen, if somebody looked: for
+    /// whom something else would come of it by now is left as they are and listed. To hold, to let go on and to stop
+    /// are the same for everybody, and are for all who are found. Its id.
     ///
     /// # Errors
     /// `Unknown`, `Cannot`, `Trust`.
@@ -440,8 +447,10 @@ impl Journeys {
             return Err(JourneyError::Cannot(why.to_owned()));
         }
         let found = self.states_of(permit, &who).await?;
-        let marks = self.act_marks(permit, &who, &many, &found).await?;
-        compare(seen, &marked(&found, &marks))?;
+        let mut marks = self.act_marks(permit, &who, &many, &found).await?;
+        if many.has_marks() {
+            compare(seen, instances(&found), &mut marks)?;
+        }
         let targets = found.into_iter();
         let order = Order {
             targets: targets.map(|(id, state)| (id, state.patient)).collect(),
@@ -495,6 +504,7 @@ impl Journeys {
                 targets: targets.to_vec(),
                 failures: Vec::new(),
                 waiting: Vec::new(),
+                waiting_seen: Vec::new(),
                 seen: order
                     .marks
                     .chunks(PART)
@@ -697,16 +707,20 @@ impl Journeys {
         // When everybody was tried, those are tried again who could not be reached yet.
         let again = batch.next >= batch.total;
         let from = batch.next % PART;
-        let targets: Vec<(String, String)> = if again {
+        // A program that writes no marks for those who wait has left them without.
+        part.waiting_seen.resize(part.waiting.len(), String::new());
+        let targets: Vec<((String, String), String)> = if again {
             let count = rate.min(part.waiting.len());
-            part.waiting.drain(..count).collect()
+            let marks = part.waiting_seen.drain(..count);
+            part.waiting.drain(..count).zip(marks).collect()
         } else {
-            part.targets.iter().skip(from).take(rate).cloned().collect()
+            let marks = part.seen.iter().cloned().chain(repeat(String::new()));
+            let targets = part.targets.iter().cloned().zip(marks);
+            targets.skip(from).take(rate).collect()
         };
         let (mut tried, mut failures, mut later) = (0, Vec::new(), 0);
-        for (instance, patient) in targets {
-            let seen = part.seen.get(from + tried).filter(|_| !again);
-            let seen = seen.map(String::as_str);
+        for ((instance, patient), mark) in targets {
+            let seen = Some(mark.as_str()).filter(|mark| !mark.is_empty());
             let one = (patient.as_str(), instance.as_str());
             let reached = self.reach_one(permit, &batch, one, seen, again);
             match Box::pin(reached).await {
@@ -714,6 +728,13 @@ impl Journeys {
                 Ok(Reached::Later) => {
                     later += 1;
                     part.waiting.push((instance, patient));
+                    part.waiting_seen.push(mark);
+                }
+                // It isn't behind for ever.
+                Err(JourneyError::Cannot(why)) if why == BEHIND => {
+                    later += 1;
+                    part.waiting.push((instance, patient));
+                    part.waiting_seen.push(mark);
                 }
                 Err(error) => failures.push(Failure {
                     why: one::why(error)?,
@@ -725,6 +746,9 @@ impl Journeys {
         }
         let failed = failures.len();
         part.failures.extend(failures);
+        if part.waiting_seen.iter().all(String::is_empty) {
+            part.waiting_seen.clear();
+        }
         // Somebody may have broken it off meanwhile; what was reached is written down all the same.
         loop {
             let (mut now, head_version) = self.stored_batch(permit, &batch.id).await?;
@@ -827,18 +851,9 @@ impl Journeys {
     }
 }
 
-/// The mark of those who were found.
-fn marked(found: &[(String, State)], marks: &[String]) -> String {
-    let marks = marks
-        .iter()
-        .map(String::as_str)
-        .chain(std::iter::repeat(""));
-    whole(
-        found
-            .iter()
-            .map(|(instance, _)| instance.as_str())
-            .zip(marks),
-    )
+/// The ids of those who were found.
+pub(crate) fn instances(found: &[(String, State)]) -> impl Iterator<Item = &str> {
+    found.iter().map(|(instance, _)| instance.as_str())
 }
 
 fn head(batch: &Batch, expected: Expected) -> Internal {

@@ -406,9 +406,17 @@ impl Books {
         permit: &Permit,
     ) -> Result<(), MoveError> {
         for document in all_internals(vault, permit, kinds::JOURNEY_DEFINITION, &[]).await? {
-            let stored: StoredDefinition = serde_json::from_slice(&document.body)
-                .map_err(|_| TrustError::Damaged(format!("journey definition {}", document.id)))?;
-            self.add(stored);
+            // One that can't be read is no reason to stop the others: its patients wait.
+            match serde_json::from_slice::<StoredDefinition>(&document.body) {
+                Ok(stored) => self.add(stored),
+                Err(_) => {
+                    tracing::error!(definition = %document.id, "a journey's version can't be read by this program");
+                    let mut catalogue =
+                        (self.catalogue.write()).unwrap_or_else(PoisonError::into_inner);
+                    catalogue.unread = true;
+                    catalogue.interest = interest(&catalogue.versions, true);
+                }
+            }
         }
         for document in all_internals(vault, permit, kinds::JOURNEY_STAGE, &[]).await? {
             // What a newer program has written is not for this one: its number is reserved, so its patients wait.

@@ -9,7 +9,7 @@ use crate::service::{staff, works};
 use crate::state::{Done, Stand, State, What};
 use crate::{JourneyError, Journeys, PlannedView, runner, words};
 use fhir::ResourceType;
-use ledger::{LedgerError, Owner};
+use ledger::{LedgerError, Number, Owner};
 use std::sync::Arc;
 use tokio::sync::MutexGuard;
 use trust::{Permit, TrustError, kinds};
@@ -371,22 +371,23 @@ impl Journeys {
         }
     }
 
-    /// The turn of a patient's shard, with all done that is on its feed.
+    /// The turn of a patient's shard, with all done that is on its feed, and up to where that is.
     pub(crate) async fn turn_of<'a>(
         &self,
         books: &'a Arc<Books>,
         patient: &str,
         instance: &str,
-    ) -> Result<MutexGuard<'a, Position>, JourneyError> {
+    ) -> Result<(MutexGuard<'a, Position>, Number), JourneyError> {
         // Whoever moves patients of a shard takes turns, so that the counts see moves in their order.
         let shard = books.shard_of(self.vault(), patient, instance);
         let unknown = || JourneyError::Unknown(format!("instance {instance}"));
         let position = books.positions.get(usize::from(shard.0));
         let mut position = position.ok_or_else(unknown)?.lock().await;
         // What has been answered comes before what is done about it.
-        self.read_feed(books, (shard, patient), &mut position)
+        let known = self
+            .read_feed(books, (shard, patient), &mut position)
             .await?;
-        Ok(position)
+        Ok((position, known))
     }
 
     /// Does it in one unit of work. Whether it changed anything: a batch that was here before doesn't.
@@ -401,14 +402,19 @@ impl Journeys {
         works(permit)?;
         let engine = self.engine_permit(permit.tenant()).await?;
         let books = self.books(permit.tenant()).await?;
-        let _turn = self.turn_of(&books, patient, instance).await?;
+        let (_turn, known) = self.turn_of(&books, patient, instance).await?;
         loop {
-            let (state, version) = self.own(permit, patient, instance).await?;
+            let (mut state, version) = self.own(permit, patient, instance).await?;
             if seen.is_some_and(|seen| seen != version) {
                 return Err(JourneyError::Cannot(MOVED_ON.to_owned()));
             }
             if !state.running() {
                 return Err(JourneyError::Cannot("the journey has ended".to_owned()));
+            }
+            // What was read and changed nothing may be read again, and is not news to what begins by the act. Whether
+            // something has happened since what is taken back is asked of the state as it is.
+            if hand.act != Act::Undo {
+                state.knows(known);
             }
             let definition = self.known_version(&books, &engine, &state).await?;
             let mut mover = Mover::new(self.vault(), &engine, patient, self.now_ms());
@@ -419,7 +425,7 @@ impl Journeys {
             }
             let before = Some((&state, version));
             let to = Self::after(&books, &state, &hand.act, &definition)?;
-            let decision = {
+            let mut decision = {
                 let ids = mover.ids(&to);
                 let context = Context {
                     now_ms: self.now_ms(),
@@ -434,6 +440,7 @@ impl Journeys {
                     engine::step(&definition, &state, input, &context)?
                 }
             };
+            decision.state.knows(known);
             mover
                 .take_over(&definition, &to, instance, before, decision)
                 .await?;

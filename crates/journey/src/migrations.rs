@@ -6,7 +6,8 @@
 //! The move itself is a batch (`batches.rs`), each patient a unit of work of its own.
 
 use crate::batches::{
-    Batch, Many, Order, Reached, Who, compare, decision_mark, mark, not_as_foreseen, steers, whole,
+    Batch, Many, Order, Reached, Who, compare, decision_mark, instances, mark, not_as_foreseen,
+    steers, whole,
 };
 use crate::definition::Definition;
 use crate::engine::{self, Act, Context, Goes, Hand, Input, Manual, Map, Migration};
@@ -276,16 +277,6 @@ fn nobody() -> Hand {
     }
 }
 
-fn marked(states: &[(String, State)], marks: &[String]) -> String {
-    let marks = marks.iter().map(String::as_str);
-    whole(
-        states
-            .iter()
-            .map(|(instance, _)| instance.as_str())
-            .zip(marks),
-    )
-}
-
 impl Journeys {
     /// The mark of what a move comes to for one patient.
     fn move_mark(
@@ -512,7 +503,7 @@ impl Journeys {
                 sum.1 += 1;
             }
         }
-        preview.seen = marked(&states, &marks);
+        preview.seen = whole(instances(&states).zip(marks.iter().map(String::as_str)));
         preview.why = why.into_iter().collect();
         preview
             .why
@@ -578,8 +569,8 @@ impl Journeys {
         Ok(named)
     }
 
-    /// Asks for a move: a batch. Whom it is for is fixed now; `seen` is the mark of a preview, if somebody looked: what
-    /// has become another since is refused. Its id.
+    /// Asks for a move: a batch. Whom it is for is fixed now; `seen` is the mark of a preview, if somebody looked: for
+    /// whom something else would come of it by now is left as they are and listed. Its id.
     ///
     /// # Errors
     /// `Unknown`, `Cannot`, `Trust`.
@@ -608,7 +599,7 @@ impl Journeys {
                 found => self.move_mark(&engine, &pair, (instance, state), found.as_ref()),
             });
         }
-        compare(seen, &marked(&states, &marks))?;
+        compare(seen, instances(&states), &mut marks)?;
         let targets = states.into_iter();
         let targets = targets.map(|(instance, state)| (instance, state.patient));
         let order = Order {
@@ -677,7 +668,7 @@ impl Journeys {
         seen: Option<&str>,
     ) -> Result<Reached, JourneyError> {
         let books = self.books(permit.tenant()).await?;
-        let _turn = self.turn_of(&books, patient, instance).await?;
+        let (_turn, known) = self.turn_of(&books, patient, instance).await?;
         let hand = Hand {
             act: Act::Pause,
             reason: batch.reason.clone(),
@@ -685,7 +676,9 @@ impl Journeys {
             batch: Some(batch.id.clone()),
         };
         loop {
-            let (state, version) = self.own(permit, patient, instance).await?;
+            let (mut state, version) = self.own(permit, patient, instance).await?;
+            // What was read and changed nothing may be read again, and is not news to what goes on by the move.
+            state.knows(known);
             if !state.running() {
                 return Err(JourneyError::Cannot("the journey has ended".to_owned()));
             }

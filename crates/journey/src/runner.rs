@@ -18,7 +18,7 @@ mod segments;
 mod starts;
 
 pub(crate) use begin::{Moment, Turn, said, turn};
-pub(crate) use elsewhere::Unread;
+pub(crate) use elsewhere::{BEHIND, Unread};
 pub(crate) use heard::Heard;
 pub(crate) use parts::{ended, lets_go, task_of};
 pub(crate) use starts::Place;
@@ -194,23 +194,29 @@ impl Journeys {
     }
 
     /// Reads a shard's feed to its end for somebody who is about to act on a patient of it: where this process holds it
-    /// all of it, else what is the patient's. The caller has the shard's position.
+    /// all of it, else what is the patient's. Up to where the patient's journeys know it then. The caller has the
+    /// shard's position.
+    ///
+    /// # Errors
+    /// `Cannot` with [`BEHIND`] where another process follows it and has to go on first.
     pub(crate) async fn read_feed(
         &self,
         books: &Arc<Books>,
         (shard, patient): (Shard, &str),
         position: &mut Position,
-    ) -> Result<(), JourneyError> {
+    ) -> Result<Number, JourneyError> {
         let ledger = self.vault().ledger();
         let permit = self.engine_permit(books.tenant).await?;
         if ledger.holds(shard) {
             let head = ledger.shard_head_now(shard).await;
             head.map_err(TrustError::from)?;
             self.shard(books, &permit, shard, position).await?;
-        } else {
-            Box::pin(self.tell_unread(books, &permit, shard, patient)).await?;
+            if position.known {
+                return Ok(position.read);
+            }
+            // It was taken over meanwhile.
         }
-        Ok(())
+        Box::pin(self.tell_unread(books, &permit, shard, patient)).await
     }
 
     async fn follow_shard(
@@ -225,6 +231,7 @@ impl Journeys {
             // Another process moves these patients. Where it has come to is read anew when they come here.
             position.known = false;
             self.observe(books, permit, shard).await?;
+            self.forget_read(books, shard).await?;
             return Ok(0);
         }
         let name = consumer(books.tenant);
@@ -243,6 +250,7 @@ impl Journeys {
                 .map_err(TrustError::from)?;
             position.read = position.stored;
             position.known = true;
+            self.forget_read(books, shard).await?;
         }
         books.has_read(shard, position.read);
         if ledger.shard_head(shard) <= position.read {
@@ -452,6 +460,8 @@ impl Journeys {
         let now_ms = self.now_ms();
         let mut mover = Mover::new(self.vault(), permit, &patient, now_ms);
         let resource = self.under_one_name(permit, resource).await?;
+        // Whoever follows the shard says what can't be worked on: nobody else's letter would keep them from working on it.
+        let sets_aside = errand.cursor.is_some();
         let mut letters = 0;
         let mut go_on = Vec::new();
         for stored in under_way {
@@ -466,7 +476,7 @@ impl Journeys {
                 .await
             {
                 // The patient's other journeys go on.
-                Err(error) if error.is_of_instance() && errand.letter.is_none() => {
+                Err(error) if error.is_of_instance() && sets_aside => {
                     let letter = self.set_aside(permit, event, &stored.id, &error).await?;
                     mover.also(letter);
                     letters += 1;
@@ -503,7 +513,7 @@ impl Journeys {
             };
             match done.await {
                 // What is under way of the patient goes on.
-                Err(error) if errand.letter.is_none() && matches!(cure(&error), Cure::Bury) => {
+                Err(error) if sets_aside && matches!(cure(&error), Cure::Bury) => {
                     let letter = self.set_aside(permit, event, BEGINNING, &error).await?;
                     mover.also(letter);
                     letters += 1;
@@ -616,7 +626,7 @@ impl Journeys {
         if definition.care_plan && resource.kind() == ResourceType::CarePlan && !deleted {
             let asked = mover.asked_by_plan(instance, &definition, &state, resource);
             if let Some(manual) = asked.await? {
-                let decision = {
+                let mut decision = {
                     let ids = mover.ids(&definition);
                     let context = Context {
                         now_ms,
@@ -626,6 +636,7 @@ impl Journeys {
                     };
                     engine::step(&definition, &state, Input::Manual(manual), &context)?
                 };
+                decision.state.knows(Number(told.number));
                 let before = Some((&state, version));
                 let goes_on = state.paused.is_some()
                     && decision.state.running()
@@ -637,7 +648,7 @@ impl Journeys {
         if resource.kind() == ResourceType::CommunicationRequest && !deleted {
             let asked = mover.asked_by_order(instance, &definition, &state, resource);
             if let Some(manual) = asked.await? {
-                let decision = {
+                let mut decision = {
                     let ids = mover.ids(&definition);
                     let context = Context {
                         now_ms,
@@ -647,6 +658,7 @@ impl Journeys {
                     };
                     engine::step(&definition, &state, Input::Manual(manual), &context)?
                 };
+                decision.state.knows(Number(told.number));
                 let before = Some((&state, version));
                 mover.take(&definition, instance, before, decision).await?;
                 return Ok(false);

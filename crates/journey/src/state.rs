@@ -806,6 +806,10 @@ impl State {
             owed: Vec::new(),
         }
     }
+    /// It has been told of all up to here; none of that is news to what it comes to.
+    pub(crate) fn knows(&mut self, number: ledger::Number) {
+        self.last = self.last.max(number.0);
+    }
     /// The version that a move could be taken back to, if that was the last act by hand.
     pub(crate) fn moved_from(&self) -> Option<u32> {
         let was = self.undo.as_ref()?.was.as_ref()?;

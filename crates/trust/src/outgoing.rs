@@ -129,18 +129,14 @@ pub struct Call {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_have_it: bool,
     /// How often it was let go on after its journey was held. One of another turn than its `Task` says is no longer
-    /// the one that is to be made.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub turn: u32,
+    /// the one that is to be made. A program that doesn't know of turns drops this when it puts one off, so one that
+    /// doesn't say it may be of any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u32>,
     /// Which journey and version, for the audit.
     pub journey: String,
     /// The step's id.
     pub step: String,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 /// How far a call is, as the `businessStatus` of its `Task` says it.

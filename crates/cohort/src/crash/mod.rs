@@ -493,7 +493,8 @@ impl Outcome {
     /// Prints what it has come to.
     ///
     /// # Errors
-    /// When something was lost, is there twice or is wrong; with the first of each.
+    /// When something was lost, is there twice or is wrong, with the first of each; and when the time ran out before all
+    /// kills were done.
     #[allow(clippy::print_stdout, reason = "the table is what the command is for")]
     pub fn report(&self, options: &CrashOptions) -> Result<()> {
         let machine = machine::describe();
@@ -502,6 +503,16 @@ impl Outcome {
         } else {
             "PostgreSQL"
         };
+        let killed = self.toll.sum();
+        let short = (killed < options.kills).then(|| {
+            format!(
+                "not complete: {killed} of {} kills in {} minutes",
+                options.kills, options.minutes
+            )
+        });
+        if let Some(short) = &short {
+            println!("{short}\n");
+        }
         println!(
             "machine: {machine}; seed {:#x}, on {store}, {} s\n\n| | |\n|---|---:|",
             self.seed,
@@ -521,6 +532,7 @@ impl Outcome {
             fs::write(path, serde_json::to_vec_pretty(&all)?)?;
         }
         if self.faults.none() {
+            ensure!(short.is_none(), "{}", short.unwrap_or_default());
             return Ok(());
         }
         let first = |faults: &[String]| {

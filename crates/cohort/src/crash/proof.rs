@@ -223,13 +223,10 @@ pub async fn look(
         counts.journeys += judge(&who, &faces, faults);
         counts.left += faces.iter().filter(|face| !face.step.is_empty()).count();
         // Each message under one Message-ID, however often it was handed over.
-        let of_them = mails.get(&people::address(number)).map_or(0, BTreeSet::len);
-        counts.mails += of_them;
-        let (sent, called_off) = by_mail(&theirs);
-        counts.called_off += called_off;
-        // One that was called off may have been under way already.
-        let wanted = of_them.clamp(sent, sent + called_off);
-        faults.count(of_them, wanted, &|| format!("{who}: an e-mail"));
+        let none = BTreeSet::new();
+        let came = mails.get(&people::address(number)).unwrap_or(&none);
+        counts.mails += came.len();
+        counts.called_off += mailed(&who, came, &theirs, faults);
         // One call under one key, and the answer to that key is the one that is learnt.
         let keys = partner.keys.get(&people::family(number));
         let of_them = keys.map_or(0, BTreeSet::len);
@@ -249,14 +246,38 @@ pub async fn look(
     Ok((counts, all))
 }
 
-/// How many e-mails say that they were sent, and how many that they were called off.
-fn by_mail(theirs: &[Value]) -> (usize, usize) {
-    let medium = |one: &&Value| one["medium"][0]["coding"][0]["code"] == "EMAILWRIT";
-    let of = |status: &str| {
-        let mails = theirs.iter().filter(medium);
-        mails.filter(|one| one["status"] == status).count()
-    };
-    (of("completed"), of("stopped"))
+/// Whether each e-mail that says it was sent has come, by its Message-ID, and no other: but one that was called off may
+/// have been under way already. How many were called off.
+fn mailed(who: &str, came: &BTreeSet<String>, theirs: &[Value], faults: &mut Faults) -> usize {
+    let by_mail = theirs
+        .iter()
+        .filter(|one| one["medium"][0]["coding"][0]["code"] == "EMAILWRIT");
+    // A message leaves under the id of its Communication.
+    let name = |id: &str| id.replace('-', "");
+    let came: BTreeSet<String> = (came.iter())
+        .map(|id| id.trim_start_matches('<'))
+        .map(|id| name(id.split('@').next().unwrap_or(id)))
+        .collect();
+    let (mut known, mut called_off) = (BTreeSet::new(), 0);
+    for one in by_mail {
+        let (id, status) = (text(one, "id"), text(one, "status"));
+        match status {
+            "completed" if !came.contains(&name(id)) => {
+                let words = format!("{who}: the e-mail of Communication/{id}");
+                faults.lost.push(words);
+            }
+            "stopped" => called_off += 1,
+            _ => {}
+        }
+        if ["completed", "stopped"].contains(&status) {
+            known.insert(name(id));
+        }
+    }
+    for other in came.difference(&known) {
+        let words = format!("{who}: an e-mail under {other}");
+        faults.doubled.push(words);
+    }
+    called_off
 }
 
 /// Whether the call has the key under which the partner was asked, and staff were told what it answered.
@@ -388,5 +409,35 @@ mod tests {
         assert_eq!(astray, (3, [0, 0, 1]));
         let arms = judged(|faces| faces.push(face(ARMS[0], "Communication", 0, "completed")));
         assert_eq!(arms, (3, [0, 1, 0]));
+    }
+
+    #[test]
+    fn an_email_that_was_called_off_hides_no_lost_one() {
+        let mail = |id: &str, status: &str| {
+            let medium = serde_json::json!([{"coding": [{"code": "EMAILWRIT"}]}]);
+            serde_json::json!({"id": id, "status": status, "medium": medium})
+        };
+        let theirs = [
+            mail("aa-01", "completed"),
+            mail("aa-02", "completed"),
+            mail("aa-03", "stopped"),
+            serde_json::json!({"id": "aa-04", "status": "completed"}),
+        ];
+        for (came, lost, doubled) in [
+            (&["aa01", "aa02"][..], 0, 0),
+            (&["aa01", "aa02", "aa03"], 0, 0),
+            (&["aa01", "aa03"], 1, 0),
+            (&["aa01", "aa02", "aa05"], 0, 1),
+            (&["aa01", "aa02", "aa04"], 0, 1),
+            (&[], 2, 0),
+        ] {
+            let mut faults = Faults::default();
+            let named = |id: &&str| format!("<{id}@example.com>");
+            let ids: BTreeSet<String> = came.iter().map(named).collect();
+            assert_eq!(mailed("p", &ids, &theirs, &mut faults), 1);
+            let found = (faults.lost.len(), faults.doubled.len());
+            assert_eq!(found, (lost, doubled), "{came:?}");
+            assert!(faults.wrong.is_empty());
+        }
     }
 }

@@ -81,9 +81,11 @@ fn is_waiting(task: &Resource) -> bool {
 }
 
 /// Whether this is the entry that is to be made. One from before its journey was held and let go on stands beside
-/// another, which goes on in its place.
+/// another, which goes on in its place. One that an older program has put off doesn't say: it is made, and if there is
+/// another, under the same key.
 fn is_of_this_turn(task: &Resource, call: &Call) -> bool {
-    CallStanding::of(task).turn == call.turn
+    let now = CallStanding::of(task).turn;
+    call.turn.is_none_or(|turn| turn == now)
 }
 
 /// Whether what is taken back may still wait for what is taken back before it.
@@ -459,7 +461,7 @@ fn mark(task: &mut Resource, call: &Call, outcome: &Outcome, now_ms: u64) {
                 fhir::date::instant(*due_ms)
             );
             let standing = CallStanding {
-                turn: call.turn,
+                turn: call.turn.unwrap_or(CallStanding::of(task).turn),
                 attempts: *attempt,
             };
             task.set("businessStatus", standing.status(&text));
@@ -487,6 +489,46 @@ fn origin(base: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_that_says_no_turn_is_of_any() {
+        let call = |turn: Option<u32>| {
+            let mut call = json!({
+                "patient": "p", "task": "t", "partner": "rides", "path": "/", "fhir": false, "values": {},
+                "classes": [], "purpose": "TREAT", "about": [], "timeout_ms": 1, "retries": 1, "backoff_ms": 1,
+                "until_ms": 1, "learns": [], "journey": "j/1", "step": "s"
+            });
+            if let Some(turn) = turn {
+                call["turn"] = json!(turn);
+            }
+            let call: Call = serde_json::from_value(call).expect("a call");
+            assert_eq!(
+                serde_json::to_value(&call)
+                    .expect("JSON")
+                    .get("turn")
+                    .is_some(),
+                turn.is_some()
+            );
+            call
+        };
+        for on in [0, 1] {
+            let standing = CallStanding {
+                turn: on,
+                attempts: 2,
+            };
+            let task = Resource::from_value(json!({
+                "resourceType": "Task", "status": "in-progress", "businessStatus": standing.status("Put off.")
+            }));
+            let task = task.expect("a task");
+            for (turn, expected) in [(None, true), (Some(0), on == 0), (Some(1), on == 1)] {
+                assert_eq!(
+                    is_of_this_turn(&task, &call(turn)),
+                    expected,
+                    "{on} {turn:?}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn pauses_double_to_their_bound() {

@@ -35,15 +35,14 @@ impl Journeys {
             self.take_one_back(permit, batch, one, of).await?;
             return Ok(Reached::Done);
         }
-        // Who was waited for has moved on, which is what was waited for.
-        if state.running() && !again && !batch.who.is(&state, self.now_ms()) {
+        // Who was waited for has moved on, which is what a move to another version waits for.
+        let waited = again && matches!(batch.many, Many::Migrate { .. });
+        if state.running() && !waited && !batch.who.is(&state, self.now_ms()) {
             let why = "what the batch looks for does not hold of the patient any more";
             return Err(JourneyError::Cannot(why.to_owned()));
         }
         if let Many::Migrate { to, map } = &batch.many {
             let (one, to) = ((patient, instance), (*to, map));
-            // Who has waited was foreseen to wait.
-            let seen = seen.filter(|_| !again);
             return self.move_one(permit, batch, one, to, seen).await;
         }
         let Some(act) = batch.many.act(&batch.who, &state)? else {

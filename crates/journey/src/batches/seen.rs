@@ -10,6 +10,7 @@ use crate::engine::{Act, Context, Decision, EngineError};
 use crate::hands::decided;
 use crate::state::State;
 use crate::{JourneyError, Journeys, words};
+use std::collections::HashSet;
 use trust::Permit;
 
 /// Bytes of a mark: two of ten thousand are alike once in many thousand batches.
@@ -44,28 +45,67 @@ pub(crate) fn decision_mark(
     mark(said.iter().map(String::as_str))
 }
 
-/// The mark of all: whom it is for, and what is foreseen for each.
-pub(crate) fn whole<'a>(each: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    mark(
-        each.into_iter()
-            .flat_map(|(instance, mark)| [instance, mark]),
-    )
+/// Characters of each in the mark of all.
+const WORD_CHARS: usize = 7;
+/// What they are of: they stand in forms as they are.
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// The mark of who was foreseen otherwise, or wasn't foreseen: like nothing that may come of it.
+const OTHERWISE: &str = "otherwise";
+
+/// What stands for one of them in the mark of all.
+fn word(instance: &str, foreseen: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(instance.len() as u64).to_le_bytes());
+    hasher.update(instance.as_bytes());
+    hasher.update(foreseen.as_bytes());
+    let hash = hasher.finalize();
+    let letters = hash.as_bytes().iter().take(WORD_CHARS);
+    letters
+        .map(|byte| char::from(LETTERS[usize::from(byte % 64)]))
+        .collect()
 }
 
-/// Whether what was seen is what there is now.
-pub(crate) fn compare(seen: Option<&str>, now: &str) -> Result<(), JourneyError> {
-    if seen.is_some_and(|seen| seen != now) {
-        let why =
-            "whom it is for, or what would come of it, has changed since you looked; look again";
-        return Err(JourneyError::Cannot(why.to_owned()));
+/// The mark of all: whom it is for, and what is foreseen for each. Two in many million are alike, and one of ten
+/// thousand takes no more of a page than seven letters.
+pub(crate) fn whole<'a>(each: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    each.into_iter()
+        .map(|(instance, mark)| word(instance, mark))
+        .collect()
+}
+
+/// Takes the marks from those for whom something else is foreseen than was seen, or who weren't there: they are left
+/// as they are and listed. Who is on nobody's list any more is no reason to leave the others.
+///
+/// # Errors
+/// `Cannot`, where nobody is left.
+pub(crate) fn compare<'a>(
+    seen: Option<&str>,
+    instances: impl IntoIterator<Item = &'a str>,
+    marks: &mut [String],
+) -> Result<(), JourneyError> {
+    let Some(seen) = seen else {
+        return Ok(());
+    };
+    let seen: HashSet<&[u8]> = seen.as_bytes().chunks(WORD_CHARS).collect();
+    let mut some = false;
+    for (instance, mark) in instances.into_iter().zip(marks) {
+        if seen.contains(word(instance, mark).as_bytes()) {
+            some = true;
+        } else {
+            OTHERWISE.clone_into(mark);
+        }
     }
-    Ok(())
+    if some {
+        return Ok(());
+    }
+    let why = "whom it is for, or what would come of it, has changed since you looked; look again";
+    Err(JourneyError::Cannot(why.to_owned()))
 }
 
 impl Many {
     /// Whether what comes of it depends on more than whose journey it is: to hold, to let go on and to stop are the
     /// same for everybody.
-    fn has_marks(&self) -> bool {
+    pub(super) fn has_marks(&self) -> bool {
         matches!(self, Self::Skip(_) | Self::Again | Self::Send(_))
     }
 }
@@ -131,15 +171,29 @@ mod tests {
             mark(["ab"]),
             mark(["a"]),
             mark([]),
-            whole([("a", "b")]),
-            whole([("a", "")]),
         ];
-        assert_eq!(marks[0], marks[5]);
         let mut all = marks.to_vec();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 6, "{marks:?}");
-        assert!(compare(None, "x").is_ok() && compare(Some("x"), "x").is_ok());
-        assert!(compare(Some("x"), "y").is_err());
+        assert_eq!(all.len(), marks.len(), "{marks:?}");
+    }
+
+    #[test]
+    fn who_differs_has_no_mark_and_the_others_keep_theirs() {
+        let seen = whole([("one", "x"), ("two", "x"), ("gone", "x")]);
+        assert_eq!(seen.len(), 3 * WORD_CHARS);
+        let compared = |seen: Option<&str>, each: &[(&str, &str)]| {
+            let mut marks: Vec<String> = each.iter().map(|(_, mark)| (*mark).to_owned()).collect();
+            let instances = each.iter().map(|(instance, _)| *instance);
+            compare(seen, instances, &mut marks).map(|()| marks)
+        };
+        let each = [("one", "x"), ("two", "y"), ("new", "x")];
+        let found = compared(Some(&seen), &each).unwrap();
+        assert_eq!(found, ["x", OTHERWISE, OTHERWISE]);
+        assert_eq!(compared(None, &each).unwrap(), ["x", "y", "x"]);
+        for nobody in ["", "x", "0123456789abcdef"] {
+            assert!(compared(Some(nobody), &each).is_err(), "{nobody}");
+        }
+        assert!(compared(Some(&seen), &each[1..]).is_err());
     }
 }

@@ -434,7 +434,7 @@ impl Call {
             compensates: back.map(str::to_owned),
             after: after.map(str::to_owned),
             may_have_it: again,
-            turn: 0,
+            turn: Some(0),
             journey: format!("{}/{}", definition.name, definition.version),
             step: step.id.clone(),
         })

@@ -72,7 +72,7 @@ impl Mover<'_> {
             if let Some(call) = step.kind.order(&maker, step, effect) {
                 // What of it is still in the outbox is of another turn, and is dropped there.
                 let call = Call {
-                    turn: standing.turn,
+                    turn: Some(standing.turn),
                     ..call
                 };
                 self.call_after(&call, standing.attempts);

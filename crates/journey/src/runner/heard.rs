@@ -205,7 +205,7 @@ steps:
             two
         }
 
-        pub(in crate::runner) async fn publish(&self, entry: &str) {
+        async fn squad(&self) -> Permit {
             let agent = Agent {
                 tenant: TENANT,
                 id: "squad".to_owned(),
@@ -219,7 +219,11 @@ steps:
             let permit = self
                 .trust
                 .decide(&agent, purpose, action, Target::default(), "test");
-            let (permit, file) = (permit.await.unwrap(), file(entry));
+            permit.await.unwrap()
+        }
+
+        pub(in crate::runner) async fn publish(&self, entry: &str) {
+            let (permit, file) = (self.squad().await, file(entry));
             self.first.publish(&permit, &file).await.unwrap();
         }
 
@@ -311,6 +315,37 @@ steps:
             .await
             .unwrap();
         assert_eq!((moves, two.running(&patient).await), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_version_that_cannot_be_decoded_stops_no_other_journey() {
+        let two = Two::new().await;
+        let permit = two.squad().await;
+        let vault = two.trust.vault();
+        let unit = Unit {
+            internals: vec![trust::Internal {
+                kind: kinds::JOURNEY_DEFINITION,
+                id: vault.ledger().mint_own_id(TENANT),
+                owner: ledger::Owner::Tenant,
+                expected: Expected::Absent,
+                body: b"news".to_vec(),
+                deleted: false,
+                tokens: Vec::new(),
+            }],
+            ..Unit::default()
+        };
+        vault.commit(&permit, unit).await.unwrap();
+        let (patient, _) = two.patient().await;
+        two.publish(BEFORE_A_VISIT).await;
+        two.visit(&patient, "visit").await;
+        two.second.drain(TENANT).await.unwrap();
+        two.clock.advance(2 * HOUR);
+        two.second.drain(TENANT).await.unwrap();
+        assert_eq!(two.running(&patient).await, 1);
+        // Nor does it at the next start.
+        let third = Journeys::new(two.trust.clone());
+        third.drain(TENANT).await.unwrap();
+        assert_eq!(third.books(TENANT).await.unwrap().all().len(), 1);
     }
 
     #[tokio::test]

@@ -132,9 +132,11 @@ impl Play {
             }
         }
         let expected = all(&world, &patients).await;
+        let mut struck = 0;
         for (round, copy) in copies.into_iter().enumerate() {
             let next = self.rounds.get(round + 1).map(|since| START + since);
-            let copy = go_wrong(copy, wrong, next).await;
+            let (copy, times) = go_wrong(copy, wrong, next).await;
+            struck += times;
             copy.drain().await;
             let found = self.go_on(&copy, &patients, round + 1).await;
             for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -151,30 +153,33 @@ impl Play {
                 "{wrong:?} in round {round}: {letters:?}"
             );
         }
+        assert!(struck > 0, "{wrong:?} has never happened");
     }
 }
 
-/// Does it to a copy, before the next round.
-async fn go_wrong(world: World, wrong: Wrong, next_round_ms: Option<u64>) -> World {
-    match wrong {
+/// Does it to a copy, before the next round. And how often it has happened: a move may be over before it is cut off, and
+/// there may be none to break off.
+async fn go_wrong(world: World, wrong: Wrong, next_round_ms: Option<u64>) -> (World, usize) {
+    let mut struck = 1;
+    let world = match wrong {
         Wrong::Unread | Wrong::Moved => world,
         Wrong::Cut => {
             let ledger = world.trust.vault().ledger().clone();
             let (moved, closed) = tokio::join!(world.journeys.drain(TENANT), ledger.close());
             closed.unwrap();
             // It came in time or it didn't; both have to be survived.
-            drop(moved);
+            struck = usize::from(moved.is_err());
             world.after_crash()
         }
         Wrong::Broken => {
-            break_off(&world).await;
+            struck = usize::from(break_off(&world).await);
             world.drain().await;
             let ledger = world.trust.vault().ledger();
             let due = ledger.next_timer_ms().await.unwrap();
             let due = due.zip(next_round_ms).filter(|(due, next)| due <= next);
             if let Some((due_ms, _)) = due {
                 world.clock.set(due_ms.max(world.now()));
-                break_off(&world).await;
+                struck += usize::from(break_off(&world).await);
             }
             world
         }
@@ -190,15 +195,17 @@ async fn go_wrong(world: World, wrong: Wrong, next_round_ms: Option<u64>) -> Wor
             world.clock.set(now);
             world
         }
-    }
+    };
+    (world, struck)
 }
 
-/// A move panics, where there is one.
-async fn break_off(world: &World) {
+/// A move panics, where there is one. Whether there was.
+async fn break_off(world: &World) -> bool {
     world.odd.panics.store(true, Ordering::SeqCst);
     let moved = world.journeys.drain(TENANT).await;
     let broke = !world.odd.panics.swap(false, Ordering::SeqCst);
     assert_eq!(moved.is_err(), broke);
+    broke
 }
 
 /// Sets the place to which the feed was read back to its beginning.

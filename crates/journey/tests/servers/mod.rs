@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::patience;
-use crate::seen::{file, file_with, moving};
+use crate::seen::{file, file_with, held as is_held, moving};
 use crate::steers;
 use crate::world::{DAY, HOUR, START, TENANT, World};
 use fhir::ResourceType;
@@ -176,10 +176,6 @@ async fn an_act_at_another_server_comes_after_what_is_on_the_feed() {
         None,
     );
     act.await.unwrap();
-    let at = |view: &journey::InstanceView, step: &str| {
-        let mut waiting = view.waiting.iter();
-        waiting.any(|wait| wait.step == step)
-    };
     let view = one.view(&patient).await;
     assert!(at(&view, "tell") && !at(&view, "weighed"), "{view:#?}");
     // Who follows the shard finds it done.
@@ -189,6 +185,153 @@ async fn an_act_at_another_server_comes_after_what_is_on_the_feed() {
     let begun = view.trail.iter().filter(|entry| entry.step == "tell");
     assert_eq!(begun.count(), 1, "{:#?}", view.trail);
     assert_eq!(other.of(&patient, ResourceType::Task).await.len(), 1);
+    close([one, other]).await;
+}
+
+/// A task, and then a weight that is waited for.
+fn then_weighed(name: &str) -> String {
+    by_procedure(name).replace(
+        "start: weighed\nsteps:\n",
+        "start: call
+steps:
+  call:
+    title: Call
+    task: {title: Call, reason: It is time., role: coordinator, due: 20d}
+    next: weighed
+    overdue: end
+",
+    )
+}
+
+fn at(view: &journey::InstanceView, step: &str) -> bool {
+    let mut waiting = view.waiting.iter();
+    waiting.any(|wait| wait.step == step)
+}
+
+/// Where the one who follows a shard has come to is stored now and then. What it has read since, and what changed
+/// nothing, is no news to a step that began after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_nothing_is_told_to_no_step_that_begins_later() {
+    let (_cluster, one, other) = two().await;
+    one.publish(&then_weighed("acts")).await;
+    let patient = patient_of(&other).await;
+    other.operate(&patient).await;
+    let instance = other.view(&patient).await.id;
+    other.journeys.drain(TENANT).await.unwrap();
+    other.weight_quietly(&patient, 80.0).await;
+    other.journeys.drain(TENANT).await.unwrap();
+    let act = async |world: &World, act: Act| {
+        let permit = world.staff(Role::Coordinator, Action::Work).await;
+        let acted = world
+            .journeys
+            .act(&permit, &patient, &instance, act, "By hand", None);
+        acted.await.unwrap();
+    };
+    act(&other, Act::Skip { n: 1, way: 0 }).await;
+    act(&one, Act::Pause).await;
+    act(&one, Act::Resume).await;
+    let view = other.view(&patient).await;
+    assert!(at(&view, "weighed"), "{view:#?}");
+    // And what is written after that is.
+    other.weight_quietly(&patient, 81.0).await;
+    act(&one, Act::Pause).await;
+    let view = other.view(&patient).await;
+    assert!(at(&view, "tell"), "{view:#?}");
+    close([one, other]).await;
+}
+
+/// What can't be told here may be told by the one who follows the shard: nothing is set aside, and the act waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_act_is_refused_before_which_something_cannot_be_told() {
+    let (_cluster, one, other) = two().await;
+    one.publish(&by_procedure("acts")).await;
+    one.publish(&by_procedure("news")).await;
+    let patient = patient_of(&other).await;
+    other.operate(&patient).await;
+    let views = other.views(&patient).await;
+    let of = |name: &str| {
+        let view = views.iter().find(|view| view.journey == name);
+        view.expect("a journey").id.clone()
+    };
+    other.journeys.drain(TENANT).await.unwrap();
+    // As a newer program has left it.
+    other
+        .write_instance(&patient, &of("news"), br#"{"f":2,"news":true}"#.to_vec())
+        .await;
+    other.journeys.drain(TENANT).await.unwrap();
+    one.weight_quietly(&patient, 80.0).await;
+    let permit = one.staff(Role::Coordinator, Action::Work).await;
+    let instance = of("acts");
+    let act = async || {
+        let act = one.journeys.act(
+            &permit,
+            &patient,
+            &instance,
+            Act::Pause,
+            "In hospital",
+            None,
+        );
+        act.await
+    };
+    let refused = act().await.unwrap_err().to_string();
+    assert!(refused.contains("is behind; try again"), "{refused}");
+    assert_eq!(one.letters().await, []);
+    // The one who follows sets it aside; what else comes of it is an event again.
+    patience::until("the act goes through", async || {
+        other.journeys.drain(TENANT).await.unwrap();
+        act().await.is_ok()
+    })
+    .await;
+    assert_ne!(other.letters().await, []);
+    let (running, unknown) = one.journeys.running(&permit, &patient).await.unwrap();
+    assert!(at(&running[0], "tell") && running[0].hand.paused.is_some());
+    assert_eq!((running.len(), unknown), (1, 1));
+    close([one, other]).await;
+}
+
+/// So much of another server's feed is looked at for one act, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_act_does_not_wait_for_all_that_another_server_has_to_read() {
+    const MANY: usize = 2_100;
+    let (_cluster, one, other) = two().await;
+    one.publish(&by_procedure("acts")).await;
+    let patient = patient_of(&other).await;
+    other.operate(&patient).await;
+    let instance = other.view(&patient).await.id;
+    other.journeys.drain(TENANT).await.unwrap();
+    for some in (0..MANY).collect::<Vec<_>>().chunks(100) {
+        let weights = some.iter().map(|_| {
+            json!({
+                "resourceType": "Observation", "id": other.mint(&patient), "status": "preliminary",
+                "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]},
+                "subject": {"reference": format!("Patient/{patient}")},
+                "effectiveDateTime": other.instant(),
+                "valueQuantity": {"value": 80, "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg"}
+            })
+        });
+        other.put(weights.collect()).await;
+    }
+    let permit = one.staff(Role::Coordinator, Action::Work).await;
+    let act = async || {
+        let act = one.journeys.act(
+            &permit,
+            &patient,
+            &instance,
+            Act::Pause,
+            "In hospital",
+            None,
+        );
+        act.await
+    };
+    let refused = act().await.unwrap_err().to_string();
+    assert!(refused.contains("is behind; try again"), "{refused}");
+    assert!(!is_held(&one, &patient).await);
+    patience::until("the act goes through", async || {
+        other.journeys.drain(TENANT).await.unwrap();
+        act().await.is_ok()
+    })
+    .await;
+    assert!(is_held(&one, &patient).await);
     close([one, other]).await;
 }
 

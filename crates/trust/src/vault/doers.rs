@@ -32,26 +32,33 @@ fn noted(task: &Resource) -> Option<Value> {
 /// Notes in a task for staff who completes it; what somebody else has written there is no note. What parts of Cairn
 /// write goes on as it is.
 pub(super) fn note(agent: &Agent, task: &mut Resource, before: Option<&Resource>) {
-    let ours = is_for_staff(task) || before.is_some_and(is_for_staff);
-    if !ours || agent.role == Role::System {
+    if task.kind() != ResourceType::Task || agent.role == Role::System {
         return;
     }
+    let ours = is_for_staff(task) || before.is_some_and(is_for_staff);
     let extensions = task.get("extension").and_then(Value::as_array);
     let mut extensions = extensions.cloned().unwrap_or_default();
+    let all = extensions.len();
     extensions.retain(|extension| extension["url"] != COMPLETED_BY_URL);
-    if is_completed(task) {
-        // Who changes it afterwards has not done it.
-        let first = before.filter(|before| is_completed(before)).and_then(noted);
-        extensions.push(first.unwrap_or_else(|| {
-            let system = match agent.role {
-                Role::Client => CLIENT_SYSTEM,
-                _ => ACCOUNT_SYSTEM,
-            };
-            json!({
-                "url": COMPLETED_BY_URL,
-                "valueIdentifier": {"system": system, "value": agent.id}
-            })
-        }));
+    if !ours && extensions.len() == all {
+        return;
+    }
+    if ours && is_completed(task) {
+        let done = before.filter(|before| is_for_staff(before) && is_completed(before));
+        extensions.extend(match done {
+            // Who changes it afterwards has not done it, and who has isn't known of what an older program wrote.
+            Some(before) => noted(before),
+            None => {
+                let system = match agent.role {
+                    Role::Client => CLIENT_SYSTEM,
+                    _ => ACCOUNT_SYSTEM,
+                };
+                Some(json!({
+                    "url": COMPLETED_BY_URL,
+                    "valueIdentifier": {"system": system, "value": agent.id}
+                }))
+            }
+        });
     }
     if extensions.is_empty() {
         task.remove("extension");
@@ -99,6 +106,7 @@ mod tests {
         let other = json!({"url": "urn:other", "valueString": "x"});
         let open = task("accepted", Value::Null);
         let done = task("completed", json!([carla]));
+        let unknown = task("completed", Value::Null);
         let nothing = Value::Null;
         for (what, role, id, written, before, expected) in [
             (
@@ -134,6 +142,14 @@ mod tests {
                 json!([carla]),
             ),
             (
+                "changed later, done under an older program",
+                Role::Clinician,
+                "devi",
+                task("completed", json!([by(ACCOUNT_SYSTEM, "devi"), other])),
+                Some(&unknown),
+                json!([other]),
+            ),
+            (
                 "open again",
                 Role::Clinician,
                 "devi",
@@ -163,6 +179,11 @@ mod tests {
             let found = written.get("extension").cloned().unwrap_or_default();
             assert_eq!(found, expected, "{what}");
         }
+        // A note of ours stands in no other task, which may be made one for staff later.
+        let mut other = task("completed", json!([carla]));
+        other.remove("code");
+        note(&agent(Role::Client, "ehr"), &mut other, None);
+        assert_eq!(other.get("extension"), None);
         // A task of others is theirs.
         let mut foreign =
             Resource::from_value(json!({"resourceType": "Task", "id": "t", "status": "completed"}));
