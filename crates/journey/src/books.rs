@@ -414,7 +414,7 @@ impl Books {
                     let mut catalogue =
                         (self.catalogue.write()).unwrap_or_else(PoisonError::into_inner);
                     catalogue.unread = true;
-                    catalogue.interest = interest(&catalogue.versions, true);
+                    catalogue.interest = interest(&catalogue.versions, &catalogue.starting, true);
                 }
             }
         }
