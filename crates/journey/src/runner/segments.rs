@@ -434,6 +434,7 @@ impl Journeys {
 mod tests {
     use super::super::heard::tests::{Two, file};
     use super::*;
+    use crate::segments::members::LOOK_CONSUMER;
     use crate::segments::{Known, Membership};
     use fhir::ResourceType;
     use ledger::{Expected, Kind, Owner};
@@ -461,10 +462,15 @@ mod tests {
         two.first.drain(two.tenant()).await.unwrap();
         assert_eq!(two.running(&patient).await, 0);
         two.clock.advance(MINUTE);
-        // The second comes to the timer first, and has not read the feed of the shard where the version lies.
+        // The second comes to the timer first, and has not read any feed since.
         let books = two.second.books(two.tenant()).await.unwrap();
-        let permit = Arc::new(two.second.engine_permit(two.tenant()).await.unwrap());
-        two.second.timers(&books, &permit).await.unwrap();
+        let permit = two.second.engine_permit(two.tenant()).await.unwrap();
+        let ledger = two.second.vault().ledger();
+        let due = ledger.timers_due(LOOK_CONSUMER, two.second.now_ms(), 10);
+        let due = due.await.unwrap();
+        assert_eq!(due.len(), 1);
+        let looked = two.second.look_due(&books, &permit, &due, Number(1));
+        assert_eq!(looked.await.unwrap(), 1);
         assert_eq!(two.running(&patient).await, 1);
     }
 
