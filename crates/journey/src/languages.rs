@@ -118,6 +118,9 @@ mod tests {
         }
     }
 
+    /// Languages with which of them is preferred, and the one that is taken.
+    type Row<'a> = (&'a [(&'a str, bool)], Option<&'a str>);
+
     #[test]
     fn a_patient_s_language_is_chosen_among_those_that_are_there() {
         let one = |language: &str| Translation {
@@ -137,7 +140,7 @@ mod tests {
             let patient = json!({"resourceType": "Patient", "communication": all});
             Resource::from_value(patient).unwrap()
         };
-        let table: [(&[(&str, bool)], Option<&str>); 9] = [
+        let table: [Row<'_>; 9] = [
             (&[], None),
             (&[("es", true)], Some("es")),
             (&[("es-MX", false)], Some("es")),

@@ -521,9 +521,8 @@ pub(crate) fn kind(name: &str) -> Option<&'static Kind> {
 /// Records inside a shape, for the reference page.
 pub(crate) fn record_in(shape: &'static Shape) -> Option<&'static Record> {
     match shape {
-        Shape::Record(record) | Shape::TargetOr(record) => Some(record),
+        Shape::Record(record) | Shape::TargetOr(record) | Shape::Languages(record) => Some(record),
         Shape::List(inner) | Shape::Map(_, inner) => record_in(inner),
-        Shape::Languages(record) => Some(record),
         _ => None,
     }
 }

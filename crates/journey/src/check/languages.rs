@@ -33,7 +33,7 @@ impl Check<'_, '_> {
         };
         let has_email = message.email.is_some();
         let node = self.node(step, &[step.kind_name(), TRANSLATIONS]);
-        let places: Vec<Place> = (node.into_iter().flat_map(|node| node.members()))
+        let places: Vec<Place> = (node.into_iter().flat_map(crate::yaml::Node::members))
             .map(|(key, _)| key.place)
             .collect();
         let mut seen: BTreeSet<&str> = BTreeSet::new();
