@@ -633,26 +633,24 @@ pub(crate) fn words<'n>(
 ) {
     match shape {
         Shape::Words(clearance) => found.push((node, *clearance)),
-        Shape::Record(record) => {
-            for (key, value) in node.members() {
-                if let Some(field) = record.fields.iter().find(|field| field.name == key.name) {
-                    words(value, &field.shape, found);
-                }
-            }
-        }
+        Shape::Record(record) => words_of(node, record, found),
         Shape::List(inner) => node
             .items()
             .iter()
             .for_each(|item| words(item, inner, found)),
         Shape::Languages(record) => {
             for (_, translation) in node.members() {
-                for (key, value) in translation.members() {
-                    if let Some(field) = record.fields.iter().find(|field| field.name == key.name) {
-                        words(value, &field.shape, found);
-                    }
-                }
+                words_of(translation, record, found);
             }
         }
         _ => {}
+    }
+}
+
+fn words_of<'n>(node: &'n Node, record: &'static Record, found: &mut Vec<(&'n Node, Clearance)>) {
+    for (key, value) in node.members() {
+        if let Some(field) = record.fields.iter().find(|field| field.name == key.name) {
+            words(value, &field.shape, found);
+        }
     }
 }

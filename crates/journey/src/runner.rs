@@ -716,16 +716,9 @@ impl Journeys {
         timers: &[Timer],
         read: Number,
     ) -> Result<u64, MoveError> {
-        // Several timers of one patient's journey are one input.
-        let mut instances: BTreeMap<String, Vec<&Timer>> = BTreeMap::new();
-        for timer in timers {
-            instances
-                .entry(String::from_utf8_lossy(&timer.payload).into_owned())
-                .or_default()
-                .push(timer);
-        }
         let mut moves = 0;
-        for (instance, timers) in instances {
+        // Several timers of one patient's journey are one input.
+        for (instance, timers) in by_payload(timers) {
             let _turn = AT_WORK.acquire().await;
             let mut tries = 0;
             let mut conflicts = 0;
@@ -877,6 +870,16 @@ impl Journeys {
             .map_err(TrustError::from)?;
         Ok(())
     }
+}
+
+/// Timers by what their payload names: an instance, or a document of a patient's.
+fn by_payload(timers: &[Timer]) -> BTreeMap<String, Vec<&Timer>> {
+    let mut named: BTreeMap<String, Vec<&Timer>> = BTreeMap::new();
+    for timer in timers {
+        let name = String::from_utf8_lossy(&timer.payload).into_owned();
+        named.entry(name).or_default().push(timer);
+    }
+    named
 }
 
 fn reference(resource: &Resource) -> String {

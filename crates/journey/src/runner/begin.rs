@@ -4,7 +4,7 @@
 //! timer is due. Both ask the record as it is then. So a date that moves is moved, one that is gone is called off,
 //! and whoever comes to a date first, the feed or the timer, finds what the other has begun.
 
-use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, TRIES, cure, reference};
+use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, TRIES, by_payload, cure, reference};
 use crate::books::Books;
 use crate::dates::{self, EntryDate, Occurrence, Occurrences, Past};
 use crate::definition::Definition;
@@ -444,13 +444,8 @@ impl Journeys {
         timers: &[Timer],
         read: Number,
     ) -> Result<u64, MoveError> {
-        let mut documents: BTreeMap<String, Vec<&Timer>> = BTreeMap::new();
-        for timer in timers {
-            let document = String::from_utf8_lossy(&timer.payload).into_owned();
-            documents.entry(document).or_default().push(timer);
-        }
         let mut moves = 0;
-        for (document, timers) in documents {
+        for (document, timers) in by_payload(timers) {
             let _turn = AT_WORK.acquire().await;
             let (mut tries, mut conflicts) = (0, 0);
             loop {

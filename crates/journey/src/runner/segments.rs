@@ -6,7 +6,7 @@
 //! one unit of work with what is known of the patient's segments, so that nobody comes into one twice.
 
 use super::begin::PUT_OFF_MS;
-use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, Place, TRIES, cure};
+use super::{AT_WORK, CONFLICTS_MAX, Cause, Cure, Place, TRIES, by_payload, cure};
 use crate::Journeys;
 use crate::books::Books;
 use crate::definition::Definition;
@@ -100,13 +100,8 @@ impl Journeys {
         timers: &[Timer],
         read: Number,
     ) -> Result<u64, MoveError> {
-        let mut documents: BTreeMap<String, Vec<&Timer>> = BTreeMap::new();
-        for timer in timers {
-            let document = String::from_utf8_lossy(&timer.payload).into_owned();
-            documents.entry(document).or_default().push(timer);
-        }
         let mut moves = 0;
-        for (document, timers) in documents {
+        for (document, timers) in by_payload(timers) {
             let _turn = AT_WORK.acquire().await;
             let (mut tries, mut conflicts, mut left) = (0, 0, Left::default());
             loop {
