@@ -10,7 +10,7 @@ use crate::time;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use trust::conventions::{
-    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM,
+    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, QUEUE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM,
 };
 use trust::outgoing::CallStanding;
 
@@ -325,6 +325,12 @@ pub(crate) fn role(code: &str) -> Value {
     json!({"coding": [{"system": ROLE_SYSTEM, "code": code}]})
 }
 
+/// Whose work something is: a role's, and of those a queue's.
+pub(crate) fn performers(whose: &str, queue: Option<&str>) -> Value {
+    let queue = queue.map(|queue| json!({"coding": [{"system": QUEUE_SYSTEM, "code": queue}]}));
+    [role(whose)].into_iter().chain(queue).collect()
+}
+
 pub(crate) fn not_done(code: &str) -> Value {
     json!({"coding": [{"system": NOT_DONE_SYSTEM, "code": code}], "text": crate::words::not_done(code)})
 }
@@ -361,7 +367,11 @@ pub(crate) fn close(task: &mut Resource, done: bool, why: &str, now_ms: u64) {
 /// Hands a task over to another role.
 pub(crate) fn hand_over(task: &mut Resource, to: &str, priority: &str, now_ms: u64) {
     task.set("priority", json!(priority));
-    task.set("performerType", json!([role(to)]));
+    let whose = task.get("performerType").and_then(Value::as_array);
+    // The queue stays.
+    let others = whose.into_iter().flatten().skip(1).cloned();
+    let whose: Value = [role(to)].into_iter().chain(others).collect();
+    task.set("performerType", whose);
     task.set("businessStatus", json!({"text": HANDED_OVER}));
     task.set("lastModified", json!(fhir::date::instant(now_ms)));
 }

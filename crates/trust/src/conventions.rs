@@ -3,7 +3,7 @@
 //!
 //! | journey | resource |
 //! |---|---|
-//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it, in the words of whoever wrote that; the extension [`COMPLETED_BY_URL`] who signed in and completed it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with who did the first one, who can't complete it) |
+//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role and, where it has one, its queue ([`QUEUE_SYSTEM`]), `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it, in the words of whoever wrote that; the extension [`COMPLETED_BY_URL`] who signed in and completed it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with who did the first one, who can't complete it) |
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
 //! | a call to a partner | `Task` (`code` [`TASK_SYSTEM`]\|[`CALL_ORDER`], `owner.display` the partner, `status` `in-progress` → `completed` with what was learnt in `output`, `failed` with `statusReason.text` and code [`NOT_DONE_SYSTEM`], `on-hold` while its journey is held, `cancelled` where nobody waits for it any more; who closes it calls it off) |
@@ -61,6 +61,8 @@ pub const CALL_TURN_SYSTEM: &str = "urn:cairn:call-turn";
 pub const MAY_BE_DONE: &str = "may-be-done";
 /// Code system of roles in `Task.performerType` (`coordinator`, `clinician`).
 pub const ROLE_SYSTEM: &str = "urn:cairn:role";
+/// Code system of queues, the second entry of `Task.performerType`: whose of a role's work it is (a ward's, a team's).
+pub const QUEUE_SYSTEM: &str = "urn:cairn:queue";
 /// Identifier system in `Task.owner`: the account of who has claimed it.
 pub const ACCOUNT_SYSTEM: &str = "urn:cairn:account";
 /// LOINC's system.

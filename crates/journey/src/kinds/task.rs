@@ -9,7 +9,7 @@ use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, template};
 use crate::definition::{Definition, Step, Target, Way};
 use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
-use crate::resources::{Maker, Times, resource, role};
+use crate::resources::{Maker, Times, performers, resource};
 use crate::spec::{Clearance, Kind, PRIORITIES, ROLES, Record, Shape, may, must};
 use crate::state::{Stand, State, Token, What};
 use crate::template::Template;
@@ -43,6 +43,11 @@ static TASK: Record = Record {
             "Why, in a sentence for staff; `{step.member}` names what the journey has learnt, e.g. `{weight_watch.rise}`.",
         ),
         must("role", ROLES, "Whose worklist."),
+        may(
+            "queue",
+            Shape::Name,
+            "Whose of them: a team's, a ward's. The worklist can be narrowed to it, and it stays when the task goes to another role.",
+        ),
         may("priority", PRIORITIES, "`routine` if not given."),
         must(
             "due",
@@ -102,6 +107,7 @@ struct Task {
     title: String,
     reason: Template,
     role: String,
+    queue: Option<String>,
     priority: String,
     due_ms: u64,
     ladder: Vec<Rung>,
@@ -125,6 +131,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         title: line(body, "title")?,
         reason: template(body.get("reason")?)?,
         role: line(body, "role")?,
+        queue: line(body, "queue"),
         priority: line(body, "priority").unwrap_or_else(|| "routine".to_owned()),
         due_ms: length(body, "due")?,
         ladder: ladder::decode(body)?,
@@ -527,7 +534,7 @@ impl StepKind for Task {
                 "description": title,
                 "for": maker.subject(),
                 "authoredOn": maker.now(),
-                "performerType": [role(whose)],
+                "performerType": performers(whose, self.queue.as_deref()),
                 "reasonCode": {"text": reason},
                 "restriction": {"period": {"end": fhir::date::instant(*due_ms)}},
                 // The outcomes to choose from, and who can't choose.
