@@ -151,6 +151,10 @@ pub const CODES: &[(&str, &str)] = &[
         "This journey and another that is live send one patient more than the limits let out.",
     ),
     ("J080", "What can't wait may be seen by nobody."),
+    (
+        "J085",
+        "The hours in which a message may go out can't be, or it can't wait for them.",
+    ),
     ("J090", "A segment is named that isn't there."),
     ("J091", "A segment's conditions make no sense."),
     (

@@ -3,7 +3,7 @@
 use crate::dates::{EntryDate, Past};
 use crate::kinds::{Question, StepKind};
 use crate::languages::Translation;
-use crate::room::{Own, Urgency};
+use crate::room::{Own, Urgency, Window};
 use crate::segments::{Membership, Segment};
 use crate::template::Template;
 use crate::yaml::{Node, Place};
@@ -185,6 +185,8 @@ pub(crate) struct Message {
     pub(crate) urgency: Urgency,
     /// Why it can't wait, where it can't at all.
     pub(crate) because: Option<String>,
+    /// When it may go out, where it has such hours of its own.
+    pub(crate) window: Option<Window>,
 }
 
 /// A channel of the language.
@@ -254,6 +256,10 @@ impl Definition {
     pub(crate) fn step(&self, id: &str) -> Option<&Step> {
         self.index.get(id).and_then(|index| self.steps.get(*index))
     }
+    /// When the message of a step may go out, where it has hours of its own.
+    pub(crate) fn window(&self, id: &str) -> Option<&Window> {
+        self.step(id)?.kind.message()?.window.as_ref()
+    }
     /// Compiles a checked file as a version.
     ///
     /// # Errors
@@ -282,6 +288,7 @@ impl Definition {
                 .filter_map(|step| match step.kind.asks()? {
                     Question::Has(kind, _) => Some(*kind),
                     Question::Coverage => Some(ResourceType::Coverage),
+                    Question::Eligible => Some(ResourceType::CoverageEligibilityResponse),
                     Question::Consent(_) => None,
                 }),
         );

@@ -60,16 +60,6 @@ pub(crate) fn read(resource: &Resource) -> Fact {
 }
 
 fn observation(resource: &Resource, id: String, status: &str) -> Fact {
-    let codes = list(resource.at(&["code", "coding"]))
-        .iter()
-        .filter(|coding| coding.get("system").and_then(Value::as_str) == Some(conventions::LOINC))
-        .filter_map(|coding| {
-            coding
-                .get("code")
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        })
-        .collect();
     let at_ms = [
         &["effectiveDateTime"][..],
         &["effectiveInstant"],
@@ -79,32 +69,52 @@ fn observation(resource: &Resource, id: String, status: &str) -> Fact {
     ]
     .iter()
     .find_map(|path| time_at(resource, path));
-    let quantity = resource.get("valueQuantity").and_then(|quantity| {
-        let value = quantity
-            .get("value")
-            .and_then(Value::as_f64)
-            .filter(|value| value.is_finite())?;
-        let unit = quantity
-            .get("code")
-            .or_else(|| quantity.get("unit"))
-            .and_then(Value::as_str)?;
-        Some((value, unit.to_owned()))
-    });
     // What is known to be wrong or was never made counts as taken back.
-    let value = if matches!(status, "entered-in-error" | "cancelled") {
-        None
-    } else {
-        quantity
+    let taken_back = matches!(status, "entered-in-error" | "cancelled");
+    let part = |code: Option<&Value>, quantity: Option<&Value>| {
+        let value = quantity.filter(|_| !taken_back).and_then(quantity_of);
+        (loinc_codes(code), value)
     };
+    let (codes, value) = part(resource.get("code"), resource.get("valueQuantity"));
+    let components = list(resource.get("component"))
+        .iter()
+        .map(|component| part(component.get("code"), component.get("valueQuantity")))
+        .filter(|(codes, _)| !codes.is_empty());
     match at_ms {
         Some(at_ms) => Fact::Observation {
             id,
             codes,
             value,
+            components: components.collect(),
             at_ms,
         },
         None => Fact::Other,
     }
+}
+
+fn loinc_codes(concept: Option<&Value>) -> Vec<String> {
+    let text = |coding: &Value, name: &str| {
+        let found = coding.get(name).and_then(Value::as_str);
+        found.map(str::to_owned)
+    };
+    list(concept.and_then(|concept| concept.get("coding")))
+        .iter()
+        .filter(|coding| text(coding, "system").as_deref() == Some(conventions::LOINC))
+        .filter_map(|coding| text(coding, "code"))
+        .collect()
+}
+
+/// A value with its UCUM unit.
+fn quantity_of(quantity: &Value) -> Option<(f64, String)> {
+    let value = quantity
+        .get("value")
+        .and_then(Value::as_f64)
+        .filter(|value| value.is_finite())?;
+    let unit = quantity
+        .get("code")
+        .or_else(|| quantity.get("unit"))
+        .and_then(Value::as_str)?;
+    Some((value, unit.to_owned()))
 }
 
 fn answers(resource: &Resource) -> Fact {
@@ -302,9 +312,50 @@ pub(crate) fn entry_of(state: &State) -> Value {
 /// Whether a resource with a period (a coverage) is active now. Its period's last day belongs to it, as days are
 /// where the journey's people live.
 pub(crate) fn is_active(resource: &Resource, now_ms: u64, zone: &TimeZone) -> bool {
+    resource.text_at(&["status"]) == Some("active")
+        && in_period(resource.get("period"), now_ms, zone)
+}
+
+/// How long an insurer's answer counts that names no benefit period.
+const ANSWER_HOLDS_MS: i64 = 31 * 86_400_000;
+
+/// Whether the newest answer of an insurer (`CoverageEligibilityResponse`) says that an insurance is in force now.
+pub(crate) fn is_eligible<'a>(
+    answers: impl Iterator<Item = &'a Resource>,
+    now_ms: u64,
+    zone: &TimeZone,
+) -> bool {
+    let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let made = |answer: &Resource| {
+        let date = fhir::date::parse(answer.text_at(&["created"])?)?;
+        Some(date.start_ms)
+    };
+    let complete = answers.filter(|answer| {
+        answer.text_at(&["status"]) == Some("active")
+            && answer.text_at(&["outcome"]) == Some("complete")
+    });
+    // One that is dated later than now can't be the insurer's.
+    let dated = complete
+        .filter_map(|answer| Some((made(answer)?, answer)))
+        .filter(|(made_ms, _)| *made_ms <= now);
+    let Some((made_ms, newest)) = dated.max_by_key(|(made_ms, _)| *made_ms) else {
+        return false;
+    };
+    list(newest.get("insurance")).iter().any(|insurance| {
+        let in_force = insurance.get("inforce") == Some(&Value::Bool(true));
+        in_force
+            && match insurance.get("benefitPeriod") {
+                Some(period) => in_period(Some(period), now_ms, zone),
+                None => now.saturating_sub(made_ms) <= ANSWER_HOLDS_MS,
+            }
+    })
+}
+
+/// Whether a period, if there is one, holds now.
+fn in_period(period: Option<&Value>, now_ms: u64, zone: &TimeZone) -> bool {
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let date = |name: &str| {
-        let text = resource.text_at(&["period", name])?;
+        let text = period?.get(name)?.as_str()?;
         let mut date = fhir::date::parse(text)?;
         // A date alone is no moment until it is said where.
         if !text.contains('T') {
@@ -314,8 +365,7 @@ pub(crate) fn is_active(resource: &Resource, now_ms: u64, zone: &TimeZone) -> bo
         }
         Some(date)
     };
-    resource.text_at(&["status"]) == Some("active")
-        && date("start").is_none_or(|start| start.start_ms <= now_ms)
+    date("start").is_none_or(|start| start.start_ms <= now_ms)
         && date("end").is_none_or(|end| now_ms < end.end_ms)
 }
 
@@ -538,6 +588,43 @@ mod tests {
         ));
     }
 
+    /// A blood pressure has its values in components; the panel itself has none.
+    #[test]
+    fn components_are_measurements_too() {
+        let component = |code: &str, quantity: Value| json!({"code": {"coding": [{"system": "http://loinc.org", "code": code}]}, "valueQuantity": quantity});
+        let pressure = |status: &str| {
+            read(&resource(json!({
+                "resourceType": "Observation", "id": "o1", "status": status,
+                "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9"}]},
+                "effectiveDateTime": "2026-11-26T08:00:00Z",
+                "component": [
+                    component("8480-6", json!({"value": 182, "code": "mm[Hg]"})),
+                    component("8462-4", json!({"unit": "mm[Hg]"})),
+                    {"code": {"text": "cuff"}, "valueString": "large"}
+                ]
+            })))
+        };
+        let Fact::Observation {
+            codes,
+            value,
+            components,
+            ..
+        } = pressure("final")
+        else {
+            panic!()
+        };
+        assert_eq!((codes, value), (vec!["85354-9".to_owned()], None));
+        let systolic = (
+            vec!["8480-6".to_owned()],
+            Some((182.0, "mm[Hg]".to_owned())),
+        );
+        assert_eq!(components, [systolic, (vec!["8462-4".to_owned()], None)]);
+        let Fact::Observation { components, .. } = pressure("entered-in-error") else {
+            panic!()
+        };
+        assert!(components.iter().all(|(_, value)| value.is_none()));
+    }
+
     #[test]
     fn coverages_hold_in_their_period() {
         let coverage = |status: &str, period: Value| {
@@ -565,6 +652,73 @@ mod tests {
                 active,
                 "{status} {period}"
             );
+        }
+    }
+
+    #[test]
+    fn what_the_insurer_answered_last_counts() {
+        let answer = |created: &str, outcome: &str, insurance: Value| {
+            resource(
+                json!({"resourceType": "CoverageEligibilityResponse", "status": "active", "outcome": outcome,
+                "created": created, "insurance": [insurance]}),
+            )
+        };
+        let in_force = |period: Value| json!({"inforce": true, "benefitPeriod": period});
+        let year = in_force(json!({"start": "2026-01-01", "end": "2026-12-31"}));
+        let over = in_force(json!({"start": "2025-01-01", "end": "2025-12-31"}));
+        let open = json!({"inforce": true});
+        let not = json!({"inforce": false});
+        for (name, answers, eligible) in [
+            ("nobody asked", vec![], false),
+            (
+                "in force",
+                vec![answer("2026-03-01", "complete", year.clone())],
+                true,
+            ),
+            (
+                "its period is over",
+                vec![answer("2026-03-01", "complete", over)],
+                false,
+            ),
+            (
+                "without a period, of this month",
+                vec![answer("2026-11-01", "complete", open.clone())],
+                true,
+            ),
+            (
+                "without a period, of long ago",
+                vec![answer("2026-10-01", "complete", open)],
+                false,
+            ),
+            (
+                "not in force",
+                vec![answer("2026-11-01", "complete", not.clone())],
+                false,
+            ),
+            (
+                "the newest counts, whatever the order",
+                vec![
+                    answer("2026-11-02", "complete", not.clone()),
+                    answer("2026-03-01", "complete", year.clone()),
+                ],
+                false,
+            ),
+            (
+                "an error is no answer",
+                vec![
+                    answer("2026-11-02", "error", not),
+                    answer("2026-03-01", "complete", year.clone()),
+                ],
+                true,
+            ),
+            (
+                "of tomorrow",
+                vec![answer("2026-11-27", "complete", year)],
+                false,
+            ),
+        ] {
+            let told = is_eligible(answers.iter(), 1_795_680_000_000, &TimeZone::UTC);
+            assert_eq!(told, eligible, "{name}");
         }
     }
 

@@ -406,6 +406,33 @@ static QUIET: Record = Record {
     ],
 };
 
+/// Days of the week, Monday first.
+pub(crate) const DAYS: &[(&str, &str)] = &[
+    ("mon", "Monday."),
+    ("tue", "Tuesday."),
+    ("wed", "Wednesday."),
+    ("thu", "Thursday."),
+    ("fri", "Friday."),
+    ("sat", "Saturday."),
+    ("sun", "Sunday."),
+];
+
+/// Hours in which one message may go out.
+pub(crate) static WINDOW: Record = Record {
+    name: "window",
+    doc: "Hours of the day by the patient's own time zone, or else the journey's, in which a message goes out by channels that reach out. What comes to it at another time waits for the next opening, as it does for quiet hours; in the portal it is at once.",
+    one_of: &[],
+    fields: &[
+        must("from", Shape::Clock, "From when on."),
+        must("until", Shape::Clock, "Until when; later than `from`."),
+        may(
+            "days",
+            Shape::List(&Shape::Choice(DAYS)),
+            "On which days of the week; on all if not given.",
+        ),
+    ],
+};
+
 static MESSAGES: Record = Record {
     name: "messages",
     doc: "When and how often this journey's messages may reach out to a patient. The organisation's rules (`[messages]` of its rule pack) hold besides, and all journeys of a patient are counted together. What lies in the portal wakes nobody and doesn't count. A message that has to wait goes out later, in its turn by `urgency`, or by its next channel where it could not go in its time.",

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Most readings that a watch keeps. A scale that reports each minute gives 4,320 in three days;
 /// beyond this, of two neighbours the one that can't start a greater rise is dropped.
 const READINGS_MAX: usize = 256;
-/// Most readings that are kept to know the newest, of which the last may turn out to be mistakes.
+/// Most readings that are kept to know the newest, or a single one, of which the last may turn out to be mistakes.
 const NEWEST_MAX: usize = 16;
 
 /// What a rule remembers of one patient.
@@ -134,8 +134,9 @@ impl Watch {
             .last()
             .map_or(at_ms, |reading| reading.at_ms.max(at_ms));
         // Twice the window, because a late reading may still pair with one before it.
+        let windows = if rule.rule.is_single() { 1 } else { 2 };
         let horizon = newest
-            .saturating_sub(rule.within_ms.saturating_mul(2))
+            .saturating_sub(rule.within_ms.saturating_mul(windows))
             .max(self.base_ms);
         if at_ms < horizon {
             self.readings.retain(|reading| reading.at_ms >= horizon);
@@ -159,7 +160,7 @@ impl Watch {
     /// Lets go of a reading when there are too many.
     fn bound(&mut self, rule: Rule) {
         let most = match rule {
-            Rule::None => NEWEST_MAX,
+            Rule::None | Rule::Over(_) | Rule::Under(_) => NEWEST_MAX,
             _ => READINGS_MAX,
         };
         let [first, second, ..] = self.readings.as_slice() else {
@@ -172,6 +173,10 @@ impl Watch {
         let keeps_first = match rule {
             Rule::Rises(_) => first.value_millionths <= second.value_millionths,
             Rule::Falls(_) => first.value_millionths >= second.value_millionths,
+            // One in the quiet time waits for its end; one that has fired is done with.
+            Rule::Over(_) | Rule::Under(_) if first.at_ms <= self.after_ms => false,
+            Rule::Over(_) => first.value_millionths >= second.value_millionths,
+            Rule::Under(_) => first.value_millionths <= second.value_millionths,
             Rule::Above(..) | Rule::Below(..) | Rule::None => false,
         };
         self.readings.remove(usize::from(keeps_first));
@@ -195,6 +200,8 @@ impl Watch {
                 .map(Found::Change),
             Rule::Above(mean, of) => self.mean(rule.within_ms, mean, of, 1).map(Found::Mean),
             Rule::Below(mean, of) => self.mean(rule.within_ms, mean, of, -1).map(Found::Mean),
+            Rule::Over(bound) => self.mean(0, bound, 1, 1).map(Found::Mean),
+            Rule::Under(bound) => self.mean(0, bound, 1, -1).map(Found::Mean),
             Rule::None => None,
         };
         if found.is_some() && now_ms < self.quiet_until_ms {
@@ -494,6 +501,63 @@ mod tests {
             fires(&below, &[(24, 150.0), (48, 131.0)]),
             Vec::<usize>::new()
         );
+    }
+
+    #[test]
+    fn a_single_reading_fires_once() {
+        let over = Observe {
+            rule: Rule::Over(180.0),
+            within_ms: DAY_MS,
+            ..rule()
+        };
+        type Case = (&'static str, &'static [(u64, f64)], &'static [usize]);
+        let table: &[Case] = &[
+            ("exactly is not above", &[(24, 180.0)], &[]),
+            ("above", &[(24, 180.1)], &[0]),
+            (
+                "one that was normal before it",
+                &[(24, 120.0), (25, 181.0)],
+                &[1],
+            ),
+            (
+                "normal after it",
+                &[(24, 181.0), (25, 120.0), (50, 120.0)],
+                &[0],
+            ),
+            (
+                "in the quiet time, and again after it",
+                &[(24, 181.0), (30, 190.0), (49, 185.0)],
+                &[0, 2],
+            ),
+            ("told of late", &[(30, 120.0), (24, 185.0)], &[1]),
+            ("told of a day later", &[(48, 120.0), (24, 185.0)], &[1]),
+            ("told of much later", &[(49, 120.0), (24, 185.0)], &[]),
+        ];
+        for (name, readings, expected) in table {
+            assert_eq!(&fires(&over, readings), expected, "{name}");
+        }
+        let under = Observe {
+            rule: Rule::Under(90.0),
+            ..over
+        };
+        assert_eq!(fires(&under, &[(24, 90.0), (25, 89.9)]), [1]);
+        // The one that waits for the end of the quiet time is not lost among many.
+        let mut watch = Watch::new(0);
+        for minute in 1..100u64 {
+            let value = if matches!(minute, 1 | 4) { 80.0 } else { 100.0 };
+            watch.record(
+                &under,
+                &format!("o{minute:03}"),
+                minute * 60_000,
+                Some(value),
+            );
+            let fires = watch.look(&under, minute * 60_000).is_some();
+            assert_eq!(fires, minute == 1, "{minute}");
+        }
+        assert!(watch.readings.len() <= NEWEST_MAX);
+        assert_eq!(watch.timer_ms(), Some(DAY_MS + 60_000));
+        assert!(watch.look(&under, DAY_MS + 60_000).is_some());
+        assert!(watch.look(&under, 3 * DAY_MS).is_none());
     }
 
     #[test]

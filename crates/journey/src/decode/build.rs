@@ -7,14 +7,15 @@ use crate::definition::{
     Request, Step, Target, Who,
 };
 use crate::languages::{self, Translation};
-use crate::room::{Own, Urgency};
+use crate::room::{Own, Urgency, Window};
 use crate::segments::{Segment, membership, place_of};
-use crate::spec;
+use crate::spec::{self, DAYS};
 use crate::template::Template;
 use crate::time;
 use crate::yaml::{Content, Key, Node};
 use fhir::ResourceType;
 use fhir::path::Expression;
+use jiff::civil::Weekday;
 use std::collections::BTreeMap;
 
 /// What a kind decodes a step from.
@@ -390,6 +391,23 @@ pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Optio
             _ => Urgency::Routine,
         },
         because: line(body, "because"),
+        window: body.get("window").and_then(window),
+    })
+}
+
+fn window(node: &Node) -> Option<Window> {
+    let time = |name: &str| trust::consent::time_of_day(&line(node, name)?).ok();
+    let days = node.get("days").map(Node::items).unwrap_or_default();
+    let day = |item: &Node| {
+        let at = DAYS
+            .iter()
+            .position(|(name, _)| item.text() == Some(name))?;
+        Weekday::from_monday_zero_offset(i8::try_from(at).ok()?).ok()
+    };
+    Some(Window {
+        from: time("from")?,
+        until: time("until")?,
+        days: days.iter().filter_map(day).collect(),
     })
 }
 

@@ -58,7 +58,8 @@ impl Engine<'_> {
         else {
             return;
         };
-        if self.context.limited && crate::room::reaches_out(channel) {
+        let limited = self.context.limited || message.window.is_some();
+        if limited && crate::room::reaches_out(channel) {
             self.ask(step, n, which, place, expires_ms);
         } else {
             self.out(step, n, which, place, expires_ms);

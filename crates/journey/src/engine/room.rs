@@ -148,7 +148,10 @@ impl Engine<'_> {
     fn ask_for(&mut self, held: &Held) -> Result<(), EngineError> {
         let at = self.held_at(held.n, held.which);
         let (step, _) = self.step_of(held.n)?;
-        if self.context.now_ms < held.until_ms && self.context.limited {
+        let message = step.kind.message();
+        let limited =
+            self.context.limited || message.is_some_and(|message| message.window.is_some());
+        if self.context.now_ms < held.until_ms && limited {
             if let Some(held) = at.and_then(|at| self.state.held.get_mut(at)) {
                 held.asked = true;
             }

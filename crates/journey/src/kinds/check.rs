@@ -24,7 +24,6 @@ pub(crate) const NOT_LOOKED_AT: &[ResourceType] = &[
     ResourceType::ClaimResponse,
     ResourceType::Contract,
     ResourceType::CoverageEligibilityRequest,
-    ResourceType::CoverageEligibilityResponse,
     ResourceType::EnrollmentRequest,
     ResourceType::EnrollmentResponse,
     ResourceType::ExplanationOfBenefit,
@@ -59,11 +58,17 @@ static CHECK: Record = Record {
         ),
         may(
             "coverage",
-            Shape::Choice(&[(
-                "active",
-                "A `Coverage` whose status is active and whose period, if it has one, holds today. No insurer is asked, so it says nothing of what is paid for.",
-            )]),
-            "Whether the record has a coverage.",
+            Shape::Choice(&[
+                (
+                    "active",
+                    "A `Coverage` whose status is active and whose period, if it has one, holds today. No insurer is asked, so it says nothing of what is paid for.",
+                ),
+                (
+                    "eligible",
+                    "What an insurer answered last: the newest complete `CoverageEligibilityResponse` says of an insurance that it is in force, for a benefit period that holds today, or, where it names none, no longer than 31 days ago. A `call` can ask the insurer before.",
+                ),
+            ]),
+            "Whether the patient is insured, as the record knows.",
         ),
     ],
 };
@@ -89,6 +94,8 @@ pub(crate) enum Question {
     Consent(Purpose),
     /// Whether it has a coverage that is active.
     Coverage,
+    /// Whether an insurer has said that one is in force.
+    Eligible,
 }
 
 #[derive(Debug)]
@@ -104,6 +111,8 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         Question::Has(kind, body.get("where").and_then(path))
     } else if let Some(purpose) = line(body, "consent") {
         Question::Consent(Purpose::parse(&purpose)?)
+    } else if line(body, "coverage").as_deref() == Some("eligible") {
+        Question::Eligible
     } else {
         Question::Coverage
     };

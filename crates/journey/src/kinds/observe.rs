@@ -27,10 +27,16 @@ static OBSERVE: Record = Record {
         "falls_more_than",
         "mean_above",
         "mean_below",
+        "above",
+        "below",
         "none_for",
     ],
     fields: &[
-        must("code", Shape::Loinc, "LOINC code of the `Observation`."),
+        must(
+            "code",
+            Shape::Loinc,
+            "LOINC code of the `Observation`, or of one of its components, as of a blood pressure.",
+        ),
         may(
             "unit",
             Shape::Unit,
@@ -57,6 +63,16 @@ static OBSERVE: Record = Record {
             "Fires when the mean of the readings `within` so long is less than this, in `unit`.",
         ),
         may(
+            "above",
+            Shape::Positive,
+            "Fires when a single reading is greater than this, in `unit`.",
+        ),
+        may(
+            "below",
+            Shape::Positive,
+            "Fires when a single reading is less than this, in `unit`.",
+        ),
+        may(
             "readings",
             Shape::Integer(2, 256),
             "With a mean: of how many readings at least; 2 if not given. Of more than 256 in one window the newest count.",
@@ -69,12 +85,12 @@ static OBSERVE: Record = Record {
         may(
             "within",
             Shape::Duration,
-            "The most time that may lie between the two measurements, or between the first and the last of a mean.",
+            "The most time that may lie between the two measurements, or between the first and the last of a mean. Of a single reading, how much older than the newest it may be where it is told of late; `24h` if not given.",
         ),
         may(
             "quiet_for",
             Shape::Duration,
-            "After it fired, how long it stays quiet; `24h` if not given. Whatever this says, the same rise never fires twice: after firing, only measurements from the one that fired on are compared, and a mean is of those after it.",
+            "After it fired, how long it stays quiet; `24h` if not given. Whatever this says, the same rise never fires twice: after firing, only measurements from the one that fired on are compared, and a mean or a single reading is of those after it.",
         ),
         may(
             "until",
@@ -118,6 +134,9 @@ pub(crate) enum Rule {
     /// The mean, of so many readings at least.
     Above(f64, u32),
     Below(f64, u32),
+    /// One reading.
+    Over(f64),
+    Under(f64),
     /// No reading at all.
     None,
 }
@@ -125,6 +144,9 @@ pub(crate) enum Rule {
 impl Rule {
     fn is_mean(self) -> bool {
         matches!(self, Self::Above(..) | Self::Below(..))
+    }
+    pub(crate) fn is_single(self) -> bool {
+        matches!(self, Self::Over(_) | Self::Under(_))
     }
 }
 
@@ -141,17 +163,21 @@ fn rule(body: &Node) -> Option<Rule> {
         .or_else(|| threshold("falls_more_than").map(Rule::Falls))
         .or_else(|| threshold("mean_above").map(|mean| Rule::Above(mean, readings)))
         .or_else(|| threshold("mean_below").map(|mean| Rule::Below(mean, readings)))
+        .or_else(|| threshold("above").map(Rule::Over))
+        .or_else(|| threshold("below").map(Rule::Under))
         .or_else(|| body.get("none_for").map(|_| Rule::None))
 }
 
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     let body = parts.body;
     let none_for_ms = length(body, "none_for");
+    let rule = rule(body)?;
+    let within_ms = if rule.is_single() { DAY_MS } else { 0 };
     Some(Arc::new(Observe {
         code: line(body, "code")?,
         unit: line(body, "unit").unwrap_or_default(),
-        rule: rule(body)?,
-        within_ms: none_for_ms.or(length(body, "within")).unwrap_or(0),
+        rule,
+        within_ms: none_for_ms.or(length(body, "within")).unwrap_or(within_ms),
         quiet_ms: length(body, "quiet_for").unwrap_or(DAY_MS),
         until: body
             .get("until")
@@ -168,14 +194,15 @@ impl Observe {
         let silence = self.rule == Rule::None;
         let mut wrong = Vec::new();
         for name in ["unit", "within"] {
-            if !silence && has(name).is_none() {
+            let single = name == "within" && self.rule.is_single();
+            if !silence && !single && has(name).is_none() {
                 let words = format!("`{}` compares values, and needs `{name}` for that", step.id);
                 wrong.push(("J003", step.place, words));
             }
         }
         for (name, goes, with) in [
-            ("within", !silence, "a rise, a fall or a mean"),
-            ("quiet_for", !silence, "a rise, a fall or a mean"),
+            ("within", !silence, "a rule about values"),
+            ("quiet_for", !silence, "a rule about values"),
             ("readings", self.rule.is_mean(), "a mean"),
         ] {
             if let Some(place) = has(name).filter(|_| !goes) {
@@ -221,6 +248,11 @@ impl Observe {
                     unit,
                     ("hours", json!((change.to_ms - change.from_ms) / HOUR_MS)),
                 ],
+                Found::Mean(mean) if self.rule.is_single() => vec![
+                    ("value", watch::number(mean.mean_millionths)),
+                    unit,
+                    ("hours", json!(now_ms.saturating_sub(mean.to_ms) / HOUR_MS)),
+                ],
                 Found::Mean(mean) => vec![
                     ("mean", watch::number(mean.mean_millionths)),
                     ("readings", json!(mean.readings)),
@@ -243,6 +275,7 @@ impl StepKind for Observe {
         let members: &[&str] = match self.rule {
             Rule::Rises(_) | Rule::Falls(_) => &["rise", "from", "to", "unit", "hours"],
             Rule::Above(..) | Rule::Below(..) => &["mean", "readings", "unit", "hours"],
+            Rule::Over(_) | Rule::Under(_) => &["value", "unit", "hours"],
             Rule::None => &["hours"],
         };
         members.iter().copied().map(str::to_owned).collect()
@@ -294,14 +327,20 @@ impl StepKind for Observe {
             id,
             codes,
             value,
+            components,
             at_ms,
         } = fact
         else {
             return;
         };
-        if !codes.contains(&self.code) {
-            return;
-        }
+        // What was of this code and, corrected, is of another is no reading any more.
+        let value = if codes.contains(&self.code) {
+            value.as_ref()
+        } else {
+            let mut parts = components.iter();
+            let part = parts.find(|(codes, _)| codes.contains(&self.code));
+            part.and_then(|(_, value)| value.as_ref())
+        };
         let over = self
             .until
             .as_ref()
@@ -309,14 +348,12 @@ impl StepKind for Observe {
         // A clock that runs wrong must not push the window into the future: readings of now would lie
         // before it, and nobody would look at them. What was dated anew like that is taken out.
         let usable = !over && *at_ms <= engine.context.now_ms + DAY_MS;
-        let value =
-            value
-                .as_ref()
-                .filter(|_| usable)
-                .and_then(|(value, unit)| match self.unit.as_str() {
-                    "" => Some(*value),
-                    wanted => units::convert(*value, unit, wanted),
-                });
+        let value = value
+            .filter(|_| usable)
+            .and_then(|(value, unit)| match self.unit.as_str() {
+                "" => Some(*value),
+                wanted => units::convert(*value, unit, wanted),
+            });
         if let Some(watch) = engine.state.watches.get_mut(&step.id) {
             watch.record(self, id, *at_ms, value);
         }
@@ -371,6 +408,8 @@ impl StepKind for Observe {
             Rule::Below(mean, _) => {
                 format!("Watches whether the mean of {name} in {within} is below {mean} {unit}")
             }
+            Rule::Over(bound) => format!("Watches whether {name} is above {bound} {unit}"),
+            Rule::Under(bound) => format!("Watches whether {name} is below {bound} {unit}"),
             Rule::None => format!("Watches whether there is no reading of {name} for {within}"),
         };
         Some(Waiting {

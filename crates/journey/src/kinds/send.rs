@@ -5,12 +5,13 @@ use crate::check::Check;
 use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{EXPIRED, Engine, EngineError};
+use crate::room::Urgency;
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATION, TRANSLATIONS, URGENCY,
-    may, must,
+    WINDOW, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
-use crate::time::DAY_MS;
+use crate::time::{DAY_MS, say_duration};
 use crate::yaml::Node;
 use fhir::ResourceType;
 use serde_json::json;
@@ -45,6 +46,11 @@ static SEND: Record = Record {
             "urgency",
             URGENCY,
             "How much it can't wait where messages are limited; `routine` if not given.",
+        ),
+        may(
+            "window",
+            Shape::Record(&WINDOW),
+            "Hours in which it may go out, beside the quiet hours of the journey and the organisation.",
         ),
         may("because", Shape::Line, BECAUSE),
         may(
@@ -97,6 +103,45 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     }))
 }
 
+impl Send {
+    /// Hours that can't be, that mean nothing, or that a message can wait through only by failing.
+    fn check_window(&self, check: &mut Check<'_, '_>, step: &Step) {
+        let Some(window) = &self.message.window else {
+            return;
+        };
+        let place = check.at(step, &["send", "window"]);
+        let mut say = |error, words: String| {
+            let findings = &mut check.findings;
+            if error {
+                findings.error("J085", place, words);
+            } else {
+                findings.warning("J085", place, words);
+            }
+        };
+        if window.until <= window.from {
+            say(true, "the window ends before it begins; hours over midnight are two windows, of which a message has one".to_owned());
+            return;
+        }
+        if self.message.urgency == Urgency::Clinical {
+            say(
+                true,
+                "what is `clinical` goes out at once, so a window means nothing to it".to_owned(),
+            );
+        }
+        let closed_ms = window.longest_closed_ms();
+        if closed_ms >= self.expires_ms {
+            say(
+                false,
+                format!(
+                    "the window is closed for up to {}, and a channel has {} (`expires`): who comes here at the wrong time gets the message by the next channel, or not at all",
+                    say_duration(closed_ms),
+                    say_duration(self.expires_ms)
+                ),
+            );
+        }
+    }
+}
+
 impl StepKind for Send {
     fn table(&self) -> &'static Kind {
         &KIND
@@ -125,6 +170,7 @@ impl StepKind for Send {
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
         check.message(step, KIND.name);
+        self.check_window(check, step);
         if self.on_failure.is_none() {
             check.findings.error("J013", step.place, format!("`{}` has no `on_failure`: say what happens when no channel delivers the message (a task for staff, or `end`)", step.id));
         }

@@ -436,6 +436,7 @@ impl Run {
             id: id.to_owned(),
             codes: vec!["29463-7".into()],
             value: Some((kg, "kg".into())),
+            components: Vec::new(),
             at_ms: DISCHARGE + hours * HOUR,
         };
         self.event("Observation/o", fact, vec![]);

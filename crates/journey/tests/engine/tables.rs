@@ -213,6 +213,7 @@ fn a_baseline_from_before_the_start_counts() {
         id: id.into(),
         codes: vec!["29463-7".into()],
         value: Some((kg, "kg".into())),
+        components: Vec::new(),
         at_ms: DISCHARGE - hours_before * HOUR,
     };
     // In hospital the weight rose and fell; that is not this journey's matter.
@@ -241,6 +242,7 @@ fn a_reading_of_the_future_blinds_no_watch() {
         id: id.into(),
         codes: vec!["29463-7".into()],
         value: Some((kg, "kg".into())),
+        components: Vec::new(),
         at_ms: DISCHARGE + hours * HOUR,
     };
     let fired = |run: &Run| {

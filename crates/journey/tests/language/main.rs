@@ -336,6 +336,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "    journey: {begins: small, up_to: 10d}\n    not_begun: questions\n    time_over: questions\n    next: questions\n",
         ),
         (
+            "J085",
+            "      channels: [email, portal]\n",
+            "      channels: [email, portal]\n      window: {from: '17:00', until: '09:00'}\n",
+        ),
+        (
             "J059",
             TASK,
             "    book: {title: Check-up, remind: [1d, 24h], time: discharge + 10d, minutes: 30, book_by: discharge + 2d}\n    next: end\n    not_booked: end\n",

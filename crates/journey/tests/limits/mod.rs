@@ -110,6 +110,32 @@ async fn what_is_clinical_goes_out_at_night_and_beyond_the_limit() {
     assert_eq!(sent, expected, "{told:#?}");
 }
 
+/// The hours of one message, where nothing else is limited.
+#[tokio::test]
+async fn a_message_waits_for_its_window_and_goes_when_it_opens() {
+    let window = "\n      window: {from: \"08:00\", until: \"10:00\"}";
+    let source = source("news", NIGHT, window).replace(&format!("messages: {NIGHT}\n"), "");
+    let world = World::with(Mail::Delivers, &source).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let held = "0h Message by email held for quiet hours until 2026-11-03 08:00: Tell";
+    assert_eq!(told(&world, &patient).await, [held]);
+    assert_eq!(world.outbox().await, 0);
+    let world = world.reopen().await;
+    world.pass(17 * HOUR).await;
+    assert_eq!(told(&world, &patient).await, [held]);
+    world.pass(HOUR).await;
+    assert_eq!(
+        told(&world, &patient).await,
+        [held, "18h Message by email: Tell"]
+    );
+    // One that comes to it while it is open goes at once.
+    world.pass(HOUR).await;
+    let other = world.patient().await;
+    world.operate(&other).await;
+    assert_eq!(told(&world, &other).await, ["19h Message by email: Tell"]);
+}
+
 #[tokio::test]
 async fn the_night_is_the_patients_and_moves_with_them() {
     let world = World::with(Mail::Delivers, &source("notes", NIGHT, "")).await;
