@@ -171,12 +171,10 @@ impl Watch {
         }
         // The newest stays; of the two oldest the better start of a change stays.
         let keeps_first = match rule {
-            Rule::Rises(_) => first.value_millionths <= second.value_millionths,
-            Rule::Falls(_) => first.value_millionths >= second.value_millionths,
-            // One in the quiet time waits for its end; one that has fired is done with.
+            // One that has fired is done with; one in the quiet time waits for its end.
             Rule::Over(_) | Rule::Under(_) if first.at_ms <= self.after_ms => false,
-            Rule::Over(_) => first.value_millionths >= second.value_millionths,
-            Rule::Under(_) => first.value_millionths <= second.value_millionths,
+            Rule::Rises(_) | Rule::Under(_) => first.value_millionths <= second.value_millionths,
+            Rule::Falls(_) | Rule::Over(_) => first.value_millionths >= second.value_millionths,
             Rule::Above(..) | Rule::Below(..) | Rule::None => false,
         };
         self.readings.remove(usize::from(keeps_first));

@@ -446,9 +446,14 @@ pub(crate) async fn act(
         name: &ctx.session.agent.name,
     };
     let to = match fields.get("person").map(str::trim) {
-        Some(person) if deed == Deed::Delegate && !person.is_empty() => {
-            Some(ctx.app.web.trust.identity().colleague(&permit, person).await?)
-        }
+        Some(person) if deed == Deed::Delegate && !person.is_empty() => Some(
+            ctx.app
+                .web
+                .trust
+                .identity()
+                .colleague(&permit, person)
+                .await?,
+        ),
         _ => None,
     };
     let said = Said {

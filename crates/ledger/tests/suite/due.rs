@@ -1,6 +1,7 @@
 //! Several tenants' timers and outbox entries in one order: each finds its own, whatever the others have waiting.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use ledger::{Commit, Ledger, OutboxDraft, OutboxKey, Owner, Shard, TenantId, Timer, TimerKey};
 
@@ -108,8 +109,8 @@ pub(crate) async fn each_finds_what_is_due_of_its_own(store: &dyn Store) {
         let rows = if step % 10 == 0 { 300 } else { chance.below(4) };
         for _ in 0..rows {
             let (key, number) = (chance.key(), u16::try_from(1 + chance.below(2)).unwrap());
-            if !timers.contains_key(&key) {
-                timers.insert(key, (tenant, number));
+            if let Entry::Vacant(place) = timers.entry(key) {
+                place.insert((tenant, number));
                 commit.timers_set.push(Timer {
                     key: timer_key(key),
                     tenant,
@@ -118,8 +119,10 @@ pub(crate) async fn each_finds_what_is_due_of_its_own(store: &dyn Store) {
                 });
             }
             let key = chance.key();
-            if rows < 10 && !outbox.contains_key(&key) {
-                outbox.insert(key, (tenant, number));
+            if rows < 10
+                && let Entry::Vacant(place) = outbox.entry(key)
+            {
+                place.insert((tenant, number));
                 commit.outbox_add.push(OutboxDraft {
                     key: outbox_key(key),
                     owner: Owner::Tenant,
