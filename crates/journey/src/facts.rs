@@ -319,7 +319,7 @@ pub(crate) fn is_active(resource: &Resource, now_ms: u64, zone: &TimeZone) -> bo
 /// How long an insurer's answer counts that names no benefit period.
 const ANSWER_HOLDS_MS: i64 = 31 * 86_400_000;
 
-/// Whether the newest answer of an insurer (`CoverageEligibilityResponse`) says that an insurance is in force now.
+/// Whether the newest answer of any insurer (`CoverageEligibilityResponse`) says that an insurance is in force now.
 pub(crate) fn is_eligible<'a>(
     answers: impl Iterator<Item = &'a Resource>,
     now_ms: u64,
@@ -327,8 +327,12 @@ pub(crate) fn is_eligible<'a>(
 ) -> bool {
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let made = |answer: &Resource| {
-        let date = fhir::date::parse(answer.text_at(&["created"])?)?;
-        Some(date.start_ms)
+        let text = answer.text_at(&["created"])?;
+        let date = fhir::date::parse(text)?;
+        Some(match text.contains('T') {
+            true => date.start_ms,
+            false => in_zone(date.start_ms, zone),
+        })
     };
     let complete = answers.filter(|answer| {
         answer.text_at(&["status"]) == Some("active")
@@ -338,16 +342,26 @@ pub(crate) fn is_eligible<'a>(
     let dated = complete
         .filter_map(|answer| Some((made(answer)?, answer)))
         .filter(|(made_ms, _)| *made_ms <= now);
-    let Some((made_ms, newest)) = dated.max_by_key(|(made_ms, _)| *made_ms) else {
-        return false;
-    };
-    list(newest.get("insurance")).iter().any(|insurance| {
-        let in_force = insurance.get("inforce") == Some(&Value::Bool(true));
-        in_force
-            && match insurance.get("benefitPeriod") {
-                Some(period) => in_period(Some(period), now_ms, zone),
-                None => now.saturating_sub(made_ms) <= ANSWER_HOLDS_MS,
-            }
+    // Of each insurer the newest; of two of one day the one that came last.
+    let mut newest: BTreeMap<String, (i64, &str, &Resource)> = BTreeMap::new();
+    for (made_ms, answer) in dated {
+        let insurer = answer.get("insurer").map(Value::to_string);
+        let came = answer.text_at(&["meta", "lastUpdated"]).unwrap_or_default();
+        let known = newest.entry(insurer.unwrap_or_default());
+        let known = known.or_insert((made_ms, came, answer));
+        if (made_ms, came) > (known.0, known.1) {
+            *known = (made_ms, came, answer);
+        }
+    }
+    newest.values().any(|(made_ms, _, answer)| {
+        list(answer.get("insurance")).iter().any(|insurance| {
+            let in_force = insurance.get("inforce") == Some(&Value::Bool(true));
+            in_force
+                && match insurance.get("benefitPeriod") {
+                    Some(period) => in_period(Some(period), now_ms, zone),
+                    None => now.saturating_sub(*made_ms) <= ANSWER_HOLDS_MS,
+                }
+        })
     })
 }
 
@@ -719,7 +733,50 @@ mod tests {
         ] {
             let told = is_eligible(answers.iter(), 1_795_680_000_000, &TimeZone::UTC);
             assert_eq!(told, eligible, "{name}");
+            let turned = answers.iter().rev();
+            assert_eq!(
+                is_eligible(turned, 1_795_680_000_000, &TimeZone::UTC),
+                eligible,
+                "{name}, turned"
+            );
         }
+        let of = |insurer: &str, updated: &str, in_force: bool| {
+            resource(
+                json!({"resourceType": "CoverageEligibilityResponse", "status": "active", "outcome": "complete",
+                "meta": {"lastUpdated": updated}, "created": "2026-11-26",
+                "insurer": {"reference": format!("Organization/{insurer}")}, "insurance": [{"inforce": in_force}]}),
+            )
+        };
+        let (early, late) = ("2026-11-26T05:00:00Z", "2026-11-26T06:00:00Z");
+        for (name, answers, eligible) in [
+            (
+                "another insurer says no",
+                [of("a", early, true), of("b", late, false)],
+                true,
+            ),
+            (
+                "the same says no later",
+                [of("a", early, true), of("a", late, false)],
+                false,
+            ),
+            (
+                "the same says yes later",
+                [of("a", early, false), of("a", late, true)],
+                true,
+            ),
+        ] {
+            for order in [[0, 1], [1, 0]] {
+                let answers = order.map(|at: usize| &answers[at]);
+                let told = is_eligible(answers.into_iter(), 1_795_680_000_000, &TimeZone::UTC);
+                assert_eq!(told, eligible, "{name}");
+            }
+        }
+        // It is 27 November already in Auckland.
+        let auckland = crate::time::zone("Pacific/Auckland").unwrap();
+        let today = answer("2026-11-27", "complete", json!({"inforce": true}));
+        let now_ms = 1_795_680_000_000 + 4 * 3_600_000;
+        assert!(is_eligible([&today].into_iter(), now_ms, &auckland));
+        assert!(!is_eligible([&today].into_iter(), now_ms, &TimeZone::UTC));
     }
 
     /// The last day of a coverage is over when it is over where the journey's people live.

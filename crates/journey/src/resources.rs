@@ -10,7 +10,8 @@ use crate::time;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use trust::conventions::{
-    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, QUEUE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM,
+    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM, performer_types,
+    queue_of,
 };
 use trust::outgoing::CallStanding;
 
@@ -325,12 +326,6 @@ pub(crate) fn role(code: &str) -> Value {
     json!({"coding": [{"system": ROLE_SYSTEM, "code": code}]})
 }
 
-/// Whose work something is: a role's, and of those a queue's.
-pub(crate) fn performers(whose: &str, queue: Option<&str>) -> Value {
-    let queue = queue.map(|queue| json!({"coding": [{"system": QUEUE_SYSTEM, "code": queue}]}));
-    [role(whose)].into_iter().chain(queue).collect()
-}
-
 pub(crate) fn not_done(code: &str) -> Value {
     json!({"coding": [{"system": NOT_DONE_SYSTEM, "code": code}], "text": crate::words::not_done(code)})
 }
@@ -367,10 +362,7 @@ pub(crate) fn close(task: &mut Resource, done: bool, why: &str, now_ms: u64) {
 /// Hands a task over to another role.
 pub(crate) fn hand_over(task: &mut Resource, to: &str, priority: &str, now_ms: u64) {
     task.set("priority", json!(priority));
-    let whose = task.get("performerType").and_then(Value::as_array);
-    // The queue stays.
-    let others = whose.into_iter().flatten().skip(1).cloned();
-    let whose: Value = [role(to)].into_iter().chain(others).collect();
+    let whose = performer_types(to, queue_of(task));
     task.set("performerType", whose);
     task.set("businessStatus", json!({"text": HANDED_OVER}));
     task.set("lastModified", json!(fhir::date::instant(now_ms)));
@@ -492,6 +484,29 @@ fn take(to: &mut Resource, from: &Resource, name: &str) {
         Some(value) => to.set(name, value.clone()),
         None => {
             to.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_is_handed_over_stays_its_queues() {
+        for types in [
+            performer_types("coordinator", Some("ward-3")),
+            // As somebody else may have written it.
+            performer_types("coordinator", Some("ward-3"))
+                .as_array()
+                .map(|types| types.iter().rev().cloned().collect())
+                .unwrap_or_default(),
+        ] {
+            let task = json!({"resourceType": "Task", "performerType": types});
+            let mut task = Resource::from_value(task).unwrap();
+            hand_over(&mut task, "clinician", "urgent", 0);
+            let expected = performer_types("clinician", Some("ward-3"));
+            assert_eq!(task.get("performerType"), Some(&expected));
         }
     }
 }

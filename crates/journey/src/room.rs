@@ -106,8 +106,12 @@ impl Window {
         let mut dates = now.date().series(1.day()).take(9);
         let opening = dates.find_map(|date| {
             let there = zone.to_ambiguous_timestamp(date.to_datetime(self.from));
-            let opening = there.compatible().ok()?;
-            (self.is_on(date) && opening > now.timestamp()).then_some(opening)
+            // Where the clocks go back, the first time it is that late may be over already.
+            let times = [there.compatible().ok()?, there.later().ok()?];
+            let mut ahead = times
+                .into_iter()
+                .filter(|opening| *opening > now.timestamp());
+            ahead.next().filter(|_| self.is_on(date))
         });
         u64::try_from(opening?.as_millisecond()).ok()
     }
@@ -126,6 +130,22 @@ impl Window {
             last = Some(at);
         }
         (longest as u64 * DAY_MS).saturating_sub(open_ms)
+    }
+}
+
+impl Own {
+    /// Whether the journey's quiet hours leave something of a window.
+    pub(crate) fn opens_within(&self, window: &Window) -> bool {
+        let Some(quiet) = self.quiet else {
+            return true;
+        };
+        let is_quiet = |time: Time| match quiet.until < quiet.from {
+            true => time >= quiet.from || time < quiet.until,
+            false => time >= quiet.from && time < quiet.until,
+        };
+        // It is open where it begins, or where the quiet hours end within it.
+        let ends_within = quiet.until >= window.from && quiet.until < window.until;
+        !is_quiet(window.from) || (ends_within && !is_quiet(quiet.until))
     }
 }
 

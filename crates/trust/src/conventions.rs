@@ -15,6 +15,9 @@
 //!
 //! Each of the first six carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
 
+use fhir::Resource;
+use serde_json::{Value, json};
+
 /// Identifier system: a journey instance.
 pub const INSTANCE_SYSTEM: &str = "urn:cairn:journey-instance";
 /// Identifier system: `journey/version/step`.
@@ -63,6 +66,23 @@ pub const MAY_BE_DONE: &str = "may-be-done";
 pub const ROLE_SYSTEM: &str = "urn:cairn:role";
 /// Code system of queues, the second entry of `Task.performerType`: whose of a role's work it is (a ward's, a team's).
 pub const QUEUE_SYSTEM: &str = "urn:cairn:queue";
+/// `Task.performerType`: a role, and of those a queue.
+#[must_use]
+pub fn performer_types(role: &str, queue: Option<&str>) -> Value {
+    let queue = queue.map(|queue| json!({"coding": [{"system": QUEUE_SYSTEM, "code": queue}]}));
+    let role = json!({"coding": [{"system": ROLE_SYSTEM, "code": role}]});
+    [role].into_iter().chain(queue).collect()
+}
+
+/// The queue of a task, if it has one.
+#[must_use]
+pub fn queue_of(task: &Resource) -> Option<&str> {
+    let types = task.get("performerType").and_then(Value::as_array)?;
+    let codings = types.iter().filter_map(|one| one.get("coding")?.as_array());
+    let mut codings = codings.flatten();
+    codings.find(|coding| coding["system"] == QUEUE_SYSTEM)?["code"].as_str()
+}
+
 /// Identifier system in `Task.owner`: the account of who has claimed it.
 pub const ACCOUNT_SYSTEM: &str = "urn:cairn:account";
 /// LOINC's system.

@@ -8,7 +8,7 @@ use ledger::Expected;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use trust::conventions::{
-    ACCOUNT_SYSTEM, DONE_BY, QUEUE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM,
+    ACCOUNT_SYSTEM, DONE_BY, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM, performer_types, queue_of,
 };
 use trust::{Action, Change, Role, TrustError, Unit};
 
@@ -90,13 +90,13 @@ fn done_by(task: &Resource) -> Option<String> {
     found["valueString"].as_str().map(str::to_owned)
 }
 
-/// Whose work it is, in a system's words.
-fn whose(task: &Resource, system: &str) -> Option<String> {
+/// Whose work it is.
+fn role_of(task: &Resource) -> Option<String> {
     let kinds = task.get("performerType").and_then(Value::as_array)?;
     let mut codings = kinds
         .iter()
         .flat_map(|kind| kind["coding"].as_array().into_iter().flatten());
-    let found = codings.find(|coding| coding["system"] == system)?;
+    let found = codings.find(|coding| coding["system"] == ROLE_SYSTEM)?;
     found["code"].as_str().map(str::to_owned)
 }
 
@@ -141,8 +141,8 @@ impl TaskRow {
                 .to_owned(),
             reason: text(&["reasonCode", "text"]),
             patient: task_patient(resource),
-            role: whose(resource, ROLE_SYSTEM).unwrap_or_default(),
-            queue: whose(resource, QUEUE_SYSTEM),
+            role: role_of(resource).unwrap_or_default(),
+            queue: queue_of(resource).map(str::to_owned),
             priority: resource
                 .text_at(&["priority"])
                 .unwrap_or("routine")
@@ -264,7 +264,7 @@ impl TaskRow {
                             }
                         }
                     }
-                    label { "Colleague" span class="hint" { "Their user name; empty for any of them" } input name="person" autocomplete="off" autocapitalize="none" spellcheck="false" maxlength="200"; }
+                    label { "Colleague" span class="hint" { "Their user name, whatever their role; empty for any of the role" } input name="person" autocomplete="off" autocapitalize="none" spellcheck="false" maxlength="200"; }
                     label { "Note" span class="hint" { "Why, for whoever takes it; may stay empty" } textarea name="note" maxlength="2000" {} }
                     button class="primary" type="submit" { "Hand on" }
                 }
@@ -330,10 +330,8 @@ fn delegate(
     let Some((role, _)) = known else {
         return Err(PageError::Invalid("That is nobody's worklist.".to_owned()));
     };
-    let queue = whose(task, QUEUE_SYSTEM);
-    let queue = queue.map(|queue| json!({ "coding": [{ "system": QUEUE_SYSTEM, "code": queue }] }));
-    let role = json!({ "coding": [{ "system": ROLE_SYSTEM, "code": role }] });
-    task.set("performerType", [role].into_iter().chain(queue).collect());
+    let types = performer_types(role, queue_of(task));
+    task.set("performerType", types);
     task.set("status", json!("requested"));
     match said.to {
         Some((account, ..)) if done_by(task).as_ref() == Some(account) => {
@@ -445,23 +443,9 @@ pub(crate) async fn act(
         account: &ctx.session.agent.id,
         name: &ctx.session.agent.name,
     };
-    let to = match fields.get("person").map(str::trim) {
-        Some(person) if deed == Deed::Delegate && !person.is_empty() => Some(
-            ctx.app
-                .web
-                .trust
-                .identity()
-                .colleague(&permit, person)
-                .await?,
-        ),
-        _ => None,
-    };
-    let said = Said {
-        outcome: fields.get("outcome"),
-        note: fields.get("note"),
-        role: fields.get("role"),
-        to: to.as_ref(),
-    };
+    let person = fields.get("person").map(str::trim);
+    let person = person.filter(|person| deed == Deed::Delegate && !person.is_empty());
+    let mut to = None;
     let mut tries = 0;
     loop {
         let Some(found) = ctx
@@ -473,6 +457,19 @@ pub(crate) async fn act(
             return Err(PageError::NotFound);
         };
         let mut task = found.resource;
+        // Whoever has no such task learns nothing of who has an account.
+        if let (Some(person), None) = (person, &to)
+            && TaskRow::of(&ctx, &task).is_open()
+        {
+            let identity = ctx.app.web.trust.identity();
+            to = Some(identity.colleague(&permit, person).await?);
+        }
+        let said = Said {
+            outcome: fields.get("outcome"),
+            note: fields.get("note"),
+            role: fields.get("role"),
+            to: to.as_ref(),
+        };
         apply(deed, &mut task, by, said, ctx.times.care_ms)?;
         let unit = Unit {
             changes: vec![Change::Put {
@@ -645,10 +642,9 @@ mod tests {
         let nobody = apply(Deed::Delegate, &mut changed, carla, to("cook", None), 6_000);
         assert!(matches!(nobody, Err(PageError::Invalid(_))), "{nobody:?}");
         // To somebody: theirs, in their role's worklist, of the same queue.
-        let ward = json!({ "coding": [{ "system": QUEUE_SYSTEM, "code": "ward-3" }] });
         changed.set(
             "performerType",
-            json!([{ "coding": [{ "system": ROLE_SYSTEM, "code": "clinician" }] }, ward]),
+            performer_types("clinician", Some("ward-3")),
         );
         let erin = ("a3".to_owned(), "Erin".to_owned(), Role::Coordinator);
         let hers = Said {
@@ -659,7 +655,7 @@ mod tests {
         apply(Deed::Delegate, &mut changed, carla, hers, 7_000).unwrap();
         assert_eq!(changed.text_at(&owner), Some("a3"));
         assert_eq!(changed.text_at(&role), Some("coordinator"));
-        assert_eq!(whose(&changed, QUEUE_SYSTEM).as_deref(), Some("ward-3"));
+        assert_eq!(queue_of(&changed), Some("ward-3"));
         let did = json!([{ "type": { "text": DONE_BY }, "valueString": "a3" }]);
         changed.set("input", did);
         let refused = apply(Deed::Delegate, &mut changed, carla, hers, 8_000);

@@ -14,8 +14,8 @@ use serde_json::json;
 use std::sync::Arc;
 use trust::Purpose;
 
-/// Types in patients' records that the policy of the journeys' engine doesn't let it look at: bills and
-/// the audit.
+/// Types in patients' records that no condition looks at: bills and the audit, which the policy of the journeys'
+/// engine doesn't let it look at, and insurers' answers, of which it asks whether they say yes, and no amounts.
 pub(crate) const NOT_LOOKED_AT: &[ResourceType] = &[
     ResourceType::Account,
     ResourceType::AuditEvent,
@@ -24,6 +24,7 @@ pub(crate) const NOT_LOOKED_AT: &[ResourceType] = &[
     ResourceType::ClaimResponse,
     ResourceType::Contract,
     ResourceType::CoverageEligibilityRequest,
+    ResourceType::CoverageEligibilityResponse,
     ResourceType::EnrollmentRequest,
     ResourceType::EnrollmentResponse,
     ResourceType::ExplanationOfBenefit,

@@ -85,7 +85,7 @@ static OBSERVE: Record = Record {
         may(
             "within",
             Shape::Duration,
-            "The most time that may lie between the two measurements, or between the first and the last of a mean. Of a single reading, how much older than the newest it may be where it is told of late; `24h` if not given.",
+            "The most time that may lie between the two measurements, or between the first and the last of a mean. Of a single reading, how long after it was made it may be told of; `24h` if not given.",
         ),
         may(
             "quiet_for",
@@ -147,6 +147,14 @@ impl Rule {
     }
     pub(crate) fn is_single(self) -> bool {
         matches!(self, Self::Over(_) | Self::Under(_))
+    }
+    /// Whether a single reading is what it is about.
+    pub(crate) fn is_beyond(self, value_millionths: i64) -> bool {
+        match self {
+            Self::Over(bound) => value_millionths > watch::millionths(bound),
+            Self::Under(bound) => value_millionths < watch::millionths(bound),
+            _ => false,
+        }
     }
 }
 
@@ -334,12 +342,17 @@ impl StepKind for Observe {
             return;
         };
         // What was of this code and, corrected, is of another is no reading any more.
-        let value = if codes.contains(&self.code) {
-            value.as_ref()
-        } else {
-            let mut parts = components.iter();
+        let mut parts = components.iter();
+        let value = if !codes.contains(&self.code) {
             let part = parts.find(|(codes, _)| codes.contains(&self.code));
             part.and_then(|(_, value)| value.as_ref())
+        } else if self.rule == Rule::None && self.unit.is_empty() {
+            // A panel has its values in its components.
+            value
+                .as_ref()
+                .or_else(|| parts.find_map(|(_, value)| value.as_ref()))
+        } else {
+            value.as_ref()
         };
         let over = self
             .until
@@ -347,7 +360,9 @@ impl StepKind for Observe {
             .is_some_and(|until| *at_ms > moment(engine.definition, &engine.state, until));
         // A clock that runs wrong must not push the window into the future: readings of now would lie
         // before it, and nobody would look at them. What was dated anew like that is taken out.
-        let usable = !over && *at_ms <= engine.context.now_ms + DAY_MS;
+        let now_ms = engine.context.now_ms;
+        let late = self.rule.is_single() && at_ms.saturating_add(self.within_ms) < now_ms;
+        let usable = !over && !late && *at_ms <= now_ms + DAY_MS;
         let value = value
             .filter(|_| usable)
             .and_then(|(value, unit)| match self.unit.as_str() {

@@ -110,6 +110,7 @@ impl Send {
             return;
         };
         let place = check.at(step, &["send", "window"]);
+        let opens = check.definition.limits.opens_within(window);
         let mut say = |error, words: String| {
             let findings = &mut check.findings;
             if error {
@@ -121,6 +122,21 @@ impl Send {
         if window.until <= window.from {
             say(true, "the window ends before it begins; hours over midnight are two windows, of which a message has one".to_owned());
             return;
+        }
+        if !self
+            .message
+            .channels
+            .iter()
+            .any(|channel| crate::room::reaches_out(*channel))
+        {
+            say(
+                true,
+                "nothing waits for a window in the portal, and the message goes nowhere else"
+                    .to_owned(),
+            );
+        }
+        if !opens {
+            say(true, "the journey's quiet hours (`messages`) leave nothing of the window, so no message ever goes".to_owned());
         }
         if self.message.urgency == Urgency::Clinical {
             say(

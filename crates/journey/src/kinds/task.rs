@@ -9,7 +9,7 @@ use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, template};
 use crate::definition::{Definition, Step, Target, Way};
 use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
-use crate::resources::{Maker, Times, performers, resource};
+use crate::resources::{Maker, Times, resource};
 use crate::spec::{Clearance, Kind, PRIORITIES, ROLES, Record, Shape, may, must};
 use crate::state::{Stand, State, Token, What};
 use crate::template::Template;
@@ -19,7 +19,7 @@ use fhir::{Resource, ResourceType};
 use ladder::{RUNG, Rung};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use trust::conventions::TASK_SYSTEM;
+use trust::conventions::{TASK_SYSTEM, performer_types};
 
 static ESCALATION: Record = Record {
     name: "escalation",
@@ -534,7 +534,7 @@ impl StepKind for Task {
                 "description": title,
                 "for": maker.subject(),
                 "authoredOn": maker.now(),
-                "performerType": performers(whose, self.queue.as_deref()),
+                "performerType": performer_types(whose, self.queue.as_deref()),
                 "reasonCode": {"text": reason},
                 "restriction": {"period": {"end": fhir::date::instant(*due_ms)}},
                 // The outcomes to choose from, and who can't choose.

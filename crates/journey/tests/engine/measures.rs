@@ -90,6 +90,13 @@ fn a_component_is_a_reading() {
     pressure(&mut run, "a", 60, 130.0, 80.0);
     run.until(100 * HOUR);
     assert_eq!(fired(&run), [] as [u64; 0], "there was one");
+    // The panel is a reading, too, where it is asked for as a whole.
+    let whole = "{code: 85354-9, none_for: 3d, until: discharge + 6d}";
+    let mut panel = begin(&compiled(&watches(whole)), "p");
+    panel.until(60 * HOUR);
+    pressure(&mut panel, "a", 60, 130.0, 80.0);
+    panel.until(100 * HOUR);
+    assert_eq!(fired(&panel), [] as [u64; 0], "there was one");
     // It turns out to have been a pulse: then there was none since the start.
     measured(&mut run, "a", 60, Some((130.0, "/min")), "8867-4");
     run.until(101 * HOUR);
@@ -118,6 +125,25 @@ fn fires(observe: &str, readings: &[Reading]) -> Vec<u64> {
     }
     run.until(40 * DAY);
     fired(&run)
+}
+
+/// A clock that is ahead, and what is told of late.
+#[test]
+fn a_single_reading_counts_for_a_day_and_hides_no_other() {
+    let high = "{code: 29463-7, unit: kg, above: 100, quiet_for: 1h}";
+    let mut run = begin(&compiled(&watches(high)), "p");
+    for (id, hour, at_hour, kilograms) in [
+        ("normal, dated ahead", 10, 20, 80.0),
+        ("of now", 12, 12, 101.0),
+        ("dated ahead", 14, 34, 102.0),
+        ("of now again", 16, 16, 103.0),
+        ("told of late", 40, 17, 104.0),
+        ("told of too late", 60, 35, 105.0),
+    ] {
+        run.until(hour * HOUR);
+        measured(&mut run, id, at_hour, Some((kilograms, "kg")), "29463-7");
+    }
+    assert_eq!(fired(&run), [12, 14, 16, 40]);
 }
 
 #[test]

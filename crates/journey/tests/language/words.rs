@@ -119,3 +119,86 @@ fn a_visit_s_reminders_have_other_languages_too() {
     ));
     assert!(codes(&nameless).contains(&"J019".to_owned()));
 }
+
+#[test]
+fn hours_that_cannot_be_are_said() {
+    let quiet = "messages: {quiet: {from: '20:00', until: '08:00'}}\n";
+    let channels = "      channels: [email, portal]\n";
+    let office = "{from: '09:00', until: '17:00'}";
+    for (head, window, rest, expected) in [
+        ("", office, "", None),
+        (quiet, office, "", None),
+        (
+            "",
+            "{from: '17:00', until: '09:00'}",
+            "",
+            Some((true, "ends before it begins")),
+        ),
+        (
+            "",
+            "{from: '09:00', until: '09:00'}",
+            "",
+            Some((true, "ends before it begins")),
+        ),
+        (
+            quiet,
+            "{from: '06:00', until: '08:00'}",
+            "",
+            Some((true, "leave nothing")),
+        ),
+        (
+            quiet,
+            "{from: '20:00', until: '23:00'}",
+            "",
+            Some((true, "leave nothing")),
+        ),
+        (quiet, "{from: '06:00', until: '08:30'}", "", None),
+        (quiet, "{from: '19:00', until: '21:00'}", "", None),
+        (
+            "",
+            "{from: '09:00', until: '17:00', days: [mon, tue, wed, thu, fri]}",
+            "",
+            Some((false, "closed for up to")),
+        ),
+        (
+            "",
+            "{from: '09:00', until: '17:00', days: [mon, tue, wed, thu, fri]}",
+            "      expires: 3d\n",
+            None,
+        ),
+        (
+            "",
+            office,
+            "      expires: 12h\n",
+            Some((false, "closed for up to")),
+        ),
+        (
+            "",
+            office,
+            "      urgency: clinical\n      because: Bleeding.\n",
+            Some((true, "goes out at once")),
+        ),
+    ] {
+        let source = with(head, "").replacen(
+            channels,
+            &format!("{channels}      window: {window}\n{rest}"),
+            1,
+        );
+        let found = journey::check(&source);
+        let found = found.iter().find(|finding| finding.code == "J085");
+        match expected {
+            None => assert!(found.is_none(), "{head}{window} {rest}: {found:?}"),
+            Some((error, words)) => {
+                let found = found.unwrap_or_else(|| panic!("{head}{window} {rest}"));
+                assert_eq!(found.error, error, "{found:?}");
+                assert!(found.message.contains(words), "{found:?}");
+            }
+        }
+    }
+    let portal = with("", "").replacen(
+        channels,
+        &format!("      channels: [portal]\n      window: {office}\n"),
+        1,
+    );
+    assert!(codes(&portal).iter().any(|code| code == "J085"));
+}

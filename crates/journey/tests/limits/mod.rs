@@ -395,3 +395,34 @@ async fn what_is_not_needed_any_more_is_revoked() {
     let orders = orders(&world, &patient).await;
     assert_eq!((orders.len(), status(&orders[0])), (1, "revoked"));
 }
+
+/// What an insurer answered, looked at by the journeys' engine over a real record.
+#[tokio::test]
+async fn an_insurers_answer_is_looked_at() {
+    let source = source("covered", NIGHT, "")
+        .replace("start: tell", "start: covered")
+        .replace(
+            "steps:\n",
+            "steps:\n  covered:\n    title: Covered?\n    check: {coverage: eligible}\n    yes: call\n    no: tell\n",
+        );
+    let world = World::with(Mail::Delivers, &source).await;
+    let (insured, other) = (world.patient().await, world.patient().await);
+    let answer = |patient: &str, in_force: bool| {
+        json!({
+            "resourceType": "CoverageEligibilityResponse", "id": world.mint(patient), "status": "active",
+            "purpose": ["validation"], "outcome": "complete", "created": "2026-11-01",
+            "patient": {"reference": format!("Patient/{patient}")}, "insurer": {"display": "Payer"},
+            "request": {"display": "asked by telephone"},
+            "insurance": [{"coverage": {"display": "policy"}, "inforce": in_force}]
+        })
+    };
+    world.put(vec![answer(&insured, true)]).await;
+    world.put(vec![answer(&other, false)]).await;
+    for (patient, expected) in [(&insured, "call"), (&other, "tell")] {
+        world.operate(patient).await;
+        let view = world.view(patient).await;
+        let steps: Vec<&str> = view.trail.iter().map(|entry| entry.step.as_str()).collect();
+        assert!(steps.contains(&expected), "{steps:?}");
+        assert_eq!(steps.contains(&"call"), expected == "call", "{steps:?}");
+    }
+}

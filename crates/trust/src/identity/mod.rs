@@ -345,9 +345,14 @@ impl Identity {
         let may = |role| matches!(role, Role::Coordinator | Role::Clinician);
         match found.filter(|kept| kept.body.active && may(kept.body.role)) {
             Some(kept) => Ok((kept.id, kept.body.name, kept.body.role)),
-            None => manage::invalid(
-                "There is no coordinator or clinician with this user name. Look at how it is written.",
-            ),
+            None => {
+                // Whoever tries names is seen to do so.
+                let note = "no coordinator or clinician has a user name that was given";
+                self.looked(permit, note).await?;
+                manage::invalid(
+                    "There is no coordinator or clinician with this user name. Look at how it is written.",
+                )
+            }
         }
     }
     /// Gives an account a TOTP secret without the enrolment dance (demo and recovery); returns it in base32.
