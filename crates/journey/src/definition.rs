@@ -167,8 +167,6 @@ pub(crate) struct Step {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) plain: Option<String>,
-    /// Its message in other languages.
-    pub(crate) translations: Vec<Translation>,
     pub(crate) place: Place,
     /// What the file says of it, for comparing versions.
     pub(crate) said: Node,
@@ -185,6 +183,8 @@ pub(crate) struct Message {
     pub(crate) urgency: Urgency,
     /// Why it can't wait, where it can't at all.
     pub(crate) because: Option<String>,
+    /// The same in other languages.
+    pub(crate) translations: Vec<Translation>,
 }
 
 /// A channel of the language.

@@ -235,7 +235,6 @@ impl Reader<'_, '_> {
             id: key.name.clone(),
             title: line(node, "title")?,
             plain: line(node, "plain"),
-            translations: translations(body)?,
             place: key.place,
             said: node.clone(),
             kind,
@@ -390,6 +389,7 @@ pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Optio
             _ => Urgency::Routine,
         },
         because: line(body, "because"),
+        translations: translations(body)?,
     })
 }
 

@@ -439,7 +439,7 @@ impl StepKind for Ask {
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
-        check.message(step, KIND.name);
+        check.messages(step);
         if self.no_answer.is_none() {
             check.findings.error(
                 "J013",
@@ -588,8 +588,9 @@ impl StepKind for Ask {
         engine.close_task(late.n, false, why);
     }
 
-    fn sends_after(&self) -> Vec<u64> {
-        std::iter::once(0).chain(self.remind_after_ms).collect()
+    fn sends(&self) -> Vec<(&Message, u64)> {
+        let times = std::iter::once(0).chain(self.remind_after_ms);
+        times.map(|after_ms| (&self.invitation, after_ms)).collect()
     }
     fn arrives(&self, _: &Definition, label: &str, here_ms: u64) -> u64 {
         if label == "no answer" {

@@ -124,7 +124,7 @@ impl StepKind for Send {
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
-        check.message(step, KIND.name);
+        check.messages(step);
         if self.on_failure.is_none() {
             check.findings.error("J013", step.place, format!("`{}` has no `on_failure`: say what happens when no channel delivers the message (a task for staff, or `end`)", step.id));
         }

@@ -105,6 +105,27 @@ pub(crate) static TRANSLATION_OF_A_VISIT: Record = Record {
     ],
 };
 
+/// The same of what asks the patient to book a visit.
+pub(crate) static TRANSLATION_OF_A_PROPOSAL: Record = Record {
+    name: "proposal in another language",
+    doc: "What asks the patient to book a visit, in another language. Days in it are dates (`2026-12-03`).",
+    one_of: &[],
+    fields: &[
+        must("title", Shape::Line, "What the visit is for."),
+        must("words", Shape::Words(Clearance::Closed), "The words."),
+        may(
+            "reminder",
+            Shape::Words(Clearance::Closed),
+            "The reminder while it isn't booked; `words` if not given.",
+        ),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, those of the journey's own language.",
+        ),
+    ],
+};
+
 /// Member of a message that has it in other languages.
 pub(crate) const TRANSLATIONS: &str = "translations";
 

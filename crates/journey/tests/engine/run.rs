@@ -141,6 +141,7 @@ impl Run {
                     };
                     let which = match which {
                         Which::Ahead { time, minutes } => format!("reminder {time}/{minutes}"),
+                        Which::Again { minutes } => format!("reminder after/{minutes}"),
                         other => format!("{other:?}").to_lowercase(),
                     };
                     if outcome.is_none() {
