@@ -155,6 +155,10 @@ pub const CODES: &[(&str, &str)] = &[
         "This journey and another that is live send one patient more than the limits let out.",
     ),
     ("J080", "What can't wait may be seen by nobody."),
+    (
+        "J081",
+        "Readings that a rule about a risk needs may stop coming, and nobody learns of it.",
+    ),
     ("J090", "A segment is named that isn't there."),
     ("J091", "A segment's conditions make no sense."),
     (

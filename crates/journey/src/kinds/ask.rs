@@ -2,7 +2,7 @@
 
 mod score;
 
-use super::{Carried, Plan, StepKind, Waiting, cannot_wait, same_of, way};
+use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, message, number, template};
 use crate::definition::{Definition, Message, Step, Target, Way};
@@ -420,7 +420,7 @@ impl StepKind for Ask {
     }
     fn unseen(&self) -> Vec<Way<'_>> {
         let mut ways = self.ways();
-        ways.retain(|way| cannot_wait(self) && way.label == "no answer");
+        ways.retain(|way| self.cannot_wait() && way.label == "no answer");
         ways
     }
     fn gives(&self) -> Vec<String> {

@@ -3,7 +3,7 @@
 mod invite;
 mod remind;
 
-use super::{Carried, Plan, StepKind, WHOLE, Waiting, cannot_wait, same_of, way};
+use super::{Carried, Plan, StepKind, WHOLE, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, line, number, template};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
@@ -224,7 +224,7 @@ impl StepKind for Book {
     fn unseen(&self) -> Vec<Way<'_>> {
         // A visit that can't wait is one that somebody has to hear of when nobody comes to it.
         let mut ways = self.ways();
-        ways.retain(|way| cannot_wait(self) && way.label != "visit over");
+        ways.retain(|way| self.cannot_wait() && way.label != "visit over");
         ways
     }
     fn gives(&self) -> Vec<String> {

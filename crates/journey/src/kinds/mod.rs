@@ -61,13 +61,6 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &exit::KIND,
 ];
 
-/// Whether what a step sends can't wait.
-fn cannot_wait(kind: &dyn StepKind) -> bool {
-    let messages = kind.messages();
-    let mut messages = messages.iter().map(|(_, message)| message);
-    messages.any(|message| message.urgency == Urgency::Clinical)
-}
-
 /// Where a message stands that is a step's own part of the file as a whole.
 const WHOLE: &[&str] = &[];
 
@@ -93,6 +86,21 @@ pub(crate) struct Plan {
 pub(crate) struct Outside {
     /// The partner, by name.
     pub(crate) partner: String,
+}
+
+/// A rule over measurements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ruled<'a> {
+    /// LOINC code of what it is about.
+    pub(crate) code: &'a str,
+    /// Whether it is about there being none.
+    pub(crate) silence: bool,
+    /// How long its window is; of a silence, how long that is.
+    pub(crate) within_ms: u64,
+    /// When it stops watching, if not with the journey.
+    pub(crate) until: Option<&'a Moment>,
+    /// What it starts.
+    pub(crate) then: &'a Target,
 }
 
 /// What becomes of a place when another version of the journey leads on.
@@ -137,6 +145,15 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Whether it is work for staff.
     fn is_work(&self) -> bool {
         false
+    }
+    /// Whether it is about a risk for the patient: what it sends, or asks of staff, can't wait.
+    fn cannot_wait(&self) -> bool {
+        let mut messages = self.messages().into_iter();
+        messages.any(|(_, message)| message.urgency == Urgency::Clinical)
+    }
+    /// The rule over measurements that it is.
+    fn rule(&self) -> Option<Ruled<'_>> {
+        None
     }
     /// The ways by which it is left when something that can't wait was not seen by whom it is for.
     fn unseen(&self) -> Vec<Way<'_>> {

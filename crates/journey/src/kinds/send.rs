@@ -1,6 +1,6 @@
 //! A message to the patient.
 
-use super::{Carried, Plan, StepKind, Waiting, cannot_wait, way};
+use super::{Carried, Plan, StepKind, Waiting, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
@@ -113,7 +113,7 @@ impl StepKind for Send {
     }
     fn unseen(&self) -> Vec<Way<'_>> {
         let mut ways = self.ways();
-        ways.retain(|way| cannot_wait(self) && way.label != "delivered");
+        ways.retain(|way| self.cannot_wait() && way.label != "delivered");
         ways
     }
     fn gives(&self) -> Vec<String> {

@@ -73,7 +73,8 @@ fn reminders_of_a_visit_make_sense() {
         ("      remind: []\n", &["J004 error"]),
         (
             "      remind: [1d]\n      urgency: clinical\n      because: The result is bad.\n",
-            &["J080 error"],
+            // A rule leads to it, too.
+            &["J080 error", "J081 error"],
         ),
     ] {
         let found = found(two_days, more);
@@ -151,7 +152,10 @@ fn invitations_to_a_visit_make_sense() {
             ", again: [1d], reminder: 'Hello {patient.given}.'",
             &["J019 error"],
         ),
-        (", urgency: clinical", &["J080 error", "J051 error"]),
+        (
+            ", urgency: clinical",
+            &["J080 error", "J081 error", "J051 error"],
+        ),
         (", because: It is.", &["J051 error `because` says why"]),
         (
             ", translations: {en: {title: Visit, words: Book.}}",
