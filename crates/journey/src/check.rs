@@ -145,6 +145,10 @@ pub const CODES: &[(&str, &str)] = &[
         "J064",
         "The reminders of a visit that isn't booked don't fit together, or are never sent.",
     ),
+    (
+        "J065",
+        "A form isn't whole in a language that it is in, or has there what it doesn't have.",
+    ),
     ("J070", "A date can't begin the journey as the entry says."),
     (
         "J071",

@@ -347,6 +347,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "    book: {title: Check-up, invite: {words: Please book., again: [1d, 24h]}, time: discharge + 10d, minutes: 30, book_by: discharge + 2d}\n    next: end\n    not_booked: end\n",
         ),
         (
+            "J065",
+            "          type: yes-no\n",
+            "          type: yes-no\n      translations: {es: {title: Hola, words: Hola., questions: [{id: wel, text: ¿Bien?}]}}\n",
+        ),
+        (
             "J070",
             "  within: 3d\n  per: event",
             "  within: 3d\n  per: date",

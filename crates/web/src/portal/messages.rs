@@ -194,6 +194,7 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
             .map(|_| task);
     }
     let visit = visit(&ctx, &patient, &message).await?;
+    let language = message.text_at(&["language"]);
     let sent = message
         .text_at(&["sent"])
         .and_then(|at| fhir_time(&ctx.times, at));
@@ -201,10 +202,10 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         div class="stack-wide" {
             div {
                 p class="crumbs" { a href="/portal/inbox" { "Messages" } }
-                h1 { (message.text_at(&["topic", "text"]).unwrap_or("A message")) }
+                h1 lang=[language] { (message.text_at(&["topic", "text"]).unwrap_or("A message")) }
                 @if let Some((at, ..)) = sent { p class="quiet small" { (ctx.times.plain(at)) ", " (ctx.times.ago(at)) } }
             }
-            @for part in payload(&message) { p class="words" { (part) } }
+            @for part in payload(&message) { p class="words" lang=[language] { (part) } }
             @if message.get("payload").and_then(Value::as_array).is_none_or(Vec::is_empty) { p class="quiet" { "This message has no words." } }
             @if let Some(task) = form { p { a class="button primary" href={ "/portal/forms/" (task) } { "Answer the questions" } } }
             @match &visit {
