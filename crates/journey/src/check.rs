@@ -141,6 +141,14 @@ pub const CODES: &[(&str, &str)] = &[
         "A call can't be made, or taken back, as it is written.",
     ),
     ("J063", "A secret stands in the file."),
+    (
+        "J064",
+        "The reminders of a visit that isn't booked don't fit together, or are never sent.",
+    ),
+    (
+        "J065",
+        "A form isn't whole in a language that it is in, or has there what it doesn't have.",
+    ),
     ("J070", "A date can't begin the journey as the entry says."),
     (
         "J071",
@@ -151,6 +159,10 @@ pub const CODES: &[(&str, &str)] = &[
         "This journey and another that is live send one patient more than the limits let out.",
     ),
     ("J080", "What can't wait may be seen by nobody."),
+    (
+        "J081",
+        "Readings that a rule about a risk needs may stop coming, and nobody learns of it.",
+    ),
     (
         "J085",
         "The hours in which a message may go out can't be, or it can't wait for them.",
@@ -351,12 +363,15 @@ impl Check<'_, '_> {
         }
     }
 
-    /// What is wrong with a message of a step: a channel that stands twice, an e-mail that leads nowhere.
-    pub(crate) fn message(&mut self, step: &Step, kind: &str) {
-        self.channels(step, kind);
-        self.urgency(step, kind);
-        if let Some(node) = self.node(step, &[kind]).cloned() {
-            self.leads_to_the_message(&node);
+    /// What is wrong with the messages of a step: a channel that stands twice, an e-mail that leads nowhere.
+    pub(crate) fn messages(&mut self, step: &Step) {
+        for (within, message) in step.kind.messages() {
+            let path = [&[step.kind_name()], within].concat();
+            self.channels(step, &path);
+            self.urgency(step, &path, message);
+            if let Some(node) = self.node(step, &path).cloned() {
+                self.leads_to_the_message(&node);
+            }
         }
     }
 
@@ -374,8 +389,8 @@ impl Check<'_, '_> {
         }
     }
 
-    fn channels(&mut self, step: &Step, kind: &str) {
-        let Some(node) = self.node(step, &[kind, "channels"]) else {
+    fn channels(&mut self, step: &Step, path: &[&str]) {
+        let Some(node) = self.node(step, &[path, &["channels"]].concat()) else {
             return;
         };
         let names: Vec<(String, Place)> = node

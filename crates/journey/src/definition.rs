@@ -5,6 +5,7 @@ use crate::kinds::{Question, StepKind};
 use crate::languages::Translation;
 use crate::room::{Own, Urgency, Window};
 use crate::segments::{Membership, Segment};
+use crate::state::Which;
 use crate::template::Template;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
@@ -167,8 +168,6 @@ pub(crate) struct Step {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) plain: Option<String>,
-    /// Its message in other languages.
-    pub(crate) translations: Vec<Translation>,
     pub(crate) place: Place,
     /// What the file says of it, for comparing versions.
     pub(crate) said: Node,
@@ -187,6 +186,8 @@ pub(crate) struct Message {
     pub(crate) because: Option<String>,
     /// When it may go out, where it has such hours of its own.
     pub(crate) window: Option<Window>,
+    /// The same in other languages.
+    pub(crate) translations: Vec<Translation>,
 }
 
 /// A channel of the language.
@@ -257,8 +258,8 @@ impl Definition {
         self.index.get(id).and_then(|index| self.steps.get(*index))
     }
     /// When the message of a step may go out, where it has hours of its own.
-    pub(crate) fn window(&self, id: &str) -> Option<&Window> {
-        self.step(id)?.kind.message()?.window.as_ref()
+    pub(crate) fn window(&self, id: &str, which: Which) -> Option<&Window> {
+        self.step(id)?.kind.message_of(which)?.window.as_ref()
     }
     /// Compiles a checked file as a version.
     ///

@@ -80,6 +80,7 @@ pub use entries::BEGINNINGS;
 pub use faces::{Draft, Left, export, import};
 pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
+pub use languages::preferred_language;
 pub use lists::{HereAfter, HerePage, HereView};
 pub use migrations::{
     Differs, Moving, NAMED_MAX, OneMoved, Outcome as MoveOutcome, PlanChange, Portion, Preview, Sum,

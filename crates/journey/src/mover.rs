@@ -434,7 +434,7 @@ impl<'a> Mover<'a> {
                     urgency,
                     until_ms,
                 };
-                let window = definition.window(&step);
+                let window = definition.window(&step, which);
                 let room = self.room(definition, channel, window, &asks).await?;
                 Ok(Some(Input::Room {
                     n,

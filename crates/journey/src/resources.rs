@@ -58,8 +58,10 @@ impl Times {
                 due_ms: Some(until_ms),
                 visit_ms: None,
             },
-            Some(About::Visit { start_ms, .. }) => Self {
-                due_ms: None,
+            Some(About::Visit {
+                start_ms, by_ms, ..
+            }) => Self {
+                due_ms: *by_ms,
                 visit_ms: Some(*start_ms),
             },
             None => Self::default(),
@@ -142,10 +144,10 @@ impl Maker<'_> {
 
     /// What a step's message says to this patient, in the language that they prefer if it is there.
     fn said<'s>(&'s self, step: &'s Step, which: Which) -> Option<Said<'s>> {
-        let message = step.kind.message()?;
+        let message = step.kind.message_of(which)?;
         let (words, title) = step.kind.wording(which)?;
         let own = &self.definition.language;
-        let Some(other) = languages::choose(self.patient, own, &step.translations) else {
+        let Some(other) = languages::choose(self.patient, own, &message.translations) else {
             return Some(Said {
                 message,
                 title,
@@ -155,7 +157,8 @@ impl Maker<'_> {
                 translated: false,
             });
         };
-        let reminder = other.reminder.as_ref().filter(|_| which == Which::Reminder);
+        let again = matches!(which, Which::Reminder | Which::Again { .. });
+        let reminder = other.reminder.as_ref().filter(|_| again);
         Some(Said {
             message,
             title: other.title.clone(),

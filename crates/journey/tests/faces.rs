@@ -283,3 +283,43 @@ fn what_is_no_plan_is_said() {
         "{left:?}"
     );
 }
+
+/// One Questionnaire has all languages, as FHIR's `translation` beside each text; a plan that comes back has them too.
+#[test]
+fn a_form_is_exported_with_its_languages() {
+    let source = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/journeys/recipes/questions-in-two-languages.yaml"
+    ))
+    .expect("a recipe");
+    let bundle = export(&source, 3).expect("a journey");
+    let form = resources(&bundle)
+        .into_iter()
+        .find(|one| one["resourceType"] == "Questionnaire")
+        .expect("a form");
+    let said = |words: &str| {
+        json!({"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/translation", "extension": [
+            {"url": "lang", "valueCode": "es"}, {"url": "content", "valueString": words}]}]})
+    };
+    assert_eq!(form["language"], "en");
+    assert_eq!(form["_title"], said("¿Cómo va la herida?"));
+    let question = &form["item"][0];
+    assert_eq!(
+        (&question["text"], &question["_text"]),
+        (
+            &json!("How does the wound look?"),
+            &said("¿Qué aspecto tiene la herida?")
+        )
+    );
+    assert_eq!(question["item"][0]["_text"], said("Mírela con buena luz."));
+    let option = &question["answerOption"][1]["valueCoding"];
+    assert_eq!(
+        (&option["display"], &option["_display"]),
+        (&json!("Red"), &said("Roja"))
+    );
+    let checked = fhir::Resource::from_value(form.clone()).expect("a resource");
+    let issues = fhir::validate::check(&checked);
+    assert!(issues.is_empty(), "{issues:?}");
+    let draft = import(&bundle).expect("a plan");
+    assert_eq!((draft.source, draft.left), (source, Vec::new()));
+}

@@ -64,9 +64,16 @@ async fn a_patient_is_led_from_discharge_to_the_survey() {
         )
         .await;
     world.visit(&patient, "booked").await;
-    world.until(8 * DAY).await;
+    for day in [4, 6, 8] {
+        world.weight(&patient, 80.0).await;
+        world.until(day * DAY).await;
+    }
     world.visit(&patient, "fulfilled").await;
     assert_eq!(world.tasks(&patient).await, Vec::<String>::new());
+    for day in (10..=30).step_by(2) {
+        world.weight(&patient, 80.0).await;
+        world.until(day * DAY).await;
+    }
     world.until(30 * DAY + HOUR).await;
     let survey = world.task(&patient, "How was your follow-up?").await;
     world

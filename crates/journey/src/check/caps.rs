@@ -133,24 +133,15 @@ impl Ahead<'_> {
         let step = &definition.steps[index];
         let mut own = Load::default();
         let reaches = |channel: &&crate::Channel| reaches_out(**channel);
-        if let Some(message) = step.kind.message()
-            && message.urgency != Urgency::Clinical
-            // The first that takes it is the last, and the portal takes everything.
-            && message.channels.first().as_ref().is_some_and(reaches)
-        {
-            let sends = step.kind.sends_after().into_iter();
-            let sends = sends.filter(|after_ms| at_ms.saturating_add(*after_ms) < self.window_ms);
-            let count = u32::try_from(sends.count()).unwrap_or(u32::MAX);
-            own = match message.urgency {
-                Urgency::Routine => Load {
-                    routine: count,
-                    important: 0,
-                },
-                _ => Load {
-                    routine: 0,
-                    important: count,
-                },
-            };
+        for (message, after_ms) in step.kind.sends() {
+            // The first channel that takes it is the last, and the portal takes everything.
+            let goes_out = message.channels.first().as_ref().is_some_and(reaches)
+                && at_ms.saturating_add(after_ms) < self.window_ms;
+            match message.urgency {
+                Urgency::Routine if goes_out => own.routine += 1,
+                Urgency::Important if goes_out => own.important += 1,
+                _ => {}
+            }
         }
         let ways = step.kind.ways();
         let next: Vec<(u64, &Target)> = ways

@@ -2,10 +2,42 @@
 
 use super::Check;
 use crate::definition::Target;
+use crate::kinds::Ruled;
+use crate::time::{Moment, say_duration};
+use crate::units;
 use std::collections::BTreeSet;
 
 /// An error where nobody at all would learn of it.
 const UNSEEN: &str = "J080";
+/// The same of readings that stop coming.
+const SILENT: &str = "J081";
+
+/// What a rule about silence lacks.
+struct Fault {
+    error: bool,
+    words: String,
+}
+
+/// Whether one rule is known to stop watching before another.
+fn ends_before(one: Option<&Moment>, other: Option<&Moment>) -> bool {
+    match (one, other) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(one), Some(other)) => one.anchor == other.anchor && one.offset_ms < other.offset_ms,
+    }
+}
+
+/// A length as a file has it.
+fn shortest(length_ms: u64) -> String {
+    let minutes = length_ms / 60_000;
+    if minutes.is_multiple_of(1440) {
+        format!("{}d", minutes / 1440)
+    } else if minutes.is_multiple_of(60) {
+        format!("{}h", minutes / 60)
+    } else {
+        format!("{minutes}m")
+    }
+}
 
 /// Which steps come to somebody, whatever happens.
 struct Seen {
@@ -36,6 +68,93 @@ impl Check<'_, '_> {
                 }
             }
         }
+        self.silences(&seen);
+    }
+
+    /// Rules about a risk fire by readings; where these stop coming, somebody has to learn of that instead.
+    fn silences(&mut self, seen: &Seen) {
+        let definition = self.definition;
+        let rules = || {
+            let steps = definition.steps.iter().enumerate();
+            steps.filter_map(|(index, step)| Some((index, step, step.kind.rule()?)))
+        };
+        for (_, step, rule) in rules().filter(|(.., rule)| !rule.silence) {
+            let about_risk = |index: &usize| definition.steps[*index].kind.cannot_wait();
+            if !self.reach(&rule.then.steps).iter().any(about_risk) {
+                continue;
+            }
+            let silences = rules().filter(|(.., other)| other.silence && other.code == rule.code);
+            let faults: Vec<Option<Fault>> = silences
+                .map(|(index, other, silence)| self.fault(seen, &rule, index, &other.id, &silence))
+                .collect();
+            if faults.iter().any(Option::is_none) {
+                continue;
+            }
+            let place = self.at(step, &[step.kind_name()]);
+            let name = units::loinc_name(rule.code)
+                .map_or_else(|| format!("LOINC {}", rule.code), str::to_lowercase);
+            let said = format!(
+                "what `{}` leads to can't wait, and readings of {name} may stop coming",
+                step.id
+            );
+            // One that lacks little says more than one that lacks all.
+            let least = faults.into_iter().flatten().min_by_key(|fault| fault.error);
+            match least {
+                None => self.findings.error(
+                    SILENT,
+                    place,
+                    format!(
+                        "{said}: nobody would learn of it. Add an `observe` of the same code with `none_for: {}` that leads to a task",
+                        shortest(rule.within_ms)
+                    ),
+                ),
+                Some(fault) if fault.error => {
+                    self.findings.error(SILENT, place, format!("{said}: {}", fault.words));
+                }
+                Some(fault) => {
+                    self.findings.warning(SILENT, place, format!("{said}: {}", fault.words));
+                }
+            }
+        }
+    }
+
+    /// Why somebody may not learn by a rule about silence that the readings of another have stopped.
+    fn fault(
+        &self,
+        seen: &Seen,
+        rule: &Ruled<'_>,
+        index: usize,
+        id: &str,
+        silence: &Ruled<'_>,
+    ) -> Option<Fault> {
+        let fault = |error: bool, words: String| Some(Fault { error, words });
+        if !self.can_come_to_somebody(seen, index, silence.then) {
+            return fault(
+                true,
+                format!("by `{id}` no task for staff is ever reached, so nobody learns of it"),
+            );
+        }
+        if !self.comes(seen, index, silence.then) {
+            return fault(
+                false,
+                format!("by `{id}` patients can get past every task for staff"),
+            );
+        }
+        if silence.within_ms > rule.within_ms {
+            let words = format!(
+                "`{id}` notices after {}, and readings that are more than {} apart are compared with none before",
+                say_duration(silence.within_ms),
+                say_duration(rule.within_ms)
+            );
+            return fault(false, words);
+        }
+        if ends_before(silence.until, rule.until) {
+            return fault(
+                false,
+                format!("`{id}` stops watching before this rule does"),
+            );
+        }
+        None
     }
 
     /// Found by taking away those that may not, until nothing changes: who goes round waits, and goes on at last.

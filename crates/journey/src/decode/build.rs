@@ -6,7 +6,7 @@ use crate::definition::{
     Again, Channel, Condition, Definition, Entry, EntryEvent, ExitRule, ExitTrigger, Message, Path,
     Request, Step, Target, Who,
 };
-use crate::languages::{self, Translation};
+use crate::languages::{self, Asked, Translation};
 use crate::room::{Own, Urgency, Window};
 use crate::segments::{Segment, membership, place_of};
 use crate::spec::{self, DAYS};
@@ -236,7 +236,6 @@ impl Reader<'_, '_> {
             id: key.name.clone(),
             title: line(node, "title")?,
             plain: line(node, "plain"),
-            translations: translations(body)?,
             place: key.place,
             said: node.clone(),
             kind,
@@ -255,6 +254,13 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
             // A visit has reminders alone.
             words: template(node.get("words").or_else(|| node.get("reminder"))?)?,
             reminder: node.get("reminder").and_then(template),
+            questions: node
+                .get("questions")
+                .map(Node::items)
+                .unwrap_or_default()
+                .iter()
+                .map(asked)
+                .collect::<Option<_>>()?,
             email: match node.get("email") {
                 Some(email) => Some((
                     template(email.get("subject")?)?,
@@ -265,6 +271,20 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
         })
     })
     .collect()
+}
+
+/// A question of a form in another language.
+fn asked(node: &Node) -> Option<Asked> {
+    let options = node.get("options").map(Node::members).unwrap_or_default();
+    Some(Asked {
+        id: line(node, "id")?,
+        text: line(node, "text")?,
+        help: line(node, "help"),
+        options: options
+            .iter()
+            .filter_map(|(key, value)| Some((key.name.clone(), value.text()?.to_owned())))
+            .collect(),
+    })
 }
 
 fn again(node: &Node) -> Again {
@@ -392,6 +412,7 @@ pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Optio
         },
         because: line(body, "because"),
         window: body.get("window").and_then(window),
+        translations: translations(body)?,
     })
 }
 

@@ -4,7 +4,10 @@
 //! step is begun, no message goes out and no time is up: that waits in [`Paused`], in order, until it
 //! goes on. So a journey can be put right while it is held, before anything more comes of it.
 
-use super::{Act, CALLED_OFF, Effect, Engine, EngineError, Hand, Sent, messages::message_slot};
+use super::{
+    Act, CALLED_OFF, Effect, Engine, EngineError, Hand, Sent, messages::channel_of,
+    messages::message_slot,
+};
 use crate::Channel;
 use crate::definition::{Definition, Step, Target};
 use crate::passages::{FIRES, LATE_ANSWER};
@@ -90,12 +93,8 @@ pub(crate) fn goes<'a>(
 
 /// Messages by e-mail that a place has put on its way.
 fn mails(step: &Step, token: &Token) -> Vec<(Which, u8)> {
-    let channels = step
-        .kind
-        .message()
-        .map_or(&[][..], |message| &message.channels);
     let mut under_way = step.kind.under_way(&token.stand);
-    under_way.retain(|(_, place)| channels.get(usize::from(*place)) == Some(&Channel::Email));
+    under_way.retain(|(which, place)| channel_of(step, *which, *place) == Some(Channel::Email));
     under_way
 }
 
@@ -561,7 +560,7 @@ impl<'a> Engine<'a> {
                 || Err(EngineError::NoStep(token.step.clone())),
                 |index| Ok((&self.definition.steps[*index], *index)),
             )?;
-            let acts = step.kind.makes().is_some() || step.kind.message().is_some();
+            let acts = step.kind.makes().is_some() || !step.kind.messages().is_empty();
             if acts && !stayed.contains(&token.n) {
                 self.ahead.push_back((index, token.parent));
             } else {

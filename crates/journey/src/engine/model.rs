@@ -290,12 +290,14 @@ pub struct Confirms {
 pub enum About {
     /// A form: the id of its `Task`.
     Form(String),
-    /// A booked visit.
+    /// A visit, proposed or booked.
     Visit {
         /// Id of the `Appointment`.
         appointment: String,
         /// When it begins.
         start_ms: u64,
+        /// By when it has to be booked, while it isn't.
+        by_ms: Option<u64>,
     },
 }
 

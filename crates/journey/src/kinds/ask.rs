@@ -1,12 +1,14 @@
 //! A form for the patient.
 
+mod said;
 mod score;
 
-use super::{Carried, Plan, StepKind, Waiting, cannot_wait, same_of, way};
+use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, message, number, template};
 use crate::definition::{Definition, Message, Step, Target, Way};
 use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids};
+use crate::languages::Asked;
 use crate::resources::{Maker, resource};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATIONS, TRANSLATIONS_OF_A_FORM,
@@ -285,8 +287,8 @@ impl Question {
         self.check_weights(check, place);
     }
 
-    /// As an item of a FHIR `Questionnaire`.
-    fn item(&self) -> Value {
+    /// As an item of a FHIR `Questionnaire`, with what it is in other languages.
+    fn item(&self, said: &[(&str, &Asked)]) -> Value {
         let kind = match self.answer {
             Answer::YesNo => "boolean",
             Answer::WholeNumber => "integer",
@@ -297,6 +299,10 @@ impl Question {
         };
         let mut item =
             json!({"linkId": self.id, "text": self.text, "type": kind, "required": self.required});
+        let texts = said
+            .iter()
+            .map(|(language, asked)| (*language, asked.text.as_str()));
+        said::translate(&mut item, "text", texts);
         let mut extensions = Vec::new();
         for (name, bound) in [("minValue", self.least), ("maxValue", self.most)] {
             if let Some(bound) = bound {
@@ -320,6 +326,12 @@ impl Question {
                     if let Some(weight) = self.weight(code) {
                         option["valueCoding"]["extension"] = score::ordinal(weight);
                     }
+                    let words = said.iter().filter_map(|(language, asked)| {
+                        let mut options = asked.options.iter();
+                        let (_, words) = options.find(|(other, _)| other == code)?;
+                        Some((*language, words.as_str()))
+                    });
+                    said::translate(&mut option["valueCoding"], "display", words);
                     option
                 })
                 .collect();
@@ -332,6 +344,10 @@ impl Question {
                     "valueCodeableConcept": {"coding": [{"system": "http://hl7.org/fhir/questionnaire-item-control", "code": "help"}]}
                 }]
             }]);
+            let helps = said
+                .iter()
+                .filter_map(|(language, asked)| Some((*language, asked.help.as_deref()?)));
+            said::translate(&mut item["item"][0], "text", helps);
         }
         item
     }
@@ -420,7 +436,7 @@ impl StepKind for Ask {
     }
     fn unseen(&self) -> Vec<Way<'_>> {
         let mut ways = self.ways();
-        ways.retain(|way| cannot_wait(self) && way.label == "no answer");
+        ways.retain(|way| self.cannot_wait() && way.label == "no answer");
         ways
     }
     fn gives(&self) -> Vec<String> {
@@ -439,7 +455,7 @@ impl StepKind for Ask {
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
-        check.message(step, KIND.name);
+        check.messages(step);
         if self.no_answer.is_none() {
             check.findings.error(
                 "J013",
@@ -466,6 +482,7 @@ impl StepKind for Ask {
         }
         self.check_questions(check, step);
         self.check_scores(check, step);
+        self.check_translations(check, step);
     }
     fn leaves_within(&self, _: &Definition, label: &str) -> Option<u64> {
         (label != crate::passages::LATE_ANSWER).then_some(self.give_up_after_ms)
@@ -588,8 +605,9 @@ impl StepKind for Ask {
         engine.close_task(late.n, false, why);
     }
 
-    fn sends_after(&self) -> Vec<u64> {
-        std::iter::once(0).chain(self.remind_after_ms).collect()
+    fn sends(&self) -> Vec<(&Message, u64)> {
+        let times = std::iter::once(0).chain(self.remind_after_ms);
+        times.map(|after_ms| (&self.invitation, after_ms)).collect()
     }
     fn arrives(&self, _: &Definition, label: &str, here_ms: u64) -> u64 {
         if label == "no answer" {
@@ -735,10 +753,7 @@ impl StepKind for Ask {
         let Effect::OpenForm { task, due_ms, .. } = effect else {
             return None;
         };
-        Some(resource(
-            ResourceType::Task,
-            task,
-            json!({
+        let mut opened = json!({
                 "identifier": maker.identifiers(&step.id),
                 "status": "requested",
                 "intent": "order",
@@ -750,8 +765,10 @@ impl StepKind for Ask {
                 "owner": maker.subject(),
                 "restriction": {"period": {"end": fhir::date::instant(*due_ms)}},
                 "input": [{"type": {"text": "questionnaire"}, "valueCanonical": ids.questionnaire(&step.id)}],
-            }),
-        ))
+        });
+        // The patient sees its name in their list before they open it.
+        self.name_in_languages(&mut opened, maker.definition, "description");
+        Some(resource(ResourceType::Task, task, opened))
     }
     fn questionnaire(
         &self,
@@ -761,11 +778,11 @@ impl StepKind for Ask {
         id: &str,
         now_ms: u64,
     ) -> Option<Resource> {
-        let items: Vec<Value> = self.questions.iter().map(Question::item).collect();
-        Some(resource(
-            ResourceType::Questionnaire,
-            id,
-            json!({
+        let items = self.questions.iter();
+        let items: Vec<Value> = items
+            .map(|question| question.item(&self.said(question)))
+            .collect();
+        let mut form = json!({
                 "url": format!("urn:cairn:questionnaire:{}:{}", definition.name, step.id),
                 "version": version.to_string(),
                 "name": step.id,
@@ -774,7 +791,8 @@ impl StepKind for Ask {
                 "subjectType": ["Patient"],
                 "date": fhir::date::instant(now_ms),
                 "item": items,
-            }),
-        ))
+        });
+        self.name_in_languages(&mut form, definition, "title");
+        Some(resource(ResourceType::Questionnaire, id, form))
     }
 }

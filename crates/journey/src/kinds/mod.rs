@@ -61,10 +61,8 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &exit::KIND,
 ];
 
-/// Whether what a step sends can't wait.
-fn cannot_wait(kind: &dyn StepKind) -> bool {
-    (kind.message()).is_some_and(|message| message.urgency == Urgency::Clinical)
-}
+/// Where a message stands that is a step's own part of the file as a whole.
+const WHOLE: &[&str] = &[];
 
 /// What is waited for at a place, in words.
 pub(crate) struct Waiting {
@@ -88,6 +86,21 @@ pub(crate) struct Plan {
 pub(crate) struct Outside {
     /// The partner, by name.
     pub(crate) partner: String,
+}
+
+/// A rule over measurements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ruled<'a> {
+    /// LOINC code of what it is about.
+    pub(crate) code: &'a str,
+    /// Whether it is about there being none.
+    pub(crate) silence: bool,
+    /// How long its window is; of a silence, how long that is.
+    pub(crate) within_ms: u64,
+    /// When it stops watching, if not with the journey.
+    pub(crate) until: Option<&'a Moment>,
+    /// What it starts.
+    pub(crate) then: &'a Target,
 }
 
 /// What becomes of a place when another version of the journey leads on.
@@ -132,6 +145,15 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Whether it is work for staff.
     fn is_work(&self) -> bool {
         false
+    }
+    /// Whether it is about a risk for the patient: what it sends, or asks of staff, can't wait.
+    fn cannot_wait(&self) -> bool {
+        let mut messages = self.messages().into_iter();
+        messages.any(|(_, message)| message.urgency == Urgency::Clinical)
+    }
+    /// The rule over measurements that it is.
+    fn rule(&self) -> Option<Ruled<'_>> {
+        None
     }
     /// The ways by which it is left when something that can't wait was not seen by whom it is for.
     fn unseen(&self) -> Vec<Way<'_>> {
@@ -207,9 +229,12 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn rounds_within(&self, _length_ms: u64) -> u32 {
         1
     }
-    /// How long after somebody comes here its messages go out.
-    fn sends_after(&self) -> Vec<u64> {
-        vec![0]
+    /// What it sends, and how long after somebody comes here.
+    fn sends(&self) -> Vec<(&Message, u64)> {
+        self.message()
+            .map(|message| (message, 0))
+            .into_iter()
+            .collect()
     }
     /// The moment that is waited for here, if the file doesn't say what happens when it is past.
     fn comes_to_late(&self) -> Option<&Moment> {
@@ -347,14 +372,29 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
 
     // Messages.
 
-    /// What it sends.
+    /// What it sends, where all of that goes by the same channels.
     fn message(&self) -> Option<&Message> {
         None
+    }
+    /// All that it sends, each with where it stands in the step's own part of the file.
+    fn messages(&self) -> Vec<(&'static [&'static str], &Message)> {
+        self.message()
+            .map(|message| (WHOLE, message))
+            .into_iter()
+            .collect()
+    }
+    /// That of its messages which has these words.
+    fn message_of(&self, _which: Which) -> Option<&Message> {
+        self.message()
     }
     /// Words and heading of one of its messages.
     fn wording(&self, _which: Which) -> Option<(&Template, String)> {
         self.message()
             .map(|message| (&message.words, message.title.clone()))
+    }
+    /// By when somebody has to act at a place here, where its messages say so.
+    fn by_ms(&self, _definition: &Definition, _state: &State, _token: &Token) -> Option<u64> {
+        None
     }
     /// Its messages that are under way, with the places of their channels.
     fn under_way(&self, _stand: &Stand) -> Vec<(Which, u8)> {

@@ -1,7 +1,7 @@
 //! A rule over the patient's measurements. It watches beside everything else; [`crate::watch`] has its
 //! arithmetic.
 
-use super::{StepKind, Waiting, same_of, way};
+use super::{Ruled, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, line, number};
 use crate::definition::{Definition, Step, Target, Way};
@@ -395,6 +395,16 @@ impl StepKind for Observe {
     }
     fn compares(&self) -> Option<(&str, u64)> {
         Some((&self.code, self.within_ms))
+    }
+
+    fn rule(&self) -> Option<Ruled<'_>> {
+        Some(Ruled {
+            code: &self.code,
+            silence: self.rule == Rule::None,
+            within_ms: self.within_ms,
+            until: self.until.as_ref(),
+            then: &self.then,
+        })
     }
 
     fn keeps_watch(&self, before: &Node, after: &Node) -> bool {

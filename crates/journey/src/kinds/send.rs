@@ -1,6 +1,6 @@
 //! A message to the patient.
 
-use super::{Carried, Plan, StepKind, Waiting, cannot_wait, way};
+use super::{Carried, Plan, StepKind, Waiting, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
@@ -174,7 +174,7 @@ impl StepKind for Send {
     }
     fn unseen(&self) -> Vec<Way<'_>> {
         let mut ways = self.ways();
-        ways.retain(|way| cannot_wait(self) && way.label != "delivered");
+        ways.retain(|way| self.cannot_wait() && way.label != "delivered");
         ways
     }
     fn gives(&self) -> Vec<String> {
@@ -185,7 +185,7 @@ impl StepKind for Send {
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
-        check.message(step, KIND.name);
+        check.messages(step);
         self.check_window(check, step);
         if self.on_failure.is_none() {
             check.findings.error("J013", step.place, format!("`{}` has no `on_failure`: say what happens when no channel delivers the message (a task for staff, or `end`)", step.id));

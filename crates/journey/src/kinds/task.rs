@@ -282,6 +282,9 @@ impl StepKind for Task {
     fn is_work(&self) -> bool {
         true
     }
+    fn cannot_wait(&self) -> bool {
+        self.presses()
+    }
     fn unseen(&self) -> Vec<Way<'_>> {
         self.not_in_time()
     }

@@ -186,7 +186,7 @@ impl World for Patient<'_> {
                     until_ms: *until_ms,
                 };
                 let limits = Limits::of(&MessageRules::default(), &definition.limits)
-                    .within(definition.window(step));
+                    .within(definition.window(step, *which));
                 let zone = &definition.zone;
                 Some(Input::Room {
                     n: *n,

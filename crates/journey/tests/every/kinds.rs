@@ -212,13 +212,19 @@ static CASES: &[Case] = &[
         step: "first",
         steps: "  first:
     title: A visit
-    book: {title: A visit, time: discharge + 5d, minutes: 30, book_by: discharge + 3d}
+    book:
+      title: A visit
+      time: discharge + 5d
+      minutes: 30
+      book_by: discharge + 3d
+      invite: {words: 'Please come on {visit.day}.', again: [12h, 2d]}
+      remind: [2d]
     next: work
     not_booked: end
 ",
         part: &[
             (0, Act::Stay("book")),
-            (1, Act::Visit("booked")),
+            (2, Act::Visit("booked")),
             (4, Act::Visit("fulfilled")),
         ],
     },

@@ -98,14 +98,41 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
     ))
 }
 
-/// The task that a message is about.
-fn about(message: &Resource) -> Option<String> {
+/// The resource of a type that a message is about.
+fn about(message: &Resource, kind: ResourceType) -> Option<String> {
     let references = message.get("about")?.as_array()?;
     references
         .iter()
         .filter_map(|reference| Reference::parse(reference["reference"].as_str()?))
-        .find(|reference| reference.kind == ResourceType::Task)
+        .find(|reference| reference.kind == kind)
         .map(|reference| reference.id)
+}
+
+/// The visit that a message is about: its id, and whether it waits for an answer. One that was called off is none.
+async fn visit(
+    ctx: &Ctx,
+    patient: &str,
+    message: &Resource,
+) -> Result<Option<(String, bool)>, PageError> {
+    let Some(id) = about(message, ResourceType::Appointment) else {
+        return Ok(None);
+    };
+    let permit = ctx
+        .permit(Action::Read, Some(ResourceType::Appointment), Some(patient))
+        .await?;
+    let found = ctx
+        .vault()
+        .read(&permit, ResourceType::Appointment, &id)
+        .await?;
+    let found = found.filter(|found| !found.deleted);
+    let status = found
+        .as_ref()
+        .and_then(|found| found.resource.text_at(&["status"]));
+    Ok(match status {
+        Some("proposed" | "pending") => Some((id, true)),
+        Some("booked") => Some((id, false)),
+        _ => None,
+    })
 }
 
 /// `GET /portal/inbox/{id}`. The first opening notes the time in `Communication.received`.
@@ -151,7 +178,7 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         .await?;
     }
     let mut form = None;
-    if let Some(task) = about(&message) {
+    if let Some(task) = about(&message, ResourceType::Task) {
         let permit = ctx
             .permit(Action::Read, Some(ResourceType::Task), Some(&patient))
             .await?;
@@ -166,6 +193,8 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
             .filter(|found| !found.deleted && open(&found.resource))
             .map(|_| task);
     }
+    let visit = visit(&ctx, &patient, &message).await?;
+    let language = message.text_at(&["language"]);
     let sent = message
         .text_at(&["sent"])
         .and_then(|at| fhir_time(&ctx.times, at));
@@ -173,12 +202,17 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         div class="stack-wide" {
             div {
                 p class="crumbs" { a href="/portal/inbox" { "Messages" } }
-                h1 { (message.text_at(&["topic", "text"]).unwrap_or("A message")) }
+                h1 lang=[language] { (message.text_at(&["topic", "text"]).unwrap_or("A message")) }
                 @if let Some((at, ..)) = sent { p class="quiet small" { (ctx.times.plain(at)) ", " (ctx.times.ago(at)) } }
             }
-            @for part in payload(&message) { p class="words" { (part) } }
+            @for part in payload(&message) { p class="words" lang=[language] { (part) } }
             @if message.get("payload").and_then(Value::as_array).is_none_or(Vec::is_empty) { p class="quiet" { "This message has no words." } }
             @if let Some(task) = form { p { a class="button primary" href={ "/portal/forms/" (task) } { "Answer the questions" } } }
+            @match &visit {
+                Some((id, true)) => p { a class="button primary" href={ "/portal/visits/" (id) } { "Accept or decline the visit" } },
+                Some((id, false)) => p { a href={ "/portal/visits/" (id) } { "See the visit" } },
+                None => {},
+            }
             p { a href="/portal" { "What is next for me" } }
         }
     };
