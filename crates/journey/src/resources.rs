@@ -50,6 +50,13 @@ struct Said<'s> {
     translated: bool,
 }
 
+impl Said<'_> {
+    /// Whether it has to be said which language it is in: what is in none is English.
+    fn is_marked(&self) -> bool {
+        self.translated || self.language != ENGLISH
+    }
+}
+
 impl Times {
     /// Those of a message that is about something, and counts until a time.
     pub(crate) fn of(about: Option<&About>, until_ms: u64) -> Self {
@@ -204,7 +211,7 @@ impl Maker<'_> {
                 "statusReason": refused.map(not_done),
                 "medium": medium(channel),
                 "subject": self.subject(),
-                "language": said.translated.then_some(said.language),
+                "language": said.is_marked().then_some(said.language),
                 "topic": {"text": said.title},
                 "about": about.map(references),
                 "sent": (status == "completed").then(|| self.now()),
@@ -239,7 +246,7 @@ impl Maker<'_> {
                 "medium": medium(channel),
                 "subject": self.subject(),
                 "about": about.map(references),
-                "language": said.translated.then_some(said.language),
+                "language": said.is_marked().then_some(said.language),
                 "payload": [{"contentString": self.say(&said, times)}],
                 "authoredOn": self.now(),
                 "recipient": [self.subject()],

@@ -343,8 +343,7 @@ impl Journeys {
         let books = self.books(permit.tenant()).await?;
         let published = Self::published(&books, name, version)?;
         let stored = &published.stored;
-        // It was checked when it was published; what the checker has learnt since is no fault of who asks.
-        crate::export(&stored.source, stored.version)
+        crate::faces::exported(&published.definition, &stored.source)
             .map_err(|_| JourneyError::Broken(format!("{name}, version {}", stored.version)))
     }
 

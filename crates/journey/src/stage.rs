@@ -494,7 +494,9 @@ impl Stage {
                 urgency: *urgency,
                 until_ms: *until_ms,
             };
-            let limits = self.limits(definition).within(definition.window(step, *which));
+            let limits = self
+                .limits(definition)
+                .within(definition.window(step, *which));
             let others = self
                 .others
                 .partition_point(|(from, _)| *from < self.reached);

@@ -207,6 +207,18 @@ pub(crate) fn mismatch(code: &str, unit: &str) -> Option<String> {
     ))
 }
 
+/// Panels, and the codes of their components that rules are about.
+const PANELS: &[(&str, &[&str])] = &[
+    ("85354-9", &["8480-6", "8462-4"]),
+    ("55284-4", &["8480-6", "8462-4"]),
+];
+
+/// Whether a measurement of one code is one of another: the same, or the panel that has it.
+pub(crate) fn has(whole: &str, code: &str) -> bool {
+    let mut panels = PANELS.iter();
+    whole == code || panels.any(|(panel, parts)| *panel == whole && parts.contains(&code))
+}
+
 /// The name of a LOINC code, where it is known.
 pub(crate) fn loinc_name(code: &str) -> Option<&'static str> {
     CODES

@@ -28,6 +28,9 @@ fn ends_before(one: Option<&Moment>, other: Option<&Moment>) -> bool {
 }
 
 /// A length as a file has it.
+/// What is proposed beside a rule that compares nothing.
+const USUAL_SILENCE_MS: u64 = 3 * 86_400_000;
+
 fn shortest(length_ms: u64) -> String {
     let minutes = length_ms / 60_000;
     if minutes.is_multiple_of(1440) {
@@ -83,7 +86,8 @@ impl Check<'_, '_> {
             if !self.reach(&rule.then.steps).iter().any(about_risk) {
                 continue;
             }
-            let silences = rules().filter(|(.., other)| other.silence && other.code == rule.code);
+            let silences =
+                rules().filter(|(.., other)| other.silence && units::has(other.code, rule.code));
             let faults: Vec<Option<Fault>> = silences
                 .map(|(index, other, silence)| self.fault(seen, &rule, index, &other.id, &silence))
                 .collect();
@@ -105,7 +109,7 @@ impl Check<'_, '_> {
                     place,
                     format!(
                         "{said}: nobody would learn of it. Add an `observe` of the same code with `none_for: {}` that leads to a task",
-                        shortest(rule.within_ms)
+                        shortest(rule.within_ms.unwrap_or(USUAL_SILENCE_MS))
                     ),
                 ),
                 Some(fault) if fault.error => {
@@ -140,11 +144,13 @@ impl Check<'_, '_> {
                 format!("by `{id}` patients can get past every task for staff"),
             );
         }
-        if silence.within_ms > rule.within_ms {
+        if let (Some(silence_ms), Some(window_ms)) = (silence.within_ms, rule.within_ms)
+            && silence_ms > window_ms
+        {
             let words = format!(
                 "`{id}` notices after {}, and readings that are more than {} apart are compared with none before",
-                say_duration(silence.within_ms),
-                say_duration(rule.within_ms)
+                say_duration(silence_ms),
+                say_duration(window_ms)
             );
             return fault(false, words);
         }

@@ -274,7 +274,7 @@ impl StepKind for Book {
             invited: self
                 .invitation
                 .as_ref()
-                .map(|invitation| invitation.begins(now_ms, by_ms)),
+                .map(|invitation| invitation.begins(now_ms, by_ms.min(start_ms))),
         }
     }
     fn by_ms(&self, definition: &Definition, state: &State, token: &Token) -> Option<u64> {
@@ -327,11 +327,16 @@ impl StepKind for Book {
                 timers.extend(next.map(|next| (remind::TIMER, next.at_ms)));
                 timers
             }
-            Stand::Booking { booked: None, .. } => {
+            Stand::Booking {
+                booked: None,
+                proposed,
+                ..
+            } => {
                 let by_ms = self.books_by_ms(definition, state);
                 let mut timers = vec![("by", by_ms)];
                 let next = self.invitation.as_ref();
-                let next = next.and_then(|invitation| invitation.next(token, by_ms));
+                let asks_ms = by_ms.min(proposed.start_ms);
+                let next = next.and_then(|invitation| invitation.next(token, asks_ms));
                 timers.extend(next.map(|next| (invite::TIMER, next.at_ms)));
                 timers
             }
@@ -355,7 +360,12 @@ impl StepKind for Book {
             return Ok(());
         }
         if slot == invite::TIMER {
-            let by_ms = self.books_by_ms(engine.definition, &engine.state);
+            // Nobody is asked to book what is over already.
+            let by_ms = match &token.stand {
+                Stand::Booking { proposed, .. } => proposed.start_ms,
+                _ => u64::MAX,
+            };
+            let by_ms = by_ms.min(self.books_by_ms(engine.definition, &engine.state));
             if let Some(invitation) = &self.invitation {
                 invitation.due(engine, step, token, by_ms);
             }
@@ -575,7 +585,8 @@ impl StepKind for Book {
             None => {
                 let by_ms = self.books_by_ms(definition, state);
                 let next = self.invitation.as_ref();
-                let next = next.and_then(|invitation| invitation.next(token, by_ms));
+                let asks_ms = by_ms.min(proposed.start_ms);
+                let next = next.and_then(|invitation| invitation.next(token, asks_ms));
                 let next = next.map_or_else(String::new, |next| {
                     let at = say_minute(next.at_ms, zone);
                     format!("; the next reminder goes out at {at}")

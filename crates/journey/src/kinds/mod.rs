@@ -95,8 +95,8 @@ pub(crate) struct Ruled<'a> {
     pub(crate) code: &'a str,
     /// Whether it is about there being none.
     pub(crate) silence: bool,
-    /// How long its window is; of a silence, how long that is.
-    pub(crate) within_ms: u64,
+    /// How long its window is, where it compares readings; of a silence, how long that is.
+    pub(crate) within_ms: Option<u64>,
     /// When it stops watching, if not with the journey.
     pub(crate) until: Option<&'a Moment>,
     /// What it starts.

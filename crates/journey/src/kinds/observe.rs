@@ -401,7 +401,7 @@ impl StepKind for Observe {
         Some(Ruled {
             code: &self.code,
             silence: self.rule == Rule::None,
-            within_ms: self.within_ms,
+            within_ms: (!self.rule.is_single()).then_some(self.within_ms),
             until: self.until.as_ref(),
             then: &self.then,
         })

@@ -91,6 +91,20 @@ fn the_proposal_is_told_and_reminded_of_until_the_visit_has_to_be_booked() {
     assert_eq!(not_sent(&run), [""; 0]);
 }
 
+/// The practice proposes an earlier day than that until which it has to be booked.
+#[test]
+fn nobody_is_asked_to_book_what_is_over() {
+    let mut run = begin(Some(Outcome::Delivered));
+    run.until(DAY);
+    visit(&mut run, "proposed", 4 * DAY);
+    run.until(20 * DAY);
+    let expected = ["0d01h invitation email", "2d01h reminder after/2880 email"];
+    let told = told(&run);
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    assert_eq!(told[0], expected[0]);
+    assert!(told[1].starts_with("2d01h"), "{told:?}");
+}
+
 #[test]
 fn without_reminders_it_is_told_once() {
     let once = compiled(&VISIT.replace(", again: [2d, 5d]", ""));

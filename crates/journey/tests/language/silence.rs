@@ -185,3 +185,51 @@ fn without_its_rule_about_silence_the_shipped_journey_is_no_journey() {
     let codes: Vec<(String, bool)> = findings.map(|one| (one.code, one.error)).collect();
     assert!(codes.contains(&("J081".to_owned(), true)), "{codes:?}");
 }
+
+/// A rule about one reading compares none, and a panel is silent about its components too.
+#[test]
+fn single_readings_and_panels_have_silences_too() {
+    let rise = "      code: 29463-7\n      unit: kg\n      rises_more_than: 2\n      within: 3d\n";
+    assert!(GOOD.contains(rise), "{GOOD}");
+    for (rule, silent, fine) in [
+        (
+            "code: 29463-7\n      unit: kg\n      above: 120",
+            "29463-7, none_for: 3d",
+            true,
+        ),
+        (
+            "code: 29463-7\n      unit: kg\n      above: 120",
+            "29463-7, none_for: 5d",
+            true,
+        ),
+        (
+            "code: 8480-6\n      unit: 'mm[Hg]'\n      above: 180",
+            "85354-9, none_for: 3d",
+            true,
+        ),
+        (
+            "code: 8480-6\n      unit: 'mm[Hg]'\n      above: 180",
+            "8480-6, none_for: 3d",
+            true,
+        ),
+        (
+            "code: 8480-6\n      unit: 'mm[Hg]'\n      above: 180",
+            "8462-4, none_for: 3d",
+            false,
+        ),
+        (
+            "code: 8480-6\n      unit: 'mm[Hg]'\n      above: 180",
+            "29463-7, none_for: 3d",
+            false,
+        ),
+    ] {
+        let source = source(
+            &pressing("stat"),
+            &silence(&format!("code: {silent}"), "call"),
+        );
+        let source = source.replacen(rise, &format!("      {rule}\n"), 1);
+        let found = journey::check(&source);
+        let found: Vec<_> = found.iter().filter(|one| one.code == "J081").collect();
+        assert_eq!(found.is_empty(), fine, "{rule} {silent}: {found:?}");
+    }
+}

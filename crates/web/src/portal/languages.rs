@@ -33,9 +33,9 @@ const WORDS: &[(&str, [&str; 4])] = &[
     (
         "Please answer by",
         [
-            "Por favor, conteste antes del",
+            "Por favor, conteste a más tardar el",
             "Bitte antworten Sie bis zum",
-            "Merci de répondre avant le",
+            "Merci de répondre au plus tard le",
             "Por favor, responda até",
         ],
     ),

@@ -19,6 +19,8 @@ use super::{PER_TYPE_MAX, change};
 pub(crate) struct Line {
     pub(crate) id: String,
     pub(crate) title: String,
+    /// The language of the title, where it isn't the pages'.
+    pub(crate) language: Option<String>,
     pub(crate) at_ms: i64,
     pub(crate) unread: bool,
 }
@@ -40,6 +42,7 @@ pub(crate) fn inbox(ctx: &Ctx, communications: &[Resource]) -> Vec<Line> {
                 .text_at(&["topic", "text"])
                 .unwrap_or("A message")
                 .to_owned(),
+            language: message.text_at(&["language"]).map(str::to_owned),
             at_ms: time(message),
             unread: message.get("received").is_none(),
         })
@@ -80,7 +83,7 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
                 ul class="links" {
                     @for line in &lines {
                         li {
-                            a class=[line.unread.then_some("strong")] href={ "/portal/inbox/" (line.id) } { (line.title) }
+                            a lang=[line.language.as_deref()] class=[line.unread.then_some("strong")] href={ "/portal/inbox/" (line.id) } { (line.title) }
                             p class="quiet small" { @if line.unread { "new, " } (ctx.times.plain(line.at_ms)) }
                         }
                     }
@@ -128,8 +131,14 @@ async fn visit(
     let status = found
         .as_ref()
         .and_then(|found| found.resource.text_at(&["status"]));
+    let start = found
+        .as_ref()
+        .and_then(|found| found.resource.text_at(&["start"]));
+    let start = start.and_then(|text| fhir_time(&ctx.times, text));
+    // What is over can't be taken any more.
+    let is_over = start.is_some_and(|(start_ms, ..)| start_ms <= ctx.times.care_ms);
     Ok(match status {
-        Some("proposed" | "pending") => Some((id, true)),
+        Some("proposed" | "pending") if !is_over => Some((id, true)),
         Some("booked") => Some((id, false)),
         _ => None,
     })
