@@ -92,7 +92,10 @@ pub const CODES: &[(&str, &str)] = &[
         "J037",
         "A moment lies beyond the journey's longest duration.",
     ),
-    ("J038", "A condition asks what its resource can't have."),
+    (
+        "J038",
+        "A condition asks what its resource, or a step, can't have.",
+    ),
     ("J039", "The arms of an experiment don't fit together."),
     ("J040", "The rounds of a repeated part can't be gone."),
     ("J041", "A wait names what can't come to anything."),

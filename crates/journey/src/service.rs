@@ -344,8 +344,8 @@ impl Journeys {
         let published = Self::published(&books, name, version)?;
         let stored = &published.stored;
         // It was checked when it was published; what the checker has learnt since is no fault of who asks.
-        crate::export(&stored.source, stored.version)
-            .map_err(|_| JourneyError::Broken(format!("{name}, version {}", stored.version)))
+        crate::faces::export_published(&stored.source, stored.version)
+            .ok_or_else(|| JourneyError::Broken(format!("{name}, version {}", stored.version)))
     }
 
     /// A patient's journeys, running ones first.

@@ -31,7 +31,7 @@ pub(crate) mod value;
 pub use budget::Budget;
 use serde_json::Value;
 use std::sync::Arc;
-pub use types::{PathFinding, Wanted};
+pub use types::{Given, PathFinding, Wanted};
 
 /// A compiled expression.
 #[derive(Debug, Clone)]

@@ -2,20 +2,48 @@
 
 use super::Check;
 use crate::decode;
-use crate::definition::Step;
+use crate::definition::{Path, Step};
 use crate::spec::{self, Clearance};
 use crate::template::{self, Class, Template};
 use crate::yaml::inside;
 use fhir::nearest;
+use fhir::path::{Given, Wanted};
 
 impl Check<'_, '_> {
     /// Members that a step gives to what the journey has learnt.
-    pub(super) fn members(&self, step: &str) -> Option<Vec<String>> {
-        Some(self.definition.step(step)?.kind.gives())
+    pub(super) fn members(&self, step: &str) -> Option<Vec<&str>> {
+        let gives = self.definition.step(step)?.kind.gives();
+        Some(gives.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// What is wrong with an expression on what the journey has learnt: a name that it never learns, or what its steps
+    /// can't give. Whether anything was found.
+    pub(crate) fn learnt(&mut self, path: &Path, wanted: Wanted) -> bool {
+        let source = self.findings.source;
+        let at = |position| inside(source, path.place, &path.text, position);
+        if let Some((position, message)) = self.unlearnt(&path.text) {
+            self.findings.error("J016", at(position), message);
+            return true;
+        }
+        let steps = self.definition.steps.iter();
+        let steps = steps.map(|step| (step.id.as_str(), Given::Members(step.kind.gives())));
+        let faults = (path.expression).faults_of(&Given::Members(steps.collect()), wanted);
+        for found in &faults {
+            let (place, message) = (at(found.position), &found.message);
+            match (found.certain, found.is_name) {
+                (true, true) => self.findings.error("J016", place, message),
+                (true, false) => {
+                    let words = format!("this can't be of what the journey has learnt: {message}");
+                    self.findings.error("J038", place, words);
+                }
+                (false, _) => self.findings.warning("J049", place, message),
+            }
+        }
+        !faults.is_empty()
     }
 
     /// The first name in a condition that the journey never learns, with its position.
-    pub(crate) fn unlearnt(&self, text: &str) -> Option<(usize, String)> {
+    fn unlearnt(&self, text: &str) -> Option<(usize, String)> {
         for (position, path) in paths(text) {
             let mut names = path.iter();
             let step = names.next()?;
@@ -33,8 +61,8 @@ impl Check<'_, '_> {
                 ));
             };
             let Some(member) = names.next() else { continue };
-            if !members.contains(member) {
-                let near = nearest(member, members.iter().map(String::as_str))
+            if !members.contains(&member.as_str()) {
+                let near = nearest(member, members.iter().copied())
                     .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 let known = if members.is_empty() {
                     "it gives nothing".to_owned()
@@ -78,7 +106,7 @@ impl Check<'_, '_> {
                 let place = inside(self.findings.source, words.place, text, position);
                 let known = |step: &str, member: &str| {
                     self.members(step)
-                        .is_some_and(|members| members.iter().any(|known| known == member))
+                        .is_some_and(|members| members.contains(&member))
                 };
                 let Some((class, always)) = template::class(name, &known) else {
                     let near = nearest(name, template::VARIABLES.iter().map(|(name, ..)| *name))

@@ -24,7 +24,18 @@ fn hyphened(step: &str) -> String {
 /// # Errors
 /// The checker's findings, where there are errors among them.
 pub fn export(source: &str, version: u32) -> Result<Value, Vec<Finding>> {
-    let definition = Definition::compile(source, version)?;
+    bundle(&*Definition::compile(source, version)?, source)
+}
+
+/// The same of a version that was published, whatever the checker has learnt since. Nothing where this program can't
+/// read it.
+pub(crate) fn export_published(source: &str, version: u32) -> Option<Value> {
+    let mut definition = crate::check::compile(source).0?;
+    definition.version = version;
+    bundle(&definition, source).ok()
+}
+
+fn bundle(definition: &Definition, source: &str) -> Result<Value, Vec<Finding>> {
     let root = Node::parse(source).map_err(|error| {
         vec![Finding {
             code: "J001".to_owned(),
@@ -35,7 +46,7 @@ pub fn export(source: &str, version: u32) -> Result<Value, Vec<Finding>> {
         }]
     })?;
     let exporting = Exporting {
-        definition: &definition,
+        definition,
         root: &root,
     };
     let mut entries = vec![exporting.plan(source)];
@@ -259,4 +270,28 @@ fn length(length_ms: u64) -> Value {
         }
     }
     json!({"value": length_ms.div_ceil(1000), "unit": "seconds", "system": "http://unitsofmeasure.org", "code": "s"})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the checker has learnt since a version was published keeps nobody from seeing it, nor patients from going
+    /// on with it: it still has its form.
+    #[test]
+    fn what_was_published_is_there_whatever_the_checker_finds_now() {
+        let file = include_str!("../../../../journeys/heart-failure-discharge.yaml");
+        let source = file.replacen(
+            "when: welcome.delivered_by = 'portal'",
+            "when: welcome.delivered_by = 'pigeon'",
+            1,
+        );
+        assert_ne!(source, file);
+        let found = export(&source, 3).unwrap_err();
+        assert_eq!(found.len(), 1, "{found:?}");
+        let published = export_published(&source, 3).unwrap();
+        assert_eq!(published["entry"][0]["resource"]["version"], "3");
+        let fine = export_published(file, 3).unwrap();
+        assert_eq!(fine, export(file, 3).unwrap());
+    }
 }

@@ -38,6 +38,7 @@ use crate::time::Moment;
 use crate::watch::Watch;
 use crate::words;
 use crate::yaml::{Node, Place};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use std::collections::BTreeSet;
 use trust::partners::DataClass;
@@ -112,8 +113,9 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn table(&self) -> &'static spec::Kind;
     /// The ways out, in reading order. Labels are those of the engine, so that counts fit edges.
     fn ways(&self) -> Vec<Way<'_>>;
-    /// Members that it gives to what the journey has learnt.
-    fn gives(&self) -> Vec<String> {
+    /// Members that it gives to what the journey has learnt, and what each may be. Whoever reads what was published
+    /// before goes by the names alone.
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
         Vec::new()
     }
     /// The resource types whose events can mean something to it.

@@ -13,6 +13,7 @@ use crate::units;
 use crate::watch::{self, Found, Watch};
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
+use fhir::path::Given;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -239,13 +240,19 @@ impl StepKind for Observe {
     fn ways(&self) -> Vec<Way<'_>> {
         vec![way(crate::passages::FIRES, &self.then, false)]
     }
-    fn gives(&self) -> Vec<String> {
-        let members: &[&str] = match self.rule {
-            Rule::Rises(_) | Rule::Falls(_) => &["rise", "from", "to", "unit", "hours"],
-            Rule::Above(..) | Rule::Below(..) => &["mean", "readings", "unit", "hours"],
-            Rule::None => &["hours"],
-        };
-        members.iter().copied().map(str::to_owned).collect()
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let hours = ("hours", Given::Integer);
+        let unit = ("unit", Given::Code(vec![self.unit.as_str()]));
+        let number = |name| (name, Given::Number);
+        match self.rule {
+            Rule::Rises(_) | Rule::Falls(_) => {
+                vec![number("rise"), number("from"), number("to"), unit, hours]
+            }
+            Rule::Above(..) | Rule::Below(..) => {
+                vec![number("mean"), ("readings", Given::Integer), unit, hours]
+            }
+            Rule::None => vec![hours],
+        }
     }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Observation]

@@ -6,6 +6,7 @@
 )]
 
 mod entries;
+mod learnt;
 mod segments;
 mod visits;
 mod words;
