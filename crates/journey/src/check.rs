@@ -1,6 +1,7 @@
 //! The checker: what must be true of a journey before patients are led along it.
 
 mod caps;
+mod clinical;
 mod dates;
 mod entry;
 mod graph;
@@ -154,6 +155,10 @@ pub const CODES: &[(&str, &str)] = &[
         "This journey and another that is live send one patient more than the limits let out.",
     ),
     ("J080", "What can't wait may be seen by nobody."),
+    (
+        "J082",
+        "The words of an open channel may tell what a patient is treated for.",
+    ),
     ("J090", "A segment is named that isn't there."),
     ("J091", "A segment's conditions make no sense."),
     (
@@ -201,6 +206,7 @@ impl Check<'_, '_> {
             step.kind.check(self, step);
             self.words(step);
         }
+        self.lines();
         self.endings();
         self.limits();
         self.languages();

@@ -3,11 +3,14 @@
 use super::Check;
 use crate::decode;
 use crate::definition::{Path, Step};
-use crate::spec::{self, Clearance};
+use crate::spec::{self, Clearance, Shape};
 use crate::template::{self, Class, Template};
 use crate::yaml::inside;
 use fhir::nearest;
 use fhir::path::{Given, Wanted};
+
+/// The whole file.
+static WHOLE: Shape = Shape::Record(&spec::JOURNEY);
 
 impl Check<'_, '_> {
     /// Members that a step gives to what the journey has learnt.
@@ -78,6 +81,29 @@ impl Check<'_, '_> {
         None
     }
 
+    /// Variables in lines that take none: they would be shown as they are written.
+    pub(super) fn lines(&mut self) {
+        let mut found = Vec::new();
+        decode::lines(("", self.root), &WHOLE, &mut found);
+        // What is wrong with an address is told with the call.
+        for (name, line) in found.into_iter().filter(|(name, _)| name != "path") {
+            let Some(text) = line.text() else { continue };
+            // What is no template is no variable either: a brace that is meant as one.
+            let Ok(template) = Template::parse(text) else {
+                continue;
+            };
+            let is_name = |name: &str| name.starts_with(|first: char| first.is_ascii_alphabetic());
+            let mut variables = template.variables();
+            if let Some((variable, _, position)) = variables.find(|(name, ..)| is_name(name)) {
+                let place = inside(self.findings.source, line.place, text, position);
+                let words = format!(
+                    "`{name}` takes no variables: `{{{variable}}}` would be shown as it stands here. Say it in words that take some (`words`, a task's `reason`)"
+                );
+                self.findings.error("J018", place, words);
+            }
+        }
+    }
+
     pub(super) fn words(&mut self, step: &Step) {
         let Some(node) = self.root.get("steps").and_then(|steps| steps.get(&step.id)) else {
             return;
@@ -101,6 +127,9 @@ impl Check<'_, '_> {
                 && (text.to_lowercase().contains(&title) || text.contains(&self.definition.name))
             {
                 self.findings.error("J017", words.place, "these words go over e-mail, which isn't cleared for PHI, and name the journey, which tells what the patient is treated for");
+            }
+            if clearance == Clearance::Open {
+                self.open_words(words.place, text);
             }
             for (name, fallback, position) in template.variables() {
                 let place = inside(self.findings.source, words.place, text, position);

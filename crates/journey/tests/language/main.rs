@@ -7,6 +7,7 @@
 
 mod entries;
 mod learnt;
+mod open;
 mod segments;
 mod visits;
 mod words;
@@ -356,6 +357,7 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "      due: 24h\n    next: end\n    overdue: {role: clinician, priority: urgent}\n",
             "      due: 24h\n      priority: stat\n    next: end\n    not_done: end\n    overdue: decide\n",
         ),
+        ("J082", "subject: News", "subject: Your treatment"),
     ];
     table
         .into_iter()
