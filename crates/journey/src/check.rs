@@ -159,6 +159,10 @@ pub const CODES: &[(&str, &str)] = &[
         "J082",
         "The words of an open channel may tell what a patient is treated for.",
     ),
+    (
+        "J083",
+        "A measurement or a score that may tell of a risk comes to no person.",
+    ),
     ("J090", "A segment is named that isn't there."),
     ("J091", "A segment's conditions make no sense."),
     (

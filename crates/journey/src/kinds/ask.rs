@@ -447,6 +447,9 @@ impl StepKind for Ask {
     fn is_answered(&self) -> bool {
         true
     }
+    fn tells_risk(&self) -> Vec<&str> {
+        self.scores.iter().map(|score| score.id.as_str()).collect()
+    }
     fn types(&self) -> &'static [ResourceType] {
         &[
             ResourceType::Communication,

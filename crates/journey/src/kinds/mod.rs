@@ -139,6 +139,18 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn unseen(&self) -> Vec<Way<'_>> {
         Vec::new()
     }
+    /// Members that it gives by which somebody may be seen to be at risk, as far as that can be told.
+    fn tells_risk(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    /// Whether a person outside comes to see the patient by it, or another journey or partner goes on with it.
+    fn hands_on(&self) -> bool {
+        let visit = |(kind, _): (ResourceType, &str)| kind == ResourceType::Appointment;
+        self.is_work()
+            || self.calls().is_some()
+            || self.begins().is_some()
+            || self.makes().is_some_and(visit)
+    }
     /// Whether the patient answers it.
     fn is_answered(&self) -> bool {
         false

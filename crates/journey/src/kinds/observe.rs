@@ -260,6 +260,14 @@ impl StepKind for Observe {
     fn watches(&self) -> bool {
         true
     }
+    // That nobody measured is reason enough to remind, and no risk yet.
+    fn tells_risk(&self) -> Vec<&str> {
+        match self.rule {
+            Rule::None => Vec::new(),
+            _ if !units::tells_risk(&self.code) => Vec::new(),
+            _ => self.gives().into_iter().map(|(name, _)| name).collect(),
+        }
+    }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
         self.check_members(check, step);
