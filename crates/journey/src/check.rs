@@ -2,6 +2,7 @@
 
 mod caps;
 mod clinical;
+mod codes;
 mod dates;
 mod entry;
 mod graph;
@@ -64,7 +65,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("J019", "A variable that may be empty has no fallback."),
     ("J020", "A channel isn't known."),
-    ("J021", "A LOINC code is malformed."),
+    ("J021", "The check digit of a code is wrong."),
     (
         "J022",
         "A unit isn't known, or doesn't fit what is measured.",

@@ -14,6 +14,7 @@
 mod bounds;
 mod budget;
 mod call;
+mod coded;
 mod eval;
 mod functions;
 mod lex;
@@ -29,6 +30,7 @@ mod types;
 pub(crate) mod value;
 
 pub use budget::Budget;
+pub use coded::NamedCode;
 use serde_json::Value;
 use std::sync::Arc;
 pub use types::{Given, PathFinding, Wanted};

@@ -5,6 +5,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod codes;
 mod entries;
 mod learnt;
 mod open;
