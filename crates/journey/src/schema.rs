@@ -5,6 +5,8 @@ use crate::{template, units};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
+/// JSON Schema as of 2020-12.
+pub(crate) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// The form of a language tag; which tags mean something is for the checker.
 const LANGUAGE: &str = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{2,8})*$";
 
@@ -39,7 +41,8 @@ pub fn schema() -> Value {
             ]
         }),
     );
-    let mut schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Cairn journey"});
+    let mut schema =
+        json!({"$schema": DIALECT, "$id": "urn:cairn:schema:journey", "title": "Cairn journey"});
     if let (Value::Object(schema), Value::Object(members)) = (&mut schema, &mut root) {
         schema.append(members);
         schema.insert("$defs".to_owned(), Value::Object(definitions));
@@ -52,7 +55,8 @@ pub fn schema() -> Value {
 pub fn segments_schema() -> Value {
     let mut definitions = Map::new();
     let mut root = record(&spec::SHARED, &[], &mut definitions);
-    let mut schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Cairn segments"});
+    let mut schema =
+        json!({"$schema": DIALECT, "$id": "urn:cairn:schema:segments", "title": "Cairn segments"});
     if let (Value::Object(schema), Value::Object(members)) = (&mut schema, &mut root) {
         schema.append(members);
         schema.insert("$defs".to_owned(), Value::Object(definitions));
