@@ -10,6 +10,7 @@ mod languages;
 mod limits;
 mod names;
 mod others;
+mod pages;
 mod partners;
 mod paths;
 mod requests;
@@ -19,6 +20,7 @@ mod segments;
 pub(crate) use caps::conflicts;
 pub(crate) use names::{names_in, paths_in};
 pub(crate) use others::others;
+pub use pages::why;
 pub(crate) use partners::partners;
 pub(crate) use segments::{named_segments, shared_segments};
 

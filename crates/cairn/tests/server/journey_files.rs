@@ -327,3 +327,32 @@ fn the_printed_schema_takes_what_comes_along_and_refuses_what_is_wrong() {
         assert!(!found.is_empty(), "{file}");
     }
 }
+
+/// Beneath each finding stands why it matters and where its page is; editors get a line for each.
+#[test]
+fn findings_say_why_unless_a_tool_asks_for_lines() {
+    const FILE: &str = "heart-failure-discharge.yaml";
+    let same = |text: String| text;
+    let broken = folder(
+        |text| {
+            text.replacen(
+                "channels: [email, portal]",
+                "channels: [email, portal]\n      email: {subject: Your heart failure, text: 'Read it: {link}'}",
+                1,
+            )
+        },
+        same,
+    );
+    let (code, words) = run(broken.path(), &["check", FILE]);
+    assert_eq!(code, Some(1), "{words}");
+    let lines: Vec<&str> = words.lines().collect();
+    assert!(lines[0].contains(": error J017: "), "{words}");
+    assert!(
+        lines[1].starts_with("    why: ") && lines[1].len() > 40,
+        "{words}"
+    );
+    assert_eq!(lines[2], "    see: docs/journeys/checks.md#j017-error");
+    let (code, terse) = run(broken.path(), &["check", "--terse", FILE]);
+    assert_eq!(code, Some(1), "{terse}");
+    assert_eq!(terse.lines().collect::<Vec<_>>(), [lines[0]]);
+}
