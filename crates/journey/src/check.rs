@@ -1,6 +1,8 @@
 //! The checker: what must be true of a journey before patients are led along it.
 
 mod caps;
+mod clinical;
+mod codes;
 mod dates;
 mod entry;
 mod graph;
@@ -8,6 +10,7 @@ mod languages;
 mod limits;
 mod names;
 mod others;
+mod pages;
 mod partners;
 mod paths;
 mod requests;
@@ -17,6 +20,7 @@ mod segments;
 pub(crate) use caps::conflicts;
 pub(crate) use names::{names_in, paths_in};
 pub(crate) use others::others;
+pub use pages::why;
 pub(crate) use partners::partners;
 pub(crate) use segments::{named_segments, shared_segments};
 
@@ -63,7 +67,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("J019", "A variable that may be empty has no fallback."),
     ("J020", "A channel isn't known."),
-    ("J021", "A LOINC code is malformed."),
+    ("J021", "The check digit of a code is wrong."),
     (
         "J022",
         "A unit isn't known, or doesn't fit what is measured.",
@@ -92,7 +96,10 @@ pub const CODES: &[(&str, &str)] = &[
         "J037",
         "A moment lies beyond the journey's longest duration.",
     ),
-    ("J038", "A condition asks what its resource can't have."),
+    (
+        "J038",
+        "A condition asks what its resource, or a step, can't have.",
+    ),
     ("J039", "The arms of an experiment don't fit together."),
     ("J040", "The rounds of a repeated part can't be gone."),
     ("J041", "A wait names what can't come to anything."),
@@ -164,6 +171,14 @@ pub const CODES: &[(&str, &str)] = &[
         "Readings that a rule about a risk needs may stop coming, and nobody learns of it.",
     ),
     (
+        "J082",
+        "The words of an open channel may tell what a patient is treated for.",
+    ),
+    (
+        "J083",
+        "A measurement or a score that may tell of a risk comes to no person.",
+    ),
+    (
         "J085",
         "The hours in which a message may go out can't be, or it can't wait for them.",
     ),
@@ -214,6 +229,7 @@ impl Check<'_, '_> {
             step.kind.check(self, step);
             self.words(step);
         }
+        self.lines();
         self.endings();
         self.limits();
         self.languages();

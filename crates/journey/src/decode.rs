@@ -647,6 +647,49 @@ pub(crate) fn words<'n>(
     }
 }
 
+/// The lines of plain text, which take no variables, with the names of their members.
+pub(crate) fn lines<'n>(
+    (name, node): (&str, &'n Node),
+    shape: &'static Shape,
+    found: &mut Vec<(String, &'n Node)>,
+) {
+    match shape {
+        Shape::Line => found.push((name.to_owned(), node)),
+        Shape::Record(record) | Shape::TargetOr(record) => lines_of(node, record.fields, found),
+        Shape::List(inner) => node
+            .items()
+            .iter()
+            .for_each(|item| lines((name, item), inner, found)),
+        Shape::Map(_, inner) => node
+            .members()
+            .iter()
+            .for_each(|(key, value)| lines((key.name.as_str(), value), inner, found)),
+        Shape::Languages(record) => node
+            .members()
+            .iter()
+            .for_each(|(_, translation)| lines_of(translation, record.fields, found)),
+        Shape::Steps => {
+            for (_, step) in node.members() {
+                lines_of(step, spec::STEP_COMMON, found);
+                let mut members = step.members().iter();
+                let body = members.find_map(|(key, body)| Some((body, spec::kind(&key.name)?)));
+                if let Some((body, kind)) = body {
+                    lines((kind.name, body), &kind.body, found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn lines_of<'n>(node: &'n Node, fields: &'static [Field], found: &mut Vec<(String, &'n Node)>) {
+    for (key, value) in node.members() {
+        if let Some(field) = fields.iter().find(|field| field.name == key.name) {
+            lines((field.name, value), &field.shape, found);
+        }
+    }
+}
+
 fn words_of<'n>(node: &'n Node, record: &'static Record, found: &mut Vec<(&'n Node, Clearance)>) {
     for (key, value) in node.members() {
         if let Some(field) = record.fields.iter().find(|field| field.name == key.name) {

@@ -67,7 +67,7 @@ mod yaml;
 pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, RATE_MAX, Stage, Who};
 pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;
-pub use check::CODES;
+pub use check::{CODES, why};
 pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};

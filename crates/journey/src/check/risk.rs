@@ -1,10 +1,11 @@
 //! Clinical risk: what may harm a patient if nobody sees it in time has to come to somebody.
 
-use super::Check;
+use super::{Check, paths_in};
 use crate::definition::Target;
 use crate::kinds::Ruled;
 use crate::time::{Moment, say_duration};
 use crate::units;
+use crate::yaml::Node;
 use std::collections::BTreeSet;
 
 /// An error where nobody at all would learn of it.
@@ -49,8 +50,23 @@ struct Seen {
     within: Vec<Vec<usize>>,
 }
 
+/// Whether a condition of a step is on such members of another.
+fn decides(said: &Node, id: &str, members: &[&str]) -> bool {
+    said.members().iter().any(|(key, node)| {
+        let is_condition = matches!(key.name.as_str(), "when" | "until");
+        let named = node.text().filter(|_| is_condition).map(paths_in);
+        let named = named.unwrap_or_default();
+        let on = |path: &Vec<String>| {
+            let mut names = path.iter().map(String::as_str);
+            names.next() == Some(id) && names.next().is_none_or(|member| members.contains(&member))
+        };
+        named.iter().any(on) || decides(node, id, members)
+    }) || said.items().iter().any(|item| decides(item, id, members))
+}
+
 impl Check<'_, '_> {
     pub(super) fn risks(&mut self) {
+        self.comes_to_nobody();
         let seen = self.comes_to_somebody();
         for (index, step) in self.definition.steps.iter().enumerate() {
             for way in step.kind.unseen() {
@@ -161,6 +177,96 @@ impl Check<'_, '_> {
             );
         }
         None
+    }
+
+    /// Rules on measurements, and decisions on scores, from which no person is ever come to.
+    fn comes_to_nobody(&mut self) {
+        let definition = self.definition;
+        let steps = &definition.steps;
+        for (index, step) in steps.iter().enumerate() {
+            let members = step.kind.tells_risk();
+            // Staff who read it in the reason of a task have it.
+            if members.is_empty() || self.told_to_staff(&step.id) {
+                continue;
+            }
+            let decided: Vec<usize> = (0..steps.len())
+                .filter(|other| *other != index && decides(&steps[*other].said, &step.id, &members))
+                .collect();
+            // What watches leads on by itself; a form leads on by what is decided on its score.
+            let from: Vec<usize> = if step.kind.watches() {
+                decided.iter().copied().chain([index]).collect()
+            } else {
+                decided.clone()
+            };
+            if from.is_empty() || self.somebody_is_reached(&from) {
+                continue;
+            }
+            // A decision after which nothing is done for anybody is none on how somebody is.
+            let sends = |step: &usize| steps[*step].kind.message().is_some();
+            if !step.kind.watches() && !self.reach(&from).iter().any(sends) {
+                continue;
+            }
+            let (at, words) = match decided.first() {
+                Some(decides) if !step.kind.watches() => (
+                    steps[*decides].place,
+                    format!(
+                        "`{}` decides on a score of `{}`, and none of its ways comes to a task for staff, a visit or a partner: whoever is at risk by it gets messages alone",
+                        steps[*decides].id, step.id
+                    ),
+                ),
+                _ => (
+                    step.place,
+                    format!(
+                        "what `{}` watches may tell that a patient gets worse, and `then` never comes to a task for staff, a visit or a partner: nobody looks at it; lead to a task, or let a message ask how they are and lead on from there",
+                        step.id
+                    ),
+                ),
+            };
+            self.findings.warning("J083", at, words);
+        }
+    }
+
+    /// Whether the reason of a task names what a step has given.
+    fn told_to_staff(&self, id: &str) -> bool {
+        let work = self
+            .definition
+            .steps
+            .iter()
+            .filter(|step| step.kind.is_work());
+        let named = format!("{{{id}.");
+        let mut work = work.flat_map(|step| step.said.get(step.kind_name()));
+        work.any(|task| {
+            task.get("reason")
+                .and_then(Node::text)
+                .is_some_and(|reason| reason.contains(&named))
+        })
+    }
+
+    /// Whether somebody is come to from some steps, also where what encloses them goes on after them.
+    fn somebody_is_reached(&self, from: &[usize]) -> bool {
+        let steps = &self.definition.steps;
+        let mut reached = self.reach(from);
+        loop {
+            let mut after = Vec::new();
+            for step in steps {
+                if let Some((parts, then)) = step.kind.encloses() {
+                    let starts: Vec<usize> =
+                        parts.iter().flat_map(|part| part.steps.clone()).collect();
+                    if self
+                        .reach(&starts)
+                        .iter()
+                        .any(|inside| reached.contains(inside))
+                    {
+                        after.extend(then.iter().flat_map(|target| target.steps.iter().copied()));
+                    }
+                }
+            }
+            let after = self.reach(&after);
+            if after.is_subset(&reached) {
+                return reached.iter().any(|step| steps[*step].kind.hands_on());
+            }
+            reached.extend(after);
+        }
     }
 
     /// Found by taking away those that may not, until nothing changes: who goes round waits, and goes on at last.

@@ -18,6 +18,7 @@ use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::say_duration;
 use crate::yaml::{Node, Place};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use score::{SCORE, Score, WEIGHTS};
 use serde_json::{Map, Value, json};
@@ -254,6 +255,21 @@ fn question(node: &Node) -> Option<Question> {
 }
 
 impl Question {
+    /// What an answer to it may be.
+    fn gives(&self) -> Given<'_> {
+        match self.answer {
+            Answer::YesNo => Given::Boolean,
+            Answer::WholeNumber => Given::Integer,
+            Answer::Number => Given::Number,
+            Answer::Text => Given::Text,
+            Answer::Choice => {
+                let options = self.options.iter();
+                Given::Code(options.map(|(code, _)| code.as_str()).collect())
+            }
+            Answer::Date => Given::Date,
+        }
+    }
+
     fn check(&self, check: &mut Check<'_, '_>, place: Place) {
         let id = &self.id;
         let numeric = matches!(self.answer, Answer::WholeNumber | Answer::Number);
@@ -439,13 +455,16 @@ impl StepKind for Ask {
         ways.retain(|way| self.cannot_wait() && way.label == "no answer");
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        let questions = self.questions.iter().map(|question| &question.id);
-        let scores = self.scores.iter().map(|score| &score.id);
-        questions.chain(scores).cloned().collect()
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let questions = (self.questions.iter()).map(|one| (one.id.as_str(), one.gives()));
+        let scores = (self.scores.iter()).map(|score| (score.id.as_str(), Given::Number));
+        questions.chain(scores).collect()
     }
     fn is_answered(&self) -> bool {
         true
+    }
+    fn tells_risk(&self) -> Vec<&str> {
+        self.scores.iter().map(|score| score.id.as_str()).collect()
     }
     fn types(&self) -> &'static [ResourceType] {
         &[

@@ -17,6 +17,7 @@ use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::{DAY_MS, MINUTE_MS, Moment, Slot, say_day, say_minute, say_time};
 use crate::yaml::{Node, Place};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use invite::Invitation;
 use remind::Reminders;
@@ -153,6 +154,19 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     }))
 }
 
+/// What can be learnt of how a visit stands: FHIR's words for what ends the step, and the step's own.
+const STATUSES: [&str; 9] = [
+    "booked",
+    "arrived",
+    "checked-in",
+    "fulfilled",
+    "cancelled",
+    "noshow",
+    "entered-in-error",
+    "not-booked",
+    "too-late",
+];
+
 impl Book {
     /// A visit was booked, or moved.
     fn booked(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, slot: Slot) {
@@ -227,8 +241,11 @@ impl StepKind for Book {
         ways.retain(|way| self.cannot_wait() && way.label != "visit over");
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["status".to_owned(), "day".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        vec![
+            ("status", Given::Code(STATUSES.to_vec())),
+            ("day", Given::Text),
+        ]
     }
     fn types(&self) -> &'static [ResourceType] {
         if self.messages().is_empty() {

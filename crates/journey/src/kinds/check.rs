@@ -10,6 +10,7 @@ use crate::definition::{Definition, Path, Step, Target, Way};
 use crate::engine::{Effect, Engine};
 use crate::spec::{Focus, Kind, Record, Shape, may, must};
 use fhir::ResourceType;
+use fhir::path::Given;
 use serde_json::json;
 use std::sync::Arc;
 use trust::Purpose;
@@ -131,8 +132,8 @@ impl StepKind for Check {
     fn ways(&self) -> Vec<Way<'_>> {
         vec![way("yes", &self.yes, true), way("no", &self.no, true)]
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["holds".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        vec![("holds", Given::Boolean)]
     }
     fn asks(&self) -> Option<&Question> {
         Some(&self.question)

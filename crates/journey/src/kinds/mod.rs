@@ -38,6 +38,7 @@ use crate::time::Moment;
 use crate::watch::Watch;
 use crate::words;
 use crate::yaml::{Node, Place};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use std::collections::BTreeSet;
 use trust::partners::DataClass;
@@ -125,8 +126,9 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn table(&self) -> &'static spec::Kind;
     /// The ways out, in reading order. Labels are those of the engine, so that counts fit edges.
     fn ways(&self) -> Vec<Way<'_>>;
-    /// Members that it gives to what the journey has learnt.
-    fn gives(&self) -> Vec<String> {
+    /// Members that it gives to what the journey has learnt, and what each may be. Whoever reads what was published
+    /// before goes by the names alone.
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
         Vec::new()
     }
     /// The resource types whose events can mean something to it.
@@ -158,6 +160,18 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// The ways by which it is left when something that can't wait was not seen by whom it is for.
     fn unseen(&self) -> Vec<Way<'_>> {
         Vec::new()
+    }
+    /// Members that it gives by which somebody may be seen to be at risk, as far as that can be told.
+    fn tells_risk(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    /// Whether a person outside comes to see the patient by it, or another journey or partner goes on with it.
+    fn hands_on(&self) -> bool {
+        let visit = |(kind, _): (ResourceType, &str)| kind == ResourceType::Appointment;
+        self.is_work()
+            || self.calls().is_some()
+            || self.begins().is_some()
+            || self.makes().is_some_and(visit)
     }
     /// Whether the patient answers it.
     fn is_answered(&self) -> bool {

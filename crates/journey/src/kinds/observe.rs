@@ -13,6 +13,7 @@ use crate::units;
 use crate::watch::{self, Found, Watch};
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
+use fhir::path::Given;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -279,20 +280,34 @@ impl StepKind for Observe {
     fn ways(&self) -> Vec<Way<'_>> {
         vec![way(crate::passages::FIRES, &self.then, false)]
     }
-    fn gives(&self) -> Vec<String> {
-        let members: &[&str] = match self.rule {
-            Rule::Rises(_) | Rule::Falls(_) => &["rise", "from", "to", "unit", "hours"],
-            Rule::Above(..) | Rule::Below(..) => &["mean", "readings", "unit", "hours"],
-            Rule::Over(_) | Rule::Under(_) => &["value", "unit", "hours"],
-            Rule::None => &["hours"],
-        };
-        members.iter().copied().map(str::to_owned).collect()
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let hours = ("hours", Given::Integer);
+        let unit = ("unit", Given::Code(vec![self.unit.as_str()]));
+        let number = |name| (name, Given::Number);
+        match self.rule {
+            Rule::Rises(_) | Rule::Falls(_) => {
+                vec![number("rise"), number("from"), number("to"), unit, hours]
+            }
+            Rule::Above(..) | Rule::Below(..) => {
+                vec![number("mean"), ("readings", Given::Integer), unit, hours]
+            }
+            Rule::Over(_) | Rule::Under(_) => vec![number("value"), unit, hours],
+            Rule::None => vec![hours],
+        }
     }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Observation]
     }
     fn watches(&self) -> bool {
         true
+    }
+    // That nobody measured is reason enough to remind, and no risk yet.
+    fn tells_risk(&self) -> Vec<&str> {
+        match self.rule {
+            Rule::None => Vec::new(),
+            _ if !units::tells_risk(&self.code) => Vec::new(),
+            _ => self.gives().into_iter().map(|(name, _)| name).collect(),
+        }
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {

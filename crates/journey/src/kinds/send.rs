@@ -14,6 +14,7 @@ use crate::state::{Stand, State, Token, What, Which};
 use crate::time::{DAY_MS, say_duration};
 use crate::yaml::Node;
 use fhir::ResourceType;
+use fhir::path::Given;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -177,8 +178,10 @@ impl StepKind for Send {
         ways.retain(|way| self.cannot_wait() && way.label != "delivered");
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["delivered_by".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let channels = self.message.channels.iter();
+        let channels = channels.map(|channel| channel.name()).collect();
+        vec![("delivered_by", Given::Code(channels))]
     }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Communication]

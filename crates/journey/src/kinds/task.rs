@@ -15,6 +15,7 @@ use crate::state::{Stand, State, Token, What};
 use crate::template::Template;
 use crate::time::say_duration;
 use crate::yaml::{Content, Node};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use ladder::{RUNG, Rung};
 use serde_json::{Value, json};
@@ -276,8 +277,16 @@ impl StepKind for Task {
         }
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["outcome".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let outcomes = self.outcomes.iter().map(|(outcome, _)| outcome.as_str());
+        let mut known: Vec<&str> = outcomes.chain(["done", "not done"]).collect();
+        if matches!(self.overdue, Some(Overdue::Go(_))) {
+            known.push("overdue");
+        }
+        if self.four_eyes {
+            known.push("not_confirmed");
+        }
+        vec![("outcome", Given::Code(known))]
     }
     fn is_work(&self) -> bool {
         true

@@ -93,7 +93,7 @@ fn scores_are_worked_out_and_decide() {
         ),
         // Neither is one number.
         (
-            "{total: {formula: interest > down}}",
+            "{total: {formula: 'iif(interest > 0, interest > down, 7)'}}",
             often(),
             Value::Null,
             "unknown",
@@ -140,6 +140,24 @@ fn what_is_wrong_with_a_score_is_found() {
             "did you mean `sleep`?",
         ),
         ("{total: {formula: '3'}}", "J042", true, "always the same"),
+        (
+            "{total: {formula: interest > sleep}}",
+            "J042",
+            true,
+            "has to be a number, and is Boolean",
+        ),
+        (
+            "{total: {formula: interest + 'x'}}",
+            "J042",
+            true,
+            "can't be calculated with",
+        ),
+        (
+            "{total: {formula: interest | sleep}}",
+            "J042",
+            false,
+            "several of these",
+        ),
         ("{total: {formula: 'interest +'}}", "J015", true, ""),
         (
             "{total: {sum: [interest], formula: interest}}",

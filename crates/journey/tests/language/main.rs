@@ -5,7 +5,11 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod codes;
 mod entries;
+mod learnt;
+mod open;
+mod risk;
 mod segments;
 mod silence;
 mod visits;
@@ -376,6 +380,12 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "      due: 24h\n    next: end\n    overdue: {role: clinician, priority: urgent}\n",
             "      due: 24h\n      priority: stat\n    next: end\n    not_done: end\n    overdue: {role: clinician, priority: stat}\n",
         ),
+        ("J082", "subject: News", "subject: Your treatment"),
+        (
+            "J083",
+            "    then: call\n",
+            "    then: tell\n  tell: {title: Tell, send: {title: Weight, words: Please rest., channels: [portal]}, next: end, on_failure: end}\n",
+        ),
     ];
     table
         .into_iter()
@@ -526,7 +536,7 @@ fn every_code_is_found_in_a_broken_file_and_points_near_the_break() {
         // Findings about the graph point at the step, so a break is a few lines away at most.
         let graph = [
             "J026", "J003", "J008", "J010", "J011", "J013", "J014", "J027", "J028", "J029", "J035",
-            "J080", "J081",
+            "J080", "J081", "J083",
         ];
         if !graph.contains(&code) {
             assert!(
