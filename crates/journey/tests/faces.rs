@@ -307,7 +307,7 @@ fn work(id: &str, more: &Value) -> Value {
     action
 }
 
-fn plan(actions: Value) -> Value {
+fn plan(actions: &Value) -> Value {
     json!({"resourceType": "PlanDefinition", "status": "draft", "title": "A plan", "publisher": "Ward 3", "action": actions})
 }
 
@@ -324,7 +324,7 @@ const REQUESTED: &str = "given:\n  now: 2026-03-02T11:00:00Z\n  request: {}\nsce
 /// What comes after several waits for all of them, with the offset of each; who is done first changes nothing.
 #[test]
 fn what_comes_after_several_waits_for_all() {
-    let plan = plan(json!([
+    let plan = plan(&json!([
         work("blood", &json!({})),
         work("scan", &json!({})),
         work("read", &json!({"relatedAction": [after("scan", None)]})),
@@ -361,7 +361,7 @@ fn what_comes_after_several_waits_for_all() {
 /// Two that are joined for one are joined for another as well, and what hangs on one of them alone comes along.
 #[test]
 fn what_is_joined_twice_is_told() {
-    let plan = plan(json!([
+    let plan = plan(&json!([
         work("a", &json!({})),
         work("b", &json!({})),
         work("aside", &json!({"relatedAction": [after("a", None)]})),
@@ -405,7 +405,7 @@ fn what_is_joined_twice_is_told() {
 #[test]
 fn what_repeats_has_rounds() {
     let daily = json!({"repeat": {"count": 3, "frequency": 1, "period": 1, "periodUnit": "d", "duration": 2, "durationUnit": "h"}});
-    let plan = plan(json!([
+    let plan = plan(&json!([
         {"id": "weigh", "title": "Weigh", "timingTiming": daily, "participant": coordinator()},
         work("report", &json!({"relatedAction": [after("weigh", None)]})),
         {"id": "cycle", "title": "Cycle", "timingTiming": {"repeat": {"count": 2, "duration": 21, "durationUnit": "d"}},
@@ -531,7 +531,7 @@ fn a_form_alone_is_asked() {
 /// In a plan a form is asked of the patient, in rounds where it repeats, and left to staff where they fill it in.
 #[test]
 fn forms_of_plans_are_asked() {
-    let mut plan = plan(json!([
+    let mut plan = plan(&json!([
         {"id": "ask", "title": "Ask", "definitionCanonical": "http://x.test/mood", "participant": [{"type": "patient"}],
             "timingTiming": {"repeat": {"count": 2, "period": 1, "periodUnit": "wk"}}},
         work("assess", &json!({"definitionCanonical": "http://x.test/mood"})),
@@ -595,7 +595,7 @@ fn an_activity_alone_is_a_step() {
     }
     let two = json!({"resourceType": "Bundle", "entry": [{"resource": of(json!({}))}, {"resource": form()}]});
     assert!(import(&two).expect_err("two").contains("one at a time"));
-    let mut odd = plan(json!([work(
+    let mut odd = plan(&json!([work(
         "a",
         &json!({"modifierExtension": [{"url": "http://x.test/not"}]})
     )]));

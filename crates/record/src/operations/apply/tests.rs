@@ -598,7 +598,7 @@ fn cql(text: &str) -> Value {
     json!({"language": "text/cql", "expression": text})
 }
 
-fn worked_out(expression: Value) -> Value {
+fn worked_out(expression: &Value) -> Value {
     json!({"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/cqf-expression", "valueExpression": expression}]})
 }
 
@@ -609,7 +609,7 @@ fn elements_are_worked_out_and_what_is_contained_comes_along() {
     let drug = |id: &str| {
         json!({"resourceType": "ActivityDefinition", "id": id, "status": "active", "kind": "MedicationRequest",
         "productReference": {"reference": "#product"}, "dosage": [{"text": "one a day"}],
-        "timingTiming": {"_event": [worked_out(cql("Now()")), null, worked_out(fhirpath("now() + 1 day"))], "event": [null, "2026-03-05"]},
+        "timingTiming": {"_event": [worked_out(&cql("Now()")), null, worked_out(&fhirpath("now() + 1 day"))], "event": [null, "2026-03-05"]},
         "dynamicValue": [{"path": "dispenseRequest.quantity", "expression": cql("30 '{tbl}'")}]})
     };
     let product = json!({"resourceType": "Medication", "id": "product", "code": {"text": "Citalopram"},
@@ -653,7 +653,7 @@ fn elements_are_worked_out_and_what_is_contained_comes_along() {
     let form = json!({"resourceType": "Questionnaire", "id": "form", "status": "active", "url": "http://x.test/form"});
     let plan = json!({"resourceType": "PlanDefinition", "status": "active",
         "contained": [drug("a"), drug("b"), product, substance, form],
-        "action": [{"_title": worked_out(fhirpath("'For ' + gender")), "title": "x", "definitionCanonical": "#a"},
+        "action": [{"_title": worked_out(&fhirpath("'For ' + gender")), "title": "x", "definitionCanonical": "#a"},
             {"title": "again", "definitionCanonical": "#b"}, {"title": "ask", "definitionCanonical": "#form"}]});
     let plan = made(&context(), &plan);
     let actions = &group(&plan)["action"];
@@ -739,13 +739,13 @@ fn what_is_not_there_or_not_known_is_refused() {
             "not known",
         ),
         (
-            json!({"timingTiming": {"_event": [worked_out(cql("Due"))]}}),
+            json!({"timingTiming": {"_event": [worked_out(&cql("Due"))]}}),
             IssueCode::NotSupported,
             "PlanDefinition.action[0].timingTiming.event[0]",
             "CQL",
         ),
         (
-            json!({"_title": worked_out(fhirpath("'a' | 'b'"))}),
+            json!({"_title": worked_out(&fhirpath("'a' | 'b'"))}),
             IssueCode::Value,
             "PlanDefinition.action[0].title",
             "several",
