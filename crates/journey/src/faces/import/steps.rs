@@ -192,7 +192,7 @@ impl<'a> Importing<'a> {
         if let Some(kind) = step_kind.filter(|kind| !["task", "ask", "book"].contains(kind)) {
             self.leave(
                 &place,
-                format!("is a `{kind}` of a journey, of which a plan has the words alone; it is taken for work of staff"),
+                format!("is a step of the kind `{kind}`, of which a plan has the words alone; it is taken for work of staff"),
             );
         }
         let told = match kind {
