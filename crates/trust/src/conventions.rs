@@ -31,10 +31,16 @@ pub fn journey_canonical(name: &str, version: u32) -> String {
 pub const JOURNEY_URL: &str = "urn:cairn:journey:";
 /// Identifier system: the task that a `QuestionnaireResponse` answers.
 pub const TASK_ID_SYSTEM: &str = "urn:cairn:task";
-/// Code system of tasks: `staff-task`, `complete-questionnaire`, [`JOURNEY_ORDER`], [`CALL_ORDER`].
+/// Code system of tasks: `staff-task`, `complete-questionnaire`, [`JOURNEY_ORDER`], [`CALL_ORDER`], [`START_JOURNEY`].
 pub const TASK_SYSTEM: &str = "urn:cairn:task-code";
 /// Code of a task by which one journey asks for another.
 pub const JOURNEY_ORDER: &str = "journey";
+/// Code of a task that starts a journey when it is created with the `status` `requested`: `instantiatesUri` names the
+/// journey ([`JOURNEY_URL`]), `for` the patient, the identifier [`START_SYSTEM`] the request, `input`s the times that
+/// the journey asks for. It is stored `completed`, with the instance in `output`.
+pub const START_JOURNEY: &str = "start-journey";
+/// Identifier system: the key of a request to start a journey.
+pub const START_SYSTEM: &str = "urn:cairn:journey-request";
 /// Code of a task by which a journey has a partner called.
 pub const CALL_ORDER: &str = "call";
 /// Among what is learnt of a call: the status of the answer.

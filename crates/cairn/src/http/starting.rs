@@ -1,14 +1,15 @@
-//! `Patient/ID/$start-journey`: a journey that is started by request.
+//! A journey that is started by request: `Patient/ID/$start-journey`, and a `Task` that asks for it.
 
 use std::collections::BTreeMap;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use fhir::{IssueCode, ResourceType};
+use fhir::{IssueCode, Resource, ResourceType};
 use journey::{Begun, JourneyError, NotStarted, Wish};
-use record::{Answer, Interaction};
-use serde_json::json;
+use record::{Answer, Caller, Interaction};
+use serde_json::{Value, json};
+use trust::conventions::{JOURNEY_URL, START_JOURNEY, START_SYSTEM, TASK_SYSTEM};
 use trust::{Action, Target};
 
 use super::Doors;
@@ -27,11 +28,132 @@ pub(super) async fn start(
     let may = doors.record.may(&asked.caller, may).await;
     let asked = asked.open(&doors, body, may).await?;
     let wish = wish(path.id(), record::parameters_of(&asked.json().await?)?)?;
-    let caller = &asked.caller;
+    let begun = Box::pin(begin(&doors, &asked.caller, &wish)).await?;
+    Ok(asked.respond(answer(&begun)))
+}
+
+/// A `Task` that is created to start a journey, as it is written when the journey has begun. None where it is another.
+///
+/// What is not started is not written either, and the answer says why. The journey begins first: whoever hears nothing
+/// asks again with the same key, which starts nothing more.
+pub(super) async fn by_task(
+    doors: &Doors,
+    caller: &Caller,
+    body: &[u8],
+    if_none_exist: Option<&str>,
+) -> Result<Option<Vec<u8>>, Refused> {
+    // Most tasks are not, and are understood once.
+    let names_it = body
+        .windows(START_JOURNEY.len())
+        .any(|part| part == START_JOURNEY.as_bytes());
+    if !names_it {
+        return Ok(None);
+    }
+    // What is no resource is for the write to refuse.
+    let Ok(task) = Resource::parse(body) else {
+        return Ok(None);
+    };
+    if task.kind() != ResourceType::Task || !fhir::validate::check(&task).is_empty() {
+        return Ok(None);
+    }
+    let codings = task.at(&["code", "coding"]).and_then(Value::as_array);
+    let is_one = codings
+        .into_iter()
+        .flatten()
+        .any(|coding| coding["system"] == TASK_SYSTEM && coding["code"] == START_JOURNEY);
+    if !is_one || task.text_at(&["status"]) != Some("requested") {
+        return Ok(None);
+    }
+    if if_none_exist.is_some() {
+        return refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            IssueCode::NotSupported,
+            "a Task that starts a journey is created without If-None-Exist: its identifier is what it is known by",
+        );
+    }
+    let wish = wish_of(&task)?;
+    let begun = Box::pin(begin(doors, caller, &wish)).await?;
+    let mut task = task;
+    task.set("status", json!("completed"));
+    task.set(
+        "output",
+        json!([{"type": {"text": "instance"}, "valueString": begun.instance}]),
+    );
+    Ok(Some(task.to_json()))
+}
+
+/// What a `Task` asks for.
+fn wish_of(task: &Resource) -> Result<Wish, Refused> {
+    let missing = |element: &str, words: &str| {
+        refuse(
+            StatusCode::BAD_REQUEST,
+            IssueCode::Required,
+            format!("Task.{element} is missing: {words}"),
+        )
+    };
+    let journey = task.text_at(&["instantiatesUri"]);
+    let Some(journey) = journey.and_then(|url| url.strip_prefix(JOURNEY_URL)) else {
+        return missing("instantiatesUri", "the journey, as urn:cairn:journey:NAME");
+    };
+    let patient = task.text_at(&["for", "reference"]);
+    let patient = patient.and_then(fhir::Reference::relative);
+    let Some((_, patient)) = patient.filter(|(kind, _)| *kind == ResourceType::Patient) else {
+        return missing("for", "the patient, as Patient/ID");
+    };
+    let identifiers = task.get("identifier").and_then(Value::as_array);
+    let key = identifiers
+        .into_iter()
+        .flatten()
+        .find(|one| one["system"] == START_SYSTEM)
+        .and_then(|one| one["value"].as_str());
+    let Some(key) = key else {
+        return missing(
+            "identifier",
+            "one of urn:cairn:journey-request, by which the request is known",
+        );
+    };
+    let reason = task
+        .text_at(&["reasonCode", "text"])
+        .or_else(|| task.text_at(&["description"]));
+    let Some(reason) = reason else {
+        return missing("reasonCode", "its text says why");
+    };
+    let mut times = BTreeMap::new();
+    let inputs = task.get("input").and_then(Value::as_array);
+    for input in inputs.into_iter().flatten() {
+        let name = input["type"]["text"].as_str();
+        let value = ["valueDateTime", "valueDate", "valueString"]
+            .iter()
+            .find_map(|of| input[of].as_str());
+        let (Some(name), Some(value)) = (name, value) else {
+            return missing(
+                "input",
+                "a time that the journey asks for, named by its type's text",
+            );
+        };
+        if times.insert(name.to_owned(), value.to_owned()).is_some() {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                IssueCode::Value,
+                "Task.input: a name stands twice",
+            );
+        }
+    }
+    Ok(Wish {
+        journey: journey.to_owned(),
+        key: key.to_owned(),
+        reason: reason.to_owned(),
+        patient: patient.to_owned(),
+        times,
+    })
+}
+
+async fn begin(doors: &Doors, caller: &Caller, wish: &Wish) -> Result<Begun, Refused> {
+    let patient = wish.patient.as_str();
     // Whose record it is has to be open to who asks.
     doors
         .record
-        .read_part(caller, ResourceType::Patient, path.id(), &[])
+        .read_part(caller, ResourceType::Patient, patient, &[])
         .await?;
     let target = Target {
         kind: Some(ResourceType::Task),
@@ -44,7 +166,7 @@ pub(super) async fn start(
     let permit = permit.await.map_err(Refused::Inside)?;
     let permit = permit.with(caller.freshness.clone());
     let kept = doors.trust.vault();
-    let kept = kept.kept_from(&permit, path.id(), purpose).await;
+    let kept = kept.kept_from(&permit, patient, purpose).await;
     if kept.map_err(Refused::Inside)?.unrelated {
         return refuse(
             StatusCode::FORBIDDEN,
@@ -52,8 +174,8 @@ pub(super) async fn start(
             "journeys are started by those who care for the patient, and nothing here says that you do",
         );
     }
-    match doors.journeys.start(&permit, &wish).await {
-        Ok(begun) => Ok(asked.respond(answer(&begun))),
+    match doors.journeys.start(&permit, wish).await {
+        Ok(begun) => Ok(begun),
         Err(JourneyError::NotStarted(why)) => {
             let (status, code) = told(&why);
             refuse(status, code, why.to_string())
