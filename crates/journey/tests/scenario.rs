@@ -144,6 +144,8 @@ async fn silence_is_reminded_then_called_and_handed_over() {
     let world = World::new(Mail::Delivers).await;
     let patient = world.patient().await;
     world.discharge(&patient, 0).await;
+    world.until(2 * DAY).await;
+    world.weight(&patient, 80.0).await;
     world.until(3 * DAY + 12 * HOUR).await;
     assert_eq!(
         world.messages(&patient).await,
@@ -159,6 +161,7 @@ async fn silence_is_reminded_then_called_and_handed_over() {
         world.tasks(&patient).await,
         ["coordinator urgent Call the patient about their symptoms: requested"]
     );
+    world.weight(&patient, 80.0).await;
     world.until(6 * DAY).await;
     assert_eq!(
         world.tasks(&patient).await,
@@ -537,7 +540,13 @@ async fn pages_see_where_patients_are() {
     let what: Vec<&str> = view.waiting.iter().map(|wait| wait.step.as_str()).collect();
     assert_eq!(
         what,
-        ["day_two", "visit", "day_thirty", "weight_watch"],
+        [
+            "day_two",
+            "visit",
+            "day_thirty",
+            "weight_watch",
+            "weight_missing"
+        ],
         "that branches join is the engine's business"
     );
     let planned: Vec<(&str, &str)> = view

@@ -256,7 +256,7 @@ fn invited(more: &str) -> String {
             reminder: Reserve antes del {due.day}.
             email: {subject: Conteste, text: 'Lo que preguntamos: {link}'}
       remind";
-    source(more).replace("      remind", invite)
+    source(more).replacen("      remind", invite, 1)
 }
 
 #[tokio::test]
