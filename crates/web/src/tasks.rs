@@ -264,7 +264,7 @@ impl TaskRow {
                             }
                         }
                     }
-                    label { "Colleague" span class="hint" { "Their user name, whatever their role; empty for any of the role" } input name="person" autocomplete="off" autocapitalize="none" spellcheck="false" maxlength="200"; }
+                    label { "Colleague" span class="hint" { "Their user name, whatever their role; empty for any of the role" } input type="text" name="person" autocomplete="off" autocapitalize="none" spellcheck="false" maxlength="200"; }
                     label { "Note" span class="hint" { "Why, for whoever takes it; may stay empty" } textarea name="note" maxlength="2000" {} }
                     button class="primary" type="submit" { "Hand on" }
                 }
