@@ -140,13 +140,13 @@ fn what_is_wrong_with_a_score_is_found() {
             "did you mean `sleep`?",
         ),
         (
-            "{total: {formula: 'iif(slepe > 1, interest, sleep)'}}",
+            "{total: {formula: 'select(interest + slepe)'}}",
             "J042",
             true,
             "slepe",
         ),
         (
-            "{total: {formula: 'iif(words > 1, interest, sleep)'}}",
+            "{total: {formula: 'select(interest + words)'}}",
             "J042",
             true,
             "words",
