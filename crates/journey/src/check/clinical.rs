@@ -592,15 +592,16 @@ mod tests {
                 format!("s{}", n + 1)
             };
             format!(
-                "  s{n}: {{title: Note, send: {{title: Note, words: Note, channels: [email], email: {{subject: Note, text: 'At {{link}}'}}}}, next: {next}}}\n"
+                "  s{n}: {{title: Note, send: {{title: Note, words: Note, channels: [email, portal], email: {{subject: Note, text: 'At {{link}}'}}}}, next: {next}}}\n"
             )
         };
         let steps: String = (1..=60).map(send).collect();
         let source = format!(
-            "name: many\ntitle: A journey\nowner: Team\npurpose: TREAT\nat_most: 60d\nentry: {{event: Encounter, where: status = 'finished', within: 3d, per: event}}\nexits:\n  death: {{title: Died, event: Patient, where: deceased.exists()}}\n  consent: {{title: Consent withdrawn, consent: withdrawn}}\nstart: s1\nsteps:\n{steps}"
+            "name: many\ntitle: A journey\nowner: Team\npurpose: TREAT\nat_most: 60d\nentry:\n  event: Encounter\n  where: status = 'finished'\n  anchors: {{discharge: period.end}}\n  within: 3d\n  per: event\nexits:\n  death: {{title: Died, event: Patient, where: deceased.exists()}}\n  consent: {{title: Consent withdrawn, consent: withdrawn}}\nstart: s1\nsteps:\n{steps}"
         );
         let before = WALKS.get();
-        crate::check::compile(&source);
+        let (definition, found) = crate::check::compile(&source);
+        assert!(definition.is_some(), "{found:?}");
         assert_eq!(WALKS.get() - before, 1);
         crate::check::read(&source);
         assert_eq!(
