@@ -32,6 +32,7 @@ use crate::kinds::NOT_LOOKED_AT;
 use crate::spec::START_ANCHOR;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
+use std::cell::OnceCell;
 
 /// Every code of the checker with its one-line meaning; `docs/journeys/checks.md` has a section for each.
 pub const CODES: &[(&str, &str)] = &[
@@ -203,6 +204,7 @@ pub(crate) fn compile(source: &str) -> (Option<Definition>, Vec<Finding>) {
             findings: &mut findings,
             root: &root,
             definition: &definition,
+            own: OnceCell::new(),
         }
         .all();
         definition
@@ -214,11 +216,31 @@ pub(crate) fn compile(source: &str) -> (Option<Definition>, Vec<Finding>) {
     (definition, findings.list)
 }
 
+/// What was found, where it stops nothing.
+pub(crate) fn as_warnings(findings: Vec<Finding>) -> impl Iterator<Item = Finding> {
+    let warning = |finding| Finding {
+        error: false,
+        ..finding
+    };
+    findings.into_iter().map(warning)
+}
+
+/// Reads a file that was checked when it was published.
+pub(crate) fn read(source: &str) -> Option<Definition> {
+    let mut findings = Findings {
+        source,
+        list: Vec::new(),
+    };
+    decode::decode(&mut findings).map(|(_, definition)| definition)
+}
+
 /// A file being checked. The kinds of steps add what they find.
 pub(crate) struct Check<'a, 'b> {
     pub(crate) findings: &'a mut Findings<'b>,
     root: &'a Node,
     pub(crate) definition: &'a Definition,
+    /// What it says of itself, once it is asked for.
+    own: OnceCell<clinical::Own>,
 }
 
 impl Check<'_, '_> {

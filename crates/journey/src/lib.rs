@@ -383,7 +383,7 @@ pub fn check(source: &str) -> Vec<Finding> {
 pub fn check_with(source: &str, partners: &trust::partners::Partners, now_ms: u64) -> Vec<Finding> {
     let (definition, mut findings) = check::compile(source);
     if let Some(definition) = definition {
-        findings.extend(check::partners(&definition, partners, now_ms));
+        findings.extend(check::partners(&definition, partners, now_ms, true));
     }
     findings.sort_by(|a, b| (a.line, a.column, &a.code).cmp(&(b.line, b.column, &b.code)));
     findings

@@ -600,6 +600,33 @@ fn forms_of_plans_are_asked() {
     );
 }
 
+/// What others write in braces is no variable of ours.
+#[test]
+fn braces_of_plans_are_left_out() {
+    let mut plan = plan(&json!([
+        {"id": "ask", "title": "Ask {name}", "definitionCanonical": "http://x.test/mood", "participant": [{"type": "patient"}]},
+        work("assess", &json!({"title": "Give {dose}", "description": "Give {dose} again"})),
+    ]));
+    plan["title"] = json!("Give {dose}");
+    plan["publisher"] = json!("Ward {number}");
+    let mut form = form();
+    form["title"] = json!("Mood {of}");
+    form["item"][0]["text"] = json!("How is {name}?");
+    let bundle =
+        json!({"resourceType": "Bundle", "entry": [{"resource": plan}, {"resource": form}]});
+    let (source, _) = drafted(&bundle);
+    assert!(source.contains("title: \"Give dose\""), "{source}");
+    let found = journey::check(&source);
+    assert!(
+        found.iter().all(|found| found.code != "J018"),
+        "{found:?}\n{source}"
+    );
+    assert!(
+        !source.contains("{dose}") && !source.contains("{name}"),
+        "{source}"
+    );
+}
+
 #[test]
 fn an_activity_alone_is_a_step() {
     let of = |more: Value| {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::binary::told;
+use crate::clients::peer;
 use crate::house::cairn;
 
 fn journeys() -> std::path::PathBuf {
@@ -246,12 +247,7 @@ fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<std::path::PathBuf
 /// What `jsonschema` finds wrong with files by the schema that the program prints.
 fn by_the_schema(of: &str, files: &[std::path::PathBuf]) -> Vec<serde_json::Value> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = home.join("../../target/peers/jsonschema/bin/python");
-    assert!(
-        python.exists(),
-        "the tests need jsonschema and ruamel.yaml: run scripts/test once, which installs them into {}",
-        python.display()
-    );
+    let python = peer("jsonschema/bin/python");
     let folder = tempfile::tempdir().expect("a folder");
     let (code, schema) = run(folder.path(), &["schema", "--of", of]);
     assert_eq!(code, Some(0), "{schema}");

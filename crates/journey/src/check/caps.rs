@@ -261,6 +261,9 @@ const TOGETHER_MAX: usize = 12;
 /// So many findings are told with their numbers; of the rest, how many there are.
 const TOLD_MAX: usize = 20;
 
+/// So many journeys that begin otherwise are named in one finding.
+const NAMED_MAX: usize = 5;
+
 /// Another journey that one patient may be in as well.
 struct Beside<'a> {
     definition: &'a Definition,
@@ -293,12 +296,20 @@ pub(crate) fn conflicts<'a>(
         .collect();
     let mut told = Vec::new();
     let mut paired = [false; 2];
+    // Those that begin otherwise: nothing says that a patient ever is in both.
+    let mut otherwise = Vec::new();
     for beside in &besides {
+        let mut words = Vec::new();
         for (window, load) in ours.into_iter().enumerate() {
-            if let Some(words) = pair(definition, load, beside, window, rules) {
+            if let Some(pair) = pair(definition, load, beside, window, rules) {
                 paired[window] = true;
-                told.extend(words);
+                words.extend(pair);
             }
+        }
+        match beside.meets {
+            Meets::ByOne => told.extend(words),
+            Meets::AtOnce if words.is_empty() => {}
+            Meets::AtOnce => otherwise.push((beside, words)),
         }
     }
     for (window, load) in ours.into_iter().enumerate() {
@@ -314,6 +325,7 @@ pub(crate) fn conflicts<'a>(
             "{left} more of this kind are not listed: so many journeys that are live send what is too much beside this one"
         ));
     }
+    told.extend(summed(definition, otherwise));
     let place = place_of(definition);
     let found = told.into_iter().map(|message| Finding {
         code: "J072".to_owned(),
@@ -324,6 +336,33 @@ pub(crate) fn conflicts<'a>(
         message,
     });
     found.collect()
+}
+
+/// What is told of journeys that begin otherwise: of one what the two come to, and several by their names, those that
+/// send the most first.
+fn summed(definition: &Definition, mut others: Vec<(&Beside<'_>, Vec<String>)>) -> Vec<String> {
+    if others.len() < 2 {
+        return others.pop().map_or_else(Vec::new, |(_, words)| words);
+    }
+    let sent = |beside: &Beside<'_>| beside.loads[1].map_or(0, Load::all);
+    others.sort_by(|(one, _), (other, _)| {
+        (sent(other), &one.definition.name).cmp(&(sent(one), &other.definition.name))
+    });
+    let named = others.iter().take(NAMED_MAX);
+    let named: Vec<String> = named
+        .map(|(beside, _)| format!("`{}` ({} in a week)", beside.definition.name, sent(beside)))
+        .collect();
+    let left = others.len().saturating_sub(NAMED_MAX);
+    let more = match left {
+        0 => String::new(),
+        left => format!(", and {left} more"),
+    };
+    vec![format!(
+        "{} journeys that are live begin by something else than `{}`, and a patient who comes into one of them at the same time may get more messages than are allowed: {}{more}. The rest waits. Say by `urgency` which comes first, if many patients are in both",
+        others.len(),
+        definition.name,
+        named.join(", ")
+    )]
 }
 
 /// How a patient comes to be in both, in words.
@@ -787,6 +826,51 @@ exits:
         // Two versions of one journey are one.
         let again = of("most", 3);
         assert_eq!(found(&rules(7), &[&b, &again]), [""; 0]);
+    }
+
+    /// However many are live, those that begin otherwise are one finding, after those that begin by the same.
+    #[test]
+    fn journeys_that_begin_otherwise_are_summed_up() {
+        let ours = definition("ours", FINISHED, &chain(1, "2h", ""));
+        let same = definition("same", FINISHED, &chain(1, "2h", ""));
+        let asked = "entry:\n  request: {by: [clinician]}\n  per: event";
+        let many: Vec<_> = (0..30)
+            .map(|n| entered(&format!("other-{n:02}"), asked, &chain(1 + n % 3, "2h", "")))
+            .collect();
+        let rules = MessageRules {
+            per_day: Some(1),
+            per_week: Some(1),
+            ..MessageRules::default()
+        };
+        let found = |many: &[std::sync::Arc<Definition>]| {
+            let others = many.iter().chain([&same]).map(|one| &**one);
+            let found = conflicts(&ours, others, &rules).into_iter();
+            found.map(|found| found.message).collect::<Vec<_>>()
+        };
+        let all = found(&many);
+        assert_eq!(all.len(), 3, "{all:#?}");
+        assert!(
+            all[..2]
+                .iter()
+                .all(|one| one.contains("by the same resource")),
+            "{all:#?}"
+        );
+        let named = "`other-02` (3 in a week), `other-05` (3 in a week), `other-08` (3 in a week), `other-11` (3 in a week), `other-14` (3 in a week), and 25 more";
+        assert!(
+            all[2].starts_with("30 journeys that are live") && all[2].contains(named),
+            "{all:#?}"
+        );
+        // Five are all named; of one the numbers are told.
+        let five = found(&many[..5]);
+        assert!(
+            five.len() == 3 && !five[2].contains("more. The"),
+            "{five:#?}"
+        );
+        let one = found(&many[..1]);
+        assert!(
+            one.len() == 4 && one[2].contains("at the same time may get 2 messages in a day"),
+            "{one:#?}"
+        );
     }
 
     /// Nothing is left out without saying so, and the number that is counted together has an end.

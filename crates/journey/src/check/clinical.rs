@@ -92,13 +92,15 @@ struct Word<'a> {
     /// Where it begins, in characters.
     position: usize,
     text: &'a str,
+    /// The same without what isn't seen.
+    seen: String,
     folded: String,
 }
 
 impl Word<'_> {
     fn said(&self, exact: bool) -> String {
         if exact {
-            self.text.to_owned()
+            self.seen.clone()
         } else {
             self.folded.clone()
         }
@@ -113,16 +115,23 @@ fn words_of(text: &str) -> impl Iterator<Item = Word<'_>> {
     let marks = text.char_indices().enumerate();
     let marks = marks.map(|(position, (byte, one))| (position, byte, one));
     for (position, byte, one) in marks.chain([(end, text.len(), ' ')]) {
-        match (start, one.is_alphanumeric() || is_mark(one)) {
+        match (
+            start,
+            one.is_alphanumeric() || is_mark(one) || is_unseen(one),
+        ) {
             (None, true) => start = Some((position, byte)),
             (Some((position, from)), false) => {
                 let word = &text[from..byte];
-                let folded = fold(word);
-                words.push(Word {
-                    position,
-                    text: word,
-                    folded,
-                });
+                let seen: String = word.chars().filter(|one| !is_unseen(*one)).collect();
+                let folded = fold(&seen);
+                if !seen.is_empty() {
+                    words.push(Word {
+                        position,
+                        text: word,
+                        seen,
+                        folded,
+                    });
+                }
                 start = None;
             }
             _ => {}
@@ -134,6 +143,14 @@ fn words_of(text: &str) -> impl Iterator<Item = Word<'_>> {
 /// Whether it is a mark that stands by itself, after its letter.
 fn is_mark(one: char) -> bool {
     ('\u{300}'..='\u{36f}').contains(&one)
+}
+
+/// Whether nothing of it is seen within a word: a soft hyphen, or a character without width.
+fn is_unseen(one: char) -> bool {
+    matches!(
+        one,
+        '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'
+    )
 }
 
 /// Small letters without marks.
@@ -152,7 +169,7 @@ fn fold(word: &str) -> String {
             'ß' => folded.push_str("ss"),
             'œ' => folded.push_str("oe"),
             'æ' => folded.push_str("ae"),
-            mark if is_mark(mark) => {}
+            mark if is_mark(mark) || is_unseen(mark) => {}
             other => folded.push(other),
         }
     }
@@ -165,9 +182,17 @@ fn singulars(word: &str) -> Vec<String> {
     if let Some(stem) = word.strip_suffix("ies") {
         all.push(format!("{stem}y"));
     }
-    for end in ["s", "es", "n", "en", "e", "er"] {
+    // Of what ends by other letters short stems are other words.
+    for (end, least) in [
+        ("s", 3),
+        ("es", 4),
+        ("n", 4),
+        ("en", 4),
+        ("e", 4),
+        ("er", 4),
+    ] {
         if let Some(stem) = word.strip_suffix(end)
-            && stem.len() >= 4
+            && stem.len() >= least
         {
             all.push(stem.to_owned());
         }
@@ -177,7 +202,7 @@ fn singulars(word: &str) -> Vec<String> {
 
 fn is_one(word: &Word<'_>, term: &str, exact: bool) -> bool {
     if exact {
-        return word.text == term;
+        return word.seen == term || word.seen.strip_suffix('s') == Some(term);
     }
     word.folded == term || singulars(&word.folded).iter().any(|one| one == term)
 }
@@ -201,13 +226,20 @@ fn told(words: &[Word<'_>], does: Does) -> Told {
     }
 }
 
-/// What tells in a text, each once and in order.
-pub(super) fn telling(text: &str) -> Vec<Told> {
+/// Whether a language is German, of whichever country.
+pub(super) fn is_german(language: &str) -> bool {
+    let main = language.split(['-', '_']).next();
+    main.is_some_and(|main| main.eq_ignore_ascii_case("de"))
+}
+
+/// What tells in a text, each once and in order. Words that begin others are those of German, so they do in `german`
+/// text alone.
+pub(super) fn telling(text: &str, german: bool) -> Vec<Told> {
     let words: Vec<Word<'_>> = words_of(text).collect();
     let mut found = Vec::new();
     let mut at = 0;
     while at < words.len() {
-        match longest(&words[at..]) {
+        match longest(&words[at..], german) {
             Some((length, does)) => {
                 found.push(told(&words[at..at + length], does));
                 at += length;
@@ -221,11 +253,12 @@ pub(super) fn telling(text: &str) -> Vec<Told> {
 }
 
 /// The longest term that a row of words begins with, and what it does.
-fn longest(words: &[Word<'_>]) -> Option<(usize, Does)> {
+fn longest(words: &[Word<'_>], german: bool) -> Option<(usize, Does)> {
     let terms = &*TERMS;
     let word = words.first()?;
     let mut first = singulars(&word.folded);
-    first.push(word.text.to_owned());
+    first.push(word.seen.clone());
+    first.extend(word.seen.strip_suffix('s').map(str::to_owned));
     let matching = first
         .iter()
         .filter_map(|one| terms.by_first.get(one))
@@ -239,14 +272,14 @@ fn longest(words: &[Word<'_>]) -> Option<(usize, Does)> {
         .map(|term| (term.words.len(), term.does))
         .max_by_key(|(length, does)| (*length, std::cmp::Reverse(*does)));
     whole.or_else(|| {
-        let mut beginnings = terms.beginnings.iter();
+        let mut beginnings = terms.beginnings.iter().filter(|_| german);
         let begins = beginnings.find(|(beginning, _)| word.folded.starts_with(beginning));
         begins.map(|(_, does)| (1, *does))
     })
 }
 
 /// What the journey says of itself: titles, and the names of what its codes mean.
-struct Own {
+pub(super) struct Own {
     /// Words that say something by themselves, folded.
     words: BTreeSet<String>,
     /// Two in a row that do.
@@ -356,9 +389,11 @@ fn names_of_codes(node: &Node, found: &mut Vec<String>) {
 
 impl Check<'_, '_> {
     /// What words of an open channel tell.
-    pub(super) fn open_words(&mut self, place: Place, text: &str) {
-        let listed = telling(text);
-        let own = self.own_words().in_text(text).into_iter();
+    pub(super) fn open_words(&mut self, place: Place, text: &str, german: bool) {
+        let listed = telling(text, german);
+        // The whole file is gone through once, however many texts there are.
+        let own = self.own.get_or_init(|| self.own_words());
+        let own = own.in_text(text).into_iter();
         let overlaps = |one: &Told| {
             let end = one.position + one.text.chars().count();
             let mut known = listed.iter();
@@ -401,6 +436,8 @@ impl Check<'_, '_> {
     }
 
     fn own_words(&self) -> Own {
+        #[cfg(test)]
+        WALKS.set(WALKS.get() + 1);
         let definition = self.definition;
         let segments = definition
             .segments
@@ -419,11 +456,17 @@ impl Check<'_, '_> {
 }
 
 #[cfg(test)]
+thread_local! {
+    /// How often a file was gone through for what it says of itself.
+    static WALKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn of(text: &str) -> Vec<(String, Does)> {
-        let found = telling(text).into_iter();
+        let found = telling(text, true).into_iter();
         found.map(|one| (one.text, one.does)).collect()
     }
 
@@ -455,7 +498,19 @@ mod tests {
             ("de\u{301}pression", &[("de\u{301}pression", Tells)]),
             ("Knee replacements", &[("Knee replacements", Tells)]),
             ("Biopsies", &[("Biopsies", Tells)]),
-            ("AIDS", &[("AIDS", Tells)]),
+            ("AIDS", &[("AIDS", Hints)]),
+            // Plurals of short words, and of those in capitals.
+            ("Your hips", &[("hips", Hints)]),
+            ("STIs", &[("STIs", Hints)]),
+            ("MRIs", &[("MRIs", Hints)]),
+            // What isn't seen hides nothing.
+            ("onco\u{ad}logy", &[("onco\u{ad}logy", Tells)]),
+            ("H\u{200b}I\u{2060}V", &[("H\u{200b}I\u{2060}V", Tells)]),
+            (
+                "\u{feff}heart fail\u{200d}ure",
+                &[("\u{feff}heart fail\u{200d}ure", Tells)],
+            ),
+            ("\u{200b} \u{ad}", &[]),
             // Within other words, and words that are written alike, they are none.
             ("Hearing aids, stents-free", &[("stents", Tells)]),
             ("This aids you. Cancerland, asthmatically, hearty", &[]),
@@ -476,6 +531,86 @@ mod tests {
         }
     }
 
+    /// What may be harmless is told and stops nothing, and German words begin none of other languages.
+    #[test]
+    fn words_that_may_mean_something_else_only_hint() {
+        let tells = |text: &str, german| {
+            let found = telling(text, german).into_iter();
+            found.map(|one| one.does).min()
+        };
+        for text in [
+            "Your bill: CHF 50",
+            "Ihr Termin bei Dr. Krebs",
+            "Your visit with Dr. Parkinson",
+            "Votre visite chez le Dr Crohn",
+            "Covid: please wear a mask",
+            "HEARING AIDS READY",
+            "For day trippers",
+            "At the stroke of noon",
+            "Le rendez-vous est dans l'enceinte de l'hôpital",
+            "Entrada por la calle Cataratas",
+            "Bring lithium batteries for the scale",
+        ] {
+            assert_eq!(tells(text, false), Some(Does::Hints), "{text}");
+        }
+        for text in [
+            "A morphing picture",
+            "Rheumatoidly",
+            "Insulinde",
+            "Depressionism",
+        ] {
+            assert_eq!(tells(text, false), None, "{text}");
+        }
+        assert_eq!(tells("Morphingabe", true), Some(Does::Tells));
+        for text in [
+            "Your stroke clinic",
+            "Parkinson's disease",
+            "Ihre Krebserkrankung",
+            "Brustkrebs",
+            "Living with HIV",
+        ] {
+            assert_eq!(tells(text, false), Some(Does::Tells), "{text}");
+        }
+        for (language, german) in [
+            ("de", true),
+            ("de-CH", true),
+            ("DE", true),
+            ("den", false),
+            ("en", false),
+        ] {
+            assert_eq!(is_german(language), german, "{language}");
+        }
+    }
+
+    /// A file of many texts is gone through once for all of them.
+    #[test]
+    fn a_file_says_of_itself_once() {
+        let send = |n: usize| {
+            let next = if n == 60 {
+                "end".to_owned()
+            } else {
+                format!("s{}", n + 1)
+            };
+            format!(
+                "  s{n}: {{title: Note, send: {{title: Note, words: Note, channels: [email, portal], email: {{subject: Note, text: 'At {{link}}'}}}}, next: {next}}}\n"
+            )
+        };
+        let steps: String = (1..=60).map(send).collect();
+        let source = format!(
+            "name: many\ntitle: A journey\nowner: Team\npurpose: TREAT\nat_most: 60d\nentry:\n  event: Encounter\n  where: status = 'finished'\n  anchors: {{discharge: period.end}}\n  within: 3d\n  per: event\nexits:\n  death: {{title: Died, event: Patient, where: deceased.exists()}}\n  consent: {{title: Consent withdrawn, consent: withdrawn}}\nstart: s1\nsteps:\n{steps}"
+        );
+        let before = WALKS.get();
+        let (definition, found) = crate::check::compile(&source);
+        assert!(definition.is_some(), "{found:?}");
+        assert_eq!(WALKS.get() - before, 1);
+        crate::check::read(&source);
+        assert_eq!(
+            WALKS.get() - before,
+            1,
+            "what only reads a file looks at no words"
+        );
+    }
+
     /// A line that says something else than the reader takes it for would be no word at all.
     #[test]
     fn each_line_of_the_list_is_whole() {
@@ -487,7 +622,7 @@ mod tests {
             for word in columns[1..].iter().flat_map(|column| column.split(',')) {
                 assert!(!word.trim().is_empty(), "{line}");
                 if columns[0] != "plain" {
-                    assert!(!telling(word.trim()).is_empty(), "{word}");
+                    assert!(!telling(word.trim(), false).is_empty(), "{word}");
                 }
             }
         }

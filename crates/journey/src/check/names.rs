@@ -1,6 +1,7 @@
 //! Names in conditions and words: whether they mean something, and whether they may stand there.
 
 use super::Check;
+use super::clinical::is_german;
 use crate::decode;
 use crate::definition::{Path, Step};
 use crate::spec::{self, Clearance, Shape};
@@ -85,8 +86,7 @@ impl Check<'_, '_> {
     pub(super) fn lines(&mut self) {
         let mut found = Vec::new();
         decode::lines(("", self.root), &WHOLE, &mut found);
-        // What is wrong with an address is told with the call.
-        for (name, line) in found.into_iter().filter(|(name, _)| name != "path") {
+        for (name, line) in found {
             let Some(text) = line.text() else { continue };
             // What is no template is no variable either: a brace that is meant as one.
             let Ok(template) = Template::parse(text) else {
@@ -116,8 +116,9 @@ impl Check<'_, '_> {
             return;
         };
         let mut found = Vec::new();
-        decode::words(body, &kind.body, &mut found);
-        for (words, clearance) in found {
+        decode::words(body, &kind.body, None, &mut found);
+        for said in found {
+            let (words, clearance) = (said.node, said.clearance);
             let Some(text) = words.text() else { continue };
             let Ok(template) = Template::parse(text) else {
                 continue;
@@ -129,7 +130,8 @@ impl Check<'_, '_> {
                 self.findings.error("J017", words.place, "these words go over e-mail, which isn't cleared for PHI, and name the journey, which tells what the patient is treated for");
             }
             if clearance == Clearance::Open {
-                self.open_words(words.place, text);
+                let language = said.language.unwrap_or(&self.definition.language);
+                self.open_words(words.place, text, is_german(language));
             }
             for (name, fallback, position) in template.variables() {
                 let place = inside(self.findings.source, words.place, text, position);

@@ -1,6 +1,6 @@
 //! What a journey tells partners, held against who they are: only who publishes knows them.
 
-use super::clinical::{Does, telling};
+use super::clinical::{Does, is_german, telling};
 use crate::Finding;
 use crate::definition::{Definition, Step};
 use crate::yaml::{Node, Place};
@@ -9,8 +9,13 @@ use std::collections::BTreeSet;
 use trust::partners::{DataClass, NotCleared, Partners};
 
 /// What is wrong with the calls of a journey at a time: partners that aren't known or not bound, and what they are not
-/// cleared for.
-pub(crate) fn partners(definition: &Definition, partners: &Partners, now_ms: u64) -> Vec<Finding> {
+/// cleared for. Fixed words are looked at where `words` says so.
+pub(crate) fn partners(
+    definition: &Definition,
+    partners: &Partners,
+    now_ms: u64,
+    words: bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for step in &definition.steps {
         let Some(outside) = step.kind.calls() else {
@@ -48,12 +53,10 @@ pub(crate) fn partners(definition: &Definition, partners: &Partners, now_ms: u64
             }
         }
         let health = BTreeSet::from([DataClass::Health]);
-        if partner
-            .refuses(definition.purpose, &health, now_ms)
-            .is_some()
-        {
+        let refuses = partner.refuses(definition.purpose, &health, now_ms);
+        if words && refuses.is_some() {
             findings.extend(fixed(step, definition).into_iter().filter_map(|fixed| {
-                let mut told = telling(fixed.text()?).into_iter();
+                let mut told = telling(fixed.text()?, is_german(&definition.language)).into_iter();
                 let told = told.find(|told| told.does == Does::Tells)?;
                 let message = format!(
                     "“{}” tells what the patient is treated for, and {name} is not cleared for the data class `health`",

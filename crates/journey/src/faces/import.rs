@@ -14,7 +14,7 @@ mod texts;
 
 use self::relate::target;
 use self::repeats::Rounds;
-use self::texts::{name, quoted};
+use self::texts::{name, plain, quoted};
 use super::SOURCE;
 use super::export::export;
 use serde_json::{Value, json};
@@ -453,8 +453,8 @@ impl<'a> Importing<'a> {
         self.leave("PlanDefinition", "what ends the journey, and how long it may last, is not in plans; look at `exits` and `at_most`");
         let mut text = format!(
             "name: {own}\ntitle: {}\nowner: {}\npurpose: TREAT\nat_most: 365d\nentry:\n",
-            quoted(title),
-            quoted(owner.unwrap_or("Nobody yet")),
+            quoted(&plain(title)),
+            quoted(&plain(owner.unwrap_or("Nobody yet"))),
         );
         let triggers = self
             .actions

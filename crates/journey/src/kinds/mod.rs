@@ -44,6 +44,11 @@ use std::collections::BTreeSet;
 use trust::partners::DataClass;
 
 /// All step kinds, in the order of the reference.
+/// Whether a record is the body of a call, which people don't read.
+pub(crate) fn goes_outside(record: &'static spec::Record) -> bool {
+    matches!(call::KIND.body, spec::Shape::Record(call) if std::ptr::eq(call, record))
+}
+
 pub(crate) static KINDS: &[&spec::Kind] = &[
     &send::KIND,
     &ask::KIND,

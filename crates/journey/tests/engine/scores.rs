@@ -139,6 +139,24 @@ fn what_is_wrong_with_a_score_is_found() {
             true,
             "did you mean `sleep`?",
         ),
+        (
+            "{total: {formula: 'select(interest + slepe)'}}",
+            "J042",
+            true,
+            "slepe",
+        ),
+        (
+            "{total: {formula: 'select(interest + words)'}}",
+            "J042",
+            true,
+            "words",
+        ),
+        (
+            "{total: {formula: interest + sleep.score}}",
+            "J042",
+            true,
+            "score",
+        ),
         ("{total: {formula: '3'}}", "J042", true, "always the same"),
         (
             "{total: {formula: interest > sleep}}",

@@ -108,6 +108,49 @@ fn what_codes_are_called_is_what_the_journey_is_about() {
     assert_eq!(found, ["J082"]);
 }
 
+/// What may be a name, a currency or an everyday word stops nobody.
+#[test]
+fn what_may_be_harmless_is_no_error() {
+    for subject in [
+        "Your bill: CHF 50",
+        "Ihr Termin bei Dr. Krebs",
+        "Covid: please wear a mask",
+        "HEARING AIDS READY",
+        "For day trippers",
+        "A morphing picture",
+    ] {
+        let found = found("A small journey", subject, "Read it at");
+        assert!(
+            found
+                .iter()
+                .all(|(code, error, _)| code == "J082" && !error),
+            "{subject}: {found:?}"
+        );
+    }
+}
+
+/// Words that begin others are those of one language, and hold in its texts alone.
+#[test]
+fn german_words_begin_others_in_german_text() {
+    let errors = |source: &str| {
+        let found = journey::check(source).into_iter();
+        let found = found.filter(|found| found.code == "J017");
+        found.count()
+    };
+    let source = GOOD.replacen("subject: News", "subject: Morphinpläne", 1);
+    assert_eq!(errors(&source), 0);
+    let german = source.replacen("title: A small", "language: de-AT\ntitle: A small", 1);
+    assert_eq!(errors(&german), 1);
+    let email = "        text: Read it at {link}\n";
+    for (language, expected) in [("de", 1), ("es", 0)] {
+        let more = format!(
+            "      translations:\n        {language}: {{title: Hallo, words: Hallo., email: {{subject: Morphinpläne, text: 'Hier: {{link}}'}}}}\n"
+        );
+        let source = GOOD.replacen(email, &format!("{email}{more}"), 1);
+        assert_eq!(errors(&source), expected, "{language}");
+    }
+}
+
 /// Translations go out as the rest does.
 #[test]
 fn every_language_of_a_message_is_looked_at() {
@@ -134,6 +177,11 @@ fn fixed_words_tell_partners_too() {
     assert_eq!(codes(&call("/bookings", "wheelchair")), [""; 0]);
     assert_eq!(codes(&call("/bookings", "to dialysis")), ["J061"]);
     assert_eq!(codes(&call("/oncology/bookings", "wheelchair")), ["J061"]);
+    // What a partner's machine reads may have braces of its own.
+    assert_eq!(codes(&call("/bookings", "\"Hello {name}\"")), [""; 0]);
+    let or = "      partner: rides\n      path: /bookings\n      values: {phone: {patient: phone, or: \"{name}\"}}\n      compensate: {path: /off, values: {path: {is: \"{link}\"}}}\n      up_to: 1d\n";
+    assert_eq!(codes(&calling(or)), [""; 0]);
+    assert_eq!(codes(&call("\"/{name}\"", "wheelchair")), ["J062"]);
 }
 
 /// Staff would read the braces.

@@ -106,9 +106,9 @@ pub(super) fn title(action: &Value, id: &str) -> String {
     line(text, 80)
 }
 
-/// Text on one line, cut where it is longer.
+/// Text on one line, cut where it is longer, without what the checker takes for a variable.
 pub(super) fn line(text: &str, most: usize) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(most).collect()
 }
 

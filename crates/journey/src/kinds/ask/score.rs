@@ -8,7 +8,7 @@ use crate::spec::{Focus, Record, Shape, may};
 use crate::watch::{millionths, number};
 use crate::yaml::{Node, Place, inside};
 use fhir::nearest;
-use fhir::path::{Given, Wanted};
+use fhir::path::{Given, PathFinding, Wanted};
 use serde_json::{Map, Value, json};
 
 /// Least and greatest weight: scales in use stay far within.
@@ -148,8 +148,12 @@ fn check_formula(formula: &Path, check: &mut Check<'_, '_>, ask: &Ask) {
     let given = Given::Members(numbers.collect());
     let faults = formula.expression.faults_of(&given, Wanted::Number);
     let source = check.findings.source;
-    // Names that aren't there are told by themselves.
-    for found in faults.into_iter().filter(|found| !found.is_name) {
+    // Names that aren't there are told by themselves, but for those within functions and of members.
+    let named: Vec<usize> = (names_in(&formula.text).into_iter())
+        .map(|(position, _)| position)
+        .collect();
+    let told = |found: &PathFinding| found.is_name && named.contains(&found.position);
+    for found in faults.into_iter().filter(|found| !told(found)) {
         let place = inside(source, formula.place, &formula.text, found.position);
         if found.certain {
             check.findings.error("J042", place, found.message);
