@@ -1,5 +1,7 @@
 //! Journeys as definitions of FHIR, both ways.
 
+mod imports;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;

@@ -11,6 +11,7 @@ use record::{Answer, Interaction, RecordError};
 use trust::TrustError;
 
 use super::asked::{Asked, PathParams, parse_etag};
+use super::starting::Asking;
 use super::{Doors, dates, format};
 
 /// Where FHIR's routes begin.
@@ -240,8 +241,10 @@ async fn create(
     let if_none_exist = asked.if_none_exist()?;
     if path.kind == ResourceType::Task {
         let starting = super::starting::by_task(&doors, caller, &body, if_none_exist);
-        if let Some(task) = Box::pin(starting).await? {
-            body = task.into();
+        match Box::pin(starting).await? {
+            Asking::No => {}
+            Asking::Begun(task) => body = task.into(),
+            Asking::Before(answer) => return Ok(asked.respond(answer)),
         }
     }
     let body = &body;

@@ -14,7 +14,7 @@ use axum::{Extension, Json, Router};
 use fhir::{Resource, ResourceType};
 use journey::JourneyError;
 use ledger::Owner;
-use record::{Caller, Interaction, PreferReturn, RecordError};
+use record::{Caller, PreferReturn, RecordError};
 use serde_json::{Value, json};
 use trust::conventions::{INSTANCE_SYSTEM, START_JOURNEY, START_SYSTEM, TASK_SYSTEM};
 use trust::identity::OauthError;
@@ -198,10 +198,12 @@ fn service(id: &str) -> Result<&'static Service, Refused> {
 /// Whether what is sent along has the form that it has to have (CDS Hooks 2.0, "HTTP Request", "Passing the Access
 /// Token to the CDS Service"). The token is neither used nor kept.
 fn check_sent_along(asked: &Value, patient: &str) -> Result<(), Refused> {
-    if asked.get("prefetch").is_some_and(|sent| !sent.is_object()) {
+    // What is null isn't there.
+    let said = |of: &str| asked.get(of).filter(|value| !value.is_null());
+    if said("prefetch").is_some_and(|sent| !sent.is_object()) {
         return malformed("`prefetch` is an object");
     }
-    let server = asked.get("fhirServer");
+    let server = said("fhirServer");
     let is_address = |server: &Value| {
         let server = server.as_str().unwrap_or_default();
         server.starts_with("https://") || server.starts_with("http://")
@@ -209,7 +211,7 @@ fn check_sent_along(asked: &Value, patient: &str) -> Result<(), Refused> {
     if server.is_some_and(|server| !is_address(server)) {
         return malformed("`fhirServer` is no address");
     }
-    let Some(token) = asked.get("fhirAuthorization") else {
+    let Some(token) = said("fhirAuthorization") else {
         return Ok(());
     };
     if server.is_none() {
@@ -232,7 +234,7 @@ fn check_sent_along(asked: &Value, patient: &str) -> Result<(), Refused> {
         return malformed("`fhirAuthorization.expires_in` is a number of seconds");
     }
     match token.get("patient") {
-        Some(of) if of != patient => {
+        Some(of) if !of.is_null() && of != patient => {
             malformed("`fhirAuthorization.patient` is another than `context.patientId`")
         }
         _ => Ok(()),
@@ -248,6 +250,8 @@ struct Asking<'a> {
     instance: String,
     context: Value,
     prefetch: Value,
+    /// Where the EHR's own resources are.
+    server: Option<String>,
     cards: Vec<Value>,
     /// Whether the patient has more care plans than were looked at.
     are_more: bool,
@@ -329,6 +333,7 @@ async fn call(
         instance: instance.to_owned(),
         context: asked["context"].clone(),
         prefetch: asked["prefetch"].clone(),
+        server: asked["fhirServer"].as_str().map(str::to_owned),
         cards: Vec::new(),
         are_more: false,
     };
@@ -555,6 +560,36 @@ impl Asking<'_> {
         Ok(())
     }
 
+    /// The stay as the EHR has it. None where it sent none, or one that is not as FHIR R4 has it: then the record's own
+    /// is looked at.
+    fn sent_stay(&self, id: &str) -> Result<Option<Value>, Refused> {
+        let mut stay = self.prefetch[STAY].clone();
+        if stay.is_null() {
+            return Ok(None);
+        }
+        let kind = ResourceType::Encounter;
+        if stay["resourceType"] != kind.name() || stay["id"] != id {
+            return malformed(
+                "`prefetch.encounter` is not the Encounter that `context.encounterId` names",
+            );
+        }
+        let resource = Resource::from_value(stay.clone()).ok();
+        if resource.is_none_or(|one| !fhir::validate::check(&one).is_empty()) {
+            return Ok(None);
+        }
+        // A patient at the address of the EHR is the one that it calls so here.
+        let subject = stay["subject"]["reference"].as_str();
+        let server = self.server.as_deref().map(|one| one.trim_end_matches('/'));
+        let relative = subject.zip(server).and_then(|(subject, server)| {
+            let rest = subject.strip_prefix(server)?.strip_prefix('/')?;
+            Some(rest.to_owned())
+        });
+        if let Some(relative) = relative {
+            stay["subject"]["reference"] = json!(relative);
+        }
+        Ok(Some(stay))
+    }
+
     /// What begins when this stay is over.
     async fn discharge(&mut self) -> Result<(), Refused> {
         let id = self.context["encounterId"].as_str();
@@ -563,24 +598,15 @@ impl Asking<'_> {
             return malformed("`context.encounterId` is missing, or no id");
         };
         let kind = ResourceType::Encounter;
-        let sent = &self.prefetch[STAY];
-        let mut stay: Value = if sent.is_null() {
-            match self.doors.record.read(&self.caller, kind, id).await {
+        let mut stay = match self.sent_stay(id)? {
+            Some(stay) => stay,
+            None => match self.doors.record.read(&self.caller, kind, id).await {
                 Ok(answer) => serde_json::from_slice(&answer.body).unwrap_or_default(),
                 Err(error) if matches!(error.status, 404 | 410) => {
                     return self.begin(Vec::new()).await;
                 }
                 Err(error) => return Err(error.into()),
-            }
-        } else {
-            let is_it = sent["resourceType"] == kind.name() && sent["id"] == id;
-            let resource = Resource::from_value(sent.clone()).ok();
-            if !is_it || resource.is_none_or(|one| !fhir::validate::check(&one).is_empty()) {
-                return malformed(
-                    "`prefetch.encounter` is not the Encounter that `context.encounterId` names, as FHIR R4 has it",
-                );
-            }
-            sent.clone()
+            },
         };
         if stay["subject"]["reference"] != format!("Patient/{}", self.patient) {
             return malformed("`context.encounterId` is no encounter of the patient");
@@ -617,13 +643,10 @@ impl Asking<'_> {
             .collect();
         let journeys = &self.doors.journeys;
         let found = journeys.could_begin(&self.permit, &written).await?;
-        // Whoever may write a task here can start what other systems may start.
-        let may = Interaction::Create(ResourceType::Task);
-        let may_start = match self.doors.record.may(&self.caller, may).await {
-            Ok(()) => true,
-            Err(error) if matches!(error.status, 401 | 403) => false,
-            Err(error) => return Err(error.into()),
-        };
+        // Whoever may write a task here can start what other systems may start. Nothing is asked for yet, so it is no
+        // request of theirs and no denial of it.
+        let may_start =
+            (self.doors.trust).would_let(&self.permit, Action::Create, ResourceType::Task);
         for one in found {
             let url = format!("{}{}", trust::conventions::JOURNEY_URL, one.name);
             if under_way.contains(&url) {
@@ -665,8 +688,15 @@ impl Asking<'_> {
                 let label = format!("Have somebody start {}", one.title);
                 (label, "A task to start the journey")
             };
+            // By its name: what stands at the same place of another answer is another journey's.
+            let of = Owner::Patient(self.patient.clone());
+            let name = format!("start/{}/{}", self.instance, one.name);
+            let uuid = json!(
+                self.doors
+                    .ledger
+                    .derive_id(self.doors.pages.tenant, &of, &name)
+            );
             let card = self.card(&summary, "info", &detail, "on-request");
-            let uuid = card["uuid"].clone();
             if starts {
                 task["status"] = json!("requested");
                 task["intent"] = json!("order");

@@ -9,7 +9,7 @@ use fhir::{IssueCode, Resource, ResourceType};
 use journey::{Begun, JourneyError, NotStarted, Wish};
 use record::{Answer, Caller, Interaction};
 use serde_json::{Value, json};
-use trust::conventions::{JOURNEY_URL, START_JOURNEY, START_SYSTEM, TASK_SYSTEM};
+use trust::conventions::{JOURNEY_URL, START_JOURNEY, START_SYSTEM};
 use trust::{Action, Target};
 
 use super::Doors;
@@ -32,7 +32,17 @@ pub(super) async fn start(
     Ok(asked.respond(answer(&begun)))
 }
 
-/// A `Task` that is created to start a journey, as it is written when the journey has begun. None where it is another.
+/// What becomes of a `Task` that is created to start a journey.
+pub(super) enum Asking {
+    /// It is another one.
+    No,
+    /// The journey has begun, and this is the task as it is to be written.
+    Begun(Vec<u8>),
+    /// It was asked for before, and this is the task that was written then.
+    Before(Answer),
+}
+
+/// A `Task` that is created to start a journey, as it is written when the journey has begun.
 ///
 /// What is not started is not written either, and the answer says why. The journey begins first: whoever hears nothing
 /// asks again with the same key, which starts nothing more.
@@ -41,28 +51,23 @@ pub(super) async fn by_task(
     caller: &Caller,
     body: &[u8],
     if_none_exist: Option<&str>,
-) -> Result<Option<Vec<u8>>, Refused> {
+) -> Result<Asking, Refused> {
     // Most tasks are not, and are understood once.
     let names_it = body
         .windows(START_JOURNEY.len())
         .any(|part| part == START_JOURNEY.as_bytes());
     if !names_it {
-        return Ok(None);
+        return Ok(Asking::No);
     }
     // What is no resource is for the write to refuse.
     let Ok(task) = Resource::parse(body) else {
-        return Ok(None);
+        return Ok(Asking::No);
     };
     if task.kind() != ResourceType::Task || !fhir::validate::check(&task).is_empty() {
-        return Ok(None);
+        return Ok(Asking::No);
     }
-    let codings = task.at(&["code", "coding"]).and_then(Value::as_array);
-    let is_one = codings
-        .into_iter()
-        .flatten()
-        .any(|coding| coding["system"] == TASK_SYSTEM && coding["code"] == START_JOURNEY);
-    if !is_one || task.text_at(&["status"]) != Some("requested") {
-        return Ok(None);
+    if !record::asks_for_a_journey(&task) {
+        return Ok(Asking::No);
     }
     if if_none_exist.is_some() {
         return refuse(
@@ -73,13 +78,81 @@ pub(super) async fn by_task(
     }
     let wish = wish_of(&task)?;
     let begun = Box::pin(begin(doors, caller, &wish)).await?;
+    if !begun.started
+        && let Some(written) = Box::pin(written(doors, caller, &wish, &begun)).await?
+    {
+        return Ok(Asking::Before(written));
+    }
     let mut task = task;
     task.set("status", json!("completed"));
     task.set(
         "output",
-        json!([{"type": {"text": "instance"}, "valueString": begun.instance}]),
+        json!([
+            {"type": {"text": "instance"}, "valueString": begun.instance},
+            {"type": {"text": "started"}, "valueBoolean": begun.started},
+            {"type": {"text": "running"}, "valueBoolean": begun.running},
+        ]),
     );
-    Ok(Some(task.to_json()))
+    Ok(Asking::Begun(task.to_json()))
+}
+
+/// The task that was written when the same was asked for before, for those who may look for it.
+async fn written(
+    doors: &Doors,
+    caller: &Caller,
+    wish: &Wish,
+    begun: &Begun,
+) -> Result<Option<Answer>, Refused> {
+    let target = Target {
+        kind: Some(ResourceType::Task),
+        patient: None,
+    };
+    let (agent, purpose) = (&caller.agent, caller.purpose);
+    let permit = doors
+        .trust
+        .decide(agent, purpose, Action::Create, target, &caller.request_id);
+    let permit = permit.await.map_err(Refused::Inside)?;
+    let may = |action| (doors.trust).would_let(&permit, action, ResourceType::Task);
+    if !may(Action::Search) || !may(Action::Read) {
+        return Ok(None);
+    }
+    // As a value of a search writes what would part it.
+    let mut key = String::new();
+    for character in wish.key.chars() {
+        if matches!(character, '\\' | ',' | '|' | '$') {
+            key.push('\\');
+        }
+        key.push(character);
+    }
+    let parameters = [
+        ("patient".to_owned(), format!("Patient/{}", wish.patient)),
+        ("identifier".to_owned(), format!("{START_SYSTEM}|{key}")),
+    ];
+    let found = doors
+        .record
+        .search(caller, ResourceType::Task, &parameters)
+        .await?;
+    let found: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+    let journey = format!("{JOURNEY_URL}{}", wish.journey);
+    let is_it = |task: &&Value| {
+        let outputs = task["output"].as_array();
+        let mut outputs = outputs.into_iter().flatten();
+        task["instantiatesUri"] == journey
+            && outputs.any(|one| {
+                one["type"]["text"] == "instance" && one["valueString"] == begun.instance
+            })
+    };
+    let entries = found["entry"].as_array();
+    let mut tasks = entries
+        .into_iter()
+        .flatten()
+        .map(|entry| &entry["resource"]);
+    let Some(id) = tasks.find(is_it).and_then(|task| task["id"].as_str()) else {
+        return Ok(None);
+    };
+    Ok(Some(
+        doors.record.read(caller, ResourceType::Task, id).await?,
+    ))
 }
 
 /// What a `Task` asks for.

@@ -5,7 +5,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use trust::Role;
 
-use crate::house::{House, house, house_with, put, token};
+use crate::house::{House, assert_outcome, house, house_with, put, token};
 use crate::smart::System;
 
 const RUNNING: &str = "name: after-surgery
@@ -502,8 +502,14 @@ async fn what_is_sent_along_is_looked_at() {
             json!({"patientId": "p", "encounterId": id}),
         );
         asked["prefetch"] = prefetch;
+        asked["fhirServer"] = json!("https://ehr.test/fhir");
+        asked["fhirAuthorization"] = Value::Null;
         asked
     };
+    let mut broken = stay("known", "p");
+    broken["status"] = json!(3);
+    let mut absolute = stay("known", "p");
+    absolute["subject"]["reference"] = json!("https://ehr.test/fhir/Patient/p");
     let service = "journeys-at-discharge";
     for (number, (id, prefetch, cards)) in [
         ("unknown", json!({}), 0),
@@ -512,6 +518,11 @@ async fn what_is_sent_along_is_looked_at() {
         // The record has it as an ambulatory one, the EHR knows better.
         ("known", json!({}), 0),
         ("known", json!({"encounter": stay("known", "p")}), 1),
+        ("known", Value::Null, 0),
+        // One that isn't as FHIR has it is passed over, and the record's own looked at.
+        ("known", json!({"encounter": broken}), 0),
+        // A patient at the EHR's own address is the same one.
+        ("known", json!({"encounter": absolute}), 1),
         // What nobody asked for is passed over.
         (
             "known",
@@ -532,14 +543,11 @@ async fn what_is_sent_along_is_looked_at() {
         assert_eq!(made.len(), cards, "{id} {prefetch}: {made:?}");
     }
     let path = "/cds-services/journeys-at-discharge";
-    let mut broken = stay("known", "p");
-    broken["status"] = json!(3);
     for (number, prefetch) in [
         json!([]),
         json!({"encounter": stay("other", "p")}),
         json!({"encounter": stay("known", "q")}),
         json!({"encounter": {"resourceType": "Patient", "id": "known"}}),
-        json!({"encounter": broken}),
     ]
     .into_iter()
     .enumerate()
@@ -565,6 +573,12 @@ async fn what_is_sent_along_is_looked_at() {
     for (number, (server, token, status)) in [
         (json!("https://ehr.test/fhir"), token.clone(), 200),
         (json!("https://ehr.test/fhir"), without("patient"), 200),
+        (
+            json!("https://ehr.test/fhir"),
+            with("patient", Value::Null),
+            200,
+        ),
+        (Value::Null, Value::Null, 200),
         (Value::Null, token.clone(), 400),
         (json!("ehr"), token.clone(), 400),
         (json!("https://ehr.test/fhir"), without("access_token"), 400),
@@ -600,9 +614,7 @@ async fn what_is_sent_along_is_looked_at() {
     .enumerate()
     {
         let mut asked = leaving("known", json!({}));
-        if !server.is_null() {
-            asked["fhirServer"] = server;
-        }
+        asked["fhirServer"] = server;
         asked["fhirAuthorization"] = token;
         let proof = ehr.proof(path, &format!("t{number}"), &json!({}));
         let answer = ehr.send(path, &proof, &asked).await;
@@ -677,8 +689,34 @@ async fn a_suggestion_starts_a_journey() {
     let (status, again) = create(&task).await;
     assert_eq!(
         (status, again["output"][0]["valueString"].as_str()),
-        (201, Some(instance.as_str()))
+        (200, Some(instance.as_str()))
     );
+    assert_eq!(again["id"], stored["id"]);
+    assert_eq!(
+        stored["output"][1],
+        json!({"type": {"text": "started"}, "valueBoolean": true})
+    );
+    assert_eq!(plans().await, 1);
+    // Only alone, by POST, does one start anything; elsewhere it isn't stored.
+    let mut elsewhere = task.clone();
+    elsewhere["id"] = json!("elsewhere");
+    elsewhere["identifier"][0]["value"] = json!("elsewhere");
+    let sent = house.sent(Method::PUT, "/fhir/r4/Task/elsewhere", &elsewhere);
+    assert_outcome(sent.send().await.expect("an answer"), 422, "business-rule").await;
+    let entry =
+        json!([{"resource": elsewhere, "request": {"method": "PUT", "url": "Task/elsewhere"}}]);
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": entry});
+    let sent = house.sent(Method::POST, "/fhir/r4", &bundle).send().await;
+    assert_outcome(sent.expect("an answer"), 422, "business-rule").await;
+    elsewhere["status"] = json!("draft");
+    put(&house, &elsewhere).await;
+    let patch = json!([{"op": "replace", "path": "/status", "value": "requested"}]);
+    let sent = house.bare(Method::PATCH, "/fhir/r4/Task/elsewhere");
+    let sent = sent
+        .bearer_auth(&house.token)
+        .header("content-type", "application/json-patch+json")
+        .body(patch.to_string());
+    assert_outcome(sent.send().await.expect("an answer"), 422, "business-rule").await;
     assert_eq!(plans().await, 1);
     // Who is in it already, asked for anew: nothing is written either.
     let mut other = task.clone();

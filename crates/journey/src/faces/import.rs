@@ -7,6 +7,7 @@
 //! else the plan says is told, with its place.
 
 mod form;
+mod lasting;
 mod relate;
 mod repeats;
 mod steps;
@@ -21,7 +22,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// The most actions that a journey is made of: each becomes up to three steps, and a journey has at most 200.
+/// The most actions that a journey is made of. Each becomes up to five steps (its wait, its condition, its rounds, the
+/// gap between these, and itself), so a draft can have more than the 200 that a journey has; the checker says so then.
 const ACTIONS_MAX: usize = 60;
 /// How deep groups are looked into.
 const DEPTH_MAX: usize = 8;
@@ -160,6 +162,7 @@ fn drafted(plan: &Value, resources: &[&Value]) -> Result<Draft, String> {
         resources,
         actions: Vec::new(),
         legs: Vec::new(),
+        days: 0,
         left,
         steps: BTreeMap::new(),
         order: Vec::new(),
@@ -217,6 +220,8 @@ struct Importing<'a> {
     resources: &'a [&'a Value],
     actions: Vec<Action<'a>>,
     legs: Vec<Leg>,
+    /// How many days it may last.
+    days: u64,
     left: Vec<Left>,
     /// The steps by id, as text.
     steps: BTreeMap<String, String>,
@@ -311,6 +316,7 @@ impl<'a> Importing<'a> {
             self.read_rounds(of);
         }
         self.relate();
+        self.days = self.days();
         self.unsaid();
         let roots = self.first(None);
         for of in 0..self.actions.len() {
@@ -452,9 +458,10 @@ impl<'a> Importing<'a> {
         }
         self.leave("PlanDefinition", "what ends the journey, and how long it may last, is not in plans; look at `exits` and `at_most`");
         let mut text = format!(
-            "name: {own}\ntitle: {}\nowner: {}\npurpose: TREAT\nat_most: 365d\nentry:\n",
+            "name: {own}\ntitle: {}\nowner: {}\npurpose: TREAT\nat_most: {}d\nentry:\n",
             quoted(&plain(title)),
             quoted(&plain(owner.unwrap_or("Nobody yet"))),
+            self.days,
         );
         let triggers = self
             .actions

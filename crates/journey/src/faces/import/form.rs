@@ -401,11 +401,8 @@ impl Reading<'_> {
         }
         if let Some(set) = item["answerValueSet"].as_str() {
             match self.in_value_set(set) {
-                Some(codes) => found.extend(codes),
-                None => self.leave(
-                    &format!("{place}.answerValueSet"),
-                    "is not in the form; write its answers as `options`",
-                ),
+                Ok(codes) => found.extend(codes),
+                Err(words) => self.leave(&format!("{place}.answerValueSet"), words),
             }
         }
         let mut options: Vec<Choice> = Vec::new();
@@ -441,26 +438,45 @@ impl Reading<'_> {
         options
     }
 
-    /// The codes of a value set that the form contains.
-    fn in_value_set(&self, set: &str) -> Option<Vec<(String, String, Option<f64>)>> {
-        let id = set.strip_prefix('#')?;
-        let contained = self.form["contained"].as_array()?;
-        let set = contained
-            .iter()
-            .find(|one| one["id"].as_str() == Some(id))?;
-        let includes = set["compose"]["include"].as_array()?;
+    /// The codes of a value set that the form contains, where they are all listed; in words why not.
+    fn in_value_set(&self, set: &str) -> Result<Vec<(String, String, Option<f64>)>, &'static str> {
+        let contained = self.form["contained"].as_array();
+        let found = set.strip_prefix('#').and_then(|id| {
+            let mut all = contained.into_iter().flatten();
+            all.find(|one| one["id"].as_str() == Some(id))
+        });
+        let Some(found) = found else {
+            return Err("is not in the form; write its answers as `options`");
+        };
+        let compose = &found["compose"];
+        if compose.get("exclude").is_some() {
+            return Err(
+                "leaves answers out again (`exclude`), which is not worked out; write its answers as `options`",
+            );
+        }
+        let includes = compose["include"].as_array();
         let mut codes = Vec::new();
-        for include in includes {
-            // A filter, or all of a code system, is nothing that is listed.
-            let concepts = include["concept"].as_array()?;
+        for include in includes.into_iter().flatten() {
+            if include.get("valueSet").is_some() || include.get("filter").is_some() {
+                return Err(
+                    "is made of other value sets or by a filter, which is not worked out; write its answers as `options`",
+                );
+            }
+            let Some(concepts) = include["concept"].as_array() else {
+                return Err(
+                    "has all of a code system, which is not listed; write its answers as `options`",
+                );
+            };
             for concept in concepts {
-                let code = concept["code"].as_str()?;
+                let Some(code) = concept["code"].as_str() else {
+                    return Err("has an answer without a code; write its answers as `options`");
+                };
                 let words = concept["display"].as_str().unwrap_or(code);
                 let weight = extension(concept, &WEIGHTS).and_then(number);
                 codes.push((code.to_owned(), words.to_owned(), weight));
             }
         }
-        Some(codes)
+        Ok(codes)
     }
 
     /// An item that nobody fills in.

@@ -245,19 +245,50 @@ impl Importing<'_> {
             .map(|leg| leg.id.clone())
     }
 
-    /// Where to go for actions: to each with what waits for its beginning, side by side. An action that has to wait
-    /// is entered by its wait.
+    /// Where to go for actions, side by side. An action that has to wait is entered by its wait, one with a condition
+    /// by that; what waits for the beginning of an action stands behind both.
     pub(super) fn targets(&self, of: &[usize]) -> Vec<String> {
-        let mut entries = Vec::new();
-        let mut ahead: Vec<usize> = of.iter().rev().copied().collect();
-        while let Some(one) = ahead.pop() {
-            entries.push(self.entry(one));
-            entries.extend(self.legs_of(one, false));
-            let mut beside = self.waiting(one, false);
-            beside.reverse();
-            ahead.extend(beside);
+        of.iter().flat_map(|one| self.entries(*one)).collect()
+    }
+
+    fn entries(&self, of: usize) -> Vec<String> {
+        let action = &self.actions[of];
+        let waits = action
+            .after
+            .as_ref()
+            .is_some_and(|after| after.wait.is_some());
+        if waits {
+            vec![format!("{}_wait", action.id)]
+        } else {
+            self.decided(of)
         }
-        entries
+    }
+
+    /// Where to go when the wait for an action is over.
+    pub(super) fn decided(&self, of: usize) -> Vec<String> {
+        if condition(self.actions[of].value).0.is_some() {
+            vec![format!("{}_if", self.actions[of].id)]
+        } else {
+            self.begun(of)
+        }
+    }
+
+    /// Where to go when an action begins: to its rounds or itself, and to what waits for its beginning.
+    pub(super) fn begun(&self, of: usize) -> Vec<String> {
+        let own = &self.actions[of].id;
+        let mut targets = vec![if self.actions[of].rounds.is_some() {
+            format!("{own}_rounds")
+        } else {
+            own.clone()
+        }];
+        targets.extend(self.legs_of(of, false));
+        targets.extend(self.targets(&self.waiting(of, false)));
+        targets
+    }
+
+    /// Whether something begins because an action does.
+    pub(super) fn is_followed(&self, of: usize) -> bool {
+        !self.waiting(of, false).is_empty() || self.legs_of(of, false).next().is_some()
     }
 
     /// Where to go after an action: to what waits for its end; in a choice to what comes after that.
@@ -285,35 +316,6 @@ impl Importing<'_> {
             "end".to_owned()
         } else {
             self.next(of)
-        }
-    }
-
-    /// The step by which an action is entered: its wait, its condition, its rounds, or itself.
-    fn entry(&self, of: usize) -> String {
-        let action = &self.actions[of];
-        let waits = action
-            .after
-            .as_ref()
-            .is_some_and(|after| after.wait.is_some());
-        if waits {
-            format!("{}_wait", action.id)
-        } else {
-            self.decided(of)
-        }
-    }
-
-    pub(super) fn decided(&self, of: usize) -> String {
-        match condition(self.actions[of].value) {
-            Ok(Some(_)) => format!("{}_if", self.actions[of].id),
-            _ => self.begun(of),
-        }
-    }
-
-    pub(super) fn begun(&self, of: usize) -> String {
-        if self.actions[of].rounds.is_some() {
-            format!("{}_rounds", self.actions[of].id)
-        } else {
-            self.actions[of].id.clone()
         }
     }
 }

@@ -4,12 +4,12 @@
 //! where what is done takes longer, the next round begins when it is over.
 
 use super::Importing;
-use super::texts::{minutes, written};
+use super::texts::{LONGEST_MINUTES, minutes, written};
 use serde_json::Value;
 
 /// The most rounds of a `repeat`.
 const ROUNDS_MAX: f64 = 1000.0;
-/// How long a journey that is imported may last, in minutes: what its header says.
+/// How long a journey that is imported may last at least, in minutes: what its header says where nothing takes longer.
 pub(super) const AT_MOST_MINUTES: f64 = 365.0 * 1440.0;
 
 /// Rounds of an action.
@@ -114,6 +114,14 @@ fn rounds(timing: &Value) -> Result<(Option<Rounds>, Vec<String>), String> {
     let each = (period / frequency).floor();
     if each < 2.0 {
         return Err("is more often than every two minutes, which no journey does".to_owned());
+    }
+    if each > LONGEST_MINUTES {
+        return Err("has times more than ten years apart, which no journey waits".to_owned());
+    }
+    if each * frequency < period {
+        told.push(format!(
+            "is {frequency} times in a period that doesn't divide by it; rounds begin every {each} minutes, which is a little sooner"
+        ));
     }
     for (name, words) in [
         (
@@ -242,6 +250,14 @@ mod tests {
             (
                 json!({"count": 1, "period": 1, "periodUnit": "d"}),
                 "once, 0",
+            ),
+            (
+                json!({"count": 7, "frequency": 7, "period": 1, "periodUnit": "d"}),
+                "7 of 205, 1",
+            ),
+            (
+                json!({"count": 2, "period": 11, "periodUnit": "a"}),
+                "ten years apart",
             ),
             (json!({"frequency": 1}), "doesn't say how far"),
             (

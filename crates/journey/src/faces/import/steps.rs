@@ -27,7 +27,7 @@ impl<'a> Importing<'a> {
             .as_ref()
             .and_then(|after| after.wait.clone())
         {
-            let then = self.decided(of);
+            let then = target(&self.decided(of));
             self.put(
                 &format!("{id}_wait"),
                 format!(
@@ -36,18 +36,24 @@ impl<'a> Importing<'a> {
                 ),
             );
         }
-        match condition(value) {
-            Ok(Some(expression)) => {
-                let then = self.begun(of);
-                let text = format!(
-                    "  {id}_if:\n    title: {}\n    check:\n      has: Patient\n      where: {}\n    yes: {then}\n    no: {next}\n",
-                    quoted(&format!("{title}?")),
-                    quoted(&expression)
+        let (expression, unasked) = condition(value);
+        for words in unasked {
+            self.leave(&format!("{place}.condition"), words);
+        }
+        if let Some(expression) = expression {
+            if self.is_followed(of) {
+                self.leave(
+                    &format!("{place}.condition"),
+                    "decides as well on what begins with this action: where it isn't done, that isn't begun",
                 );
-                self.put(&format!("{id}_if"), text);
             }
-            Ok(None) => {}
-            Err(words) => self.leave(&format!("{place}.condition"), words),
+            let then = target(&self.begun(of));
+            let text = format!(
+                "  {id}_if:\n    title: {}\n    check:\n      has: Patient\n      where: {}\n    yes: {then}\n    no: {next}\n",
+                quoted(&format!("{title}?")),
+                quoted(&expression)
+            );
+            self.put(&format!("{id}_if"), text);
         }
         if let Some(rounds) = self.actions[of].rounds.clone() {
             let text = format!(

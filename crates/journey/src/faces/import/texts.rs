@@ -2,30 +2,26 @@
 
 use serde_json::Value;
 
-/// The applicability of an action as one FHIRPath of the patient; in words why not.
-pub(super) fn condition(action: &Value) -> Result<Option<String>, String> {
+/// The applicability of an action as one FHIRPath of the patient, and in words what of its conditions isn't asked.
+pub(super) fn condition(action: &Value) -> (Option<String>, Vec<&'static str>) {
     let list = action["condition"].as_array();
-    let mut all = Vec::new();
+    let (mut all, mut unasked) = (Vec::new(), Vec::new());
     for one in list.into_iter().flatten() {
         let expression = one["expression"]["expression"].as_str().unwrap_or_default();
         if one["kind"] != "applicability" {
-            return Err(
-                "start and stop conditions are not carried over; write `exits` or a `wait`"
-                    .to_owned(),
+            unasked
+                .push("start and stop conditions are not carried over; write `exits` or a `wait`");
+        } else if one["expression"]["language"] != "text/fhirpath" {
+            unasked.push(
+                "is not in text/fhirpath, so nobody here can ask it; the step is done whatever it says",
             );
+        } else if expression.contains('%') || fhir::path::Expression::compile(expression).is_err() {
+            unasked.push("asks what is not the patient's own entry, or doesn't compile; the step is done whatever it says (write a `check`)");
+        } else {
+            all.push(expression);
         }
-        if one["expression"]["language"] != "text/fhirpath" {
-            return Err(
-                "is not in text/fhirpath, so nobody here can ask it; the step is always done"
-                    .to_owned(),
-            );
-        }
-        if expression.contains('%') || fhir::path::Expression::compile(expression).is_err() {
-            return Err("asks what is not the patient's own entry, or doesn't compile; the step is always done (write a `check`)".to_owned());
-        }
-        all.push(expression);
     }
-    Ok(match all.as_slice() {
+    let asked = match all.as_slice() {
         [] => None,
         [one] => Some((*one).to_owned()),
         several => Some(
@@ -35,7 +31,8 @@ pub(super) fn condition(action: &Value) -> Result<Option<String>, String> {
                 .collect::<Vec<_>>()
                 .join(" and "),
         ),
-    })
+    };
+    (asked, unasked)
 }
 
 /// A length of time as a journey writes it.
@@ -61,11 +58,23 @@ pub(super) fn minutes(value: f64, unit: &str) -> Option<f64> {
     Some(value * minutes)
 }
 
+/// The longest time that the language takes, in minutes: ten years.
+pub(super) const LONGEST_MINUTES: f64 = 5_256_000.0;
+
+/// A duration of the language that was written here, as minutes.
+pub(super) fn read(duration: &str) -> f64 {
+    let unit = duration.trim_start_matches(|one: char| one.is_ascii_digit());
+    let number = duration.strip_suffix(unit).and_then(|one| one.parse().ok());
+    let unit = if unit == "m" { "min" } else { unit };
+    number
+        .and_then(|number| minutes(number, unit))
+        .unwrap_or(0.0)
+}
+
 /// Minutes as a duration of the language.
 pub(super) fn written(minutes: f64) -> Option<String> {
     let minutes = minutes.round();
-    // Ten years at most, as everywhere in the language.
-    if !(1.0..=5_256_000.0).contains(&minutes) {
+    if !(1.0..=LONGEST_MINUTES).contains(&minutes) {
         return None;
     }
     #[allow(

@@ -521,10 +521,11 @@ impl Activity<'_> {
                 let doses = made
                     .entry("dosageInstruction")
                     .or_insert_with(|| json!([{}]));
-                for dose in doses.as_array_mut().into_iter().flatten() {
+                let doses = doses.as_array_mut().into_iter().flatten();
+                for dose in doses.filter(|dose| dose.is_object()) {
                     match (dose.get_mut("timing"), timing.get("event")) {
                         (None, _) => dose["timing"] = timing.clone(),
-                        (Some(own), Some(event)) if says_no_times(own) => {
+                        (Some(own), Some(event)) if own.is_object() && says_no_times(own) => {
                             own["event"] = event.clone();
                         }
                         _ => {}

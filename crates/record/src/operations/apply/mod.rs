@@ -236,6 +236,11 @@ impl Record {
                 let resource = Resource::from_value(value);
                 let resource = resource.map_err(|outcome| RecordError::with(400, outcome))?;
                 check_type(kind, &resource)?;
+                // What is stored was looked at when it was written.
+                let issues = fhir::validate::check(&resource);
+                if !issues.is_empty() {
+                    return Err(RecordError::with(422, OperationOutcome { issues }));
+                }
                 resource.into_value()
             }
         };

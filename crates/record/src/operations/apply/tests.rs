@@ -763,3 +763,15 @@ fn what_is_not_there_or_not_known_is_refused() {
         assert!(fault.words.contains(words), "{}", fault.words);
     }
 }
+
+/// What is stored although its structure is wrong brings nobody down.
+#[test]
+fn doses_that_are_none_are_passed_over() {
+    for dose in [json!("one a day"), json!({"timing": "daily"})] {
+        let drug = json!({"resourceType": "ActivityDefinition", "id": "drug", "status": "active", "kind": "MedicationRequest",
+            "productCodeableConcept": {"text": "Melatonin"}, "dosage": [dose],
+            "timingTiming": {"event": ["2026-03-05"]}});
+        let made = applied(&context(), &drug).expect("a request");
+        assert_eq!(made["dosageInstruction"], drug["dosage"]);
+    }
+}

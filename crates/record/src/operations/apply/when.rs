@@ -383,10 +383,16 @@ impl<'a> Times<'a> {
         for cycle in 0..count {
             let (from_ms, until_ms) = (begins(cycle)?, begins(cycle + 1)?);
             for day in &days {
-                let at_ms = moved(from_ms, &json!({"value": day - 1, "code": "d"}), 1, &place)?;
-                if *day < 1 || at_ms >= until_ms {
+                let strange = || {
                     let words = "names a day that the cycle doesn't have";
-                    return Err(fault(IssueCode::Value, &place, words));
+                    fault(IssueCode::Value, &place, words)
+                };
+                if *day < 1 {
+                    return Err(strange());
+                }
+                let at_ms = moved(from_ms, &json!({"value": day - 1, "code": "d"}), 1, &place)?;
+                if at_ms >= until_ms {
+                    return Err(strange());
                 }
                 moments.push(at_ms);
             }
@@ -497,7 +503,7 @@ fn repeated(start_ms: i64, timing: &Value, place: &str) -> Result<Span, Fault> {
         });
     };
     let mut from_ms = start_ms;
-    let until_ms;
+    let mut until_ms = None;
     if let Some(bounds) = repeat.get("boundsPeriod") {
         let of = |name: &str| bounds.get(name).map(|text| moment(text, place)).transpose();
         from_ms = of("start")?.unwrap_or(start_ms);
@@ -512,8 +518,9 @@ fn repeated(start_ms: i64, timing: &Value, place: &str) -> Result<Span, Fault> {
         until_ms = length
             .map(|length| moved(start_ms, length, 1, place))
             .transpose()?;
-    } else {
-        until_ms = counted(start_ms, repeat, place)?;
+    }
+    if until_ms.is_none() {
+        until_ms = counted(from_ms, repeat, place)?;
     }
     repeat.insert("boundsPeriod".to_owned(), period(from_ms, until_ms));
     Ok(Span {
@@ -556,17 +563,11 @@ fn repeats_for_ever(timing: &Value) -> bool {
     let Some(repeat) = timing.get("repeat") else {
         return false;
     };
-    let ends = [
-        "boundsPeriod",
-        "boundsDuration",
-        "boundsRange",
-        "count",
-        "countMax",
-    ];
-    let is_bounded = match repeat.get("boundsPeriod") {
-        Some(bounds) => bounds.get("end").is_some(),
-        None => ends.iter().any(|name| repeat.get(name).is_some()),
-    };
+    let ends = ["boundsDuration", "boundsRange", "count", "countMax"];
+    let is_bounded = repeat
+        .get("boundsPeriod")
+        .is_some_and(|bounds| bounds.get("end").is_some())
+        || ends.iter().any(|name| repeat.get(name).is_some());
     repeat.get("period").is_some() && !is_bounded && timing.get("event").is_none()
 }
 

@@ -211,6 +211,22 @@ fn groups_and_chains() {
     );
 }
 
+/// A count ends what has a day to begin with and none to end.
+#[test]
+fn what_is_counted_ends() {
+    let timing = json!({"repeat": {"boundsPeriod": {"start": "2026-04-01"}, "count": 3, "period": 1, "periodUnit": "d"}});
+    check(
+        &json!([
+            {"id": "a", "timingTiming": timing},
+            {"id": "b", "related": [{"actionId": "a", "relationship": "after-end"}]}
+        ]),
+        &[
+            "a 2026-04-01T00:00 2026-04-04T00:00",
+            "b 2026-04-04T00:00 -",
+        ],
+    );
+}
+
 #[test]
 fn days_are_counted_in_each_cycle() {
     let cycles =
@@ -233,6 +249,10 @@ fn days_are_counted_in_each_cycle() {
         (json!([{"id": "a", "days": [1]}]), "no group around"),
         (
             json!([{"id": "c", "timingTiming": cycles(2)}, {"id": "a", "in": "c", "days": [22]}]),
+            "doesn't have",
+        ),
+        (
+            json!([{"id": "c", "timingTiming": cycles(2)}, {"id": "a", "in": "c", "days": [i64::MIN]}]),
             "doesn't have",
         ),
         (
