@@ -8,6 +8,9 @@ use super::{Importing, Left};
 use serde_json::Value;
 use std::fmt::Write as _;
 
+/// Code, words and weight of an answer to choose from.
+type Answer = (String, String, Option<f64>);
+
 /// The most questions of a form that is imported.
 const QUESTIONS_MAX: usize = 100;
 /// How deep groups of questions are looked into.
@@ -377,7 +380,7 @@ impl Reading<'_> {
     }
 
     fn options(&mut self, item: &Value, place: &str) -> Vec<Choice> {
-        let mut found: Vec<(String, String, Option<f64>)> = Vec::new();
+        let mut found: Vec<Answer> = Vec::new();
         let list = item["answerOption"].as_array();
         for option in list.into_iter().flatten() {
             let coding = &option["valueCoding"];
@@ -439,7 +442,7 @@ impl Reading<'_> {
     }
 
     /// The codes of a value set that the form contains, where they are all listed; in words why not.
-    fn in_value_set(&self, set: &str) -> Result<Vec<(String, String, Option<f64>)>, &'static str> {
+    fn in_value_set(&self, set: &str) -> Result<Vec<Answer>, &'static str> {
         let contained = self.form["contained"].as_array();
         let found = set.strip_prefix('#').and_then(|id| {
             let mut all = contained.into_iter().flatten();
