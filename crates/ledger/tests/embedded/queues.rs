@@ -59,8 +59,9 @@ async fn a_neighbours_backlog_is_gone_through_once() {
     commit.timers_set.push(theirs);
     ledger.commit(commit).await.unwrap();
     assert_eq!(looks().await, (1, Some(20), 3));
-    // What is its own is found, also before all that was looked at.
+    // What is its own is found, also before all that was looked at, and after a look for none.
     set(2, 201).await;
+    assert_eq!(own.timers_due(1, 30, 0).await.unwrap(), []);
     let (due, next, _) = looks().await;
     assert_eq!((due, next), (2, Some(2)));
 }
