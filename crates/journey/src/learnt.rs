@@ -5,8 +5,11 @@
 //! counted once, whichever way it is heard of first.
 
 use ledger::{Hit, Number, SHARDS, Shard};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Places of a shard's resources that are remembered.
+const WRITTEN_MAX: usize = 4096;
 
 /// What is known of each shard.
 pub(crate) struct Learnt(Vec<Mutex<OfShard>>);
@@ -19,6 +22,8 @@ struct OfShard {
     ahead: HashMap<(String, u32), Version>,
     /// Where those of them lie that this process has committed: their events need not be read.
     own: HashMap<Number, (String, u32)>,
+    /// Where resources lie that a move of this process has written and that mean nothing to a journey, read or not.
+    written: HashSet<Number>,
     /// Instances that were read from the store with more than the events up to `to` tell: all versions up
     /// to this one are counted.
     found: HashMap<String, u32>,
@@ -134,6 +139,21 @@ impl Learnt {
         own.is_some_and(|(instance, version)| !self.heard(&instance, version, at))
     }
 
+    /// A resource that a move of this process has written, by which others steer a journey and the move itself doesn't.
+    pub(crate) fn wrote(&self, at: Hit) {
+        let mut known = self.shard(at.shard);
+        if known.written.len() >= WRITTEN_MAX {
+            // What is forgotten is opened, and means nothing then.
+            known.written.clear();
+        }
+        known.written.insert(at.number);
+    }
+
+    /// Takes in the event of such a resource; false where it has to be opened to tell.
+    pub(crate) fn has_written(&self, at: Hit) -> bool {
+        self.shard(at.shard).written.remove(&at.number)
+    }
+
     /// The event of a version was read; whether whoever read it has to count it.
     pub(crate) fn heard(&self, instance: &str, version: u32, at: Hit) -> bool {
         let mut known = self.shard(at.shard);
@@ -166,6 +186,25 @@ mod tests {
         number: Number(7),
         shard: Shard(3),
     };
+
+    #[test]
+    fn what_a_move_wrote_is_known_once_where_it_lies() {
+        let learnt = Learnt::new();
+        let other = |number, shard| Hit {
+            number: Number(number),
+            shard: Shard(shard),
+        };
+        learnt.wrote(AT);
+        assert!(!learnt.has_written(other(8, 3)), "another place");
+        assert!(!learnt.has_written(other(7, 4)), "another shard");
+        assert!(learnt.has_written(AT));
+        assert!(!learnt.has_written(AT), "it is not kept");
+        // Nobody follows the shard: no more is remembered than a bound.
+        for number in 0..2 * WRITTEN_MAX as u64 {
+            learnt.wrote(other(number, 3));
+        }
+        assert!(learnt.shard(AT.shard).written.len() <= WRITTEN_MAX);
+    }
 
     /// Every order in which a commit, its rival and the event can come.
     #[test]

@@ -334,9 +334,14 @@ impl Journeys {
             // What started a journey is gone; nobody waits for anything else to be gone.
             return interest.entry && !books.idle(event.at.shard);
         }
-        // A plan that a move wrote has that move's cause.
-        let steers = interest.steers && event.cause.is_none();
-        interest.starts || ((interest.moves || steers) && !books.idle(event.at.shard))
+        if interest.starts || interest.moves && !books.idle(event.at.shard) {
+            return true;
+        }
+        // What a move wrote means nothing: where an event moved it, it has that cause.
+        interest.steers
+            && event.cause.is_none()
+            && !books.learnt.has_written(event.at)
+            && !books.idle(event.at.shard)
     }
 
     /// One event, until it is done, put off or buried.
@@ -578,7 +583,11 @@ impl Journeys {
             let is_place: Vec<bool> = (unit.internals.iter())
                 .map(|internal| internal.kind == kinds::JOURNEY_INSTANCE)
                 .collect();
+            let steers = books.steered_by(&unit.changes);
             let outcome = journeys.vault().commit(&permit, unit).await;
+            if let Ok(receipt) = &outcome {
+                books.wrote(receipt, &steers);
+            }
             let made: Option<Vec<_>> = outcome.as_ref().ok().map(|receipt| {
                 let places = receipt.internals.iter().zip(is_place);
                 let places =

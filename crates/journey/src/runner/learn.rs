@@ -7,9 +7,31 @@ use crate::kept::KEPT_COUNTS;
 use crate::mover::{MoveError, Moved};
 use crate::state::State;
 use crate::{Journeys, runner};
-use ledger::{Event, Hit, SHARDS, Shard};
+use ledger::{Event, Hit, Kind, SHARDS, Shard};
 use std::sync::Arc;
-use trust::{Permit, TrustError, kinds};
+use trust::{Change, Permit, TrustError, UnitReceipt, kinds};
+
+impl Books {
+    /// Of each change whether others could steer a journey by such a resource.
+    pub(super) fn steered_by(&self, changes: &[Change]) -> Vec<bool> {
+        let kinds = changes.iter().map(|change| match change {
+            Change::Put { resource, .. } => resource.kind(),
+            Change::Delete { kind, .. } => *kind,
+        });
+        kinds
+            .map(|kind| self.interest(Kind(kind.code())).steers)
+            .collect()
+    }
+
+    /// Remembers which of those this process has written, so that they need not be opened for that.
+    pub(super) fn wrote(&self, receipt: &UnitReceipt, steers: &[bool]) {
+        for (written, steers) in receipt.changes.iter().zip(steers) {
+            if *steers {
+                self.learnt.wrote(written.at);
+            }
+        }
+    }
+}
 
 impl Journeys {
     /// Notes what a commit is about to make, so that its event is not taken for another process's.
