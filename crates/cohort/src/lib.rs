@@ -8,4 +8,5 @@ pub mod peers;
 pub mod power;
 pub mod random;
 pub mod server;
+pub mod visitor;
 pub mod writer;

@@ -56,6 +56,8 @@ enum Part {
     Growth(cohort::bench::growth::GrowthOptions),
     /// Measure journeys: flows from start to end, timers that are due in one minute, who waits.
     Journeys(cohort::bench::journeys::JourneyOptions),
+    /// Measure the pages of the console and the portal, and how soon open ones show what has changed.
+    Pages(cohort::bench::pages::PageOptions),
     /// Measure what one tenant's flood of requests costs another on the same server.
     Neighbours(cohort::bench::neighbours::NeighbourOptions),
 }
@@ -74,6 +76,7 @@ async fn main() -> anyhow::Result<()> {
             Some(Part::Neighbours(options)) => {
                 cohort::bench::neighbours::run_all(&options).await?;
             }
+            Some(Part::Pages(options)) => cohort::bench::pages::run_all(&options).await?,
             Some(Part::Peers(options)) => cohort::bench::peers::run_all(&options).await?,
         },
         Command::Crash(options) => {

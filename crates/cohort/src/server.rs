@@ -17,8 +17,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 /// A client that waits for nothing without end: one whose connection is turned away just when it is made may
 /// otherwise wait for another for ever.
 pub(crate) fn client() -> reqwest::Client {
+    client_that(reqwest::redirect::Policy::default())
+}
+
+/// The same, which follows answers that lead elsewhere so.
+pub(crate) fn client_that(redirects: reqwest::redirect::Policy) -> reqwest::Client {
     let builder = reqwest::Client::builder().timeout(ANSWER_WITHIN);
-    builder.build().expect("a client")
+    builder.redirect(redirects).build().expect("a client")
 }
 
 /// Where the `cairn` binary lies: beside the program that asks (or one folder up, for tests).

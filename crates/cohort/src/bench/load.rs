@@ -19,7 +19,7 @@ use crate::random::Random;
 pub enum Call {
     /// GET of a path.
     Get(String),
-    /// POST of a resource or bundle.
+    /// POST of a resource, a bundle or a form.
     Post(String, Bytes),
 }
 
@@ -48,6 +48,8 @@ pub struct Load {
     pub count: usize,
     /// Resources in bundles that were answered.
     pub resources: usize,
+    /// The largest answer.
+    pub bytes_max: usize,
     /// Answers a second.
     pub rate: f64,
     /// Half of the answers came within this time.
@@ -67,18 +69,33 @@ pub async fn run(
     time: Duration,
     seed: u64,
 ) -> Result<Load> {
+    run_by(std::slice::from_ref(door), request, clients, time, seed).await
+}
+
+/// The same, the clients being these in turn.
+///
+/// # Errors
+/// When an answer is not a success.
+pub async fn run_by(
+    doors: &[Door],
+    request: Request,
+    clients: usize,
+    time: Duration,
+    seed: u64,
+) -> Result<Load> {
     let request = Arc::new(request);
     let mut wires = Vec::new();
-    for _ in 0..clients {
+    for door in doors.iter().cycle().take(clients) {
         wires.push(Wire::open(door).await?);
     }
+    let is_fhir = doors.iter().all(|door| door.cookie.is_none());
     let started = Instant::now();
     let mut tasks = Vec::new();
     for (client, mut wire) in wires.into_iter().enumerate() {
         let request = Arc::clone(&request);
         tasks.push(tokio::spawn(async move {
             let mut random = Random::new(seed ^ ((client as u64) << 40));
-            let (mut times_ms, mut resources) = (Vec::new(), 0);
+            let (mut times_ms, mut resources, mut bytes_max) = (Vec::new(), 0, 0);
             while started.elapsed() < time {
                 let (method, path, body) = request(&mut random).parts();
                 let asked = Instant::now();
@@ -88,18 +105,22 @@ pub async fn run(
                     (200..300).contains(&status),
                     "an answer with status {status}"
                 );
-                let entries: Entries =
-                    serde_json::from_slice(&answer).context("an answer that is no JSON")?;
-                resources += entries.entry.len();
+                bytes_max = answer.len().max(bytes_max);
+                if is_fhir {
+                    let entries: Entries =
+                        serde_json::from_slice(&answer).context("an answer that is no JSON")?;
+                    resources += entries.entry.len();
+                }
             }
-            Ok((times_ms, resources))
+            Ok((times_ms, resources, bytes_max))
         }));
     }
-    let (mut times_ms, mut resources) = (Vec::new(), 0);
+    let (mut times_ms, mut resources, mut bytes_max) = (Vec::new(), 0, 0);
     for task in tasks {
-        let (times, seen): (Vec<f64>, usize) = task.await??;
+        let (times, seen, largest): (Vec<f64>, usize, usize) = task.await??;
         times_ms.extend(times);
         resources += seen;
+        bytes_max = largest.max(bytes_max);
     }
     ensure!(!times_ms.is_empty(), "no answer in time");
     let elapsed_s = started.elapsed().as_secs_f64();
@@ -108,6 +129,7 @@ pub async fn run(
     Ok(Load {
         count: times_ms.len(),
         resources,
+        bytes_max,
         rate: times_ms.len() as f64 / elapsed_s,
         p50_ms: at(0.5),
         p99_ms: at(0.99),

@@ -12,6 +12,7 @@ pub mod ledger;
 mod load;
 pub(crate) mod machine;
 pub mod neighbours;
+pub mod pages;
 pub mod peers;
 mod requests;
 mod wire;
@@ -243,9 +244,14 @@ fn client_token(data: &str) -> Result<String> {
 /// # Errors
 /// When the file can't be written.
 pub fn write_cohort(folder: &Path, seed: u64, patients: u64) -> Result<PathBuf> {
+    write_cohort_at(folder, seed, patients, 1_764_547_200_000)
+}
+
+/// The same, with histories that end at this time, milliseconds since the epoch.
+fn write_cohort_at(folder: &Path, seed: u64, patients: u64, now_ms: u64) -> Result<PathBuf> {
     let cohort = synthetic::CohortOptions {
         seed,
-        now_ms: 1_764_547_200_000,
+        now_ms,
         heart_failure_share: 0.2,
     };
     let path = folder.join("cohort.ndjson");

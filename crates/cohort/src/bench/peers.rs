@@ -226,6 +226,7 @@ impl Helios {
                 base: String::new(),
                 token: None,
                 host: None,
+                cookie: None,
             },
         };
         let started = Instant::now();

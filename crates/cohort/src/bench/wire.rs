@@ -4,13 +4,15 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::server::ServerProcess;
+use crate::visitor::FORM;
 
 /// Where a FHIR server is and how to be let in.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct Door {
     pub token: Option<String>,
     /// The host that it is asked for, if not its address.
     pub host: Option<String>,
+    /// The cookies of somebody who is signed in, where pages are asked for and not FHIR.
+    pub cookie: Option<String>,
 }
 
 impl Door {
@@ -33,6 +37,17 @@ impl Door {
             base: "/fhir/r4".to_owned(),
             token: Some(token),
             host: None,
+            cookie: None,
+        }
+    }
+
+    /// The door of a Cairn server to its pages.
+    pub(super) fn to_pages(server: &ServerProcess, cookie: String) -> Self {
+        Self {
+            base: String::new(),
+            token: None,
+            cookie: Some(cookie),
+            ..Self::of(server, String::new())
         }
     }
 }
@@ -64,6 +79,20 @@ impl Wire {
     /// # Errors
     /// The connection's.
     pub async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Result<(u16, Bytes)> {
+        let (status, body) = self.begin(method, path, body).await?;
+        Ok((status, body.collect().await?.to_bytes()))
+    }
+
+    /// Asks, and gives status and body as it comes.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn begin(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(u16, Incoming)> {
         if self.sender.ready().await.is_err() {
             // The server closed it; another one is opened, as any client does.
             let door = self.door.clone();
@@ -83,13 +112,18 @@ impl Wire {
         if let Some(token) = &self.door.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
+        if let Some(cookie) = &self.door.cookie {
+            request = request.header(COOKIE, cookie);
+        }
         if !body.is_empty() {
-            request = request.header(CONTENT_TYPE, "application/fhir+json");
+            let kind = match self.door.cookie {
+                Some(_) => FORM,
+                None => "application/fhir+json",
+            };
+            request = request.header(CONTENT_TYPE, kind);
         }
         let request = request.body(Full::new(body)).context("a request")?;
         let answer = self.sender.send_request(request).await?;
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await?.to_bytes();
-        Ok((status, body))
+        Ok((answer.status().as_u16(), answer.into_body()))
     }
 }

@@ -18,6 +18,7 @@ mod indexing;
 mod journey;
 mod nodes;
 mod once;
+mod pages;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod peers;

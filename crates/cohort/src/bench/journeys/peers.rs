@@ -20,6 +20,8 @@ use crate::server::{free_port, process_cpu_ms};
 const RESTATE: &str = include_str!("restate.mjs");
 const TEMPORAL: &str = include_str!("temporal.py");
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// A flow that takes longer has failed: a worker that breaks off each attempt is asked for ever.
+const FLOW_WITHIN: Duration = Duration::from_secs(60);
 const FLOWS: [&str; 2] = ["three", "signal"];
 
 /// A child that ends when this is dropped.
@@ -155,7 +157,7 @@ async fn restate(options: &JourneyOptions, folder: &Path) -> Result<Vec<Line>> {
             .env("RESTATE_LOG_FILTER", "error"),
         &log,
     )?;
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().timeout(FLOW_WITHIN).build()?;
     let began = Instant::now();
     let deployment = json!({"uri": format!("http://127.0.0.1:{worker_port}")});
     loop {
@@ -230,7 +232,8 @@ async fn call_many(
 }
 
 async fn call(client: &reqwest::Client, url: String) -> Result<()> {
-    let answer = client.post(url).json("you").send().await?;
+    let answer = client.post(url).json("you").send().await;
+    let answer = answer.context("Restate, or its worker, does not answer")?;
     let status = answer.status();
     let said = answer.text().await?;
     ensure!(status.is_success(), "Restate answered {status}: {said}");

@@ -1,6 +1,16 @@
 // The two flows for Restate. The first argument is the port to listen on.
 import * as http2 from "node:http2";
-import * as restate from "@restatedev/restate-sdk";
+
+// Newer versions of the library ask this of Node, which has it from 22 on.
+Promise.withResolvers ??= function () {
+  let resolve, reject;
+  const promise = new this((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+};
+const restate = await import("@restatedev/restate-sdk");
 
 const three = restate.service({
   name: "three",
