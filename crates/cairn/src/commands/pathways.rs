@@ -405,9 +405,9 @@ fn starters(write: Option<&Path>, names: &[String]) -> anyhow::Result<ExitCode> 
             bail!("there is no starter `{name}`; `cairn journey starters` lists them");
         }
     }
-    let chosen = all.iter().filter(|starter| {
-        names.is_empty() || names.iter().any(|name| name == starter.name)
-    });
+    let chosen = all
+        .iter()
+        .filter(|starter| names.is_empty() || names.iter().any(|name| name == starter.name));
     for starter in chosen {
         let Some(folder) = write else {
             say(&format!("{:<28} {}", starter.name, starter.about));

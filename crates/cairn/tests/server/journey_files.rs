@@ -358,13 +358,19 @@ fn starters_are_listed_and_written_but_nothing_is_written_over() {
     let folder = tempfile::tempdir().expect("a folder");
     let (code, words) = run(folder.path(), &["starters"]);
     assert_eq!(code, Some(0), "{words}");
-    assert!(words.contains("colonoscopy-preparation      diet"), "{words}");
+    assert!(
+        words.contains("colonoscopy-preparation      diet"),
+        "{words}"
+    );
     assert_eq!(words.lines().count(), journey::STARTERS.len());
     let write = ["starters", "--write", "own", "maternity", "maternity-loss"];
     let (code, words) = run(folder.path(), &write);
     assert_eq!(code, Some(0), "{words}");
     assert_eq!(words.lines().count(), 6, "{words}");
-    let (code, words) = run(folder.path(), &["test", "--min-coverage", "100", "own/maternity.yaml"]);
+    let (code, words) = run(
+        folder.path(),
+        &["test", "--min-coverage", "100", "own/maternity.yaml"],
+    );
     assert_eq!(code, Some(0), "{words}");
     let (code, words) = run(folder.path(), &write);
     assert_eq!(code, Some(1), "{words}");

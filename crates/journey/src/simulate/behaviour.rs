@@ -11,7 +11,7 @@ use crate::definition::Definition;
 use crate::form::{self, Form, Known, Table, needs, takes};
 use crate::time::{DAY_MS, HOUR_MS, say_duration};
 use crate::yaml::Node;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 static PATIENTS: Table = Table {
     name: "patients",
@@ -316,7 +316,8 @@ impl Behaviour {
                 let mut known = definition.entry.anchors.iter();
                 let begins = definition.entry.date.as_ref().map(|date| &date.begins);
                 if begins.is_some_and(|begins| begins.anchor == key.name) {
-                    let message = "the journey begins by this anchor, so that it lies where `begins` says";
+                    let message =
+                        "the journey begins by this anchor, so that it lies where `begins` says";
                     findings.error("J004", key.place, message);
                 } else if !known.any(|(name, _)| *name == key.name) {
                     let message = format!("there is no anchor `{}`", key.name);
@@ -409,14 +410,14 @@ impl Behaviour {
                 say_duration(*to_ms)
             ));
         }
-        for step in &definition.steps {
-            if let Some((code, _)) = step.kind.compares() {
-                let measured = self.measured(code);
-                lines.push(format!(
-                    "{code} is measured on {} of mornings, {} give or take {}; for {} of patients it changes by {} on a day in the first month.",
-                    percent(measured.share), measured.start, measured.spread, percent(measured.change_share), measured.change
-                ));
-            }
+        let codes = definition.steps.iter();
+        let codes = codes.filter_map(|step| step.kind.compares().map(|(code, _)| code));
+        for code in codes.collect::<BTreeSet<&str>>() {
+            let measured = self.measured(code);
+            lines.push(format!(
+                "{code} is measured on {} of mornings, {} give or take {}; for {} of patients it changes by {} on a day in the first month.",
+                percent(measured.share), measured.start, measured.spread, percent(measured.change_share), measured.change
+            ));
         }
         for step in &definition.steps {
             if step.kind.asks().is_some() && !self.steps.contains_key(&step.id) {

@@ -298,8 +298,7 @@ impl World for Patient<'_> {
             if self.share(&what, &entry.step, times) < share {
                 let within_ms = stop.at.within_ms.unwrap_or(DAY_MS * 7);
                 let within_ms = within_ms.saturating_sub(stop.at.after_ms);
-                let after_ms =
-                    stop.at.after_ms + self.within(&what, &entry.step, times, within_ms);
+                let after_ms = stop.at.after_ms + self.within(&what, &entry.step, times, within_ms);
                 let at_ms = entry.at_ms + after_ms;
                 let condition = *condition;
                 self.later(at_ms, Act::Happens { condition });

@@ -15,8 +15,9 @@ use trust::conventions::{ACCOUNT_SYSTEM, LOINC, NOT_DONE_SYSTEM, STEP_SYSTEM};
 use trust::outgoing::{CHANNEL_EMAIL, Message};
 use trust::{Action, Change, Purpose, Role, Target, Unit};
 
-/// How far scenarios are moved: whole weeks, so that days of the week stay.
-const MOVED_MS: u64 = 36 * 7 * DAY;
+/// How far scenarios are moved: whole weeks, so that days of the week stay, and a year, so that clocks change in the same
+/// weeks.
+const MOVED_MS: u64 = 52 * 7 * DAY;
 
 /// One patient, and what happens to them.
 #[derive(Debug, Clone)]
@@ -46,7 +47,11 @@ fn moved(value: Value) -> Value {
                 return Value::String(text);
             };
             let moved = fhir::date::instant(at_ms + MOVED_MS);
-            Value::String(if text.len() == 10 { moved[..10].to_owned() } else { moved })
+            Value::String(if text.len() == 10 {
+                moved[..10].to_owned()
+            } else {
+                moved
+            })
         }
         Value::Array(all) => all.into_iter().map(moved).collect(),
         Value::Object(members) => {
@@ -95,15 +100,19 @@ fn moment(text: &str, anchors: &BTreeMap<String, u64>, zone: &TimeZone) -> u64 {
     let from = *anchors.get(anchor).unwrap_or_else(|| panic!("no {anchor}"));
     let (sign, far) = (words.next(), length(words.next().unwrap_or("0m")));
     let Some(at) = at else {
-        return if sign == Some("-") { from - far } else { from + far };
+        return if sign == Some("-") {
+            from - far
+        } else {
+            from + far
+        };
     };
     let from = Timestamp::from_millisecond(i64::try_from(from).unwrap()).unwrap();
     let days = i64::try_from(far / DAY).unwrap();
     let days = if sign == Some("-") { -days } else { days };
     let (hour, minute) = at.split_once(':').unwrap();
-    let day = from.to_zoned(zone.clone()).date() + days.days();
+    let day = from.to_zoned_datetime(zone.clone()).date() + days.days();
     let time = day.at(hour.parse().unwrap(), minute.parse().unwrap(), 0, 0);
-    let zoned = time.to_zoned(zone.clone()).unwrap();
+    let zoned = time.to_zoned_datetime(zone.clone()).unwrap();
     u64::try_from(zoned.timestamp().as_millisecond()).unwrap()
 }
 
@@ -112,8 +121,9 @@ fn anchor(entry: &Value, path: &str) -> Option<u64> {
     let at = match path {
         "period.end" => entry.pointer("/period/end"),
         "value" => entry.get("valueDateTime"),
-        path if path.contains("performed") => (entry.pointer("/performedPeriod/end"))
-            .or_else(|| entry.get("performedDateTime")),
+        path if path.contains("performed") => {
+            (entry.pointer("/performedPeriod/end")).or_else(|| entry.get("performedDateTime"))
+        }
         path => entry.get(path),
     };
     ms(at?.as_str()?)
@@ -227,7 +237,9 @@ impl Scene {
             world.put(vec![task.into_value()]).await;
         } else if let Some(said) = of("delivered").or(of("failed")) {
             let message = self.newest(world, patient, ResourceType::Communication, said);
-            let Some(mut message) = message.await else { return };
+            let Some(mut message) = message.await else {
+                return;
+            };
             if act.get("delivered").is_some() {
                 message.set("status", json!("completed"));
                 message.set("sent", json!(world.instant()));
@@ -257,6 +269,8 @@ impl Scene {
                 "valueQuantity": {"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit}
             });
             self.write(world, patient, measured, &name).await;
+        } else if let Some(gone) = of("deleted").and_then(Value::as_str) {
+            delete(world, patient, gone).await;
         } else if of("consent").is_some() {
             consents(world, patient, false, &name).await;
         } else if let Some(resource) = of("resource") {
@@ -264,7 +278,9 @@ impl Scene {
         } else {
             let known = ["after", "at"];
             let strange = act.as_object().unwrap().keys();
-            let strange: Vec<&String> = strange.filter(|key| !known.contains(&key.as_str())).collect();
+            let strange: Vec<&String> = strange
+                .filter(|key| !known.contains(&key.as_str()))
+                .collect();
             assert!(strange.is_empty(), "{strange:?} is not played");
         }
     }
@@ -292,9 +308,16 @@ impl Scene {
                 patient: None,
             };
             let staff = crate::world::a_member(Role::Clinician);
-            let permit = world.trust.decide(&staff, Purpose::Treatment, Action::Create, target, "test");
+            let permit =
+                world
+                    .trust
+                    .decide(&staff, Purpose::Treatment, Action::Create, target, "test");
             // Who asks and was not told asks again.
-            world.journeys.start(&permit.await.unwrap(), &wish).await.unwrap();
+            world
+                .journeys
+                .start(&permit.await.unwrap(), &wish)
+                .await
+                .unwrap();
         } else if let Some(kind) = self.entry {
             let mut entry = self.given["entry"].clone();
             entry["resourceType"] = json!(kind.name());
@@ -321,14 +344,18 @@ impl Scene {
         let id = derive(said);
         let subject = json!({"reference": format!("Patient/{patient}")});
         match kind.as_str() {
-            "Appointment" => resource["participant"] = json!([{"actor": subject, "status": "accepted"}]),
+            "Appointment" => {
+                resource["participant"] = json!([{"actor": subject, "status": "accepted"}])
+            }
             "Consent" => resource["patient"] = subject,
             _ => resource["subject"] = subject,
         }
         let entry = derive("entry");
         let written = with(resource, &kind, &id).to_string();
         let written = written.replace("ServiceRequest/entry", &format!("ServiceRequest/{entry}"));
-        world.put(vec![serde_json::from_str(&written).unwrap()]).await;
+        world
+            .put(vec![serde_json::from_str(&written).unwrap()])
+            .await;
     }
 
     /// The newest resource of a step, an open one before the others.
@@ -350,7 +377,13 @@ impl Scene {
         };
         let mut all = world.of(patient, kind).await;
         all.retain(of_step);
-        let open = ["requested", "in-progress", "preparation", "proposed", "booked"];
+        let open = [
+            "requested",
+            "in-progress",
+            "preparation",
+            "proposed",
+            "booked",
+        ];
         let is_open = |one: &&Resource| open.contains(&one.text_at(&["status"]).unwrap_or(""));
         let newest = all.iter().rev().find(is_open).or(all.last());
         newest.cloned()
@@ -383,15 +416,39 @@ async fn consents(world: &World, patient: &str, permitted: bool, name: &str) {
     world.put(vec![consent.into_value()]).await;
 }
 
+/// Deletes a resource that the scenario names.
+async fn delete(world: &World, patient: &str, named: &str) {
+    let (kind, name) = named.split_once('/').unwrap();
+    let owner = Owner::Patient(patient.to_owned());
+    let ledger = world.trust.vault().ledger();
+    let id = ledger.derive_id(TENANT, &owner, &format!("{patient}/{name}"));
+    let kind = ResourceType::parse(kind).unwrap();
+    let permit = world.staff(Role::Client, Action::Delete).await;
+    let vault = world.trust.vault();
+    let found = vault.load(&permit, kind, &id).await.unwrap().unwrap();
+    let unit = Unit {
+        changes: vec![Change::Delete {
+            kind,
+            id,
+            owner,
+            expected: Expected::Version(found.version),
+        }],
+        ..Unit::default()
+    };
+    vault.commit(&permit, unit).await.unwrap();
+}
+
 /// The receipt of a message, which leaves the outbox with it.
 async fn receipt(world: &World, message: Resource) {
     let ledger = world.trust.vault().ledger();
     let due = ledger.outbox_due(CHANNEL_EMAIL, u64::MAX >> 20, 1000);
     let due = due.await.unwrap().into_iter();
-    let sent = due.filter(|entry| {
-        let body: Message = serde_json::from_slice(&entry.body).unwrap();
-        Some(body.communication.as_str()) == message.id()
-    });
+    let sent: Vec<_> = due
+        .filter(|entry| {
+            let body: Message = serde_json::from_slice(&entry.body).unwrap();
+            Some(body.communication.as_str()) == message.id()
+        })
+        .collect();
     let permit = world.part("mail-deliverer", Purpose::Treatment, Action::Send);
     let permit = permit.await;
     let vault = world.trust.vault();
@@ -403,7 +460,7 @@ async fn receipt(world: &World, message: Resource) {
             resource: message,
             expected: Expected::Version(version),
         }],
-        outbox_remove: sent.map(|entry| entry.key).collect(),
+        outbox_remove: sent.into_iter().map(|entry| entry.key).collect(),
         ..Unit::default()
     };
     vault.commit(&permit, unit).await.unwrap();
@@ -411,5 +468,7 @@ async fn receipt(world: &World, message: Resource) {
 
 /// Since when the store is there.
 pub(super) fn since_start(at_ms: u64) -> u64 {
-    at_ms.checked_sub(START).expect("after the store's beginning")
+    at_ms
+        .checked_sub(START)
+        .expect("after the store's beginning")
 }

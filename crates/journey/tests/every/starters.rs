@@ -90,7 +90,12 @@ fn fewest(told: &[Vec<String>]) -> Vec<usize> {
     let mut missing: BTreeSet<&String> = all.iter().flatten().collect();
     let mut chosen = Vec::new();
     while !missing.is_empty() {
-        let gain = |place: &usize| all[*place].iter().filter(|step| missing.contains(step)).count();
+        let gain = |place: &usize| {
+            all[*place]
+                .iter()
+                .filter(|step| missing.contains(step))
+                .count()
+        };
         let best = (0..all.len()).rev().max_by_key(gain).unwrap();
         for step in &all[best] {
             missing.remove(step);
@@ -102,7 +107,12 @@ fn fewest(told: &[Vec<String>]) -> Vec<usize> {
 
 /// Plays the scenarios of a starter; `others` are live beside it.
 async fn failed_and_repeated(name: &str, others: &[&str]) {
-    let starter = |name: &str| STARTERS.iter().find(|starter| starter.name == name).unwrap();
+    let starter = |name: &str| {
+        STARTERS
+            .iter()
+            .find(|starter| starter.name == name)
+            .unwrap()
+    };
     let own = starter(name);
     let scenes = scenes(own.journey, own.scenarios);
     let (mut seen, mut steps) = (BTreeSet::new(), BTreeSet::new());
@@ -139,7 +149,10 @@ async fn failed_and_repeated(name: &str, others: &[&str]) {
         let chosen = fewest(&told[..cast.patients.len()]);
         let cast = Cast {
             scenes: chosen.iter().map(|place| cast.scenes[*place]).collect(),
-            patients: chosen.iter().map(|place| cast.patients[*place].clone()).collect(),
+            patients: chosen
+                .iter()
+                .map(|place| cast.patients[*place].clone())
+                .collect(),
         };
         let (expected, _) = Box::pin(lead(world.after_crash(), &cast, &[])).await;
         let in_turn = [Wrong::Unread, Wrong::Moved, Wrong::Cut];
@@ -158,9 +171,16 @@ async fn failed_and_repeated(name: &str, others: &[&str]) {
         }
     }
     let missed: Vec<&String> = steps.difference(&seen).collect();
-    let missed: Vec<&&String> = missed.iter().filter(|step| !EXEMPT.contains(&step.as_str())).collect();
+    let missed: Vec<&&String> = missed
+        .iter()
+        .filter(|step| !EXEMPT.contains(&step.as_str()))
+        .collect();
     assert!(missed.is_empty(), "nobody comes to {missed:?}");
-    assert!(times > steps.len(), "{times} faults for {} steps", steps.len());
+    assert!(
+        times > steps.len(),
+        "{times} faults for {} steps",
+        steps.len()
+    );
 }
 
 macro_rules! failed {

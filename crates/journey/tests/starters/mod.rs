@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Long enough for a pregnancy.
 const SIZE: Size = Size {
-    patients: 1000,
+    patients: 300,
     days: 365,
     seed: 1,
     threads: 2,
@@ -86,7 +86,9 @@ fn intro(starter: &Starter) -> String {
     let lines = lines.take_while(|line| line.starts_with('#'));
     let lines: Vec<&str> = lines.map(|line| line[1..].trim()).collect();
     let text = lines.join("\n");
-    let paragraphs = text.split("\n\n").map(|part| part.trim().replace('\n', " "));
+    let paragraphs = text
+        .split("\n\n")
+        .map(|part| part.trim().replace('\n', " "));
     paragraphs.collect::<Vec<_>>().join("\n\n")
 }
 
@@ -115,8 +117,13 @@ fn who(kind: &str, body: &Value, step: &Value) -> (String, String) {
             )
         }
         "ask" => {
-            let remind = text(body, "/remind_after").map(|after| format!("reminded after {after}, "));
-            let by = format!("{}given up after {}", remind.unwrap_or_default(), at("/give_up_after"));
+            let remind =
+                text(body, "/remind_after").map(|after| format!("reminded after {after}, "));
+            let by = format!(
+                "{}given up after {}",
+                remind.unwrap_or_default(),
+                at("/give_up_after")
+            );
             ("the patient answers".to_owned(), by)
         }
         "task" => {
@@ -124,7 +131,11 @@ fn who(kind: &str, body: &Value, step: &Value) -> (String, String) {
             if body.get("four_eyes") == Some(&Value::Bool(true)) {
                 who.push_str(", and a second person");
             }
-            let mut by = format!("{} ({})", at("/due"), text(body, "/priority").unwrap_or("routine"));
+            let mut by = format!(
+                "{} ({})",
+                at("/due"),
+                text(body, "/priority").unwrap_or("routine")
+            );
             for rung in body["ladder"].as_array().into_iter().flatten() {
                 let rung = |name: &str| text(rung, name).unwrap_or_default();
                 let (after, role, priority) = (rung("/after"), rung("/role"), rung("/priority"));
@@ -143,15 +154,23 @@ fn who(kind: &str, body: &Value, step: &Value) -> (String, String) {
         "wait" => {
             let until = ["/until", "/for"].iter().find_map(|name| text(body, name));
             let at_most = text(body, "/at_most").map(|most| format!("{most} at most"));
-            (String::new(), until.map(str::to_owned).or(at_most).unwrap_or_default())
+            (
+                String::new(),
+                until.map(str::to_owned).or(at_most).unwrap_or_default(),
+            )
         }
         "observe" => {
             let rules = ["rises_more_than", "above", "mean_above", "none_for"];
             let rule = rules.iter().find_map(|name| Some((name, body.get(name)?)));
             let (rule, value) = rule.unwrap();
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             let rule = rule.replace('_', " ");
-            ("the patient measures".to_owned(), format!("{} {rule} {value}", at("/code")))
+            (
+                "the patient measures".to_owned(),
+                format!("{} {rule} {value}", at("/code")),
+            )
         }
         "journey" => (format!("[{0}]({0}.md)", at("/begins")), at("/up_to")),
         _ => (String::new(), String::new()),
@@ -208,7 +227,10 @@ fn steps(starter: &Starter) -> String {
         let title = text(step, "/title").unwrap();
         let (who, when) = who(kind, body, step);
         let leads = leads(kind, body, step);
-        let _ = writeln!(page, "| `{id}` | {kind}: {title} | {who} | {when} | {leads} |");
+        let _ = writeln!(
+            page,
+            "| `{id}` | {kind}: {title} | {who} | {when} | {leads} |"
+        );
     }
     page
 }
@@ -218,7 +240,12 @@ fn page(starter: &Starter) -> String {
     let tested = test(&definition, starter.scenarios).unwrap();
     let (scenarios, title) = (tested.scenarios.len(), &definition.title);
     let found = cohort(starter, &definition);
-    assert!(found.refused.is_empty(), "{}: {:?}", starter.name, found.refused);
+    assert!(
+        found.refused.is_empty(),
+        "{}: {:?}",
+        starter.name,
+        found.refused
+    );
     let (name, intro) = (starter.name, intro(starter));
     let (steps, graph) = (steps(starter), draw(&definition, Drawing::Mermaid));
     format!(
