@@ -345,7 +345,7 @@ impl Scene {
         let subject = json!({"reference": format!("Patient/{patient}")});
         match kind.as_str() {
             "Appointment" => {
-                resource["participant"] = json!([{"actor": subject, "status": "accepted"}])
+                resource["participant"] = json!([{"actor": subject, "status": "accepted"}]);
             }
             "Consent" => resource["patient"] = subject,
             _ => resource["subject"] = subject,

@@ -156,6 +156,10 @@ async fn failed_and_repeated(name: &str, others: &[&str]) {
         };
         let (expected, _) = Box::pin(lead(world.after_crash(), &cast, &[])).await;
         let in_turn = [Wrong::Unread, Wrong::Moved, Wrong::Cut];
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "how somebody asks for a long run"
+        )]
         let all_turns = std::env::var_os("CAIRN_TEST_LARGE").is_some();
         let mut plays: Vec<Vec<Wrong>> = vec![vec![Wrong::Broken], in_turn.to_vec()];
         for turn in (1..in_turn.len()).filter(|_| all_turns) {
