@@ -52,7 +52,8 @@ pub fn start(
     facts: Start,
     context: &Context<'_>,
 ) -> Result<Decision, EngineError> {
-    // A date by which a journey begins may lie years before it, or ahead of it.
+    // A date by which a journey begins may lie years before it, or ahead of it. An event or a request may be about
+    // what is still to come, as an operation that is booked: rules watch from now on, not from then.
     let by_event = definition.entry.date.is_none();
     let begin_ms = definition
         .entry
@@ -60,8 +61,7 @@ pub fn start(
         .first()
         .filter(|_| by_event)
         .and_then(|(name, _)| facts.anchors.get(name))
-        .copied()
-        .unwrap_or(context.now_ms);
+        .map_or(context.now_ms, |at_ms| (*at_ms).min(context.now_ms));
     let state = State {
         last: facts.number,
         watches: definition

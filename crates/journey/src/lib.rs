@@ -53,6 +53,7 @@ mod simulate;
 mod spec;
 mod stage;
 mod stages;
+mod starters;
 mod state;
 mod stays;
 mod stuck;
@@ -99,6 +100,7 @@ pub use simulate::{
     Behaviour, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema, simulate,
 };
 pub use stages::{Rollout, SITES_MAX, StageMove, StageView, VersionStage};
+pub use starters::{STARTERS, Starter};
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
 pub use stuck::{Reason, StuckView};

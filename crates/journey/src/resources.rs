@@ -131,8 +131,26 @@ impl Maker<'_> {
                 .map(|visit_ms| time::say_time(visit_ms, zone)),
             "patient.given" => self.name("given"),
             "patient.family" => self.name("family"),
-            other => template::fact(&self.state.facts, other),
+            other => {
+                template::fact(&self.state.facts, other).or_else(|| self.anchor(other, say_day))
+            }
         })
+    }
+
+    /// The day or the time of day of `anchor.day` and `anchor.time`, as the anchor is now.
+    fn anchor(
+        &self,
+        name: &str,
+        say_day: fn(u64, &jiff::tz::TimeZone) -> String,
+    ) -> Option<String> {
+        let (anchor, member) = name.split_once('.')?;
+        let at_ms = *self.state.anchors.get(anchor)?;
+        let zone = &self.definition.zone;
+        match member {
+            "day" => Some(say_day(at_ms, zone)),
+            "time" => Some(time::say_time(at_ms, zone)),
+            _ => None,
+        }
     }
 
     pub(crate) fn name(&self, part: &str) -> Option<String> {

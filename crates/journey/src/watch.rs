@@ -108,6 +108,12 @@ impl Watch {
             ..Self::default()
         }
     }
+    /// Journeys about what is still to come began, in programs of before, with rules that were deaf until then.
+    pub(crate) fn hear(&mut self, started_ms: u64, latest_ms: u64) {
+        if self.after_ms > latest_ms {
+            self.after_ms = started_ms;
+        }
+    }
     /// When the watch wants to be looked at though nothing was measured.
     pub(crate) fn timer_ms(&self) -> Option<u64> {
         self.pending.then_some(self.quiet_until_ms)

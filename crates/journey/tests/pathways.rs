@@ -6,6 +6,8 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod starters;
+
 use journey::{Behaviour, Changes, Definition, Simulated, Size, Tested, simulate};
 use std::fs;
 use std::path::PathBuf;

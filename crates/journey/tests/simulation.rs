@@ -242,6 +242,28 @@ fn mistakes_in_a_file_of_behaviour_are_found_at_their_place() {
         ),
         ("exits: {readmision: {}}\n", "J006", 1, 9, "no exit"),
         ("staff: {within: 3}\n", "J004", 1, 17, "a duration"),
+        (
+            "anchors: {dischrge: {from: 1d, to: 2d}}\n",
+            "J006",
+            1,
+            11,
+            "no anchor",
+        ),
+        (
+            "anchors: {discharge: {from: 3d, to: 2d}}\n",
+            "J004",
+            1,
+            22,
+            "before `from`",
+        ),
+        ("anchors: {discharge: {from: 3d}}\n", "J003", 1, 22, "`to`"),
+        (
+            "steps: {symptoms: {after: 3d}}\n",
+            "J004",
+            1,
+            27,
+            "awaited events",
+        ),
     ];
     for (source, code, line, column, words) in table {
         let findings = Behaviour::parse(&heart_failure(), source).unwrap_err();
@@ -405,6 +427,53 @@ steps:
     let ends = run("ends", said);
     assert_eq!(ended(&ends, "walks"), ends.goals[0].count);
     assert_eq!(ends.goals[0], *goal);
+}
+
+/// An anchor that lies ahead is waited for, and a goal comes after the time that it takes.
+#[test]
+fn what_is_still_to_come_lies_where_it_is_assumed() {
+    let (head, _) = HEAD.split_once("start: ").unwrap();
+    let goal = "{event: Procedure, where: status = 'completed', journey: goes_on}";
+    let source = format!(
+        "{head}start: until
+steps:
+  until: {{title: Until then, wait: {{until: discharge, past_due: run}}, next: there}}
+  there: {{title: There, exit: {{reason: there}}}}
+  walks: {{title: Walks, goal: {goal}}}
+"
+    );
+    let definition = Definition::compile(&source, 1).unwrap();
+    let run = |behaviour: &str| {
+        let behaviour = Behaviour::parse(&definition, behaviour).unwrap();
+        simulate(&definition, &behaviour, SIZE)
+    };
+    let there = |found: &Simulated| {
+        let ending = found.endings.iter().find(|ending| ending.code == "there");
+        ending
+            .map(|ending| (ending.days_median, ending.days_p95))
+            .unwrap()
+    };
+    let now = run("{}");
+    assert!(there(&now).1 < 0.1, "{:?}", there(&now));
+    let ahead = run(
+        "anchors: {discharge: {from: 10d, to: 20d}}\nsteps: {walks: {share: 1, after: 5d, within: 8d}}",
+    );
+    let (median, p95) = there(&ahead);
+    assert!(
+        (13.0..17.0).contains(&median) && (18.0..=20.0).contains(&p95),
+        "{median} {p95}"
+    );
+    let goal = &ahead.goals[0];
+    assert!(
+        (5.5..7.5).contains(&goal.days_median) && goal.days_p95 <= 8.0,
+        "{goal:?}"
+    );
+    let text = ahead.text();
+    assert!(
+        text.contains("Anchor discharge lies between 10 days and 20 days after the entry event."),
+        "{text}"
+    );
+    assert!(text.contains("and not before 5 days"), "{text}");
 }
 
 /// Partners answer, refuse and are silent as often as is assumed.

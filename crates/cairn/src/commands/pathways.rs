@@ -1,5 +1,6 @@
 //! What `cairn journey` does with files alone: scenarios, simulation, drawing, comparing, formatting.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,6 +55,16 @@ pub enum JourneyFiles {
         /// The journey
         file: PathBuf,
     },
+    /// List the journeys that are shipped to begin with, or write them to a folder with their scenarios
+    /// and what a simulated cohort does
+    Starters {
+        /// Write the files to this folder; none that is there is written over
+        #[arg(long, value_name = "DIR")]
+        write: Option<PathBuf>,
+        /// Names; all if not given
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Print a journey as a FHIR Bundle: a PlanDefinition and what its actions are defined by
     Export {
         /// The version that the definitions name; 0 is a draft
@@ -105,6 +116,7 @@ pub(crate) fn journey_files(command: &JourneyFiles) -> anyhow::Result<ExitCode> 
         JourneyFiles::Fmt { check, files } => fmt(*check, files),
         JourneyFiles::Schema { of } => schema(*of),
         JourneyFiles::Graph { format, file } => graph(*format, file),
+        JourneyFiles::Starters { write, names } => starters(write.as_deref(), names),
         JourneyFiles::Export { number, file } => export(*number, file),
         JourneyFiles::Import { file } => import(file),
     }
@@ -384,4 +396,37 @@ fn fmt(check: bool, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn starters(write: Option<&Path>, names: &[String]) -> anyhow::Result<ExitCode> {
+    let all = journey::STARTERS;
+    for name in names {
+        if !all.iter().any(|starter| starter.name == name) {
+            bail!("there is no starter `{name}`; `cairn journey starters` lists them");
+        }
+    }
+    let chosen = all
+        .iter()
+        .filter(|starter| names.is_empty() || names.iter().any(|name| name == starter.name));
+    for starter in chosen {
+        let Some(folder) = write else {
+            say(&format!("{:<28} {}", starter.name, starter.about));
+            continue;
+        };
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("can't make {}", folder.display()))?;
+        for (ending, text) in [
+            ("yaml", starter.journey),
+            ("test.yaml", starter.scenarios),
+            ("behaviour.yaml", starter.behaviour),
+        ] {
+            let path = folder.join(format!("{}.{ending}", starter.name));
+            let file = std::fs::File::create_new(&path);
+            let mut file = file.with_context(|| format!("can't write {}", path.display()))?;
+            file.write_all(text.as_bytes())
+                .with_context(|| format!("can't write {}", path.display()))?;
+            say(&format!("wrote {}", path.display()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -352,3 +352,30 @@ fn findings_say_why_unless_a_tool_asks_for_lines() {
     assert_eq!(code, Some(1), "{terse}");
     assert_eq!(terse.lines().collect::<Vec<_>>(), [lines[0]]);
 }
+
+#[test]
+fn starters_are_listed_and_written_but_nothing_is_written_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, words) = run(folder.path(), &["starters"]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(
+        words.contains("colonoscopy-preparation      diet"),
+        "{words}"
+    );
+    assert_eq!(words.lines().count(), journey::STARTERS.len());
+    let write = ["starters", "--write", "own", "maternity", "maternity-loss"];
+    let (code, words) = run(folder.path(), &write);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(words.lines().count(), 6, "{words}");
+    let (code, words) = run(
+        folder.path(),
+        &["test", "--min-coverage", "100", "own/maternity.yaml"],
+    );
+    assert_eq!(code, Some(0), "{words}");
+    let (code, words) = run(folder.path(), &write);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("can't write own/maternity.yaml"), "{words}");
+    let (code, words) = run(folder.path(), &["starters", "maternitty"]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("no starter `maternitty`"), "{words}");
+}

@@ -20,6 +20,12 @@ impl Check<'_, '_> {
         Some(gives.into_iter().map(|(name, _)| name).collect())
     }
 
+    /// Whether words may name this of an anchor.
+    fn is_of_anchor(&self, anchor: &str, member: &str) -> bool {
+        let mut anchors = self.definition.entry.anchors.iter();
+        matches!(member, "day" | "time") && anchors.any(|(name, _)| name == anchor)
+    }
+
     /// What is wrong with an expression on what the journey has learnt: a name that it never learns, or what its steps
     /// can't give. Whether anything was found.
     pub(crate) fn learnt(&mut self, path: &Path, wanted: Wanted) -> bool {
@@ -138,11 +144,12 @@ impl Check<'_, '_> {
                 let known = |step: &str, member: &str| {
                     self.members(step)
                         .is_some_and(|members| members.contains(&member))
+                        || self.is_of_anchor(step, member)
                 };
                 let Some((class, always)) = template::class(name, &known) else {
                     let near = nearest(name, template::VARIABLES.iter().map(|(name, ..)| *name))
                         .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-                    self.findings.error("J018", place, format!("`{{{name}}}` is no variable{near} Known are {}, and `step.member` for what the journey has learnt", template::VARIABLES.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")));
+                    self.findings.error("J018", place, format!("`{{{name}}}` is no variable{near} Known are {}, and `step.member` for what the journey has learnt, and `anchor.day` and `anchor.time`", template::VARIABLES.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")));
                     continue;
                 };
                 if clearance == Clearance::Open && class == Class::Phi {

@@ -384,7 +384,9 @@ impl StepKind for Observe {
                 "" => Some(*value),
                 wanted => units::convert(*value, unit, wanted),
             });
+        let started_ms = engine.state.started_ms;
         if let Some(watch) = engine.state.watches.get_mut(&step.id) {
+            watch.hear(started_ms, now_ms + DAY_MS);
             watch.record(self, id, *at_ms, value);
         }
     }

@@ -40,7 +40,7 @@ pub(super) fn endings(definition: &Definition) -> Vec<String> {
     let steps = definition
         .steps
         .iter()
-        .filter(|step| step.kind.ends())
+        .filter(|step| step.kind.may_end())
         .map(|step| step.id.clone());
     let always = [
         "completed",

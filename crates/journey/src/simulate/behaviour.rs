@@ -8,10 +8,10 @@ use crate::Finding;
 use crate::decode::Findings;
 use crate::decode::build::{length, line, number};
 use crate::definition::Definition;
-use crate::form::{self, Form, Known, Table, takes};
+use crate::form::{self, Form, Known, Table, needs, takes};
 use crate::time::{DAY_MS, HOUR_MS, say_duration};
 use crate::yaml::Node;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 static PATIENTS: Table = Table {
     name: "patients",
@@ -89,6 +89,11 @@ static STEP: Table = Table {
             Form::Duration,
             "Time until then, or until its task is done. Of a goal, the time after the start in which it is reached, drawn evenly; the journey's longest if not given.",
         ),
+        takes(
+            "after",
+            Form::Duration,
+            "Of an awaited event or a goal: not before so long has gone by; then evenly until `within`.",
+        ),
         takes("minutes", Form::Amount, "Work that its task is."),
         takes(
             "outcomes",
@@ -113,6 +118,24 @@ static EXIT: Table = Table {
             "within",
             Form::Duration,
             "Time after the start in which it happens, drawn evenly; the journey's longest if not given.",
+        ),
+    ],
+};
+
+static ANCHOR: Table = Table {
+    name: "anchor",
+    doc: "Where an anchor lies that is about what is still to come, as an operation that is booked: drawn evenly.",
+    one_of: &[],
+    members: &[
+        needs(
+            "from",
+            Form::Duration,
+            "So long after the entry event at least.",
+        ),
+        needs(
+            "to",
+            Form::Duration,
+            "So long after the entry event at most.",
         ),
     ],
 };
@@ -177,6 +200,11 @@ pub(crate) static BEHAVIOUR: Table = Table {
         takes("steps", Form::Map("step", &Form::Table(&STEP)), STEP.doc),
         takes("exits", Form::Map("exit", &Form::Table(&EXIT)), EXIT.doc),
         takes(
+            "anchors",
+            Form::Map("anchor", &Form::Table(&ANCHOR)),
+            "Anchors that lie ahead; the time of the entry event if not given.",
+        ),
+        takes(
             "measurements",
             Form::Map("LOINC code", &Form::Table(&MEASURED)),
             MEASURED.doc,
@@ -194,6 +222,7 @@ pub(crate) static BEHAVIOUR: Table = Table {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AtStep {
     pub(crate) share: Option<f64>,
+    pub(crate) after_ms: u64,
     pub(crate) within_ms: Option<u64>,
     pub(crate) minutes: Option<f64>,
     pub(crate) outcomes: Vec<(String, f64)>,
@@ -225,6 +254,8 @@ pub struct Behaviour {
     pub(crate) task_minutes: f64,
     pub(crate) steps: BTreeMap<String, AtStep>,
     pub(crate) exits: BTreeMap<String, (f64, Option<u64>)>,
+    /// From when to when after the entry event anchors lie that are about what is still to come.
+    pub(crate) anchors: BTreeMap<String, (u64, u64)>,
     pub(crate) measurements: BTreeMap<String, Measured>,
     pub(crate) capacity: BTreeMap<String, f64>,
     pub(crate) currency: String,
@@ -268,6 +299,34 @@ impl Behaviour {
                 }
             }
         }
+        if let Some(steps) = root.as_ref().and_then(|root| root.get("steps")) {
+            for (key, value) in steps.members() {
+                let step = definition.step(&key.name);
+                let comes = step.is_some_and(|step| {
+                    step.kind.aims().is_some() || !step.kind.awaits().is_empty()
+                });
+                if let Some(after) = value.get("after").filter(|_| !comes) {
+                    let message = "`after` is of awaited events and of goals alone";
+                    findings.error("J004", after.place, message);
+                }
+            }
+        }
+        if let Some(anchors) = root.as_ref().and_then(|root| root.get("anchors")) {
+            for (key, value) in anchors.members() {
+                let mut known = definition.entry.anchors.iter();
+                let begins = definition.entry.date.as_ref().map(|date| &date.begins);
+                if begins.is_some_and(|begins| begins.anchor == key.name) {
+                    let message =
+                        "the journey begins by this anchor, so that it lies where `begins` says";
+                    findings.error("J004", key.place, message);
+                } else if !known.any(|(name, _)| *name == key.name) {
+                    let message = format!("there is no anchor `{}`", key.name);
+                    findings.error("J006", key.place, message);
+                } else if length(value, "from") > length(value, "to") {
+                    findings.error("J004", value.place, "`to` is before `from`");
+                }
+            }
+        }
         if findings.failed() {
             return Err(findings.list);
         }
@@ -305,6 +364,10 @@ impl Behaviour {
             exits: each(part("exits"), |node| {
                 (number(node, "share").unwrap_or(0.0), length(node, "within"))
             }),
+            anchors: each(part("anchors"), |node| {
+                let said = |name| length(node, name).unwrap_or(0);
+                (said("from"), said("to"))
+            }),
             measurements: each(part("measurements"), |node| measured(Some(node))),
             capacity: amounts(part("capacity")),
             currency: part("costs")
@@ -340,14 +403,21 @@ impl Behaviour {
             format!("{} of visits are booked, within {}; {} of patients come.", percent(self.book), say_duration(self.book_within_ms), percent(self.come)),
             format!("Tasks are done within {}, day and night, and are {} minutes of work; their outcomes are equally frequent. What takes two persons the second confirms.", say_duration(self.task_within_ms), self.task_minutes),
         ];
-        for step in &definition.steps {
-            if let Some((code, _)) = step.kind.compares() {
-                let measured = self.measured(code);
-                lines.push(format!(
-                    "{code} is measured on {} of mornings, {} give or take {}; for {} of patients it changes by {} on a day in the first month.",
-                    percent(measured.share), measured.start, measured.spread, percent(measured.change_share), measured.change
-                ));
-            }
+        for (anchor, (from_ms, to_ms)) in &self.anchors {
+            lines.push(format!(
+                "Anchor {anchor} lies between {} and {} after the entry event.",
+                say_duration(*from_ms),
+                say_duration(*to_ms)
+            ));
+        }
+        let codes = definition.steps.iter();
+        let codes = codes.filter_map(|step| step.kind.compares().map(|(code, _)| code));
+        for code in codes.collect::<BTreeSet<&str>>() {
+            let measured = self.measured(code);
+            lines.push(format!(
+                "{code} is measured on {} of mornings, {} give or take {}; for {} of patients it changes by {} on a day in the first month.",
+                percent(measured.share), measured.start, measured.spread, percent(measured.change_share), measured.change
+            ));
         }
         for step in &definition.steps {
             if step.kind.asks().is_some() && !self.steps.contains_key(&step.id) {
@@ -382,8 +452,12 @@ impl Behaviour {
         {
             let at = self.at(&step.id);
             let within = say_duration(at.within_ms.unwrap_or(definition.at_most_ms));
+            let after = match at.after_ms {
+                0 => String::new(),
+                after_ms => format!(" and not before {}", say_duration(after_ms)),
+            };
             lines.push(format!(
-                "Goal {}: {} of patients, within {within} of the start, if they are under way then.",
+                "Goal {}: {} of patients, within {within} of the start{after}, if they are under way then.",
                 step.id,
                 percent(at.share.unwrap_or(0.0))
             ));
@@ -418,6 +492,7 @@ fn amounts(node: Option<&Node>) -> BTreeMap<String, f64> {
 fn at_step(node: &Node) -> AtStep {
     AtStep {
         share: number(node, "share"),
+        after_ms: length(node, "after").unwrap_or(0),
         within_ms: length(node, "within"),
         minutes: number(node, "minutes"),
         outcomes: amounts(node.get("outcomes")).into_iter().collect(),

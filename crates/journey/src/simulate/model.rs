@@ -47,6 +47,7 @@ pub(crate) struct Aim {
     pub(crate) id: String,
     pub(crate) condition: usize,
     pub(crate) share: f64,
+    pub(crate) after_ms: u64,
     pub(crate) within_ms: u64,
 }
 
@@ -115,6 +116,7 @@ impl<'a> Model<'a> {
                 id: step.id.clone(),
                 condition: step.kind.aims()?,
                 share: at.share.unwrap_or(0.0),
+                after_ms: at.after_ms,
                 within_ms: at.within_ms.unwrap_or(definition.at_most_ms),
             })
         });

@@ -123,7 +123,12 @@ pub(super) fn lead(
     let begins = definition.entry.date.as_ref().map(|date| &date.begins);
     let anchor_ms = |name: &String| match begins {
         Some(begins) if begins.anchor == *name => begins.before_ms(now_ms, &definition.zone),
-        _ => entry_ms,
+        _ => match model.behaviour.anchors.get(name) {
+            Some((from_ms, to_ms)) => {
+                entry_ms + from_ms + patient.within("anchor", name, 0, to_ms - from_ms)
+            }
+            None => entry_ms,
+        },
     };
     let facts = Start {
         // Arms are drawn by it, so everybody has a name of their own, and another cohort other names.
@@ -292,7 +297,9 @@ impl World for Patient<'_> {
             };
             if self.share(&what, &entry.step, times) < share {
                 let within_ms = stop.at.within_ms.unwrap_or(DAY_MS * 7);
-                let at_ms = entry.at_ms + self.within(&what, &entry.step, times, within_ms);
+                let within_ms = within_ms.saturating_sub(stop.at.after_ms);
+                let after_ms = stop.at.after_ms + self.within(&what, &entry.step, times, within_ms);
+                let at_ms = entry.at_ms + after_ms;
                 let condition = *condition;
                 self.later(at_ms, Act::Happens { condition });
             }
@@ -364,7 +371,9 @@ impl Patient<'_> {
         }
         for aim in &model.aims {
             if self.share("goal", &aim.id, 0) < aim.share {
-                let at_ms = self.started_ms + self.within("goal", &aim.id, 0, aim.within_ms);
+                let within_ms = aim.within_ms.saturating_sub(aim.after_ms);
+                let after_ms = aim.after_ms + self.within("goal", &aim.id, 0, within_ms);
+                let at_ms = self.started_ms + after_ms;
                 let condition = aim.condition;
                 self.later(at_ms, Act::Happens { condition });
             }

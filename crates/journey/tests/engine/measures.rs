@@ -1,7 +1,7 @@
 //! Means over a window, and readings that are missing.
 
 use crate::kinds::{begin, compiled, source};
-use crate::run::{DAY, DISCHARGE, HOUR, Run};
+use crate::run::{DAY, DISCHARGE, HOUR, Run, facts};
 use journey::{Fact, timers};
 
 fn watches(observe: &str) -> String {
@@ -101,6 +101,32 @@ fn a_component_is_a_reading() {
     measured(&mut run, "a", 60, Some((130.0, "/min")), "8867-4");
     run.until(101 * HOUR);
     assert_eq!(fired(&run), [100]);
+}
+
+/// A journey about what is still to come, as an operation that is booked: its rules do not wait for that.
+#[test]
+fn rules_watch_before_a_date_that_is_ahead() {
+    let high = "{code: 8480-6, unit: 'mm[Hg]', above: 180, quiet_for: 12h}";
+    let definition = compiled(&watches(high));
+    let mut ahead = facts();
+    let surgery = DISCHARGE + 20 * DAY;
+    ahead.anchors.insert("discharge".to_owned(), surgery);
+    for of_before in [false, true] {
+        let mut run = Run::start(definition.clone(), None, ahead.clone());
+        let mut state = serde_json::to_value(&run.state).unwrap();
+        let after_ms = &mut state["w"]["watch"]["a"];
+        assert!(after_ms.as_u64().unwrap() < surgery);
+        if of_before {
+            // As a program of before has begun it.
+            *after_ms = surgery.into();
+            run.state = serde_json::from_value(state).unwrap();
+        }
+        for (id, hour) in [("a", 24), ("b", 48)] {
+            run.until(hour * HOUR);
+            pressure(&mut run, id, hour, 185.0, 110.0);
+        }
+        assert_eq!(fired(&run), [24, 48], "{of_before}");
+    }
 }
 
 /// In which hours after the discharge the rule fired.

@@ -6,6 +6,8 @@
 
 mod heart;
 mod kinds;
+mod scene;
+mod starters;
 mod time;
 
 use crate::world::{DAY, HOUR, Mail, START, TENANT, World};

@@ -177,4 +177,6 @@ fn invitations_to_a_visit_make_sense() {
     // From the journey's start it is exact.
     assert_eq!(found("start + 3d", ", again: [3d]").len(), 1);
     assert_eq!(found("start + 3d", ", again: [71h]").len(), 0);
+    // What comes before a date that is still ahead: nobody knows how far ahead that is.
+    assert_eq!(found("discharge - 3d", ", again: [9d]").len(), 0);
 }

@@ -56,6 +56,26 @@ fn translations_are_held_to_what_their_message_is_held_to() {
     }
 }
 
+/// Messages say on which day an operation is; a program that doesn't know it says the fallback.
+#[test]
+fn words_name_the_day_of_an_anchor() {
+    for (words, expected) in [
+        ("On {discharge.day|a day} at {discharge.time|a time}.", None),
+        ("On {discharge.day}.", Some("J019")),
+        ("On {discharge.hour|a day}.", Some("J018")),
+        ("On {dischrge.day|a day}.", Some("J018")),
+    ] {
+        let source = GOOD.replacen("words: Please answer.", &format!("words: '{words}'"), 1);
+        assert_ne!(source, GOOD);
+        let found = codes(&source);
+        let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+        assert_eq!(found, expected, "{words}");
+    }
+    let open = "text: 'On {discharge.day|a day}, read it at {link}'";
+    let source = GOOD.replacen("text: Read it at {link}", open, 1);
+    assert_eq!(codes(&source), ["J017"]);
+}
+
 #[test]
 fn what_is_too_hard_to_read_is_said() {
     let easy = "We will call you on the day and ask how you are after.";

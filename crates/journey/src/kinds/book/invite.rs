@@ -322,14 +322,15 @@ impl Book {
     }
 
     /// The most time from the proposal until the visit has to be booked, where that is known: what a journey hangs on
-    /// lies before its start, unless a date or somebody who asks says when it is.
+    /// lies before its start, unless a date or somebody who asks says when it is, or the visit comes before it.
     fn books_within_ms(&self, definition: &Definition) -> Option<u64> {
         let entry = &definition.entry;
         let by_event = entry.event.is_some() && entry.date.is_none();
         if self.book_by.anchor != START_ANCHOR && (!by_event || entry.request.is_some()) {
             return None;
         }
-        let offset_ms = u64::try_from(self.book_by.offset_ms).unwrap_or(0);
+        // A moment before what it hangs on is waited for while that is still to come, as an operation that is booked.
+        let offset_ms = u64::try_from(self.book_by.offset_ms).ok()?;
         let of_day_ms = self.book_by.at.map_or(0, |_| DAY_MS);
         Some(offset_ms + of_day_ms)
     }
