@@ -76,6 +76,7 @@ mod signer;
 mod smart;
 mod stalled;
 mod starting;
+mod studio;
 mod subscriptions;
 mod tenants;
 mod tenants_alerted;
