@@ -60,7 +60,7 @@ pub(crate) fn by_day(series: &[Series], length: usize, table: &'static str) -> M
         }
         details id=(table) {
             summary { "The same as a table, by week" }
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" role="region" aria-label="By week" { table {
                 thead { tr { th scope="col" { "Days" } @for one in series { th scope="col" class="number" { (one.name) } } } }
                 tbody { @for begin in (0..length).step_by(WEEK) { tr {
                     @let end = (begin + WEEK).min(length);

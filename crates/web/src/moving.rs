@@ -437,18 +437,20 @@ pub(crate) async fn foresee(
     let body = html! {
         p class="crumbs" { a href=(back) { (TITLE) } }
         h1 { (name) ", from version " (asked.who.version) " to version " (asked.to) }
-        @if let Some(preview) = &preview { (sums(&ctx, &name, &fields, preview)) }
-        @if !ones.is_empty() || preview.is_none() { (named(&ctx, &name, &fields, (&ones, only), &lines)) }
-        @if let Some(preview) = preview.as_ref().filter(|_| reaches) {
-            form class="ask stack" method="post" action={ (here(&name)) "/begin" } {
-                (csrf(&ctx))
-                (carried(&fields))
-                input type="hidden" name="seen" value=(preview.seen);
-                label { "Why" span class="hint" { "It stands in each patient's history with your name, and the patient may see it" }
-                    input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
+        div class="stack-wide" {
+            @if let Some(preview) = &preview { (sums(&ctx, &name, &fields, preview)) }
+            @if !ones.is_empty() || preview.is_none() { (named(&ctx, &name, &fields, (&ones, only), &lines)) }
+            @if let Some(preview) = preview.as_ref().filter(|_| reaches) {
+                form class="ask stack" method="post" action={ (here(&name)) "/begin" } {
+                    (csrf(&ctx))
+                    (carried(&fields))
+                    input type="hidden" name="seen" value=(preview.seen);
+                    label { "Why" span class="hint" { "It stands in each patient's history with your name, and the patient may see it" }
+                        input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
+                    }
+                    label { "Patients a second, at most" input type="number" name="rate" min="1" max=(RATE_MAX) value=(RATE); }
+                    div class="inline-fields" { button type="submit" { "Move them" } a class="button" href=(back) { "Don't" } }
                 }
-                label { "Patients a second, at most" input type="number" name="rate" min="1" max=(RATE_MAX) value=(RATE); }
-                div class="inline-fields" { button type="submit" { "Move them" } a class="button" href=(back) { "Don't" } }
             }
         }
     };

@@ -40,14 +40,19 @@ async fn a_file_is_bounded_and_keeps_nobody_waiting() {
     let (status, page) = posted(&house, &squad, &[("source", JOURNEY), ("do", "look")]).await;
     assert_eq!(status, StatusCode::OK, "{page}");
     assert!(page.contains("it can be published"), "{page}");
+    // What is longer than a form may be is not read to its end, so the sender may not get as far as the answer.
+    let Who::Person { cookie, csrf } = &squad else {
+        panic!("nobody is signed in");
+    };
     let long = "x".repeat(10 << 20);
-    let (status, page) = posted(&house, &squad, &[("source", &long), ("do", "look")]).await;
-    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{page}");
-    assert!(
-        page.contains("Too long") && page.len() < 100_000,
-        "{}",
-        page.len()
-    );
+    let request = house
+        .bare(Method::POST, HERE)
+        .header("cookie", format!("cairn={cookie}"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(query(&[("csrf", csrf), ("source", &long), ("do", "look")]));
+    if let Ok(answer) = request.send().await {
+        assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
     // Several at once, each for as long as it takes: others are answered meanwhile.
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {

@@ -192,8 +192,8 @@ async function studio(sam, source) {
   await walk.look(sam, "studio-code");
   await sam.goto("/console/studio?open=heart-failure-discharge%2F1");
   await sam.getByRole("heading", { name: "Against version 2, which is live" }).waitFor();
-  await sam.getByLabel("Patients").fill("300");
-  await sam.getByLabel("Days").fill("60");
+  await sam.getByRole("spinbutton", { name: "Patients" }).fill("300");
+  await sam.getByRole("spinbutton", { name: "Days" }).fill("60");
   await sam.getByLabel(/Lead the same people/).check();
   await walk.click(sam.getByRole("button", { name: "Simulate" }));
   await sam.getByRole("heading", { name: "A simulated cohort" }).waitFor();
@@ -556,7 +556,7 @@ async function consents(carla, href) {
 async function moves(carla) {
   await carla.goto(`${JOURNEY}/move?from=1&to=2`);
   await walk.click(carla.locator("summary", { hasText: "The same as lines" }));
-  const lines = carla.getByLabel("Where they go on");
+  const lines = carla.getByRole("textbox", { name: /^Where they go on/ });
   await lines.fill("# who was welcomed stays\nwelcom: stay");
   await walk.click(carla.getByRole("button", { name: "Show what would come of it" }));
   await carla.getByText("Line 2, column 1").waitFor();

@@ -42,7 +42,7 @@ fn load(roles: &[RoleLoad]) -> Markup {
         .map(|role| role.hours_max.max(role.capacity.unwrap_or(0.0)))
         .fold(f64::MIN_POSITIVE, f64::max);
     html! {
-        div class="scroll" { table class="load" {
+        div class="scroll" tabindex="0" role="region" aria-label="Work of staff" { table class="load" {
             thead { tr { th scope="col" { "Role" } th scope="col" class="number" { "Hours" } th scope="col" class="number" { "A day" } th scope="col" class="number" { "Busiest day" } th scope="col" { span class="visually-hidden" { "Bar of the busiest day" } } th scope="col" { "Enough?" } } }
             tbody { @for role in roles { tr {
                 th scope="row" { @if role.role.is_empty() { "Whoever takes it" } @else { (role.role) } }
@@ -89,7 +89,7 @@ fn against(version: u32, rows: &[Beside]) -> Markup {
     html! {
         section class="stack" aria-labelledby="against" {
             h3 id="against" { "The same people along version " (version) }
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" role="region" aria-label="Beside the other version" { table {
                 thead { tr { th scope="col" { "What" } th scope="col" class="number" { "This file" } th scope="col" class="number" { "Version " (version) } th scope="col" class="number" { "Difference" } } }
                 tbody { @for row in rows { tr {
                     th scope="row" { (row.what) }

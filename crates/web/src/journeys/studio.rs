@@ -112,7 +112,7 @@ fn drawn(graph: &GraphView, looked: &Looked) -> Markup {
         @else { p class="note" { "It has " (thousands(graph.edges.len() as u64)) " ways: too many for a drawing that could be read. They are in the table." } }
         details id="ways" {
             summary { "The ways as a table" }
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" role="region" aria-label="Ways" { table {
                 thead { tr { th scope="col" { "From" } th scope="col" { "To" } th scope="col" { "When" } } }
                 tbody { @for edge in graph.edges.iter().take(WAYS_MAX) { tr { td { (title_of(graph, &edge.from)) } td { (title_of(graph, &edge.to)) } td { (spoken(&edge.label)) } } } }
             } }
@@ -298,8 +298,8 @@ fn changes(live: &AgainstLive) -> Markup {
                         @if *first { h3 { (change.what.heading()) } }
                         div {
                             div class="mono" { (change.place) }
-                            @if let Some(before) = &change.before { div { del { "− " (cut(before)) } } }
-                            @if let Some(after) = &change.after { div { ins { "+ " (cut(after)) } } }
+                            @if let Some(before) = &change.before { div { del { code { "− " (cut(before)) } } } }
+                            @if let Some(after) = &change.after { div { ins { code { "+ " (cut(after)) } } } }
                         }
                     }
                 }
@@ -317,9 +317,9 @@ fn beside_it(shown: &Shown) -> Markup {
                 None => (layout::empty("Nothing is checked yet", "Paste a file, or open a version, and check it. Its graph is drawn here.")),
                 Some((looked, graph)) => {
                     p role="status" id="verdict" { (checks::verdict(&looked.findings)) }
+                    @if !looked.findings.is_empty() { (checks::list(&looked.findings, &shown.source)) }
                     @if looked.graph.is_none() { p class="quiet" { "The graph is drawn as soon as the file's form is right." } }
                     (graph)
-                    @if !looked.findings.is_empty() { (checks::list(&looked.findings, &shown.source)) }
                 }
             }
         }
