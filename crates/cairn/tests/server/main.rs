@@ -53,6 +53,7 @@ mod keep;
 mod labels;
 mod lagging;
 mod moto;
+mod moves;
 mod mutual_tls;
 mod necessary;
 mod once;
