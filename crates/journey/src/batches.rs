@@ -6,7 +6,10 @@
 //! whoever was reached already is passed over. One batch of a tenant goes on at a time, the oldest first.
 
 mod one;
+mod paused;
 mod seen;
+
+pub use paused::Paused;
 
 pub(crate) use one::not_as_foreseen;
 pub(crate) use seen::{compare, decision_mark, mark, whole};
@@ -150,6 +153,10 @@ pub struct Batch {
     /// The part where it looks next at those.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub round: usize,
+    /// Who has it rest, and since when. Its stage says then that it was broken off: so no program goes on with it,
+    /// also one that knows no rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -497,6 +504,7 @@ impl Journeys {
             waiting: 0,
             round: 0,
             ended_ms: None,
+            paused: None,
         };
         let mut internals = vec![head(&batch, Expected::Absent)];
         for (number, targets) in targets.chunks(PART).enumerate() {
@@ -609,10 +617,11 @@ impl Journeys {
         steers(permit)?;
         loop {
             let (mut batch, version) = self.stored_batch(permit, id).await?;
-            if batch.stage != Stage::Running {
+            if batch.stage != Stage::Running && batch.paused.is_none() {
                 return Ok(false);
             }
             batch.stage = Stage::Cancelled;
+            batch.paused = None;
             batch.ended_ms = Some(self.now_ms());
             let unit = Unit {
                 internals: vec![head(&batch, Expected::Version(version))],

@@ -20,7 +20,7 @@ mod segments;
 pub(crate) use caps::conflicts;
 pub(crate) use names::{names_in, paths_in};
 pub(crate) use others::others;
-pub use pages::why;
+pub use pages::{section, why};
 pub(crate) use partners::partners;
 pub(crate) use segments::{named_segments, shared_segments};
 

@@ -27,7 +27,9 @@ pub enum Changes {
 }
 
 impl Changes {
-    fn heading(self) -> &'static str {
+    /// What stands above those of this kind.
+    #[must_use]
+    pub fn heading(self) -> &'static str {
         match self {
             Self::Added => "Steps that are new",
             Self::Removed => "Steps that are gone",
@@ -66,10 +68,15 @@ pub fn diff(before: &str, after: &str) -> Result<Vec<Change>, Vec<Finding>> {
         Node::parse(source).map_err(|_| Vec::new())
     };
     let (before, after) = (read(before)?, read(after)?);
+    Ok(between(&before, &after))
+}
+
+/// What one file says otherwise than another, whatever is wrong with them.
+pub(crate) fn between(before: &Node, after: &Node) -> Vec<Change> {
     let mut found = Vec::new();
-    record(&mut found, &spec::JOURNEY, "", Some(&before), Some(&after));
+    record(&mut found, &spec::JOURNEY, "", Some(before), Some(after));
     found.sort_by_key(|change| change.what);
-    Ok(found)
+    found
 }
 
 /// The changes for people.

@@ -57,6 +57,7 @@ mod starters;
 mod state;
 mod stays;
 mod stuck;
+mod studio;
 mod suggest;
 mod template;
 mod time;
@@ -65,10 +66,10 @@ mod watch;
 mod words;
 mod yaml;
 
-pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, RATE_MAX, Stage, Who};
+pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, Paused, RATE_MAX, Stage, Who};
 pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;
-pub use check::{CODES, why};
+pub use check::{CODES, section, why};
 pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
@@ -84,7 +85,8 @@ pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use languages::preferred_language;
 pub use lists::{HereAfter, HerePage, HereView};
 pub use migrations::{
-    Differs, Moving, NAMED_MAX, OneMoved, Outcome as MoveOutcome, PlanChange, Portion, Preview, Sum,
+    Differs, Moving, NAMED_MAX, OneMoved, Outcome as MoveOutcome, PlanChange, Portion, Preview,
+    Sum, Which as WhichMoved,
 };
 pub use passages::{Passed, PassedPage, PassedView};
 pub use replay::{
@@ -97,13 +99,15 @@ pub use schema::{reference, schema, segments_schema};
 pub use segments::{check_segments, members::SEGMENT_MEMBERS, with_segments};
 pub use service::Journeys;
 pub use simulate::{
-    Behaviour, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema, simulate,
+    Behaviour, Beside, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema,
+    simulate, simulate_unless,
 };
 pub use stages::{Rollout, SITES_MAX, StageMove, StageView, VersionStage};
 pub use starters::{STARTERS, Starter};
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
 pub use stuck::{Reason, StuckView};
+pub use studio::{AgainstLive, Looked, Marks};
 pub use suggest::Beginning;
 
 /// Kind of the documents that hold [`DeadLetter`]s.

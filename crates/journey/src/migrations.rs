@@ -5,6 +5,9 @@
 //! would be, and what is planned on the version that they are on against what would be planned on the other.
 //! The move itself is a batch (`batches.rs`), each patient a unit of work of its own.
 
+mod map;
+mod named;
+
 use crate::batches::{
     Batch, Many, Order, Reached, Who, compare, decision_mark, instances, mark, not_as_foreseen,
     steers, whole,
@@ -16,18 +19,18 @@ use crate::runner::Cause;
 use crate::state::State;
 use crate::{JourneyError, Journeys, PlannedView, diff, words};
 use ledger::LedgerError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use trust::{Permit, TrustError, Unit, kinds};
+use trust::{Permit, TrustError, Unit};
+
+pub use named::{NAMED_MAX, Which};
 
 /// Things that are planned of which two versions are compared, each: more than a journey of the longest file
 /// has.
 const COMPARED_MAX: usize = 400;
 /// Differences of which a preview has sums; those of most patients come first.
 const SUMS_MAX: usize = 200;
-/// Patients that are shown by name at once.
-pub const NAMED_MAX: usize = 50;
 
 /// Which of those who are found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,7 +84,7 @@ pub enum Outcome {
 }
 
 /// How something that is planned differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlanChange {
     /// It is planned no more.
@@ -127,7 +130,7 @@ pub struct OneMoved {
 }
 
 /// A difference, for all whom it concerns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sum {
     /// How it differs.
     pub change: PlanChange,
@@ -142,7 +145,7 @@ pub struct Sum {
 }
 
 /// What would come of it for all.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
     /// Journeys that are found.
     pub found: usize,
@@ -532,41 +535,6 @@ impl Journeys {
         };
         self.vault().commit(permit, unit).await?;
         Ok(preview)
-    }
-
-    /// The same for some of them, by name: so many behind an instance, at most [`NAMED_MAX`].
-    ///
-    /// # Errors
-    /// `Unknown`, `Cannot`, `Trust`.
-    pub async fn preview_named(
-        &self,
-        permit: &Permit,
-        moving: &Moving,
-        after: Option<&str>,
-        count: usize,
-    ) -> Result<Vec<OneMoved>, JourneyError> {
-        steers(permit)?;
-        let pair = self
-            .pair(permit, &moving.who, moving.to, &moving.map)
-            .await?;
-        let (states, _) = self.those_moved(permit, moving).await?;
-        let behind = states
-            .iter()
-            .map(|(instance, _)| instance)
-            .filter(|instance| after.is_none_or(|after| instance.as_str() > after));
-        let ids: Vec<String> = behind.take(count.min(NAMED_MAX)).cloned().collect();
-        let engine = self.engine_permit(permit.tenant()).await?;
-        let kind = kinds::JOURNEY_INSTANCE;
-        let mut named = Vec::new();
-        // Who is shown is read under the permit of whoever sees it.
-        for document in self.vault().internals_of(permit, kind, &ids).await? {
-            let state = State::from_json(&document.body).map_err(MoveError::from)?;
-            let one = self
-                .one_moved(&engine, &pair, &moving.map, &document.id, &state)
-                .await?;
-            named.push(one);
-        }
-        Ok(named)
     }
 
     /// Asks for a move: a batch. Whom it is for is fixed now; `seen` is the mark of a preview, if somebody looked: for

@@ -12,12 +12,13 @@ mod report;
 mod tally;
 
 pub use behaviour::Behaviour;
-pub use report::{Cost, Ending, GoalReached, RoleLoad, Simulated};
+pub use report::{Beside, Cost, Ending, GoalReached, RoleLoad, Simulated};
 
 use crate::definition::Definition;
 use crate::form;
 use model::Model;
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tally::Tally;
 
 /// 2026-01-01T00:00:00Z: a fixed day, so that weekdays and clock changes are the same each time.
@@ -49,7 +50,30 @@ pub fn behaviour_schema() -> Value {
 /// Leads a cohort along a journey.
 #[must_use]
 pub fn simulate(definition: &Definition, behaviour: &Behaviour, size: Size) -> Simulated {
-    let model = Model::new(definition, behaviour);
+    let never = AtomicBool::new(false);
+    led(definition, behaviour, size, &never)
+}
+
+/// The same, until it is stopped: then there is no report, because one of a part of the cohort would read like one
+/// of all.
+#[must_use]
+pub fn simulate_unless(
+    stopped: &AtomicBool,
+    definition: &Definition,
+    behaviour: &Behaviour,
+    size: Size,
+) -> Option<Simulated> {
+    let report = led(definition, behaviour, size, stopped);
+    (!stopped.load(Ordering::Relaxed)).then_some(report)
+}
+
+fn led(
+    definition: &Definition,
+    behaviour: &Behaviour,
+    size: Size,
+    stopped: &AtomicBool,
+) -> Simulated {
+    let model = Model::new(definition, behaviour, stopped);
     let threads = u32::try_from(size.threads.max(1)).unwrap_or(1);
     let mut tally = Tally::default();
     std::thread::scope(|scope| {
@@ -59,6 +83,9 @@ pub fn simulate(definition: &Definition, behaviour: &Behaviour, size: Size) -> S
                 scope.spawn(move || {
                     let mut part = Tally::default();
                     for number in (first..size.patients).step_by(threads as usize) {
+                        if model.is_stopped() {
+                            break;
+                        }
                         let time = (BEGIN_MS, size.days.max(1));
                         let led = patient::lead(model, &mut part, size.seed, number, time);
                         if let Err(error) = led {

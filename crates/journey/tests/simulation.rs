@@ -497,3 +497,24 @@ fn partners_answer_as_often_as_is_assumed() {
         "{lost} {late}"
     );
 }
+
+#[test]
+fn a_simulation_is_stopped_and_then_tells_of_no_part_of_it() {
+    let (definition, behaviour) = (heart_failure(), Behaviour::default());
+    let running = std::sync::atomic::AtomicBool::new(false);
+    let whole = journey::simulate_unless(&running, &definition, &behaviour, SIZE);
+    assert_eq!(whole, Some(simulate(&definition, &behaviour, SIZE)));
+    // More than can be led in the time of this test.
+    let nation = Size {
+        patients: 50_000_000,
+        days: 365,
+        ..SIZE
+    };
+    let told = std::thread::scope(|scope| {
+        let led =
+            scope.spawn(|| journey::simulate_unless(&running, &definition, &behaviour, nation));
+        running.store(true, std::sync::atomic::Ordering::Relaxed);
+        led.join().expect("it ends")
+    });
+    assert_eq!(told, None);
+}

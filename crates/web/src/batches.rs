@@ -1,8 +1,10 @@
 //! Acts by hand on many patients' journeys: asked for, with what would come of it, watched and broken off.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use axum::extract::Path;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
@@ -10,16 +12,17 @@ use journey::{
     BATCH_MAX, Batch, BatchForeseen, Failure, Foreseen, Many, RATE_MAX, Stage, StepView, Who,
 };
 use maud::{Markup, html};
-use trust::{Action, Permit};
+use trust::{Action, Permit, kinds};
 
 use crate::browse::typed;
-use crate::context::{Ctx, Fields, Posted, escape};
+use crate::context::{Ctx, Fields, Posted, Watching, escape};
 use crate::error::PageError;
 use crate::journeys::people::patient;
 use crate::layout::{self, Section, State, console, csrf, thousands};
+use crate::live::{self, Parts};
 use crate::stopping::{REASON_MAX, reason};
 use crate::time::signed;
-use crate::worklist::{PatientLine, patient_lines};
+use crate::worklist::{PatientLine, last_event_id, patient_lines};
 
 const HERE: &str = "/console/batches";
 const TITLE: &str = "Many journeys at once";
@@ -158,6 +161,7 @@ async fn searched(ctx: &Ctx, search: &str) -> Result<BTreeSet<String>, PageError
 
 fn stage(batch: &Batch) -> Markup {
     match batch.stage {
+        _ if batch.rests() => layout::state(State::Waiting, "Rests"),
         Stage::Running => layout::state(State::Running, "Under way"),
         Stage::Cancelled => layout::state(State::Failed, "Broken off"),
         Stage::Done if batch.failed > 0 => layout::state(State::Failed, "Done, not for all"),
@@ -333,34 +337,133 @@ fn failures(failures: &[Failure], all: usize, names: &HashMap<String, PatientLin
     }
 }
 
-/// `GET /console/batches/{batch}`.
-pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
-    let permit = permit(&ctx).await?;
-    let (batch, failed) = ctx.app.web.journeys.batch(&permit, &id).await?;
-    let names = patient_lines(&ctx, failed.iter().map(|failure| failure.patient.clone())).await?;
-    let body = html! {
-        p class="crumbs" { a href=(HERE) { (TITLE) } }
-        h1 { (said(&batch.many)) }
-        p { (stage(&batch)) }
-        p { (of_whom(&batch.who)) }
-        p { "Asked for by " span class="strong" { (batch.by) } ", " (ctx.times.ago(signed(batch.asked_ms))) ": " (batch.reason) }
+/// How far a batch has come: what was done, what was not, and what is still to come.
+#[allow(clippy::cast_precision_loss, reason = "pixels")]
+fn progress(batch: &Batch) -> Markup {
+    let share = |count: usize| count as f64 / batch.total.max(1) as f64 * 100.0;
+    let done = batch.next.saturating_sub(batch.failed + batch.waiting);
+    let (done, failed) = (share(done), share(batch.failed));
+    html! {
+        svg class="progress" width="100%" height="14" viewBox="0 0 100 14" preserveAspectRatio="none" aria-hidden="true" {
+            rect class="barback" x="0" y="1" height="12" width="100" {}
+            rect class="barfill" x="0" y="1" height="12" width=(format!("{done:.2}")) {}
+            rect class="barfail" x=(format!("{done:.2}")) y="1" height="12" width=(format!("{failed:.2}")) {}
+        }
+    }
+}
+
+/// A form of one button.
+fn deed(ctx: &Ctx, batch: &Batch, (deed, word): (&str, &str), words: &str) -> Markup {
+    html! {
+        form class="ask" method="post" action={ (HERE) "/" (batch.id) "/" (deed) } {
+            (csrf(ctx))
+            button type="submit" { (word) }
+            p class="quiet small" { (words) }
+        }
+    }
+}
+
+fn said_of(ctx: &Ctx, batch: &Batch) -> Markup {
+    html! {
         p {
             span class="strong" { (thousands(batch.next as u64)) } " of " (thousands(batch.total as u64)) " tried, "
             span class="strong" { (thousands(batch.failed as u64)) } " not done, at no more than " (batch.rate) " a second."
             @if batch.waiting > 0 { " " span class="strong" { (thousands(batch.waiting as u64)) } " can be reached when something is over." }
             @if let Some(ended) = batch.ended_ms { " Over " (ctx.times.ago(signed(ended))) "." }
         }
-        @if batch.stage == Stage::Running {
-            form class="ask" method="post" action={ (HERE) "/" (batch.id) "/cancel" } {
-                (csrf(&ctx))
-                button type="submit" { "Break it off" }
-                p class="quiet small" { "Who was reached stays as they are; the others are left alone." }
+        (progress(batch))
+        @if let Some(paused) = &batch.paused { p { "It rests since " (ctx.times.ago(signed(paused.at_ms))) ", by " span class="strong" { (paused.by) } "." } }
+    }
+}
+
+async fn parts(ctx: &Ctx, permit: &Permit, id: &str) -> Result<(Batch, Parts), PageError> {
+    let (batch, failed) = ctx.app.web.journeys.batch(permit, id).await?;
+    let names = patient_lines(ctx, failed.iter().map(|failure| failure.patient.clone())).await?;
+    let state = html! {
+        div id="batch-state" class="stack" {
+            p { (stage(&batch)) }
+            (said_of(ctx, &batch))
+            @if batch.stage == Stage::Running || batch.rests() {
+                div class="cluster" {
+                    @if batch.rests() { (deed(ctx, &batch, ("go-on", "Let it go on"), "For those whom it has not reached.")) }
+                    @else { (deed(ctx, &batch, ("pause", "Let it rest"), "Who was reached stays as they are; it can go on later.")) }
+                    (deed(ctx, &batch, ("cancel", "Break it off"), "Who was reached stays as they are; the others are left alone."))
+                }
             }
         }
-        @if batch.many.leads() && batch.next > batch.failed { (crate::moving::take_back(&ctx, &batch.id)) }
-        @if !failed.is_empty() { (failures(&failed, batch.failed, &names)) }
     };
-    Ok(console(&ctx, TITLE, Section::Journeys, None, &body))
+    let left = html! { div id="batch-failures" { @if !failed.is_empty() { (failures(&failed, batch.failed, &names)) } } };
+    let reached = batch.many.leads() && batch.next > batch.failed;
+    let back = html! { div id="batch-back" { @if reached { (crate::moving::take_back(ctx, &batch.id)) } } };
+    let parts = vec![
+        ("batch-state", state),
+        ("batch-failures", left),
+        ("batch-back", back),
+    ];
+    Ok((batch, parts))
+}
+
+/// `GET /console/batches/{batch}`.
+pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let live = live::address(&ctx, &format!("/console/live/batches/{}", escape(&id)), "");
+    let (batch, parts) = parts(&ctx, &permit, &id).await?;
+    let body = html! {
+        div class="spread" { p class="crumbs" { a href=(HERE) { (TITLE) } } (layout::live_light()) }
+        h1 { (said(&batch.many)) }
+        div class="stack-wide" {
+            div class="stack" {
+                p { (of_whom(&batch.who)) }
+                p { "Asked for by " span class="strong" { (batch.by) } ", " (ctx.times.ago(signed(batch.asked_ms))) ": " (batch.reason) }
+            }
+            @for (_, part) in &parts { (part) }
+        }
+    };
+    Ok(console(&ctx, TITLE, Section::Journeys, Some(&live), &body))
+}
+
+/// `GET /console/live/batches/{batch}`.
+pub(crate) async fn stream(
+    Watching(ctx): Watching,
+    Path(id): Path<String>,
+    fields: Fields,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    let may = permit(&ctx).await?;
+    ctx.app.web.journeys.batch(&may, &id).await?;
+    let id = Arc::new(id);
+    let source = live::Source {
+        shard: None,
+        matters: |kind| kind == kinds::JOURNEY_BATCH || kind == kinds::JOURNEY_MIGRATION,
+        render: Box::new(move |ctx| {
+            let id = id.clone();
+            Box::pin(async move {
+                let permit = permit(&ctx).await?;
+                Ok(parts(&ctx, &permit, &id).await?.1)
+            })
+        }),
+    };
+    Ok(live::serve(ctx, &fields, last_event_id(&headers), source).await)
+}
+
+/// `POST /console/batches/{batch}/pause`.
+pub(crate) async fn pause(
+    Path(id): Path<String>,
+    Posted { ctx, .. }: Posted,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    ctx.app.web.journeys.pause_batch(&permit, &id).await?;
+    Ok(Redirect::to(&format!("{HERE}/{id}")).into_response())
+}
+
+/// `POST /console/batches/{batch}/go-on`.
+pub(crate) async fn go_on(
+    Path(id): Path<String>,
+    Posted { ctx, .. }: Posted,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    ctx.app.web.journeys.resume_batch(&permit, &id).await?;
+    Ok(Redirect::to(&format!("{HERE}/{id}")).into_response())
 }
 
 /// `POST /console/batches/{batch}/cancel`.

@@ -27,6 +27,10 @@ pub(crate) struct App {
     pub(crate) zone: jiff::tz::TimeZone,
     /// How many live streams may still be opened.
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
+    /// How many more journey files may be looked at at once.
+    pub(crate) looks: Arc<tokio::sync::Semaphore>,
+    /// How many more cohorts may be simulated at once.
+    pub(crate) cohorts: Arc<tokio::sync::Semaphore>,
 }
 
 impl App {

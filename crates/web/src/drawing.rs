@@ -1,14 +1,14 @@
 //! SVG of a journey's graph and of bars. Attributes only: the pages' policy allows no inline style.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use journey::{GraphView, NodeView};
+use journey::{GraphView, Marks, NodeView};
 use maud::{Markup, html};
 
 use crate::graph::{self, BOX_HEIGHT, BOX_WIDTH, Point};
 use crate::journeys::people::Numbers;
 use crate::journeys::{spoken, step_href, title_of};
-use crate::layout::thousands;
+use crate::layout::{count_of, thousands};
 
 /// Characters of what is written across a box that is no step.
 const LINE: usize = 22;
@@ -159,25 +159,28 @@ fn drawn(graph: &GraphView) -> (Vec<Drawn<'_>>, Vec<Way<'_>>) {
     (drawn, ways)
 }
 
+fn size(known: &Drawn<'_>) -> (f64, f64) {
+    match known {
+        Drawn::BranchEnd => (END_SIDE, END_SIDE),
+        _ => (BOX_WIDTH, BOX_HEIGHT),
+    }
+}
+
+fn areas(boxes: &[Point], sizes: &[(f64, f64)]) -> Vec<Area> {
+    let boxes = boxes.iter().zip(sizes);
+    boxes
+        .map(|((x, y), (width, height))| (*x, *y, x + width, y + height))
+        .collect()
+}
+
 /// The graph. `chosen` is the step whose panel is open; with `people`, counts on edges lead to lists.
 pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
     let (drawn, ways) = drawn(graph);
-    let sizes: Vec<(f64, f64)> = drawn
-        .iter()
-        .map(|known| match known {
-            Drawn::BranchEnd => (END_SIDE, END_SIDE),
-            _ => (BOX_WIDTH, BOX_HEIGHT),
-        })
-        .collect();
+    let sizes: Vec<(f64, f64)> = drawn.iter().map(size).collect();
     let edges: Vec<(usize, usize)> = ways.iter().map(|way| (way.from, way.to)).collect();
     let layout = graph::layout(&sizes, &edges);
     let most = ways.iter().map(Way::count).max().unwrap_or(0);
-    let areas: Vec<Area> = layout
-        .boxes
-        .iter()
-        .zip(&sizes)
-        .map(|((x, y), (width, height))| (*x, *y, x + width, y + height))
-        .collect();
+    let areas = areas(&layout.boxes, &sizes);
     let places = label_places(&ways, &layout.lines, &areas);
     html! {
         div class="graph" tabindex="0" role="region" aria-label="Graph of the journey" {
@@ -186,6 +189,53 @@ pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>, people: bool) -> Mar
                 @for (known, corner) in drawn.iter().zip(&layout.boxes) { (step_box(graph, known, *corner, chosen)) }
                 @for (way, place) in ways.iter().zip(places) { (way_label(graph, &drawn, way, place, people)) }
             }
+        }
+    }
+}
+
+/// The graph of what nobody has gone along, with where in it something is wrong: no counts, and nothing to open.
+pub(crate) fn draft(graph: &GraphView, marks: &BTreeMap<String, Marks>) -> Markup {
+    let (drawn, ways) = drawn(graph);
+    let sizes: Vec<(f64, f64)> = drawn.iter().map(size).collect();
+    let edges: Vec<(usize, usize)> = ways.iter().map(|way| (way.from, way.to)).collect();
+    let layout = graph::layout(&sizes, &edges);
+    let areas = areas(&layout.boxes, &sizes);
+    let places = label_places(&ways, &layout.lines, &areas);
+    html! {
+        div class="graph" tabindex="0" role="region" aria-label="Graph of the journey" {
+            svg width=(px(layout.width)) height=(px(layout.height)) viewBox={ "0 0 " (px(layout.width)) " " (px(layout.height)) } role="img" aria-label={ "Steps of " (graph.version.title) ". The same is in the table below." } {
+                @for line in &layout.lines { (edge_line(line, 1, u64::MAX)) }
+                @for (known, corner) in drawn.iter().zip(&layout.boxes) { (draft_box(known, *corner, marks)) }
+                @for (way, (x, y)) in ways.iter().zip(places) {
+                    text class="label" x=(px(x)) y=(px(y + 4.0 - LABEL_ROW / 2.0 * (rows(way) - 1.0))) {
+                        @for (row, (label, _)) in way.labels.iter().enumerate() {
+                            tspan x=(px(x)) dy=[(row > 0).then_some(LABEL_ROW)] { (shorten(&spoken(label), LABEL)) " " }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "pixels")]
+fn rows(way: &Way<'_>) -> f64 {
+    way.labels.len() as f64
+}
+
+fn draft_box(known: &Drawn<'_>, (x, y): Point, marks: &BTreeMap<String, Marks>) -> Markup {
+    let Drawn::Step(node) = known else {
+        return no_step(known, (x, y));
+    };
+    let found = marks.get(&node.id).copied().unwrap_or_default();
+    let lines = two_lines(&node.title);
+    html! {
+        g class={ @if found.errors > 0 { "wrong" } @else if node.kind == "exit" { "ending" } } {
+            rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
+            text class="kind" x=(px(x + 12.0)) y=(px(y + 18.0)) { (node.kind) " " }
+            @for (text, drop) in lines.iter().zip([37.0, 54.0]) { text class="title" x=(px(x + 12.0)) y=(px(y + drop)) { (text) " " } }
+            @if found.errors > 0 { text class="left" x=(px(x + BOX_WIDTH - 10.0)) y=(px(y + 18.0)) text-anchor="end" { "✕ " (count_of(found.errors, "error")) } }
+            @else if found.warnings > 0 { text class="left warns" x=(px(x + BOX_WIDTH - 10.0)) y=(px(y + 18.0)) text-anchor="end" { "◆ " (count_of(found.warnings, "warning")) } }
         }
     }
 }
@@ -368,22 +418,23 @@ fn edge_label((x, y): Point, labels: &[(&str, u64)]) -> Markup {
     }
 }
 
+/// What is drawn and is no step.
+fn no_step(known: &Drawn<'_>, (x, y): Point) -> Markup {
+    html! {
+        @match known {
+            Drawn::Step(_) => {},
+            Drawn::Ending(words) => g class="ending" {
+                rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
+                text class="title" x=(px(x + BOX_WIDTH / 2.0)) y=(px(y + BOX_HEIGHT / 2.0 + 5.0)) text-anchor="middle" { (shorten(words, LINE)) }
+            },
+            Drawn::BranchEnd => circle class="branch-end" cx=(px(x + END_SIDE / 2.0)) cy=(px(y + END_SIDE / 2.0)) r="7" { title { "This part ends here" } },
+        }
+    }
+}
+
 fn step_box(graph: &GraphView, known: &Drawn<'_>, (x, y): Point, chosen: Option<&str>) -> Markup {
-    let node = match known {
-        Drawn::Step(node) => node,
-        Drawn::Ending(words) => {
-            return html! {
-                g class="ending" {
-                    rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
-                    text class="title" x=(px(x + BOX_WIDTH / 2.0)) y=(px(y + BOX_HEIGHT / 2.0 + 5.0)) text-anchor="middle" { (shorten(words, LINE)) }
-                }
-            };
-        }
-        Drawn::BranchEnd => {
-            return html! {
-                circle class="branch-end" cx=(px(x + END_SIDE / 2.0)) cy=(px(y + END_SIDE / 2.0)) r="7" { title { "This part ends here" } }
-            };
-        }
+    let Drawn::Step(node) = known else {
+        return no_step(known, (x, y));
     };
     let lines = two_lines(&node.title);
     let badge = thousands(node.here);
@@ -561,6 +612,21 @@ mod tests {
         );
         assert!(!drawn.contains("style=") && !drawn.contains("<b>"));
         assert!(!drawn.contains("/people"));
+    }
+
+    #[test]
+    fn a_draft_is_drawn_without_counts_and_with_what_is_wrong() {
+        let of = |errors, warnings| Marks { errors, warnings };
+        let marks = [("a".to_owned(), of(2, 1)), ("b".to_owned(), of(0, 1))];
+        let drawn = draft(&graph(), &BTreeMap::from(marks)).into_string();
+        assert!(drawn.contains("✕ 2 errors") && drawn.contains("◆ 1 warning"));
+        assert!(drawn.contains("&lt;b&gt;") && !drawn.contains("<b>"));
+        assert!(drawn.contains("after 24 h"));
+        assert!(
+            !drawn.contains("href=")
+                && !drawn.contains("here now")
+                && !drawn.contains("class=\"count\"")
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod assets;
 mod audit;
 mod batches;
 mod browse;
+mod charts;
 mod checkpoint;
 mod consents;
 mod contact;
@@ -107,6 +108,8 @@ pub fn router(state: WebState) -> Router {
         web: state,
         zone: jiff::tz::TimeZone::system(),
         streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS_MAX)),
+        looks: Arc::new(tokio::sync::Semaphore::new(journeys::studio::LOOKS_MAX)),
+        cohorts: Arc::new(tokio::sync::Semaphore::new(journeys::studio::COHORTS_MAX)),
     });
     Router::new()
         .route("/", get(sign_in::start))
@@ -210,7 +213,14 @@ fn console() -> Router<Arc<context::App>> {
         )
         .route("/console/batches/{batch}", get(batches::page))
         .route("/console/batches/{batch}/cancel", post(batches::cancel))
+        .route("/console/batches/{batch}/pause", post(batches::pause))
+        .route("/console/batches/{batch}/go-on", post(batches::go_on))
         .route("/console/batches/{batch}/back", post(moving::back))
+        .route(
+            "/console/studio",
+            get(journeys::studio::form).post(journeys::studio::show),
+        )
+        .route("/console/checks/{code}", get(journeys::checks::page))
         .route("/console/journeys", get(journeys::list))
         .route(
             "/console/journeys/publish",
@@ -289,6 +299,7 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/mailbox/{number}", get(mailbox::message))
         .route("/console/live/worklist", get(worklist::stream))
         .route("/console/live/patients/{id}", get(patient::stream))
+        .route("/console/live/batches/{batch}", get(batches::stream))
         .route("/console/live/journeys/{name}", get(journeys::stream))
         .route(
             "/console/live/journeys/{name}/steps/{step}",

@@ -31,7 +31,7 @@ const fn all_of(route: &'static str, what: &'static str) -> Sensitive {
 
 /// Every form that asks, by its route. What they have in common: they change who has a way in, or open what is
 /// closed. A test compares this with all routes that take a form.
-const SENSITIVE: [Sensitive; 22] = [
+const SENSITIVE: [Sensitive; 23] = [
     all_of("/console/accounts", "Closing the portal for somebody"),
     all_of("/console/accounts/{id}/{deed}", "Changing an account"),
     all_of(
@@ -63,6 +63,10 @@ const SENSITIVE: [Sensitive; 22] = [
         "Opening a record in an emergency",
     ),
     all_of("/console/batches", "Acting on many patients' journeys"),
+    all_of(
+        "/console/batches/{batch}/go-on",
+        "Acting on many patients' journeys",
+    ),
     all_of(
         "/console/batches/{batch}/back",
         "Taking a move of many patients back",

@@ -251,7 +251,7 @@ async fn publish_to_server(
 }
 
 /// What a server has found in a file.
-fn tell_answered(file: &Path, findings: &[serde_json::Value]) {
+pub(super) fn tell_answered(file: &Path, findings: &[serde_json::Value]) {
     for finding in findings {
         let severity = if finding["error"] == true {
             "error"

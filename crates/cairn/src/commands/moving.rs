@@ -1,17 +1,22 @@
-//! `cairn journey migrate`.
+//! `cairn journey migrate`: beside a store that no server has open, or of a running server.
 
-use std::collections::BTreeSet;
+mod server;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
-use journey::{Goes, Journeys, Map, MoveOutcome, Moving, Portion, Preview, RATE_MAX, Stage, Who};
+use journey::{Goes, JourneyError, Journeys, Map, Moving, Portion, Preview, RATE_MAX, Stage};
 use ledger::Ledger;
 use trust::{Action, Permit, Purpose, Target, Trust};
 
-use super::{closing, open_existing_of, operator, tenant_of, trust_over};
+use super::journey::tell;
+use super::{closing, open_existing_of, operator, read_text, tenant_of, trust_over};
 use crate::cli::{StoreArguments, key_and_value};
+use crate::http::moving::{on_version, told};
+use crate::store::RootKeySource;
 use crate::terminal::say;
 
 /// Journeys that are read at once where each is listed.
@@ -21,7 +26,7 @@ const EACH: usize = journey::NAMED_MAX;
 #[derive(Debug, Args)]
 pub struct MigrateOptions {
     #[command(flatten)]
-    store: StoreArguments,
+    place: Place,
     /// The journey's name
     name: String,
     /// The version that they are on
@@ -34,6 +39,9 @@ pub struct MigrateOptions {
     /// `stay` (on their version) or `hold` (on their version, held); may be given several times
     #[arg(long = "map", value_name = "STEP=STEP|stay|hold", value_parser = key_and_value)]
     map: Vec<(String, String)>,
+    /// The same as a file, one line `STEP: STEP`, `STEP: stay` or `STEP: hold` for each step
+    #[arg(long, value_name = "FILE")]
+    map_file: Option<PathBuf>,
     /// Only so many of them, to begin with
     #[arg(long, value_name = "N", conflicts_with = "share")]
     first: Option<usize>,
@@ -54,6 +62,81 @@ pub struct MigrateOptions {
     reason: Option<String>,
 }
 
+/// Where the journeys are.
+#[derive(Args)]
+struct Place {
+    /// Folder of a store that no server has open
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "server",
+        required_unless_present_any = ["store_url", "server"]
+    )]
+    data: Option<PathBuf>,
+    /// File with the root key, or pkcs11: URI of one in a token [default: DIR/root.key]
+    #[arg(long, value_name = "FILE|URI")]
+    root_key: Option<RootKeySource>,
+    /// PostgreSQL database that holds the store, instead of a folder
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CAIRN_STORE_URL",
+        hide_env_values = true
+    )]
+    store_url: Option<String>,
+    /// File with the database's password
+    #[arg(long, value_name = "FILE", env = "CAIRN_STORE_PASSWORD_FILE")]
+    store_password_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the database server's certificate
+    #[arg(long, value_name = "FILE", env = "CAIRN_STORE_CA_FILE")]
+    store_ca_file: Option<PathBuf>,
+    /// Schema of the store's tables
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "CAIRN_STORE_SCHEMA",
+        default_value = "cairn"
+    )]
+    store_schema: String,
+    /// The tenant that it is about, by its name, where the store has several
+    #[arg(long, value_name = "TENANT")]
+    of: Option<String>,
+    /// URL of a running server, instead of a store
+    #[arg(long, value_name = "URL", requires = "token")]
+    server: Option<String>,
+    /// Access token of a client with the role coordinator
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CAIRN_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without URLs and the token: a password may be in them.
+        out.debug_struct("Place")
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    fn store(&self) -> StoreArguments {
+        StoreArguments {
+            data: self.data.clone(),
+            root_key: self.root_key.clone(),
+            store_url: self.store_url.clone(),
+            store_password_file: self.store_password_file.clone(),
+            store_ca_file: self.store_ca_file.clone(),
+            store_schema: self.store_schema.clone(),
+            of: self.of.clone(),
+        }
+    }
+}
+
 fn goes(value: &str) -> Goes {
     match value {
         "stay" => Goes::Stay,
@@ -63,23 +146,45 @@ fn goes(value: &str) -> Goes {
 }
 
 impl MigrateOptions {
-    fn moving(&self) -> anyhow::Result<Moving> {
+    /// The lines of the file, if there is one.
+    fn lines(&self) -> anyhow::Result<String> {
+        self.map_file
+            .as_deref()
+            .map_or(Ok(String::new()), read_text)
+    }
+
+    /// What is said beside the file.
+    fn beside(&self) -> anyhow::Result<Map> {
         let mut map = Map::new();
         for (step, value) in &self.map {
             if map.insert(step.clone(), goes(value)).is_some() {
                 bail!("--map names {step} twice");
             }
         }
-        Ok(Moving {
-            who: Who {
-                journey: self.name.clone(),
-                version: self.from,
-                step: None,
-                for_ms: 0,
-                held: None,
-                patients: BTreeSet::new(),
-                among: 0,
+        Ok(map)
+    }
+
+    /// What is asked about; nothing where the file has mistakes, which are told.
+    async fn moving(&self, journeys: &Journeys, permit: &Permit) -> anyhow::Result<Option<Moving>> {
+        let versions = (self.name.as_str(), self.from, self.to);
+        let mut map = match &self.map_file {
+            None => Map::new(),
+            Some(file) => match journeys.map_in(permit, versions, &self.lines()?).await {
+                Ok(map) => map,
+                Err(JourneyError::Findings(findings)) => {
+                    tell(file, &findings);
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
             },
+        };
+        for (step, goes) in self.beside()? {
+            if map.insert(step.clone(), goes).is_some() {
+                bail!("{step} is in the file and in --map");
+            }
+        }
+        Ok(Some(Moving {
+            who: on_version(&self.name, self.from),
             portion: match (self.first, self.share) {
                 (Some(first), _) => Portion::First(first),
                 (None, Some(share)) => Portion::Share(share),
@@ -87,7 +192,7 @@ impl MigrateOptions {
             },
             to: self.to,
             map,
-        })
+        }))
     }
 }
 
@@ -126,26 +231,25 @@ fn text(options: &MigrateOptions, preview: &Preview) -> String {
 
 /// Previews a move, and with `--apply` makes it.
 pub(crate) async fn migrate(options: &MigrateOptions) -> anyhow::Result<ExitCode> {
-    let moving = options.moving()?;
-    let ledger = open_existing_of(&options.store).await?;
+    if let (Some(server), Some(token)) = (&options.place.server, &options.place.token) {
+        return server::migrate(options, server, token).await;
+    }
+    options.beside()?;
+    let ledger = open_existing_of(&options.place.store()).await?;
     let result = async {
         let trust = trust_over(&ledger)?;
         let permit = steers(&ledger, &trust).await?;
         let journeys = Journeys::new(trust);
+        let Some(moving) = options.moving(&journeys, &permit).await? else {
+            return Ok(ExitCode::FAILURE);
+        };
         let preview = journeys.preview_migration(&permit, &moving).await?;
-        if options.json {
-            say(&serde_json::to_string(&preview)?);
-        } else {
-            say(&text(options, &preview));
-        }
+        tell_preview(options, &preview)?;
         if options.each {
             each(options, &journeys, &permit, &moving).await?;
         }
         if !options.apply {
-            if !options.json {
-                say("Nothing was changed; --apply --reason TEXT moves them.");
-            }
-            return Ok(ExitCode::SUCCESS);
+            return Ok(unchanged(options));
         }
         let reason = options.reason.as_deref().unwrap_or_default();
         let id = journeys
@@ -169,6 +273,55 @@ async fn steers(ledger: &Ledger, trust: &Trust) -> anyhow::Result<Permit> {
     Ok(decided.await?)
 }
 
+fn tell_preview(options: &MigrateOptions, preview: &Preview) -> anyhow::Result<()> {
+    if options.json {
+        say(&serde_json::to_string(preview)?);
+    } else {
+        say(&text(options, preview));
+    }
+    Ok(())
+}
+
+fn unchanged(options: &MigrateOptions) -> ExitCode {
+    if !options.json {
+        say("Nothing was changed; --apply --reason TEXT moves them.");
+    }
+    ExitCode::SUCCESS
+}
+
+/// What becomes of one journey, on a line.
+fn tell_one(options: &MigrateOptions, one: &serde_json::Value) {
+    if options.json {
+        return say(&one.to_string());
+    }
+    let text = |name: &str| one[name].as_str().unwrap_or_default();
+    let (instance, word, why) = (text("journey"), text("outcome"), text("why"));
+    if why.is_empty() {
+        let differs = one["differs"].as_array().map_or(0, Vec::len);
+        say(&format!("{instance} {word}, {differs} things differ"));
+    } else {
+        say(&format!("{instance} {word}: {why}"));
+    }
+}
+
+/// What came of a batch whose turn is over.
+fn tell_done((done, failed, waiting): (u64, u64, u64), failures: &[(String, String)]) -> ExitCode {
+    say(&format!(
+        "{done} done, {failed} not done, {waiting} wait for something that has to end first."
+    ));
+    if waiting > 0 {
+        say("The server goes on with those who wait.");
+    }
+    for (instance, why) in failures {
+        say(&format!("{instance}: {why}"));
+    }
+    if failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 /// What becomes of each, by the journey's id: who the patient is, the console shows to those who may see it.
 async fn each(
     options: &MigrateOptions,
@@ -181,24 +334,7 @@ async fn each(
         let page = journeys.preview_named(permit, moving, after.as_deref(), EACH);
         let page = page.await?;
         for one in &page {
-            let (word, why) = match &one.outcome {
-                MoveOutcome::Moves => ("moves", ""),
-                MoveOutcome::Stays => ("stays", ""),
-                MoveOutcome::Held => ("held", ""),
-                MoveOutcome::Waits(what) => ("waits", what.as_str()),
-                MoveOutcome::Cannot(why) => ("cannot", why.as_str()),
-            };
-            let (differs, instance) = (one.differs.len(), &one.instance);
-            if options.json {
-                let line = serde_json::json!({
-                    "journey": instance, "outcome": word, "why": why, "differs": one.differs,
-                });
-                say(&line.to_string());
-            } else if why.is_empty() {
-                say(&format!("{instance} {word}, {differs} things differ"));
-            } else {
-                say(&format!("{instance} {word}: {why}"));
-            }
+            tell_one(options, &told(one));
         }
         match page.last() {
             Some(last) if page.len() == EACH => after = Some(last.instance.clone()),
@@ -220,21 +356,12 @@ async fn apply(
         let over = batch.stage != Stage::Running || batch.next >= batch.total;
         if over {
             let moved = batch.next - batch.failed - batch.waiting;
-            say(&format!(
-                "{moved} done, {} not done, {} wait for something that has to end first.",
-                batch.failed, batch.waiting
-            ));
-            if batch.waiting > 0 {
-                say("The server goes on with those who wait.");
-            }
-            for failure in &failures {
-                say(&format!("{}: {}", failure.instance, failure.why));
-            }
-            return Ok(if failures.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            let sums = (moved as u64, batch.failed as u64, batch.waiting as u64);
+            let failures = failures.into_iter();
+            let failures: Vec<_> = failures
+                .map(|failure| (failure.instance, failure.why))
+                .collect();
+            return Ok(tell_done(sums, &failures));
         }
         // Where nothing comes of a turn, an older batch is being worked on, or somebody else holds it.
         if before == Some(batch.next) {

@@ -18,6 +18,8 @@ pub(super) fn router() -> Router<Doors> {
     Router::new()
         .route("/api/journeys", post(publish))
         .route("/api/journeys/{name}", get(super::plans::exported))
+        .route("/api/journeys/{name}/move", post(super::moving::asked))
+        .route("/api/batches/{batch}", get(super::moving::batch))
 }
 
 /// The bearer token of a request.

@@ -13,6 +13,7 @@ mod gauges;
 mod hooks;
 mod layers;
 mod log;
+pub(crate) mod moving;
 mod oauth;
 mod once;
 mod operate;

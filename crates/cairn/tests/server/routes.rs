@@ -193,6 +193,7 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{journey}", "j"),
                 ("{batch}", "b"),
                 ("{letter}", "l"),
+                ("{code}", "J001"),
                 ("{session}", "s"),
                 ("{patient}", "p"),
                 ("{*rest}", "nothing"),

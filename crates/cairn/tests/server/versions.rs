@@ -9,7 +9,7 @@ use crate::binary::{serve, terminate};
 use crate::house::{cairn, keyed_folder};
 use crate::patience::until;
 
-const FIRST: &str = "name: short
+pub(crate) const FIRST: &str = "name: short
 title: A short one
 owner: Team
 purpose: TREAT
@@ -248,6 +248,20 @@ async fn versions_are_staged_and_patients_moved_by_command() {
         (&told["total"], &told["stays"], &told["moves"]),
         (&json!(2), &json!(2), &json!(0))
     );
+    let file = folder.join("map.yaml");
+    let map = file.to_str().expect("a path");
+    for (lines, said) in [
+        ("call: stay\n", "2 stay on their version"),
+        ("call: [a]\n", "map.yaml:1:7: error J004"),
+        ("call: stay\ncal: hold\n", "map.yaml:2:1: error J006"),
+    ] {
+        std::fs::write(&file, lines).expect("written");
+        let told = words(&migrate(folder, &["--map-file", map]));
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    std::fs::write(&file, "call: stay\n").expect("written");
+    let twice = migrate(folder, &["--map-file", map, "--map", "call=hold"]);
+    assert!(words(&twice).contains("call is in the file and in --map"));
     for (more, said) in [
         (vec!["--apply"], "--reason"),
         (vec!["--map", "call=nowhere"], "nobody can go on at nowhere"),

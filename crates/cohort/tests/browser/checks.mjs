@@ -16,7 +16,7 @@ const NARROWEST = { width: 320, height: 640 };
 /** Screenshots of long pages end here, px. */
 const SHOT_HEIGHT_MAX = 4_000;
 /** What must not stand on a page: values that were never there, templates that were never filled. */
-const NONSENSE = /\bundefined\b|\bNaN\b|\[object |\bnull\b|\{[a-z_.]+(\|[^}]*)?\}|\bSome\(|\bNone\b/;
+const NONSENSE = /\bundefined\b|\bNaN\b|\[object |\bnull\b|\{[a-z_.]+(\|[^}]*)?\}|\bSome\(|\bNone\b(?! of it)/;
 
 export class Walk {
   constructor(base, peers, shots) {

@@ -161,7 +161,45 @@ async function squad() {
   await walk.look(sam, "journey-version-2");
   await walk.follow(sam, sam.locator('svg a:not(.way)[aria-label*="Until the second day"]'), /step=day_two/);
   await sam.getByText("Your role sees how many patients are here, not who.").waitFor();
+  await studio(sam, source);
   await sam.context().close();
+}
+
+/** A file in the studio: opened, broken, mended and led by a cohort. */
+async function studio(sam, source) {
+  await walk.follow(sam, section(sam, "Journeys"), "/console/journeys");
+  await walk.follow(sam, sam.getByRole("link", { name: "Studio" }), "/console/studio");
+  await sam.getByText("Nothing is checked yet").waitFor();
+  await walk.look(sam, "studio-empty");
+  await sam.getByLabel("Open a version").selectOption("heart-failure-discharge/2");
+  await walk.follow(sam, sam.getByRole("button", { name: "Open", exact: true }), /^\/console\/studio\?open=/);
+  await sam.getByText("It is what is live").waitFor();
+  await walk.look(sam, "studio");
+  const editor = sam.getByLabel("Journey file (YAML)");
+  const check = sam.getByRole("button", { name: "Check and draw" });
+  // A task that nobody is told is overdue: an error at its step, in the graph and in the list.
+  await editor.fill(source.replace("    next: end\n    overdue: {role: coordinator, priority: urgent}", "    next: end"));
+  await walk.click(check);
+  await sam.locator("#looked").getByRole("link", { name: "J014" }).first().waitFor();
+  walk.check((await sam.locator("#looked .graph").textContent()).includes("✕"), "what is wrong is marked in the graph");
+  await walk.look(sam, "studio-findings");
+  await editor.fill(`${source}  nowhere: {}\n`);
+  await walk.click(check);
+  await sam.getByText("The graph is drawn as soon as").waitFor();
+  await walk.look(sam, "studio-no-graph");
+  walk.check((await editor.inputValue()).includes("nowhere: {}"), "what was typed is not lost");
+  await walk.follow(sam, sam.locator("#looked").getByRole("link", { name: /^J\d{3}$/ }).first(), /^\/console\/checks\/J\d{3}$/);
+  await walk.look(sam, "studio-code");
+  await sam.goto("/console/studio?open=heart-failure-discharge%2F1");
+  await sam.getByRole("heading", { name: "Against version 2, which is live" }).waitFor();
+  await sam.getByRole("spinbutton", { name: "Patients" }).fill("300");
+  await sam.getByRole("spinbutton", { name: "Days" }).fill("60");
+  await sam.getByLabel(/Lead the same people/).check();
+  await walk.click(sam.getByRole("button", { name: "Simulate" }));
+  await sam.getByRole("heading", { name: "A simulated cohort" }).waitFor();
+  await sam.getByRole("heading", { name: "The same people along version 2" }).waitFor();
+  walk.check((await sam.locator("svg.strip path").first().getAttribute("d")).length > 0, "bars are drawn");
+  await walk.look(sam, "studio-simulated");
 }
 
 /** A patient with an open form, as the coordinator finds them: at the step, not answering. */
@@ -511,6 +549,36 @@ async function consents(carla, href) {
   await walk.follow(carla, carla.getByRole("button", { name: "Show what would come of it" }), "/console/batches/new");
   await carla.locator("#effect").waitFor();
   await walk.look(carla, "batch-foreseen");
+  await moves(carla);
+}
+
+/** Patients moved to the other version: lines that are wrong, what would come of it, one of them, at rest. */
+async function moves(carla) {
+  await carla.goto(`${JOURNEY}/move?from=1&to=2`);
+  await walk.click(carla.locator("summary", { hasText: "The same as lines" }));
+  const lines = carla.getByRole("textbox", { name: /^Where they go on/ });
+  await lines.fill("# who was welcomed stays\nwelcom: stay");
+  await walk.click(carla.getByRole("button", { name: "Show what would come of it" }));
+  await carla.getByText("Line 2, column 1").waitFor();
+  await walk.look(carla, "move-lines");
+  await lines.fill("welcome: stay");
+  await carla.getByLabel("Only the first so many").fill("1");
+  await walk.click(carla.getByRole("button", { name: "Show what would come of it" }));
+  await carla.locator("#effect").waitFor();
+  await walk.look(carla, "move-foreseen");
+  const who = carla.getByRole("button", { name: /^Who/ }).first();
+  if (!(await who.count())) return console.log("  nobody is on the first version any more");
+  await walk.click(who);
+  await carla.getByRole("heading", { name: /^For each of those/ }).waitFor();
+  await walk.look(carla, "move-named");
+  await walk.click(carla.getByRole("button", { name: "Back to what would come of it" }));
+  await carla.locator("#effect").waitFor();
+  const move = carla.getByRole("button", { name: "Move them" });
+  if (!(await move.count())) return console.log("  whoever is first can't be moved now");
+  await carla.getByLabel("Why").fill("Looked at in a walk");
+  await carla.getByLabel("Patients a second, at most").fill("1");
+  await walk.follow(carla, move, /^\/console\/batches\/./);
+  await walk.look(carla, "batch");
 }
 
 /** Somebody is let act for the patient, comes by the link to their own address, and is ended by the patient. */

@@ -6,6 +6,19 @@ const AT: &str = "docs/journeys/checks.md";
 /// Of a first sentence that is shorter the next belongs to it.
 const SHORT: usize = 40;
 
+/// The section of a code of the checker, as it stands on the page: its heading and its text, in Markdown. Nothing for
+/// what is no code.
+#[must_use]
+pub fn section(code: &str) -> Option<(&'static str, &'static str)> {
+    // What is asked for may be anything.
+    let known = |known: &&(&str, &str)| known.0 == code;
+    let (code, _) = super::CODES.iter().find(known)?;
+    let start = PAGE.find(&format!("## {code} "))?;
+    let (line, text) = PAGE[start..].split_once('\n')?;
+    let text = text.split("\n## ").next()?;
+    Some((line.trim_start_matches(['#', ' ']), text.trim()))
+}
+
 /// Why a code of the checker matters, in a sentence or two, and where its page is: `docs/journeys/checks.md#…`. Nothing
 /// for what is no code.
 #[must_use]
@@ -53,6 +66,15 @@ mod tests {
             assert!(anchor.starts_with(&code.to_lowercase()), "{code}: {page}");
         }
         assert_eq!(why("J999"), None);
+        assert_eq!(section("J999"), None);
+        assert_eq!(section("J001\n## J002"), None);
+        for (code, _) in crate::CODES {
+            let (heading, text) = section(code).unwrap_or_else(|| panic!("{code}"));
+            assert!(
+                heading.starts_with(code) && text.starts_with("**"),
+                "{code}: {heading}"
+            );
+        }
         let (_, page) = why("J014").unwrap();
         assert_eq!(
             page,

@@ -9,6 +9,7 @@ use crate::state::State;
 use crate::units;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A question and the answers that it takes.
 pub(crate) struct Question {
@@ -66,10 +67,16 @@ pub(crate) struct Model<'a> {
     pub(crate) leaving: Vec<Leaving>,
     pub(crate) aims: Vec<Aim>,
     pub(crate) readings: Vec<Reading>,
+    /// Whether nobody waits for the report any more.
+    stopped: &'a AtomicBool,
 }
 
 impl<'a> Model<'a> {
-    pub(crate) fn new(definition: &'a Definition, behaviour: &'a Behaviour) -> Self {
+    pub(crate) fn new(
+        definition: &'a Definition,
+        behaviour: &'a Behaviour,
+        stopped: &'a AtomicBool,
+    ) -> Self {
         let mut roles = vec![String::new()];
         let mut stops = Vec::new();
         let mut readings: BTreeMap<&str, Reading> = BTreeMap::new();
@@ -128,7 +135,13 @@ impl<'a> Model<'a> {
             stops,
             roles,
             readings: readings.into_values().collect(),
+            stopped,
         }
+    }
+
+    /// Whether nobody waits for the report any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// The place of a role, also of one that only hand-overs name.

@@ -142,7 +142,7 @@ pub(super) fn lead(
         ..Start::default()
     };
     let mut run = Run::start(definition, &facts, &BTreeMap::new(), now_ms, &mut patient)?;
-    while run.running() {
+    while run.running() && !model.is_stopped() {
         let due_ms = run.due_ms().unwrap_or(u64::MAX);
         let next_ms = patient
             .ahead

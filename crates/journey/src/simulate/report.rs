@@ -40,6 +40,8 @@ pub struct Simulated {
     pub messages_p95: u32,
     /// The most that one patient gets.
     pub messages_max: u32,
+    /// How many patients get so many messages.
+    pub patients_by_messages: BTreeMap<u32, u64>,
     /// The work of each role.
     pub roles: Vec<RoleLoad>,
     /// How journeys ended, most frequent first.
@@ -110,6 +112,17 @@ pub struct Cost {
     pub work: f64,
     /// For each patient.
     pub per_patient: f64,
+}
+
+/// A figure of two simulations.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Beside {
+    /// What it says.
+    pub what: String,
+    /// With this definition.
+    pub this: f64,
+    /// With the other.
+    pub against: f64,
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts of a cohort are small")]
@@ -184,6 +197,7 @@ pub(super) fn report(model: &Model<'_>, tally: &Tally, size: Size) -> Simulated 
         messages_mean: float(sent) / f64::from(size.patients.max(1)),
         messages_p95: percentile(&tally.per_patient, 95).unwrap_or(0),
         messages_max: tally.per_patient.keys().copied().max().unwrap_or(0),
+        patients_by_messages: tally.per_patient.clone(),
         roles,
         endings,
         goals: goals(model, tally, size.patients),
@@ -337,6 +351,28 @@ impl Simulated {
     /// What another definition changes for the same patients.
     #[must_use]
     pub fn beside(&self, other: &Self) -> String {
+        let mut text = format!(
+            "{:<28} {:>14} {:>14} {:>14}\n",
+            "", "this", "against", "difference"
+        );
+        for row in self.against(other) {
+            let Beside {
+                what,
+                this,
+                against,
+            } = row;
+            let _ = writeln!(
+                text,
+                "{what:<28} {this:>14.2} {against:>14.2} {:>+14.2}",
+                this - against
+            );
+        }
+        text
+    }
+
+    /// The same as rows.
+    #[must_use]
+    pub fn against(&self, other: &Self) -> Vec<Beside> {
         let mut rows = vec![
             (
                 "messages".to_owned(),
@@ -413,18 +449,13 @@ impl Simulated {
                 theirs.per_patient,
             ));
         }
-        let mut text = format!(
-            "{:<28} {:>14} {:>14} {:>14}\n",
-            "", "this", "against", "difference"
-        );
-        for (name, left, right) in rows {
-            let _ = writeln!(
-                text,
-                "{name:<28} {left:>14.2} {right:>14.2} {:>+14.2}",
-                left - right
-            );
-        }
-        text
+        let rows = rows.into_iter();
+        rows.map(|(what, this, against)| Beside {
+            what,
+            this,
+            against,
+        })
+        .collect()
     }
 }
 

@@ -1,9 +1,12 @@
 //! Journeys: the list, one version's graph with how many patients are where, and publishing. One step
 //! is in `step.rs`, the lists that its numbers lead to in `people.rs`.
 
+pub(crate) mod checks;
+mod cohort;
 pub(crate) mod people;
 pub(crate) mod stages;
 pub(crate) mod step;
+pub(crate) mod studio;
 
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use trust::{Action, Role, kinds};
 use crate::context::{Ctx, Fields, Posted, Watching, escape};
 use crate::drawing::{self, Bar};
 use crate::error::PageError;
-use crate::layout::{self, Section, State, console, csrf, thousands};
+use crate::layout::{self, Section, console, csrf, thousands};
 use crate::live::{self, Parts};
 use crate::time::signed;
 use crate::worklist::last_event_id;
@@ -31,7 +34,7 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
     let versions = ctx.app.web.journeys.versions(&permit).await?;
     let may_publish = ctx.role() == Role::Squad;
     let may_steer = ctx.role() == Role::Coordinator;
-    let actions = html! { a class="button" href="/console/stuck" { "Who is stuck" } @if may_steer { a class="button" href="/console/batches" { "Act on many at once" } } @if may_publish { a class="button primary" href="/console/journeys/publish" { "Publish a journey" } } };
+    let actions = html! { a class="button" href="/console/stuck" { "Who is stuck" } @if may_steer { a class="button" href="/console/batches" { "Act on many at once" } } a class="button" href="/console/studio" { "Studio" } @if may_publish { a class="button primary" href="/console/journeys/publish" { "Publish a journey" } } };
     let body = html! {
         (layout::head("Journeys", &html! { "What patients go through after an event, step by step." }, &actions))
         @if versions.is_empty() {
@@ -206,6 +209,7 @@ pub(crate) async fn page(
             @if ctx.role() == Role::Coordinator && versions.len() > 1 && version.running > 0 {
                 a class="button" href={ "/console/journeys/" (escape(&name)) "/move?from=" (version.version) } { "Move patients to another version" }
             }
+            a class="button" href={ "/console/studio?open=" (escape(&name)) "%2F" (version.version) } { "Open in the studio" }
             @if ctx.role() == Role::Squad {
                 a class="button" href={ "/console/journeys/publish?from=" (escape(&name)) "&version=" (version.version) } { "Edit as a new version" }
             }
@@ -267,33 +271,18 @@ pub(crate) async fn stream(
 }
 
 fn publish_page(ctx: &Ctx, source: &str, checked: Option<&[Finding]>) -> Response {
-    let errors = checked.map_or(0, |findings| {
-        findings.iter().filter(|finding| finding.error).count()
-    });
-    let lines: Vec<&str> = source.lines().collect();
     let body = html! {
         p class="crumbs" { a href="/console/journeys" { "Journeys" } }
-        (layout::head("Publish a journey", &html! { "Paste the file. It is checked first; what has errors can't be published. Patients who are in an older version stay there." }, &html! {}))
+        (layout::head("Publish a journey", &html! { "Paste the file. It is checked first; what has errors can't be published. Patients who are in an older version stay there." }, &html! { a class="button" href="/console/studio" { "Studio" } }))
         @if let Some(findings) = checked {
             div class="stack" role="status" {
-                @if findings.is_empty() { p { (layout::state(State::Done, "No findings: it can be published")) } }
-                @else {
-                    p { @if errors > 0 { (layout::state(State::Failed, &layout::count_of(errors, "error"))) } @else { (layout::state(State::NeedsYou, "Only warnings: it can be published")) } }
-                    ol class="stack" {
-                        @for finding in findings {
-                            li class={ @if finding.error { "problem" } @else { "note" } } {
-                                span class="strong" { "Line " (finding.line) ", column " (finding.column) } " · " span class="mono" { (finding.code) }
-                                div { (finding.message) }
-                                @if let Some(line) = lines.get(finding.line.saturating_sub(1)) { div class="mono quiet" { (line.trim()) } }
-                            }
-                        }
-                    }
-                }
+                p { (checks::verdict(findings)) }
+                (checks::list(findings, source))
             }
         }
         form class="stack" method="post" action="/console/journeys/publish" {
             (csrf(ctx))
-            label { "Journey file (YAML)" textarea class="source" name="source" spellcheck="false" wrap="off" required { (source) } }
+            label { "Journey file (YAML)" textarea class="source" name="source" spellcheck="false" wrap="off" required { "\n" (source) } }
             div class="cluster" {
                 button class="primary" type="submit" name="do" value="publish" { "Publish" }
                 button type="submit" name="do" value="draft" { "Keep as a draft" }
@@ -353,7 +342,10 @@ pub(crate) async fn publish(Posted { ctx, fields }: Posted) -> Result<Response, 
         };
     }
     if fields.get("do") != Some("publish") {
-        return Ok(publish_page(&ctx, &source, Some(&journey::check(&source))));
+        let looked = studio::look(&ctx.app, permit, &source).await?;
+        let (looked, _) =
+            looked.ok_or_else(|| PageError::Invalid(studio::NOT_LOOKED_AT.to_owned()))?;
+        return Ok(publish_page(&ctx, &source, Some(&looked.findings)));
     }
     match ctx.app.web.journeys.publish(&permit, &source).await {
         Ok(version) => Ok(to_version(&version)),

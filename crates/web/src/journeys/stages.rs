@@ -6,6 +6,7 @@ use journey::{Rollout, StageMove, StageView, VersionStage, VersionView};
 use maud::{Markup, html};
 use trust::{Action, Role};
 
+use super::checks;
 use crate::context::{Ctx, Fields, Posted, escape};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console, csrf};
@@ -147,18 +148,12 @@ pub(crate) fn draft_page(ctx: &Ctx, stage: &StageView) -> Response {
                 p { (version_state(version)) }
                 @if errors > 0 { p { (layout::state(State::Failed, &layout::count_of(errors, "error"))) } }
             }
+            a class="button" href={ "/console/studio?open=" (escape(&version.name)) "%2F" (version.version) } { "Open in the studio" }
             @if ctx.role() == Role::Squad {
                 a class="button" href={ "/console/journeys/publish?from=" (escape(&version.name)) "&version=" (version.version) } { "Go on with it" }
             }
         }
-        @if !stage.findings.is_empty() {
-            ol class="stack" { @for finding in &stage.findings {
-                li class={ @if finding.error { "problem" } @else { "note" } } {
-                    span class="strong" { "Line " (finding.line) ", column " (finding.column) } " · " span class="mono" { (finding.code) }
-                    div { (finding.message) }
-                }
-            } }
-        }
+        (checks::list(&stage.findings, &stage.source))
         (section(ctx, stage))
         section class="stack" aria-labelledby="source" {
             h2 id="source" { "The file" }

@@ -80,6 +80,11 @@ async fn no_form_does_anything_without_its_token() {
     let moved = crate::versions::moved(&world, &[("map-welcome", "stay")]).await;
     world.journeys.batch_turn(TENANT).await.unwrap();
     let batch = crate::batches::asked_for(&world).await;
+    let rests = crate::batches::asked_for(&world).await;
+    let rested = crate::batches::asked_for(&world).await;
+    let steers = crate::versions::steers(&world).await;
+    let went_on = world.journeys.pause_batch(&steers, &rested).await;
+    assert!(went_on.unwrap());
     let letter = crate::stuck::letter(&world).await;
     let identity = world.trust.identity();
     let operator = Agent::system(TENANT, "demo");
@@ -342,6 +347,13 @@ async fn no_form_does_anything_without_its_token() {
                 "/console/journeys/heart-failure-discharge/move/begin",
                 &[("from", "1"), ("to", "2"), ("reason", "Shorter")],
             ),
+            "/console/batches/{batch}/pause" => {
+                with(CARLA, &format!("/console/batches/{rests}/pause"), &[])
+            }
+            "/console/batches/{batch}/go-on" => {
+                with(CARLA, &format!("/console/batches/{rested}/go-on"), &[])
+            }
+            "/console/studio" => with(SAM, route, &[("source", "name: x"), ("do", "look")]),
             "/console/batches/{batch}/back" => with(
                 CARLA,
                 &format!("/console/batches/{moved}/back"),
@@ -558,6 +570,8 @@ async fn no_form_does_anything_without_its_token() {
             )
         {
             page.has("id=\"effect\"")
+        } else if form.path == "/console/studio" {
+            page.has("id=\"verdict\"")
         } else if form.path == "/oauth/authorize" {
             page.headers.contains_key("refresh")
         } else if form.path == "/console/access" {

@@ -44,6 +44,19 @@ pub(crate) async fn moved(world: &World, more: &[(&str, &str)]) -> String {
     id.unwrap_or_else(|| panic!("{}", begun.body)).to_owned()
 }
 
+pub(crate) async fn steers(world: &World) -> trust::Permit {
+    let coordinator = trust::Agent {
+        role: trust::Role::Coordinator,
+        ..trust::Agent::system(TENANT, "carla")
+    };
+    let (purpose, target) = (trust::Purpose::CareManagement, trust::Target::default());
+    let steer = trust::Action::Steer;
+    let permit = world
+        .trust
+        .decide(&coordinator, purpose, steer, target, "test");
+    permit.await.unwrap()
+}
+
 async fn finish(world: &World) {
     while world.journeys.batch_turn(TENANT).await.unwrap().is_some() {}
 }
@@ -205,6 +218,144 @@ async fn patients_are_moved_with_what_would_come_of_it_shown_before() {
         .get(&again)
         .await
         .shows("what the batch did is not what was done last");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_they_go_on_is_said_in_lines_and_numbers_lead_to_names() {
+    let world = World::new().await;
+    followed(&world).await;
+    published(&world).await;
+    let mut carla = world.staff("carla").await;
+    let form = format!("{HERE}/move?from=1&to=2");
+    carla.get(&form).await.shows("The same as lines");
+    let foresee = format!("{HERE}/move");
+    let with =
+        |more: &[(&'static str, &'static str)]| [&[("from", "1"), ("to", "2")], more].concat();
+    // Each mistake at its place, and what was typed stays.
+    let wrong = with(&[
+        ("lines", "# all\r\nwelcome: day_too\r\nwelcom: stay"),
+        ("share", "40"),
+    ]);
+    let told = carla.act(&form, &foresee, &wrong).await;
+    check_html(&foresee, &told.body);
+    told.shows("Line 2, column 10");
+    told.shows("`day_too` is no step of version 2");
+    told.shows("Line 3, column 1");
+    told.shows("welcom: stay</textarea>");
+    told.shows("max=\"100\" value=\"40\"");
+    let bomb = with(&[("lines", "a: &a [x, x]\nb: &b [*a, *a]\n<script>: <b>\n")]);
+    let told = carla.act(&form, &foresee, &bomb).await;
+    check_html(&foresee, &told.body);
+    told.shows("Line 1, column ");
+    assert!(!told.has("<script>") && !told.has("<b>"));
+    // As the list says, or not at all.
+    let both = with(&[("lines", "welcome: stay"), ("map-welcome", "hold")]);
+    let refused = carla.act(&form, &foresee, &both).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.body);
+    let stays = with(&[("lines", "welcome: stay"), ("map-welcome", "stay")]);
+    let told = carla.act(&form, &foresee, &stays).await;
+    check_html(&foresee, &told.body);
+    told.shows("1 stay on their version");
+    // A number leads to those whom it counts, and to no others.
+    let who = with(&[("lines", "welcome: stay"), ("only", "stays")]);
+    let named = carla.act(&form, &foresee, &who).await;
+    check_html(&foresee, &named.body);
+    named.shows("For each of those who stay on their version");
+    named.shows("Ida Berg");
+    named.shows("Back to what would come of it");
+    assert!(!named.has("Move them"));
+    for other in ["moves", "changed", "held", "waits", "cannot"] {
+        let who = with(&[("lines", "welcome: stay"), ("only", other)]);
+        let named = carla.act(&form, &foresee, &who).await;
+        named.shows("Nobody else.");
+        assert!(!named.has("Ida Berg"), "{other}");
+    }
+    let none = with(&[("only", "everybody")]);
+    let refused = carla.act(&form, &foresee, &none).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    // What was said in lines is what is asked for.
+    let begun = moved(&world, &[("lines", "welcome: hold")]).await;
+    finish(&world).await;
+    let page = carla.get(&format!("/console/batches/{begun}")).await;
+    page.shows("Done");
+    let id = begun.as_str();
+    let ida = world
+        .journeys
+        .batch(&steers(&world).await, id)
+        .await
+        .unwrap()
+        .0;
+    assert_eq!((ida.next, ida.failed), (1, 0));
+    let wrong = [
+        ("from", "1"),
+        ("to", "2"),
+        ("reason", "x"),
+        ("lines", "welcome: nowhere"),
+    ];
+    let refused = carla
+        .act(&form, &format!("{HERE}/move/begin"), &wrong)
+        .await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_rests_and_goes_on() {
+    let world = World::new().await;
+    followed(&world).await;
+    published(&world).await;
+    let id = moved(&world, &[("map-welcome", "hold")]).await;
+    let batch = format!("/console/batches/{id}");
+    let mut carla = world.staff("carla").await;
+    let page = carla.get(&batch).await;
+    check_html(&batch, &page.body);
+    page.shows("Let it rest");
+    let rested = carla.act(&batch, &format!("{batch}/pause"), &[]).await;
+    assert_eq!(rested.location(), batch);
+    // Nobody works on it, and it is told who has it rest.
+    finish(&world).await;
+    let page = carla.get(&batch).await;
+    check_html(&batch, &page.body);
+    page.shows("Rests");
+    page.shows("by <span class=\"strong\">Carla Ortiz</span>");
+    page.shows("<span class=\"strong\">0</span> of 1 tried");
+    carla.get("/console/batches").await.shows("Rests");
+    // What it did is told by itself as it goes on.
+    let mut body = carla.open(&page.live()).await.into_body();
+    crate::live::until(&mut body, ": live").await;
+    let on = carla.act(&batch, &format!("{batch}/go-on"), &[]).await;
+    assert_eq!(on.location(), batch);
+    crate::live::until(&mut body, "Let it rest").await;
+    finish(&world).await;
+    crate::live::until(&mut body, "Done").await;
+    carla
+        .get(&batch)
+        .await
+        .shows("<span class=\"strong\">1</span> of 1 tried");
+    // What is over neither rests nor goes on.
+    for deed in ["pause", "go-on"] {
+        carla.act(&batch, &format!("{batch}/{deed}"), &[]).await;
+        carla.get(&batch).await.shows("Done");
+    }
+    // One that rests is broken off for good.
+    let id = moved(&world, &[("map-welcome", "stay")]).await;
+    let batch = format!("/console/batches/{id}");
+    carla.act(&batch, &format!("{batch}/pause"), &[]).await;
+    carla.act(&batch, &format!("{batch}/cancel"), &[]).await;
+    carla.act(&batch, &format!("{batch}/go-on"), &[]).await;
+    let page = carla.get(&batch).await;
+    page.shows("Broken off");
+    assert!(!page.has("Rests") && !page.has("Let it go on"));
+    for user in ["devi", "priya", "sam", "ada"] {
+        let mut browser = world.staff(user).await;
+        for deed in ["pause", "go-on"] {
+            let refused = browser
+                .act("/console/sign-in", &format!("{batch}/{deed}"), &[])
+                .await;
+            assert_eq!(refused.status, StatusCode::FORBIDDEN, "{user} {deed}");
+        }
+        let refused = browser.get(&format!("/console/live/batches/{id}")).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{user}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
