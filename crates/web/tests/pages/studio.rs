@@ -1,6 +1,6 @@
 //! The studio: a journey's file beside its graph, what is found in it, what it changes, and a simulated cohort.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use ledger::{Number, SHARDS, Shard};
@@ -288,7 +288,7 @@ async fn what_strangers_write_is_shown_as_text_and_bounded() {
         let ten = vec![one; 10].join(", ");
         bomb += &format!("a{level}: &a{level} [{ten}]\n");
     }
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     let page = look(&mut sam, &bomb, &[]).await;
     page.shows("J001");
     assert!(
