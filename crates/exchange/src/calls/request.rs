@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    USER_AGENT,
+};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde_json::{Value, json};
 use trust::outgoing::Call;
@@ -149,6 +152,8 @@ pub(super) fn body(call: &Call) -> Vec<u8> {
 pub(super) struct Ready {
     request: RequestBuilder,
     timeout: Duration,
+    /// Real time, seconds.
+    real_s: u64,
 }
 
 /// A call to a partner, up to where it is sent.
@@ -228,6 +233,7 @@ pub(super) fn ready(
     Ok(Ready {
         request: asked.body(body),
         timeout,
+        real_s,
     })
 }
 
@@ -235,7 +241,7 @@ impl Ready {
     /// Sends it.
     pub(super) async fn send(self, call: &Call, now_ms: u64) -> Asked {
         let failed = match self.request.send().await {
-            Ok(answer) => return heard(answer, call, now_ms).await,
+            Ok(answer) => return heard(answer, call, (now_ms, self.real_s)).await,
             // Of the errors of connecting some are of time, too.
             Err(error) if error.is_connect() => Failed::before_it_was_sent(
                 "it can't be reached, or its name leads to no public address",
@@ -252,8 +258,8 @@ fn silent(timeout: Duration) -> String {
     format!("it did not answer within {} seconds", timeout.as_secs())
 }
 
-/// What an answer means.
-async fn heard(answer: Response, call: &Call, now_ms: u64) -> Asked {
+/// What an answer means. The time is that of care, and the real one in seconds.
+async fn heard(answer: Response, call: &Call, (now_ms, real_s): (u64, u64)) -> Asked {
     let status = answer.status().as_u16();
     if answer.status().is_success() || call.accepts.contains(&status) {
         return taken(answer, status, call, now_ms).await;
@@ -264,7 +270,7 @@ async fn heard(answer: Response, call: &Call, now_ms: u64) -> Asked {
             words: said,
             may_have_it: true,
             was_there: status == 429,
-            after_ms: after_ms(answer.headers().get(RETRY_AFTER)),
+            after_ms: after_ms(answer.headers(), real_s),
         }),
         300..400 => Asked::Refused {
             words: format!("{said}, and calls follow nobody elsewhere"),
@@ -277,10 +283,25 @@ async fn heard(answer: Response, call: &Call, now_ms: u64) -> Asked {
     }
 }
 
-/// When to come back, in milliseconds: as seconds. Dates are passed over, and the usual pause holds.
-fn after_ms(header: Option<&HeaderValue>) -> Option<u64> {
-    let seconds: u64 = header?.to_str().ok()?.trim().parse().ok()?;
+/// When to come back, in milliseconds: the answer says seconds, or a date. That is counted from the partner's own clock
+/// where the answer says what it shows, because two clocks are hardly the same.
+fn after_ms(headers: &HeaderMap, real_s: u64) -> Option<u64> {
+    let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match said.parse() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let now_s = date_s(headers, &DATE).unwrap_or(real_s);
+            date_s(headers, &RETRY_AFTER)?.saturating_sub(now_s)
+        }
+    };
     Some(seconds.min(RETRY_AFTER_MAX_S) * 1_000)
+}
+
+/// The date in a header, seconds since the epoch.
+fn date_s(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    let text = headers.get(name)?.to_str().ok()?;
+    let at = httpdate::parse_http_date(text.trim()).ok()?;
+    Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// Takes what is to be learnt from an answer.
@@ -352,17 +373,41 @@ mod tests {
 
     #[test]
     fn a_partner_says_when_to_come_back_within_bounds() {
+        // 06 Nov 1994 08:49:37 GMT.
+        const AT_S: u64 = 784_111_777;
+        const DAY: &str = "Sun, 06 Nov 1994";
+        let after = |said: &str, date: Option<&str>, real_s: u64| {
+            let mut headers = HeaderMap::new();
+            let value = |text: &str| HeaderValue::from_str(text).expect("a value");
+            headers.insert(RETRY_AFTER, value(said));
+            if let Some(date) = date {
+                headers.insert(DATE, value(date));
+            }
+            after_ms(&headers, real_s)
+        };
         for (said, expected) in [
             ("7", Some(7_000)),
             (" 7 ", Some(7_000)),
             ("0", Some(0)),
             ("999999999", Some(14_400_000)),
             ("-1", None),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", None),
+            ("soon", None),
+            // A date, in each of the three forms that there are.
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(60_000)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(60_000)),
+            ("Sun Nov  6 08:49:37 1994", Some(60_000)),
+            ("Mon, 07 Nov 1994 08:49:37 GMT", Some(14_400_000)),
+            // One that is past.
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("Sun, 32 Nov 1994 08:49:37 GMT", None),
         ] {
-            let header = HeaderValue::from_static(said);
-            assert_eq!(after_ms(Some(&header)), expected, "{said}");
+            assert_eq!(after(said, None, AT_S - 60), expected, "{said}");
         }
-        assert_eq!(after_ms(None), None);
+        // The partner's clock is an hour behind, or it doesn't say a date that can be read.
+        let said = format!("{DAY} 08:49:37 GMT");
+        let date = format!("{DAY} 08:49:30 GMT");
+        assert_eq!(after(&said, Some(&date), AT_S + 3_600), Some(7_000));
+        assert_eq!(after(&said, Some("now"), AT_S - 2), Some(2_000));
+        assert_eq!(after_ms(&HeaderMap::new(), AT_S), None);
     }
 }
