@@ -89,8 +89,11 @@ pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<(Node, Definition)> 
     definition.map(|definition| (root, definition))
 }
 
-/// Reads a file of segments that journeys share, if its form is right.
-pub(crate) fn segments_form(findings: &mut Findings<'_>) -> Option<Node> {
+/// Reads a file of what journeys share, if its form is right.
+pub(crate) fn shared_form(
+    findings: &mut Findings<'_>,
+    record: &'static Record,
+) -> Option<Node> {
     let top = Place { line: 1, column: 1 };
     if findings.source.len() > SOURCE_BYTES_MAX {
         let words = format!("the file is longer than {SOURCE_BYTES_MAX} bytes");
@@ -109,7 +112,7 @@ pub(crate) fn segments_form(findings: &mut Findings<'_>) -> Option<Node> {
         findings,
         steps: Vec::new(),
     };
-    reader.record(&root, &spec::SHARED, &[], root.place);
+    reader.record(&root, record, &[], root.place);
     (!reader.findings.failed()).then_some(root)
 }
 

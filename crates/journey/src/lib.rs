@@ -49,6 +49,7 @@ mod scenario;
 mod schema;
 mod segments;
 mod service;
+mod shared;
 mod simulate;
 mod spec;
 mod stage;
