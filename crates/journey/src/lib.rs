@@ -17,6 +17,7 @@ mod beginnings;
 mod books;
 mod care_plan;
 mod check;
+mod connectors;
 mod counts;
 mod dates;
 mod decode;
@@ -69,6 +70,7 @@ pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, RATE_MAX, Stag
 pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;
 pub use check::{CODES, why};
+pub use connectors::{check_connectors, with_connectors};
 pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
@@ -93,7 +95,7 @@ pub use replay::{
 pub use request::{Begun, NotStarted, Wish};
 pub use room::{Room, Urgency, Why};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
-pub use schema::{reference, schema, segments_schema};
+pub use schema::{connectors_schema, reference, schema, segments_schema};
 pub use segments::{check_segments, members::SEGMENT_MEMBERS, with_segments};
 pub use service::Journeys;
 pub use simulate::{

@@ -9,13 +9,16 @@ use journey::{DeadLetter, Finding, JourneyError, Journeys, Rollout, VersionStage
 use ledger::{Clock, SystemClock};
 use trust::{Action, PolicySet, Purpose, Target};
 
-use super::{SEGMENTS, closing, open, operator, read_journey, read_text, trust_over, trust_under};
+use super::{
+    SHARED, Shared, closing, open, operator, read_journey, read_text, trust_over, trust_under,
+};
 use crate::cli::{PublishOptions, StoreArguments};
 use crate::terminal::{say, warn};
 
-/// Whether a file is one of segments, and no journey.
-fn is_of_segments(file: &Path) -> bool {
-    file.file_name().is_some_and(|name| name == SEGMENTS)
+/// What checks a file of what journeys share, where it is one and no journey.
+fn shared(file: &Path) -> Option<&'static Shared> {
+    let name = file.file_name()?;
+    SHARED.iter().find(|shared| name == shared.file)
 }
 
 /// `cairn journey check`.
@@ -50,8 +53,8 @@ pub(crate) fn check(options: &CheckOptions) -> anyhow::Result<ExitCode> {
             }
         }
     };
-    if is_of_segments(file) {
-        let findings = journey::check_segments(&read_text(file)?);
+    if let Some(shared) = shared(file) {
+        let findings = (shared.check)(&read_text(file)?);
         tell(&findings);
         if findings.iter().any(|finding| finding.error) {
             return Ok(ExitCode::FAILURE);

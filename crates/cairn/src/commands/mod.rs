@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::journey::Finding;
 use anyhow::{Context, bail};
 use ledger::{Ledger, Location, SystemClock, TenantId};
 use trust::{Agent, Trust, TrustOptions};
@@ -185,23 +186,45 @@ async fn closing<T>(ledger: &Ledger, result: anyhow::Result<T>) -> anyhow::Resul
     Ok(value)
 }
 
-/// The file beside journeys that has the segments which they share.
-const SEGMENTS: &str = "segments.yaml";
+/// A file beside journeys that has what they share.
+struct Shared {
+    file: &'static str,
+    /// What is wrong with it.
+    check: fn(&str) -> Vec<Finding>,
+    /// A journey's text with what it names of it.
+    with: fn(&str, &str) -> Result<String, Vec<Finding>>,
+}
 
-/// Reads a journey's file, with those segments of the file beside it that it names. What is wrong with these is told.
+static SHARED: [Shared; 2] = [
+    Shared {
+        file: "segments.yaml",
+        check: ::journey::check_segments,
+        with: ::journey::with_segments,
+    },
+    Shared {
+        file: "connectors.yaml",
+        check: ::journey::check_connectors,
+        with: ::journey::with_connectors,
+    },
+];
+
+/// Reads a journey's file, with what it names of the files beside it. What is wrong with these is told.
 fn read_journey(path: &Path) -> anyhow::Result<String> {
-    let source = read_text(path)?;
-    let shared = path.with_file_name(SEGMENTS);
-    if !shared.exists() {
-        return Ok(source);
-    }
-    match ::journey::with_segments(&source, &read_text(&shared)?) {
-        Ok(whole) => Ok(whole),
-        Err(findings) => {
-            self::journey::tell(&shared, &findings);
-            anyhow::bail!("{} has errors", shared.display())
+    let mut source = read_text(path)?;
+    for shared in &SHARED {
+        let file = path.with_file_name(shared.file);
+        if !file.exists() {
+            continue;
         }
+        source = match (shared.with)(&source, &read_text(&file)?) {
+            Ok(whole) => whole,
+            Err(findings) => {
+                self::journey::tell(&file, &findings);
+                anyhow::bail!("{} has errors", file.display())
+            }
+        };
     }
+    Ok(source)
 }
 
 /// Reads a text file with its name in the error.

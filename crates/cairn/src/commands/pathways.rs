@@ -86,6 +86,8 @@ pub enum SchemaOf {
     Journey,
     /// Segments that journeys share (`segments.yaml`).
     Segments,
+    /// Connectors that journeys share (`connectors.yaml`).
+    Connectors,
     /// Scenarios beside a journey (`NAME.test.yaml`).
     Scenarios,
     /// What a simulated cohort does (`NAME.behaviour.yaml`).
@@ -324,6 +326,7 @@ fn schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
     let schema = match of {
         SchemaOf::Journey => journey::schema(),
         SchemaOf::Segments => journey::segments_schema(),
+        SchemaOf::Connectors => journey::connectors_schema(),
         SchemaOf::Scenarios => journey::scenario_schema(),
         SchemaOf::Behaviour => journey::behaviour_schema(),
     };

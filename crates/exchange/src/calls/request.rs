@@ -125,8 +125,16 @@ fn secret(path: &Path) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The body of a call: a JSON object, or FHIR's `Parameters`.
+/// The body of a call: a JSON object, a form, or FHIR's `Parameters`.
 pub(super) fn body(call: &Call) -> Vec<u8> {
+    if call.form {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in &call.values {
+            let text = value.as_str().map(str::to_owned);
+            form.append_pair(name, &text.unwrap_or_else(|| value.to_string()));
+        }
+        return form.finish().into_bytes();
+    }
     let body = if call.fhir {
         let parameters = call.values.iter().map(|(name, value)| {
             let mut parameter = answer::output(name, value);
@@ -171,10 +179,10 @@ pub(super) fn ready(
         return Err(Failed::before_it_was_sent(words, true));
     };
     let method = if call.put { Method::PUT } else { Method::POST };
-    let format = if call.fhir {
-        "application/fhir+json"
-    } else {
-        "application/json"
+    let (format, sent) = match (call.fhir, call.form) {
+        (true, _) => ("application/fhir+json", "application/fhir+json"),
+        (_, true) => ("application/json", "application/x-www-form-urlencoded"),
+        _ => ("application/json", "application/json"),
     };
     let body = body(call);
     let timeout = Duration::from_millis(call.timeout_ms.min(partner.timeout_ms).max(1));
@@ -187,7 +195,7 @@ pub(super) fn ready(
         .timeout(timeout)
         .header(USER_AGENT, "Cairn")
         .header(ACCEPT, format)
-        .header(CONTENT_TYPE, format)
+        .header(CONTENT_TYPE, sent)
         .header("idempotency-key", &call.task)
         .header("x-request-id", &call.task);
     if let Some(key) = &call.compensates {
@@ -369,6 +377,25 @@ mod tests {
         };
         let none = serde_json::from_slice::<Value>(&body(&none)).expect("JSON");
         assert_eq!(none, json!({"resourceType": "Parameters"}));
+    }
+
+    #[test]
+    fn values_go_as_a_form() {
+        let form = Call {
+            form: true,
+            ..call(false)
+        };
+        let sent = |call: &Call| String::from_utf8(body(call)).expect("text");
+        assert_eq!(sent(&form), "name=Quandt&seats=2&urgent=true&weight=80.5");
+        let odd = json!({"note": "Müller & Söhne = 100 %+", "empty": ""});
+        let odd = Call {
+            values: odd.as_object().cloned().expect("an object"),
+            ..form
+        };
+        assert_eq!(
+            sent(&odd),
+            "note=M%C3%BCller+%26+S%C3%B6hne+%3D+100+%25%2B&empty="
+        );
     }
 
     #[test]
