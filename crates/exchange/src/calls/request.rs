@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use ledger::Clock;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     USER_AGENT,
@@ -23,6 +24,8 @@ const CONNECT_PATIENCES_MS: [u64; 3] = [5_000, 2_000, 700];
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// The longest that a partner may ask to be left alone for, seconds.
 const RETRY_AFTER_MAX_S: u64 = 4 * 3_600;
+/// How far a partner's clock may be from ours for a date of theirs to be counted from it, seconds.
+const CLOCKS_APART_MAX_S: u64 = 10 * 60;
 /// The largest file with a secret.
 const SECRET_BYTES_MAX: usize = 16 * 1024;
 
@@ -160,8 +163,6 @@ pub(super) fn body(call: &Call) -> Vec<u8> {
 pub(super) struct Ready {
     request: RequestBuilder,
     timeout: Duration,
-    /// Real time, seconds.
-    real_s: u64,
 }
 
 /// A call to a partner, up to where it is sent.
@@ -241,15 +242,14 @@ pub(super) fn ready(
     Ok(Ready {
         request: asked.body(body),
         timeout,
-        real_s,
     })
 }
 
 impl Ready {
-    /// Sends it.
-    pub(super) async fn send(self, call: &Call, now_ms: u64) -> Asked {
+    /// Sends it. The clock shows real time, and is looked at when the answer is there.
+    pub(super) async fn send(self, call: &Call, now_ms: u64, real: &dyn Clock) -> Asked {
         let failed = match self.request.send().await {
-            Ok(answer) => return heard(answer, call, (now_ms, self.real_s)).await,
+            Ok(answer) => return heard(answer, call, (now_ms, real.now_ms() / 1_000)).await,
             // Of the errors of connecting some are of time, too.
             Err(error) if error.is_connect() => Failed::before_it_was_sent(
                 "it can't be reached, or its name leads to no public address",
@@ -292,13 +292,16 @@ async fn heard(answer: Response, call: &Call, (now_ms, real_s): (u64, u64)) -> A
 }
 
 /// When to come back, in milliseconds: the answer says seconds, or a date. That is counted from the partner's own clock
-/// where the answer says what it shows, because two clocks are hardly the same.
+/// where the answer says what it shows, because two clocks are hardly the same. What is far from ours is no clock, but
+/// an answer that was kept somewhere on the way, or a mistake.
 fn after_ms(headers: &HeaderMap, real_s: u64) -> Option<u64> {
     let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = match said.parse() {
         Ok(seconds) => seconds,
         Err(_) => {
-            let now_s = date_s(headers, &DATE).unwrap_or(real_s);
+            let theirs_s = date_s(headers, &DATE);
+            let theirs_s = theirs_s.filter(|at_s| at_s.abs_diff(real_s) <= CLOCKS_APART_MAX_S);
+            let now_s = theirs_s.unwrap_or(real_s);
             date_s(headers, &RETRY_AFTER)?.saturating_sub(now_s)
         }
     };
@@ -430,11 +433,21 @@ mod tests {
         ] {
             assert_eq!(after(said, None, AT_S - 60), expected, "{said}");
         }
-        // The partner's clock is an hour behind, or it doesn't say a date that can be read.
+        // The partner's clock is some minutes off, or further than clocks are, or it doesn't say a date that can be read.
         let said = format!("{DAY} 08:49:37 GMT");
         let date = format!("{DAY} 08:49:30 GMT");
-        assert_eq!(after(&said, Some(&date), AT_S + 3_600), Some(7_000));
-        assert_eq!(after(&said, Some("now"), AT_S - 2), Some(2_000));
+        for (date, real_s, expected) in [
+            (date.as_str(), AT_S - 7 + 600, 7_000),
+            (&date, AT_S - 7 - 600, 7_000),
+            (&date, AT_S - 7 + 601, 0),
+            (&date, AT_S - 7 - 601, 608_000),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", AT_S - 30, 30_000),
+            ("Fri, 06 Nov 2093 08:49:37 GMT", AT_S - 30, 30_000),
+            ("now", AT_S - 2, 2_000),
+        ] {
+            let found = after(&said, Some(date), real_s);
+            assert_eq!(found, Some(expected), "{date} at {real_s}");
+        }
         assert_eq!(after_ms(&HeaderMap::new(), AT_S), None);
     }
 }
