@@ -4,13 +4,13 @@
 //! that knows of connectors: the engine, what is stored and what is sent are those of a call that is written out.
 
 use crate::decode::Findings;
-use crate::shared::Shared;
+use crate::shared::{Merged, NotMerged, Shared};
 use crate::yaml::{Content, Key, Node, Place};
 use crate::{Finding, check, spec};
-use fhir::path::Expression;
 use fhir::suggestion;
 
-/// Most values and maps of one connector. One of thirty values has two hundred.
+/// Most values and maps of one connector. One of thirty values has two hundred. What is stored is held to this, too,
+/// because it bounds the memory that a file takes: it may only grow.
 const NODES_MAX: usize = 1_000;
 
 static CONNECTORS: Shared = Shared {
@@ -35,9 +35,9 @@ pub fn check_connectors(source: &str) -> Vec<Finding> {
 /// its own they stand behind everything else, so that its lines keep their numbers.
 ///
 /// # Errors
-/// What is wrong with the shared file.
-pub fn with_connectors(journey: &str, shared: &str) -> Result<String, Vec<Finding>> {
-    CONNECTORS.taken(journey, shared)
+/// What is wrong with the shared file, or why the journey can't take of it what it names.
+pub fn with_connectors(journey: &str, shared: &str) -> Result<Merged, NotMerged> {
+    CONNECTORS.merged(journey, shared)
 }
 
 /// The calls of a file: the step, where it says that it calls, and how.
@@ -64,13 +64,15 @@ pub(crate) fn connector<'a>(root: &'a Node, name: &str) -> Option<&'a Node> {
     root.get("connectors")?.get(name)
 }
 
+/// The values, lists and maps of a node, with itself.
+pub(crate) fn count(node: &Node) -> usize {
+    let members = node.members().iter().map(|(_, node)| count(node));
+    let items = node.items().iter().map(count);
+    1 + members.chain(items).sum::<usize>()
+}
+
 /// Whether a connector has more in it than a call needs: each step that names it becomes as large.
 pub(crate) fn too_large(findings: &mut Findings<'_>, root: &Node) {
-    fn count(node: &Node) -> usize {
-        let members = node.members().iter().map(|(_, node)| count(node));
-        let items = node.items().iter().map(count);
-        1 + members.chain(items).sum::<usize>()
-    }
     let all = root.get("connectors").map(Node::members);
     for (key, connector) in all.unwrap_or_default() {
         if count(connector) > NODES_MAX {
@@ -86,7 +88,7 @@ pub(crate) fn too_large(findings: &mut Findings<'_>, root: &Node) {
 /// What calls need that the tables can't say: a partner, and the connector that they name.
 pub(crate) fn form(findings: &mut Findings<'_>, root: &Node) {
     too_large(findings, root);
-    for (step, place, call) in calls(root) {
+    for (_, place, call) in calls(root) {
         let has_partner = call.get("partner").is_some();
         let Some(named) = call.get("connector") else {
             if !has_partner && matches!(call.content, Content::Map(_)) {
@@ -113,17 +115,11 @@ pub(crate) fn form(findings: &mut Findings<'_>, root: &Node) {
                 format!("the connector `{name}` is of no one partner: say which, `partner`");
             findings.error("J087", place, words);
         }
-        if Expression::compile(&own(step, "status")).is_err() {
-            let words = format!(
-                "`{step}` is a word of FHIRPath, so nothing can be taken back that it has learnt; name the step differently"
-            );
-            findings.error("J087", named.place, words);
-        }
     }
 }
 
 /// FHIRPath for what a step has learnt under a name.
-fn own(step: &str, member: &str) -> String {
+pub(crate) fn own(step: &str, member: &str) -> String {
     format!("{step}.{member}")
 }
 

@@ -98,6 +98,7 @@ pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
 pub use schema::{connectors_schema, reference, schema, segments_schema};
 pub use segments::{check_segments, members::SEGMENT_MEMBERS, with_segments};
 pub use service::Journeys;
+pub use shared::{Inserted, Merged, NotMerged};
 pub use simulate::{
     Behaviour, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema, simulate,
 };

@@ -1,5 +1,6 @@
 //! The JSON Schema and the reference page, made from the language's tables.
 
+use crate::kinds::call_table::BESIDE_A_CONNECTOR;
 use crate::spec::{self, END, Field, Record, Shape};
 use crate::{template, units};
 use serde_json::{Map, Value, json};
@@ -117,11 +118,16 @@ fn record(
             let is_call = record.name == spec::CALL;
             let names = record.one_of.iter();
             let each = names.map(|name| match *name {
-                // A connector may name the partner itself.
-                "path" | "operation" if is_call => json!({"required": ["partner", name]}),
+                // A connector may name the partner itself, and says all that doesn't stand beside it.
+                "path" | "operation" if is_call => {
+                    let others = ["connector", "with"].map(|name| json!({"required": [name]}));
+                    json!({"required": ["partner", name], "not": {"anyOf": others}})
+                }
                 "connector" if is_call => {
-                    let others = ["path", "operation"].map(|name| json!({"required": [name]}));
-                    json!({"required": [name], "not": {"anyOf": others}})
+                    let fields = record.fields.iter();
+                    let others = fields.filter(|field| !BESIDE_A_CONNECTOR.contains(&field.name));
+                    let others = others.map(|field| json!({"required": [field.name]}));
+                    json!({"required": [name], "not": {"anyOf": others.collect::<Vec<_>>()}})
                 }
                 name => json!({"required": [name]}),
             });

@@ -708,10 +708,14 @@ fn shipped() -> BTreeMap<String, String> {
             let own = fs::read_to_string(&path).expect("a file");
             let mut source = own;
             if let Some(segments) = &segments {
-                source = journey::with_segments(&source, segments).expect("a journey");
+                source = journey::with_segments(&source, segments)
+                    .expect("a journey")
+                    .text;
             }
             if let Some(connectors) = &connectors {
-                source = journey::with_connectors(&source, connectors).expect("a journey");
+                source = journey::with_connectors(&source, connectors)
+                    .expect("a journey")
+                    .text;
             }
             found.insert(stem.to_owned(), source);
         }

@@ -540,8 +540,8 @@ fn recipes_do_what_they_say() {
         };
         count += 1;
         let own = fs::read_to_string(&path).unwrap();
-        let source = journey::with_segments(&own, &segments).unwrap();
-        let source = journey::with_connectors(&source, &connectors).unwrap();
+        let source = journey::with_segments(&own, &segments).unwrap().text;
+        let source = journey::with_connectors(&source, &connectors).unwrap().text;
         assert_eq!(journey::check(&source), [], "{name}");
         let definition = Definition::compile(&source, 1).unwrap();
         assert_eq!(definition.name, stem, "a recipe has the name of its file");

@@ -17,11 +17,11 @@ mod search_parameter;
 mod serve;
 mod tenant;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::journey::Finding;
+use ::journey::{Finding, Inserted, Merged, NotMerged};
 use anyhow::{Context, bail};
 use ledger::{Ledger, Location, SystemClock, TenantId};
 use trust::{Agent, Trust, TrustOptions};
@@ -57,6 +57,7 @@ use crate::cli::StoreArguments;
 use crate::config::{SessionSettings, StoreSettings};
 use crate::store::{self, RootKeySource, TENANT};
 use crate::tenancy;
+use crate::terminal::{say, warn};
 
 /// How long a server may take to answer a command.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
@@ -192,7 +193,7 @@ struct Shared {
     /// What is wrong with it.
     check: fn(&str) -> Vec<Finding>,
     /// A journey's text with what it names of it.
-    with: fn(&str, &str) -> Result<String, Vec<Finding>>,
+    with: fn(&str, &str) -> Result<Merged, NotMerged>,
 }
 
 static SHARED: [Shared; 2] = [
@@ -208,21 +209,84 @@ static SHARED: [Shared; 2] = [
     },
 ];
 
+/// A journey's text, and the files that it comes from.
+struct Source {
+    file: PathBuf,
+    text: String,
+    /// What was put into it of the files beside it, in this order.
+    taken: Vec<(PathBuf, Inserted)>,
+}
+
+impl Source {
+    /// The file, line and column of a place in the text.
+    fn origin(&self, mut line: usize, mut column: usize) -> (&Path, usize, usize) {
+        for (file, inserted) in self.taken.iter().rev() {
+            let is_shared;
+            (is_shared, line, column) = inserted.origin(line, column);
+            if is_shared {
+                return (file, line, column);
+            }
+        }
+        (&self.file, line, column)
+    }
+
+    /// A finding in the form that editors jump to, where whoever reads it has written what it is about.
+    fn line(&self, finding: &Finding) -> String {
+        let (file, line, column) = self.origin(finding.line, finding.column);
+        let there = Finding {
+            line,
+            column,
+            ..finding.clone()
+        };
+        self::journey::finding_line(file, &there)
+    }
+
+    fn tell(&self, findings: &[Finding]) {
+        for finding in findings {
+            say(&self.line(finding));
+        }
+    }
+}
+
 /// Reads a journey's file, with what it names of the files beside it. What is wrong with these is told.
-fn read_journey(path: &Path) -> anyhow::Result<String> {
-    let mut source = read_text(path)?;
+fn read_journey(path: &Path) -> anyhow::Result<Source> {
+    let mut source = Source {
+        file: path.to_path_buf(),
+        text: read_text(path)?,
+        taken: Vec::new(),
+    };
     for shared in &SHARED {
         let file = path.with_file_name(shared.file);
         if !file.exists() {
             continue;
         }
-        source = match (shared.with)(&source, &read_text(&file)?) {
-            Ok(whole) => whole,
-            Err(findings) => {
+        match (shared.with)(&source.text, &read_text(&file)?) {
+            Ok(merged) => {
+                // Beside what the command prints, which other programs may read.
+                for finding in &merged.warnings {
+                    warn(&source.line(finding));
+                }
+                source.text = merged.text;
+                source
+                    .taken
+                    .extend(merged.inserted.map(|inserted| (file, inserted)));
+            }
+            Err(NotMerged {
+                findings,
+                in_journey: true,
+            }) => {
+                source.tell(&findings);
+                anyhow::bail!(
+                    "{} can't take what it names of {}",
+                    path.display(),
+                    file.display()
+                )
+            }
+            Err(NotMerged { findings, .. }) => {
                 self::journey::tell(&file, &findings);
                 anyhow::bail!("{} has errors", file.display())
             }
-        };
+        }
     }
     Ok(source)
 }

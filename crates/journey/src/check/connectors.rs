@@ -1,12 +1,13 @@
 //! Connectors: whether they make sense by themselves, and whether steps give them what they take.
 
 use super::Check;
-use crate::connectors::{calls, connector, named_connectors};
+use crate::connectors::{calls, connector, count, named_connectors, own};
 use crate::decode::Findings;
 use crate::kinds::call_rules::{self as rules, Fault};
 use crate::kinds::call_table::BESIDE_A_CONNECTOR;
 use crate::kinds::classes_of_value;
 use crate::yaml::{Content, Node, Place};
+use fhir::path::Expression;
 use fhir::suggestion;
 use std::collections::BTreeSet;
 use trust::conventions::CALL_STATUS;
@@ -14,6 +15,9 @@ use trust::partners::DataClass;
 
 /// Most connectors of one journey, or of one file.
 const CONNECTORS_MAX: usize = 100;
+/// Most values, lists and maps of a file whose steps name connectors, with each call written out. Two hundred calls of
+/// thirty values each come to this.
+const WHOLE_NODES_MAX: usize = 20_000;
 
 /// What is wrong with a file of connectors of the right form.
 pub(crate) fn shared_connectors(findings: &mut Findings<'_>, root: &Node) {
@@ -128,6 +132,38 @@ fn unused(findings: &mut Findings<'_>, connector: &Node, call: &Node) {
     }
 }
 
+/// What a connector can do without, and the call can't where the step gives it and it isn't there.
+fn may_stop(call: &Node, (name, connector): (&str, &Node)) -> Vec<(Place, String)> {
+    let values = connector.get("call").and_then(|call| call.get("values"));
+    let takes = connector.get("takes");
+    let mut said = Vec::new();
+    for (key, given) in members(call.get("with")) {
+        let input = takes.and_then(|takes| takes.get(&key.name));
+        let can_be_missing = given.get("is").is_none() && given.get("or").is_none();
+        if !can_be_missing || input.is_none_or(is_needed) {
+            continue;
+        }
+        let mut told = members(values).iter();
+        let stops = told.any(|(_, value)| {
+            value.get("input").and_then(Node::text) == Some(&key.name) && value.get("or").is_none()
+        });
+        if stops {
+            let words = format!(
+                "the connector `{name}` can do without `{}`, but given here it stops the call where it isn't there; say with `or` what is sent then",
+                key.name
+            );
+            said.push((given.place, words));
+        }
+    }
+    said
+}
+
+/// Whether each step has to give an input.
+fn is_needed(input: &Node) -> bool {
+    let needed = input.get("needed").map(|needed| &needed.content);
+    !matches!(needed, Some(Content::Bool(false)))
+}
+
 impl Check<'_, '_> {
     /// Checks the connectors, and what steps give them. Whether the connectors themselves make sense.
     pub(super) fn connectors(&mut self) -> bool {
@@ -138,13 +174,23 @@ impl Check<'_, '_> {
             return false;
         }
         let named = named_connectors(written);
+        if let Some((_, place)) = named.first() {
+            let size = count(self.root);
+            if size > WHOLE_NODES_MAX {
+                let words = format!(
+                    "with the calls that its connectors stand for the journey says {size} things, more than {WHOLE_NODES_MAX}; split it, or have its connectors say less"
+                );
+                self.findings.error("J035", *place, words);
+                return false;
+            }
+        }
         for (key, _) in members(written.get("connectors")) {
             if !named.iter().any(|(name, _)| *name == key.name) {
                 let words = format!("nothing names the connector `{}`; remove it", key.name);
                 self.findings.warning("J093", key.place, words);
             }
         }
-        for (_, place, call) in calls(written) {
+        for (step, place, call) in calls(written) {
             if let (Some(with), None) = (call.get("with"), call.get("connector")) {
                 let words = "`with` is for a connector, and the step names none";
                 self.findings.error("J087", with.place, words);
@@ -152,8 +198,11 @@ impl Check<'_, '_> {
             let name = call.get("connector").and_then(Node::text);
             let known = name.and_then(|name| Some((name, connector(written, name)?)));
             if let Some((name, known)) = known {
-                for (place, words) in self.used(place, call, (name, known)) {
+                for (place, words) in self.used((step, place), call, (name, known)) {
                     self.findings.error("J087", place, words);
+                }
+                for (place, words) in may_stop(call, (name, known)) {
+                    self.findings.warning("J087", place, words);
                 }
             }
         }
@@ -163,11 +212,20 @@ impl Check<'_, '_> {
     /// What is wrong with how a step calls by a connector.
     fn used(
         &self,
-        place: Place,
+        (step, place): (&str, Place),
         call: &Node,
         (name, connector): (&str, &Node),
     ) -> Vec<(Place, String)> {
         let mut wrong = Vec::new();
+        let answers = members(connector.get("call").and_then(back)).iter();
+        let mut answers = answers.filter_map(|(_, value)| value.get("answer")?.text());
+        if answers.any(|answer| Expression::compile(&own(step, answer)).is_err()) {
+            let place = call.get("connector").map_or(place, |named| named.place);
+            let words = format!(
+                "`{step}` is a word of FHIRPath, so what the call has learnt can't be named when it is taken back; name the step differently"
+            );
+            wrong.push((place, words));
+        }
         for (key, _) in call.members() {
             if !BESIDE_A_CONNECTOR.contains(&key.name.as_str()) {
                 let words = format!(
@@ -209,12 +267,8 @@ impl Check<'_, '_> {
             }
         }
         for (key, input) in members(takes) {
-            let is_needed = !matches!(
-                input.get("needed").map(|needed| &needed.content),
-                Some(Content::Bool(false))
-            );
             let given = call.get("with").and_then(|with| with.get(&key.name));
-            if is_needed && given.is_none() {
+            if is_needed(input) && given.is_none() {
                 let at = call.get("with").map_or(place, |with| with.place);
                 let title = input.get("title").and_then(Node::text).unwrap_or_default();
                 let words = format!("the connector `{name}` needs `{}`: {title}", key.name);

@@ -1,6 +1,6 @@
 //! `segments.yaml`: segments that the journeys of a folder share.
 
-use crate::shared::Shared;
+use crate::shared::{Merged, NotMerged, Shared};
 use crate::{Finding, check, spec};
 
 static SEGMENTS: Shared = Shared {
@@ -22,7 +22,7 @@ pub fn check_segments(source: &str) -> Vec<Finding> {
 /// its own they stand behind everything else, so that its lines keep their numbers.
 ///
 /// # Errors
-/// What is wrong with the shared file.
-pub fn with_segments(journey: &str, shared: &str) -> Result<String, Vec<Finding>> {
-    SEGMENTS.taken(journey, shared)
+/// What is wrong with the shared file, or why the journey can't take of it what it names.
+pub fn with_segments(journey: &str, shared: &str) -> Result<Merged, NotMerged> {
+    SEGMENTS.merged(journey, shared)
 }

@@ -3,7 +3,7 @@
 use crate::{GOOD, TASK, partners};
 
 /// A ride that any of several partners may be asked for.
-const RIDES: &str = "connectors:
+pub(crate) const RIDES: &str = "connectors:
   ride_booking:
     title: Order a ride
     takes:
@@ -29,7 +29,7 @@ const RIDES: &str = "connectors:
 ";
 
 /// A call by it.
-const CALL: &str = "      connector: ride_booking
+pub(crate) const CALL: &str = "      connector: ride_booking
       with:
         phone: {patient: phone, or: none}
         well: {learnt: questions.well}
@@ -38,14 +38,14 @@ const CALL: &str = "      connector: ride_booking
 
 const WAYS: &str = "    next: end\n    failed: end\n    timed_out: end\n";
 
-fn calling(call: &str) -> String {
+pub(crate) fn calling(call: &str) -> String {
     let source = GOOD.replacen(TASK, &format!("    call:\n{call}{WAYS}"), 1);
     assert_ne!(source, GOOD);
     source
 }
 
 /// GOOD with a call by a connector, and these.
-fn with(connectors: &str, call: &str) -> String {
+pub(crate) fn with(connectors: &str, call: &str) -> String {
     format!("{}{connectors}", calling(call))
 }
 
@@ -71,7 +71,7 @@ fn said_behind(source: &str, behind: usize, at: &str) -> (usize, usize) {
     )
 }
 
-fn said(source: &str, at: &str) -> (usize, usize) {
+pub(crate) fn said(source: &str, at: &str) -> (usize, usize) {
     said_behind(source, 0, at)
 }
 
@@ -135,6 +135,20 @@ fn connectors_make_sense_by_themselves() {
             "J063",
             "cairn,",
             "looks like a secret",
+        ),
+        (
+            "source: {is: cairn}",
+            "source: {is: cairn, as: X-Api-Key}",
+            "J063",
+            "cairn,",
+            "`X-Api-Key` looks like a secret",
+        ),
+        (
+            "source: {is: cairn}",
+            "source: {is: cairn, as: pass.word}",
+            "J063",
+            "cairn,",
+            "`pass.word` looks like a secret",
         ),
         (
             "      seat: {title",
@@ -439,6 +453,100 @@ fn connectors_are_no_larger_than_calls_are() {
     }
 }
 
+/// All steps together are no larger than a file that is read with ease.
+#[test]
+fn what_connectors_come_to_is_bounded() {
+    let values: String = (0..300)
+        .map(|n| format!("        v{n}: {{is: x}}\n"))
+        .collect();
+    let large = format!(
+        "connectors:\n  large:\n    title: Large\n    call:\n      partner: rides\n      path: /x\n      values:\n{values}"
+    );
+    for (steps, fine) in [(30, true), (40, false)] {
+        let more = (0..steps).map(|n| {
+            format!("  c{n}:\n    title: Call\n    call: {{connector: large, up_to: 1d}}\n{WAYS}")
+        });
+        let more = more.collect::<String>();
+        let call = "      connector: large\n      up_to: 1d\n";
+        let source = with(&format!("{more}{large}"), call);
+        let mut found = journey::check(&source);
+        // That nothing leads to them doesn't matter here.
+        found.retain(|one| one.error && one.code == "J035");
+        assert_eq!(found.is_empty(), fine, "{steps}: {found:#?}");
+        // A file that was published is read all the same.
+        if let Some(found) = found.first() {
+            assert!(found.message.contains("20000"), "{found:#?}");
+            assert_eq!(found.line, said(&source, "connector: large").0);
+        }
+    }
+}
+
+/// What is taken back names the step in FHIRPath.
+#[test]
+fn a_step_named_like_a_word_of_fhirpath_takes_nothing_back() {
+    let named = |connectors: &str, step: &str| {
+        let source = with(connectors, CALL).replacen("  call:\n    title", "  STEP:\n    title", 1);
+        let source = source.replace(": call\n", ": STEP\n");
+        let found = journey::check(&source.replace("STEP", step)).into_iter();
+        let found = found.filter(|one| one.code == "J087" && one.error);
+        found.map(|one| one.message).collect::<Vec<_>>()
+    };
+    assert!(with(RIDES, CALL).contains("  call:\n    title"));
+    let found = named(RIDES, "implies");
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("a word of FHIRPath"), "{found:#?}");
+    assert_eq!(named(RIDES, "ride"), [""; 0]);
+    let answer = "          booking: {answer: booking, as: booking.id}\n";
+    assert!(RIDES.contains(answer));
+    let fine = RIDES.replacen(answer, "", 1);
+    assert_eq!(named(&fine, "implies"), [""; 0], "it names no answer");
+}
+
+/// What is given and isn't there stops the call, also where the connector could do without it.
+#[test]
+fn what_may_stop_a_call_that_could_do_without_is_said() {
+    let note = RIDES.replacen(
+        "      seat: {title",
+        "      note: {title: A note, classes: [contact], needed: false}\n      seat: {title",
+        1,
+    );
+    let note = note.replacen(
+        "        source: {is",
+        "        note: {input: note}\n        source: {is",
+        1,
+    );
+    for (given, or, stops) in [
+        ("{patient: email}", "", true),
+        ("{learnt: call.booking}", "", true),
+        ("{patient: email, or: none}", "", false),
+        ("{patient: email}", ", or: none", false),
+        ("{is: ring}", "", false),
+    ] {
+        let call = CALL.replacen(
+            "        well:",
+            &format!("        note: {given}\n        well:"),
+            1,
+        );
+        let source = with(
+            &note.replacen("{input: note", &format!("{{input: note{or}"), 1),
+            &call,
+        );
+        let mut found = journey::check(&source);
+        found.retain(|one| one.code == "J087");
+        assert_eq!(found.len(), usize::from(stops), "{given}{or}: {found:#?}");
+        if let Some(found) = found.first() {
+            assert!(!found.error, "{found:#?}");
+            assert!(
+                found.message.contains("can do without `note`"),
+                "{found:#?}"
+            );
+            assert_eq!((found.line, found.column), said(&source, given));
+        }
+    }
+    let without = with(&note, CALL);
+    assert_eq!(journey::check(&without), []);
+}
+
 /// Connectors name no connectors, so there are no circles of them.
 #[test]
 fn connectors_stand_for_no_connectors() {
@@ -508,37 +616,46 @@ fn shared_connectors_are_taken_as_they_are_named() {
     let journey = calling(CALL);
     let found = journey::check(&journey);
     assert_eq!(found[0].code, "J087", "{found:#?}");
-    let whole = journey::with_connectors(&journey, &shared).unwrap();
+    let whole = journey::with_connectors(&journey, &shared).unwrap().text;
     assert_eq!(journey::check(&whole), []);
     assert!(whole.starts_with(&journey), "its lines keep their numbers");
     assert!(
         whole.contains("# Rides, and") && !whole.contains("never"),
         "{whole}"
     );
-    assert_eq!(journey::with_connectors(&whole, &shared).unwrap(), whole);
     assert_eq!(
-        journey::with_connectors(GOOD, "no: connectors").unwrap(),
+        journey::with_connectors(&whole, &shared).unwrap().text,
+        whole
+    );
+    assert_eq!(
+        journey::with_connectors(GOOD, "no: connectors")
+            .unwrap()
+            .text,
         GOOD
     );
     // Its own is not replaced.
     let own = with(&RIDES.replace("Order a ride", "My ride"), CALL);
-    assert_eq!(journey::with_connectors(&own, &shared).unwrap(), own);
+    assert_eq!(journey::with_connectors(&own, &shared).unwrap().text, own);
     // What is wrong with the file is told with its own lines.
     let wrong = shared.replace("path: /bookings", "path: bookings");
-    let found = journey::with_connectors(&journey, &wrong).unwrap_err();
+    let found = journey::with_connectors(&journey, &wrong)
+        .unwrap_err()
+        .findings;
     assert_eq!(
         (found[0].code.as_str(), (found[0].line, found[0].column)),
         ("J062", said(&wrong, "bookings"))
     );
     let braces = "connectors: {ride_booking: {title: R, call: {partner: rides, path: /x}}}\n";
-    let found = journey::with_connectors(&journey, braces).unwrap_err();
+    let found = journey::with_connectors(&journey, braces)
+        .unwrap_err()
+        .findings;
     assert!(
         found[0].code == "J086" && found[0].message.contains("without braces"),
         "{found:#?}"
     );
     // What changed in a connector is a change of the journey.
     let later = shared.replace("path: /bookings", "path: /v2/bookings");
-    let later = journey::with_connectors(&journey, &later).unwrap();
+    let later = journey::with_connectors(&journey, &later).unwrap().text;
     let changes = journey::diff(&whole, &later).unwrap();
     assert_eq!(changes.len(), 1, "{changes:#?}");
     assert_eq!(changes[0].place, "connectors.ride_booking.call.path");

@@ -12,6 +12,7 @@ mod learnt;
 mod open;
 mod risk;
 mod segments;
+mod shared;
 mod silence;
 mod visits;
 mod words;

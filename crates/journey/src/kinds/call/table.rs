@@ -196,7 +196,7 @@ pub(crate) static INPUT: Record = Record {
         may(
             "needed",
             Shape::Flag,
-            "Whether each step has to give it; `true` if not given. What isn't given is left out of what is sent, or `or` stands for it.",
+            "Whether each step has to give it; `true` if not given. What isn't given is left out of what is sent, or `or` stands for it. What a step gives and isn't there when the call is made stops the call all the same, unless the step or the connector says `or`.",
         ),
     ],
 };
