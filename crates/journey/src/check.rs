@@ -3,6 +3,7 @@
 mod caps;
 mod clinical;
 mod codes;
+mod connectors;
 mod dates;
 mod entry;
 mod graph;
@@ -18,6 +19,7 @@ mod risk;
 mod segments;
 
 pub(crate) use caps::conflicts;
+pub(crate) use connectors::shared_connectors;
 pub(crate) use names::{names_in, paths_in};
 pub(crate) use others::others;
 pub use pages::{section, why};
@@ -183,13 +185,18 @@ pub const CODES: &[(&str, &str)] = &[
         "J085",
         "The hours in which a message may go out can't be, or it can't wait for them.",
     ),
+    ("J086", "A connector makes no sense."),
+    (
+        "J087",
+        "A step calls by a connector that isn't there, or otherwise than the connector says.",
+    ),
     ("J090", "A segment is named that isn't there."),
     ("J091", "A segment's conditions make no sense."),
     (
         "J092",
         "A segment can't begin the journey as the entry says.",
     ),
-    ("J093", "Nothing names a segment."),
+    ("J093", "Nothing names a segment, or a connector."),
 ];
 
 /// Reads and checks a file.
@@ -199,15 +206,16 @@ pub(crate) fn compile(source: &str) -> (Option<Definition>, Vec<Finding>) {
         list: Vec::new(),
     };
     let decoded = decode::decode(&mut findings);
-    let definition = decoded.map(|(root, definition)| {
+    let definition = decoded.map(|decoded| {
         Check {
             findings: &mut findings,
-            root: &root,
-            definition: &definition,
+            root: decoded.root(),
+            written: &decoded.written,
+            definition: &decoded.definition,
             own: OnceCell::new(),
         }
         .all();
-        definition
+        decoded.definition
     });
     findings
         .list
@@ -231,13 +239,16 @@ pub(crate) fn read(source: &str) -> Option<Definition> {
         source,
         list: Vec::new(),
     };
-    decode::decode(&mut findings).map(|(_, definition)| definition)
+    decode::decode(&mut findings).map(|decoded| decoded.definition)
 }
 
 /// A file being checked. The kinds of steps add what they find.
 pub(crate) struct Check<'a, 'b> {
     pub(crate) findings: &'a mut Findings<'b>,
+    /// With each call written out.
     root: &'a Node,
+    /// As it is written.
+    written: &'a Node,
     pub(crate) definition: &'a Definition,
     /// What it says of itself, once it is asked for.
     own: OnceCell<clinical::Own>,
@@ -245,6 +256,10 @@ pub(crate) struct Check<'a, 'b> {
 
 impl Check<'_, '_> {
     fn all(&mut self) {
+        // What a step comes to whose connector makes no sense can't be told.
+        if !self.connectors() {
+            return;
+        }
         self.entry_and_exits();
         self.elements();
         for step in &self.definition.steps {

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 
 use crate::Finding;
+use crate::connectors;
 use crate::dates::Begins;
 use crate::definition::Definition;
 use crate::kinds::goes_outside;
@@ -48,8 +49,24 @@ impl Findings<'_> {
     }
 }
 
+/// A file of the right form.
+pub(crate) struct Decoded {
+    /// As it is written.
+    pub(crate) written: Node,
+    /// The same with each call written out, where a step names a connector.
+    whole: Option<Node>,
+    pub(crate) definition: Definition,
+}
+
+impl Decoded {
+    /// The file with each call written out.
+    pub(crate) fn root(&self) -> &Node {
+        self.whole.as_ref().unwrap_or(&self.written)
+    }
+}
+
 /// Reads a file. The definition is there when its form is right; whether it makes sense is for `check`.
-pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<(Node, Definition)> {
+pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Decoded> {
     let top = Place { line: 1, column: 1 };
     if findings.source.len() > SOURCE_BYTES_MAX {
         findings.error(
@@ -82,15 +99,21 @@ pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<(Node, Definition)> 
     let mut reader = Reader { findings, steps };
     reader.record(&root, &spec::JOURNEY, &[], root.place);
     reader.entry_form(&root);
+    connectors::form(reader.findings, &root);
     if reader.findings.failed() {
         return None;
     }
-    let definition = reader.definition(&root);
-    definition.map(|definition| (root, definition))
+    let whole = connectors::written_out(&root);
+    let definition = reader.definition(whole.as_ref().unwrap_or(&root))?;
+    Some(Decoded {
+        written: root,
+        whole,
+        definition,
+    })
 }
 
-/// Reads a file of segments that journeys share, if its form is right.
-pub(crate) fn segments_form(findings: &mut Findings<'_>) -> Option<Node> {
+/// Reads a file of what journeys share, if its form is right.
+pub(crate) fn shared_form(findings: &mut Findings<'_>, record: &'static Record) -> Option<Node> {
     let top = Place { line: 1, column: 1 };
     if findings.source.len() > SOURCE_BYTES_MAX {
         let words = format!("the file is longer than {SOURCE_BYTES_MAX} bytes");
@@ -109,7 +132,7 @@ pub(crate) fn segments_form(findings: &mut Findings<'_>) -> Option<Node> {
         findings,
         steps: Vec::new(),
     };
-    reader.record(&root, &spec::SHARED, &[], root.place);
+    reader.record(&root, record, &[], root.place);
     (!reader.findings.failed()).then_some(root)
 }
 

@@ -17,6 +17,7 @@ mod beginnings;
 mod books;
 mod care_plan;
 mod check;
+mod connectors;
 mod counts;
 mod dates;
 mod decode;
@@ -49,6 +50,7 @@ mod scenario;
 mod schema;
 mod segments;
 mod service;
+mod shared;
 mod simulate;
 mod spec;
 mod stage;
@@ -70,6 +72,7 @@ pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, Paused, RATE_M
 pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;
 pub use check::{CODES, section, why};
+pub use connectors::{check_connectors, with_connectors};
 pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
@@ -95,9 +98,10 @@ pub use replay::{
 pub use request::{Begun, NotStarted, Wish};
 pub use room::{Room, Urgency, Why};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
-pub use schema::{reference, schema, segments_schema};
+pub use schema::{connectors_schema, reference, schema, segments_schema};
 pub use segments::{check_segments, members::SEGMENT_MEMBERS, with_segments};
 pub use service::Journeys;
+pub use shared::{Inserted, Merged, NotMerged};
 pub use simulate::{
     Behaviour, Beside, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema,
     simulate, simulate_unless,

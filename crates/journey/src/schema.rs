@@ -1,5 +1,6 @@
 //! The JSON Schema and the reference page, made from the language's tables.
 
+use crate::kinds::call_table::BESIDE_A_CONNECTOR;
 use crate::spec::{self, END, Field, Record, Shape};
 use crate::{template, units};
 use serde_json::{Map, Value, json};
@@ -53,10 +54,20 @@ pub fn schema() -> Value {
 /// The form of files of segments that journeys share (`segments.yaml`) as JSON Schema (2020-12).
 #[must_use]
 pub fn segments_schema() -> Value {
+    shared_schema(&spec::SHARED)
+}
+
+/// The form of files of connectors that journeys share (`connectors.yaml`) as JSON Schema (2020-12).
+#[must_use]
+pub fn connectors_schema() -> Value {
+    shared_schema(&spec::SHARED_CONNECTORS)
+}
+
+fn shared_schema(of: &'static Record) -> Value {
     let mut definitions = Map::new();
-    let mut root = record(&spec::SHARED, &[], &mut definitions);
-    let mut schema =
-        json!({"$schema": DIALECT, "$id": "urn:cairn:schema:segments", "title": "Cairn segments"});
+    let mut root = record(of, &[], &mut definitions);
+    let name = of.name;
+    let mut schema = json!({"$schema": DIALECT, "$id": format!("urn:cairn:schema:{name}"), "title": format!("Cairn {name}")});
     if let (Value::Object(schema), Value::Object(members)) = (&mut schema, &mut root) {
         schema.append(members);
         schema.insert("$defs".to_owned(), Value::Object(definitions));
@@ -104,14 +115,23 @@ fn record(
             members.insert("anyOf".to_owned(), either.into());
         }
         if !record.one_of.is_empty() {
-            members.insert(
-                "oneOf".to_owned(),
-                record
-                    .one_of
-                    .iter()
-                    .map(|name| json!({"required": [name]}))
-                    .collect(),
-            );
+            let is_call = record.name == spec::CALL;
+            let names = record.one_of.iter();
+            let each = names.map(|name| match *name {
+                // A connector may name the partner itself, and says all that doesn't stand beside it.
+                "path" | "operation" if is_call => {
+                    let others = ["connector", "with"].map(|name| json!({"required": [name]}));
+                    json!({"required": ["partner", name], "not": {"anyOf": others}})
+                }
+                "connector" if is_call => {
+                    let fields = record.fields.iter();
+                    let others = fields.filter(|field| !BESIDE_A_CONNECTOR.contains(&field.name));
+                    let others = others.map(|field| json!({"required": [field.name]}));
+                    json!({"required": [name], "not": {"anyOf": others.collect::<Vec<_>>()}})
+                }
+                name => json!({"required": [name]}),
+            });
+            members.insert("oneOf".to_owned(), each.collect());
         }
     }
     value

@@ -3,10 +3,12 @@
 //! The checker, the JSON Schema and the reference page are all made from these tables, so they
 //! can't disagree. The tables of the step kinds are with the kinds.
 
+mod connectors;
 mod segments;
 mod steps;
 
 pub(crate) use crate::kinds::KINDS;
+pub(crate) use connectors::SHARED_CONNECTORS;
 pub(crate) use segments::{MEMBERSHIP, SHARED};
 pub(crate) use steps::{
     BECAUSE, CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, STEP_COMMON, TRANSLATION,
@@ -16,6 +18,7 @@ pub(crate) use steps::{
 
 use crate::decode::build::Parts;
 use crate::kinds::StepKind;
+use crate::kinds::call_table::{CALL_OF_A_CONNECTOR, INPUT, TAKES_BACK, TOLD, TOLD_BACK};
 use std::sync::Arc;
 
 /// Shape of a member's value.
@@ -145,6 +148,8 @@ pub(crate) const fn may(name: &'static str, shape: Shape, doc: &'static str) -> 
 pub(crate) const END: &str = "end";
 /// The record that says what starts a journey.
 pub(crate) const ENTRY: &str = "entry";
+/// The record of a call to a partner.
+pub(crate) const CALL: &str = "call";
 /// Name of the anchor that every journey has.
 pub(crate) const START_ANCHOR: &str = "start";
 
@@ -506,6 +511,7 @@ pub(crate) static JOURNEY: Record = Record {
             "Limits of messages, where they are to be narrower than the organisation's.",
         ),
         segments::SEGMENTS,
+        connectors::CONNECTORS,
         must("entry", Shape::Record(&ENTRY_RULE), "What starts it."),
         must(
             "exits",
@@ -538,6 +544,12 @@ pub(crate) fn records() -> Vec<&'static Record> {
         &segments::CONDITION,
         &segments::AGE,
         &segments::ONE,
+        &connectors::CONNECTOR,
+        &INPUT,
+        &CALL_OF_A_CONNECTOR,
+        &TOLD,
+        &TAKES_BACK,
+        &TOLD_BACK,
     ]
 }
 

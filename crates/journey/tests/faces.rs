@@ -686,12 +686,13 @@ fn an_activity_alone_is_a_step() {
     );
 }
 
-/// All journeys that come with the program, with the segments that they share.
+/// All journeys that come with the program, with the segments and connectors that they share.
 fn shipped() -> BTreeMap<String, String> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = BTreeMap::new();
     for folder in ["journeys", "docs/journeys/recipes"] {
-        let shared = fs::read_to_string(root.join(folder).join("segments.yaml")).ok();
+        let shared = |name: &str| fs::read_to_string(root.join(folder).join(name)).ok();
+        let (segments, connectors) = (shared("segments.yaml"), shared("connectors.yaml"));
         for entry in fs::read_dir(root.join(folder)).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path
@@ -701,14 +702,21 @@ fn shipped() -> BTreeMap<String, String> {
             let Some(stem) = name.strip_suffix(".yaml") else {
                 continue;
             };
-            if stem.contains('.') || stem == "segments" {
+            if stem.contains('.') || ["segments", "connectors"].contains(&stem) {
                 continue;
             }
             let own = fs::read_to_string(&path).expect("a file");
-            let source = match &shared {
-                Some(shared) => journey::with_segments(&own, shared).expect("a journey"),
-                None => own,
-            };
+            let mut source = own;
+            if let Some(segments) = &segments {
+                source = journey::with_segments(&source, segments)
+                    .expect("a journey")
+                    .text;
+            }
+            if let Some(connectors) = &connectors {
+                source = journey::with_connectors(&source, connectors)
+                    .expect("a journey")
+                    .text;
+            }
             found.insert(stem.to_owned(), source);
         }
     }

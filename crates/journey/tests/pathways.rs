@@ -523,22 +523,27 @@ fn recipes_do_what_they_say() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folder = root.join("docs/journeys/recipes");
     let named = fs::read_to_string(folder.join("README.md")).unwrap();
-    let shared = fs::read_to_string(folder.join("segments.yaml")).unwrap();
-    assert_eq!(journey::check_segments(&shared), []);
-    assert_eq!(journey::format(&shared).unwrap(), shared);
+    let file = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let (segments, connectors) = (file("segments.yaml"), file("connectors.yaml"));
+    assert_eq!(journey::check_segments(&segments), []);
+    assert_eq!(journey::check_connectors(&connectors), []);
+    for shared in [&segments, &connectors] {
+        assert_eq!(journey::format(shared).unwrap(), *shared);
+    }
     let mut count = 0;
     for entry in fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let Some(stem) = name
             .strip_suffix(".yaml")
-            .filter(|stem| !stem.ends_with(".test") && *stem != "segments")
+            .filter(|stem| !stem.ends_with(".test") && !["segments", "connectors"].contains(stem))
         else {
             continue;
         };
         count += 1;
         let own = fs::read_to_string(&path).unwrap();
-        let source = journey::with_segments(&own, &shared).unwrap();
+        let source = journey::with_segments(&own, &segments).unwrap().text;
+        let source = journey::with_connectors(&source, &connectors).unwrap().text;
         assert_eq!(journey::check(&source), [], "{name}");
         let definition = Definition::compile(&source, 1).unwrap();
         assert_eq!(definition.name, stem, "a recipe has the name of its file");
@@ -554,7 +559,7 @@ fn recipes_do_what_they_say() {
         let canonical = journey::format(&own).unwrap();
         assert_eq!(canonical, own, "{name} is not in its canonical form");
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 15);
 }
 
 /// A message that is not needed any more gives up its turn in a scenario, as it does in production: what comes after

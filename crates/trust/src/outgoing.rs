@@ -19,6 +19,10 @@ pub const CHANNEL_HOOK: u16 = 3;
 /// That of calls to partners.
 pub const CHANNEL_CALL: u16 = 4;
 
+/// That of calls to partners whose values go as a form: a server that doesn't know of these would send JSON, and leaves
+/// what is in a channel that it doesn't know where it is.
+pub const CHANNEL_FORM: u16 = 9;
+
 /// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
@@ -97,6 +101,9 @@ pub struct Call {
     /// Whether it is a `PUT`; a `POST` otherwise.
     #[serde(default)]
     pub put: bool,
+    /// Whether the values go as a form (`application/x-www-form-urlencoded`), and not as JSON.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub form: bool,
     /// The values that it is made with. Nothing else of the patient leaves.
     pub values: Map<String, Value>,
     /// The data classes of these values.
@@ -137,6 +144,18 @@ pub struct Call {
     pub journey: String,
     /// The step's id.
     pub step: String,
+}
+
+impl Call {
+    /// The outbox channel that it goes by.
+    #[must_use]
+    pub fn channel(&self) -> u16 {
+        if self.form {
+            CHANNEL_FORM
+        } else {
+            CHANNEL_CALL
+        }
+    }
 }
 
 /// How far a call is, as the `businessStatus` of its `Task` says it.

@@ -9,13 +9,17 @@ use journey::{DeadLetter, Finding, JourneyError, Journeys, Rollout, VersionStage
 use ledger::{Clock, SystemClock};
 use trust::{Action, PolicySet, Purpose, Target};
 
-use super::{SEGMENTS, closing, open, operator, read_journey, read_text, trust_over, trust_under};
+use super::{
+    SHARED, Shared, Source, closing, open, operator, read_journey, read_text, trust_over,
+    trust_under,
+};
 use crate::cli::{PublishOptions, StoreArguments};
 use crate::terminal::{say, warn};
 
-/// Whether a file is one of segments, and no journey.
-fn is_of_segments(file: &Path) -> bool {
-    file.file_name().is_some_and(|name| name == SEGMENTS)
+/// What checks a file of what journeys share, where it is one and no journey.
+fn shared(file: &Path) -> Option<&'static Shared> {
+    let name = file.file_name()?;
+    SHARED.iter().find(|shared| name == shared.file)
 }
 
 /// `cairn journey check`.
@@ -42,17 +46,17 @@ fn explain(code: &str) {
 
 pub(crate) fn check(options: &CheckOptions) -> anyhow::Result<ExitCode> {
     let (policies, file) = (options.policy_folder.as_deref(), options.file.as_path());
-    let tell = |findings: &[Finding]| {
+    let tell = |findings: &[Finding], line: &dyn Fn(&Finding) -> String| {
         for finding in findings {
-            tell(file, std::slice::from_ref(finding));
+            say(&line(finding));
             if !options.terse {
                 explain(&finding.code);
             }
         }
     };
-    if is_of_segments(file) {
-        let findings = journey::check_segments(&read_text(file)?);
-        tell(&findings);
+    if let Some(shared) = shared(file) {
+        let findings = (shared.check)(&read_text(file)?);
+        tell(&findings, &|finding| finding_line(file, finding));
         if findings.iter().any(|finding| finding.error) {
             return Ok(ExitCode::FAILURE);
         }
@@ -61,9 +65,9 @@ pub(crate) fn check(options: &CheckOptions) -> anyhow::Result<ExitCode> {
     }
     let source = read_journey(file)?;
     let findings = match policies {
-        None => journey::check(&source),
+        None => journey::check(&source.text),
         Some(folder) => match PolicySet::load(Some(folder)) {
-            Ok(set) => journey::check_with(&source, set.partners(), SystemClock.now_ms()),
+            Ok(set) => journey::check_with(&source.text, set.partners(), SystemClock.now_ms()),
             Err(faults) => {
                 for fault in faults {
                     warn(&fault.to_string());
@@ -72,7 +76,7 @@ pub(crate) fn check(options: &CheckOptions) -> anyhow::Result<ExitCode> {
             }
         },
     };
-    tell(&findings);
+    tell(&findings, &|finding| source.line(finding));
     if findings.iter().any(|finding| finding.error) {
         return Ok(ExitCode::FAILURE);
     }
@@ -87,10 +91,10 @@ pub(crate) async fn publish(options: PublishOptions) -> anyhow::Result<ExitCode>
         (Some(data), _, _) => {
             let store = StoreArguments::in_folder(data, options.root_key);
             let policies = options.policy_folder.as_deref();
-            publish_to_store((&store, policies), &options.file, &source, wanted.as_ref()).await
+            publish_to_store((&store, policies), &source, wanted.as_ref()).await
         }
         (None, Some(server), Some(token)) => {
-            publish_to_server(&server, &token, &options.file, &source, wanted.as_ref()).await
+            publish_to_server(&server, &token, &source, wanted.as_ref()).await
         }
         _ => bail!("give --data DIR, or --server URL and --token TOKEN"),
     }
@@ -163,8 +167,7 @@ fn became(name: &str, version: u64, stage: &str) -> String {
 
 async fn publish_to_store(
     (store, policies): (&StoreArguments, Option<&Path>),
-    file: &Path,
-    source: &str,
+    source: &Source,
     wanted: Option<&Wanted>,
 ) -> anyhow::Result<ExitCode> {
     let ledger = open(store).await?;
@@ -181,10 +184,10 @@ async fn publish_to_store(
             .await?;
         let journeys = Journeys::new(trust);
         let done = match wanted {
-            None => journeys.publish(&permit, source).await,
+            None => journeys.publish(&permit, &source.text).await,
             Some(Wanted { to, rollout, why }) => {
                 journeys
-                    .stage_file(&permit, source, *to, rollout, why)
+                    .stage_file(&permit, &source.text, *to, rollout, why)
                     .await
             }
         };
@@ -199,11 +202,11 @@ async fn publish_to_store(
         Ok(version) => {
             let (number, stage) = (u64::from(version.version), version.stage.name());
             say(&became(&version.name, number, stage));
-            tell(file, &version.findings);
+            source.tell(&version.findings);
             Ok(ExitCode::SUCCESS)
         }
         Err(findings) => {
-            tell(file, &findings);
+            source.tell(&findings);
             Ok(ExitCode::FAILURE)
         }
     }
@@ -212,8 +215,7 @@ async fn publish_to_store(
 async fn publish_to_server(
     server: &str,
     token: &str,
-    file: &Path,
-    source: &str,
+    source: &Source,
     wanted: Option<&Wanted>,
 ) -> anyhow::Result<ExitCode> {
     let url = format!("{}/api/journeys", server.trim_end_matches('/'));
@@ -221,9 +223,9 @@ async fn publish_to_server(
     let request = match wanted {
         None => request
             .header("content-type", "application/yaml")
-            .body(source.to_owned()),
+            .body(source.text.clone()),
         Some(Wanted { to, rollout, why }) => request.json(&serde_json::json!({
-            "file": source, "stage": to.name(), "share": rollout.share, "sites": rollout.sites, "reason": why,
+            "file": source.text, "stage": to.name(), "share": rollout.share, "sites": rollout.sites, "reason": why,
         })),
     };
     let answer = request
@@ -240,25 +242,33 @@ async fn publish_to_server(
         // A server from before stages has none to tell of.
         let stage = body["stage"].as_str().unwrap_or("live");
         say(&became(text(&body["name"]), version, stage));
-        tell_answered(file, body["findings"].as_array().map_or(&[], Vec::as_slice));
+        tell_answered(
+            source,
+            body["findings"].as_array().map_or(&[], Vec::as_slice),
+        );
         return Ok(ExitCode::SUCCESS);
     }
     let Some(findings) = body["findings"].as_array() else {
         bail!("{url} answered {status}: {}", text(&body["error"]));
     };
-    tell_answered(file, findings);
+    tell_answered(source, findings);
     Ok(ExitCode::FAILURE)
 }
 
 /// What a server has found in a file.
-pub(super) fn tell_answered(file: &Path, findings: &[serde_json::Value]) {
+pub(super) fn tell_answered(source: &Source, findings: &[serde_json::Value]) {
     for finding in findings {
         let severity = if finding["error"] == true {
             "error"
         } else {
             "warning"
         };
-        let (line, column) = (&finding["line"], &finding["column"]);
+        let number = |name: &str| {
+            let number = finding[name].as_u64();
+            number.and_then(|number| usize::try_from(number).ok())
+        };
+        let (line, column) = (number("line"), number("column"));
+        let (file, line, column) = source.origin(line.unwrap_or(1), column.unwrap_or(1));
         let (code, message) = (text(&finding["code"]), text(&finding["message"]));
         say(&format!(
             "{}:{line}:{column}: {severity} {code}: {message}",
@@ -372,17 +382,22 @@ fn text(value: &serde_json::Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// One line each, in the form that editors jump to.
+/// A finding in the form that editors jump to.
+pub(super) fn finding_line(file: &Path, finding: &Finding) -> String {
+    let severity = if finding.error { "error" } else { "warning" };
+    format!(
+        "{}:{}:{}: {severity} {}: {}",
+        file.display(),
+        finding.line,
+        finding.column,
+        finding.code,
+        finding.message
+    )
+}
+
+/// One line each.
 pub(super) fn tell(file: &Path, findings: &[Finding]) {
     for finding in findings {
-        let severity = if finding.error { "error" } else { "warning" };
-        say(&format!(
-            "{}:{}:{}: {severity} {}: {}",
-            file.display(),
-            finding.line,
-            finding.column,
-            finding.code,
-            finding.message
-        ));
+        say(&finding_line(file, finding));
     }
 }

@@ -17,10 +17,11 @@ mod search_parameter;
 mod serve;
 mod tenant;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::journey::{Finding, Inserted, Merged, NotMerged};
 use anyhow::{Context, bail};
 use ledger::{Ledger, Location, SystemClock, TenantId};
 use trust::{Agent, Trust, TrustOptions};
@@ -56,6 +57,7 @@ use crate::cli::StoreArguments;
 use crate::config::{SessionSettings, StoreSettings};
 use crate::store::{self, RootKeySource, TENANT};
 use crate::tenancy;
+use crate::terminal::{say, warn};
 
 /// How long a server may take to answer a command.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
@@ -185,23 +187,117 @@ async fn closing<T>(ledger: &Ledger, result: anyhow::Result<T>) -> anyhow::Resul
     Ok(value)
 }
 
-/// The file beside journeys that has the segments which they share.
-const SEGMENTS: &str = "segments.yaml";
+/// A file beside journeys that has what they share.
+struct Shared {
+    file: &'static str,
+    /// What is wrong with it.
+    check: fn(&str) -> Vec<Finding>,
+    /// A journey's text with what it names of it.
+    with: fn(&str, &str) -> Result<Merged, NotMerged>,
+}
 
-/// Reads a journey's file, with those segments of the file beside it that it names. What is wrong with these is told.
-fn read_journey(path: &Path) -> anyhow::Result<String> {
-    let source = read_text(path)?;
-    let shared = path.with_file_name(SEGMENTS);
-    if !shared.exists() {
-        return Ok(source);
-    }
-    match ::journey::with_segments(&source, &read_text(&shared)?) {
-        Ok(whole) => Ok(whole),
-        Err(findings) => {
-            self::journey::tell(&shared, &findings);
-            anyhow::bail!("{} has errors", shared.display())
+static SHARED: [Shared; 2] = [
+    Shared {
+        file: "segments.yaml",
+        check: ::journey::check_segments,
+        with: ::journey::with_segments,
+    },
+    Shared {
+        file: "connectors.yaml",
+        check: ::journey::check_connectors,
+        with: ::journey::with_connectors,
+    },
+];
+
+/// A journey's text, and the files that it comes from.
+struct Source {
+    file: PathBuf,
+    text: String,
+    /// What was put into it of the files beside it, in this order.
+    taken: Vec<(PathBuf, Inserted)>,
+}
+
+impl Source {
+    /// A file of which nothing but where something stands is told.
+    fn alone(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            text: String::new(),
+            taken: Vec::new(),
         }
     }
+
+    /// The file, line and column of a place in the text.
+    fn origin(&self, mut line: usize, mut column: usize) -> (&Path, usize, usize) {
+        for (file, inserted) in self.taken.iter().rev() {
+            let is_shared;
+            (is_shared, line, column) = inserted.origin(line, column);
+            if is_shared {
+                return (file, line, column);
+            }
+        }
+        (&self.file, line, column)
+    }
+
+    /// A finding in the form that editors jump to, where whoever reads it has written what it is about.
+    fn line(&self, finding: &Finding) -> String {
+        let (file, line, column) = self.origin(finding.line, finding.column);
+        let there = Finding {
+            line,
+            column,
+            ..finding.clone()
+        };
+        self::journey::finding_line(file, &there)
+    }
+
+    fn tell(&self, findings: &[Finding]) {
+        for finding in findings {
+            say(&self.line(finding));
+        }
+    }
+}
+
+/// Reads a journey's file, with what it names of the files beside it. What is wrong with these is told.
+fn read_journey(path: &Path) -> anyhow::Result<Source> {
+    let mut source = Source {
+        file: path.to_path_buf(),
+        text: read_text(path)?,
+        taken: Vec::new(),
+    };
+    for shared in &SHARED {
+        let file = path.with_file_name(shared.file);
+        if !file.exists() {
+            continue;
+        }
+        match (shared.with)(&source.text, &read_text(&file)?) {
+            Ok(merged) => {
+                // Beside what the command prints, which other programs may read.
+                for finding in &merged.warnings {
+                    warn(&source.line(finding));
+                }
+                source.text = merged.text;
+                source
+                    .taken
+                    .extend(merged.inserted.map(|inserted| (file, inserted)));
+            }
+            Err(NotMerged {
+                findings,
+                in_journey: true,
+            }) => {
+                source.tell(&findings);
+                anyhow::bail!(
+                    "{} can't take what it names of {}",
+                    path.display(),
+                    file.display()
+                )
+            }
+            Err(NotMerged { findings, .. }) => {
+                self::journey::tell(&file, &findings);
+                anyhow::bail!("{} has errors", file.display())
+            }
+        }
+    }
+    Ok(source)
 }
 
 /// Reads a text file with its name in the error.

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use journey::Definition;
 
 use super::journey::tell;
-use super::{read_journey, read_text};
+use super::{Source, read_journey, read_text};
 use crate::terminal::{say, warn};
 
 /// The part of `cairn journey` that needs no store.
@@ -97,6 +97,8 @@ pub enum SchemaOf {
     Journey,
     /// Segments that journeys share (`segments.yaml`).
     Segments,
+    /// Connectors that journeys share (`connectors.yaml`).
+    Connectors,
     /// Scenarios beside a journey (`NAME.test.yaml`).
     Scenarios,
     /// What a simulated cohort does (`NAME.behaviour.yaml`).
@@ -138,11 +140,15 @@ pub struct ScenarioOptions {
 
 /// Compiles a journey's file; what is wrong with it is told.
 fn compiled(file: &Path) -> anyhow::Result<Option<Arc<Definition>>> {
-    match Definition::compile(&read_journey(file)?, 1) {
-        Ok(definition) => Ok(Some(definition)),
+    Ok(made_of(&read_journey(file)?))
+}
+
+fn made_of(source: &Source) -> Option<Arc<Definition>> {
+    match Definition::compile(&source.text, 1) {
+        Ok(definition) => Some(definition),
         Err(findings) => {
-            tell(file, &findings);
-            Ok(None)
+            source.tell(&findings);
+            None
         }
     }
 }
@@ -299,12 +305,14 @@ fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
 }
 
 fn diff(before: &Path, after: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    for file in [before, after] {
-        if compiled(file)?.is_none() {
+    let read = |file: &Path| -> anyhow::Result<String> {
+        let source = read_journey(file)?;
+        if made_of(&source).is_none() {
             bail!("{} has errors", file.display());
         }
-    }
-    let changes = journey::diff(&read_journey(before)?, &read_journey(after)?)
+        Ok(source.text)
+    };
+    let changes = journey::diff(&read(before)?, &read(after)?)
         .map_err(|_| anyhow::anyhow!("a journey has errors"))?;
     if json {
         for change in &changes {
@@ -336,6 +344,7 @@ fn schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
     let schema = match of {
         SchemaOf::Journey => journey::schema(),
         SchemaOf::Segments => journey::segments_schema(),
+        SchemaOf::Connectors => journey::connectors_schema(),
         SchemaOf::Scenarios => journey::scenario_schema(),
         SchemaOf::Behaviour => journey::behaviour_schema(),
     };
@@ -344,13 +353,14 @@ fn schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
 }
 
 fn export(version: u32, file: &Path) -> anyhow::Result<ExitCode> {
-    match journey::export(&read_journey(file)?, version) {
+    let source = read_journey(file)?;
+    match journey::export(&source.text, version) {
         Ok(bundle) => {
             say(&serde_json::to_string_pretty(&bundle)?);
             Ok(ExitCode::SUCCESS)
         }
         Err(findings) => {
-            tell(file, &findings);
+            source.tell(&findings);
             Ok(ExitCode::FAILURE)
         }
     }

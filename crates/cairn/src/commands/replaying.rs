@@ -9,7 +9,6 @@ use journey::{Definition, Journeys, REPLAYED_MAX};
 use ledger::Ledger;
 use trust::{Action, Agent, Permit, Purpose, Target, Trust};
 
-use super::journey::tell;
 use super::serve::settings;
 use super::{closing, open_existing_of, read_journey, tenant_of, trust_over};
 use crate::cli::{ServeOptions, StoreArguments};
@@ -47,10 +46,11 @@ pub struct ReplayOptions {
 
 /// Plays what really happened again with a draft.
 pub(crate) async fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> {
-    let draft = match Definition::compile(&read_journey(&options.file)?, 0) {
+    let source = read_journey(&options.file)?;
+    let draft = match Definition::compile(&source.text, 0) {
         Ok(draft) => draft,
         Err(findings) => {
-            tell(&options.file, &findings);
+            source.tell(&findings);
             return Ok(ExitCode::FAILURE);
         }
     };

@@ -231,6 +231,119 @@ fn segments_beside_a_journey_are_taken_along() {
     assert!(words.contains("J090"), "{words}");
 }
 
+/// What stands in connectors.yaml beside a journey is part of it for each command.
+#[test]
+fn connectors_beside_a_journey_are_taken_along() {
+    const FILE: &str = "ride-by-connector.yaml";
+    const SHARED: &str = "connectors.yaml";
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/journeys/recipes");
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = folder.path();
+    for name in [FILE, "ride-by-connector.test.yaml", SHARED] {
+        std::fs::copy(recipes.join(name), here.join(name)).expect("a recipe");
+    }
+    for arguments in [
+        &["check", FILE][..],
+        &["check", SHARED],
+        &["fmt", "--check", FILE, SHARED],
+        &["test", "--min-coverage", "100", FILE],
+        &["graph", FILE],
+        &["simulate", "--patients", "50", FILE],
+        &["export", FILE],
+    ] {
+        let (code, words) = run(here, arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {words}");
+    }
+
+    // Comments stay where they are, also where the form is not canonical.
+    let shared = std::fs::read_to_string(here.join(SHARED)).expect("connectors");
+    let wide = shared.replace(
+        "    title: Order a ride\n",
+        "    title: Order a ride   \n\n\n",
+    );
+    std::fs::write(here.join(SHARED), wide).expect("written");
+    let (code, words) = run(here, &["fmt", SHARED]);
+    assert_eq!(code, Some(0), "{words}");
+    let formatted = std::fs::read_to_string(here.join(SHARED)).expect("connectors");
+    let lines = |text: &str| {
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&formatted), lines(&shared));
+
+    // Another folder's connectors make another journey of the same file.
+    let other = here.join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    std::fs::copy(here.join(FILE), other.join(FILE)).expect("a copy");
+    let later = shared.replace("path: /bookings", "path: /v2/bookings");
+    std::fs::write(other.join(SHARED), later).expect("written");
+    let (code, words) = run(here, &["diff", FILE, &format!("other/{FILE}")]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(
+        words.contains("connectors.ride_booking.call.path"),
+        "{words}"
+    );
+    assert!(words.contains("+ /v2/bookings"), "{words}");
+
+    // What is wrong with them is told with their file's name and lines, and why it matters.
+    let wrong = shared.replace("{input: phone, as: passenger.phone}", "{input: fone}");
+    let at = wrong.lines().position(|line| line.contains("fone"));
+    let at = format!("connectors.yaml:{}:24: error J086", at.expect("a line") + 1);
+    std::fs::write(here.join(SHARED), wrong).expect("written");
+    for arguments in [&["check", SHARED][..], &["check", FILE], &["test", FILE]] {
+        let (code, words) = run(here, arguments);
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains(&at), "{at}: {words}");
+    }
+    let (_, words) = run(here, &["check", SHARED]);
+    assert!(
+        words.contains("why: A connector is checked by itself"),
+        "{words}"
+    );
+    assert!(
+        words.contains("see: docs/journeys/checks.md#j086-"),
+        "{words}"
+    );
+    std::fs::remove_file(here.join(SHARED)).expect("removed");
+    let (code, words) = run(here, &["check", FILE]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(
+        words.contains("error J087: there is no connector"),
+        "{words}"
+    );
+
+    // An editor sees by the schema what the checker would say of the form.
+    let good = std::fs::read_to_string(here.join(FILE)).expect("the journey");
+    let mut files = Vec::new();
+    for (name, from, to) in [
+        (
+            "no-partner",
+            "      connector: desk_note\n",
+            "      path: /notes\n",
+        ),
+        (
+            "both",
+            "      connector: desk_note\n",
+            "      connector: desk_note\n      path: /notes\n",
+        ),
+        ("with", "{patient: phone}", "{patient: phone, as: x}"),
+    ] {
+        assert!(good.contains(from), "{name}");
+        let path = here.join(format!("{name}.yaml"));
+        std::fs::write(&path, good.replacen(from, to, 1)).expect("written");
+        files.push(path);
+    }
+    for file in by_the_schema("journey", &files) {
+        assert_ne!(file["wrong"], serde_json::json!([]), "{file}");
+    }
+    let path = here.join(SHARED);
+    let wrong = shared.replacen("answer: booking", "learnt: ride.booking", 1);
+    std::fs::write(&path, wrong).expect("written");
+    for file in by_the_schema("connectors", &[path]) {
+        assert_ne!(file["wrong"], serde_json::json!([]), "{file}");
+    }
+}
+
 /// The files of a folder whose names end so and not otherwise.
 fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder");
@@ -272,7 +385,12 @@ fn by_the_schema(of: &str, files: &[std::path::PathBuf]) -> Vec<serde_json::Valu
 fn the_printed_schema_takes_what_comes_along_and_refuses_what_is_wrong() {
     let recipes = journeys().join("../docs/journeys/recipes");
     let is_plain = |name: &str| {
-        let beside = [".test.yaml", ".behaviour.yaml", "segments.yaml"];
+        let beside = [
+            ".test.yaml",
+            ".behaviour.yaml",
+            "segments.yaml",
+            "connectors.yaml",
+        ];
         !beside.iter().any(|end| name.ends_with(end))
     };
     let both = |wanted: &dyn Fn(&str) -> bool| {
@@ -285,6 +403,7 @@ fn the_printed_schema_takes_what_comes_along_and_refuses_what_is_wrong() {
     for (of, files) in [
         ("journey", plain),
         ("segments", both(&|name| name == "segments.yaml")),
+        ("connectors", both(&|name| name == "connectors.yaml")),
         ("scenarios", both(&|name| name.ends_with(".test.yaml"))),
         ("behaviour", both(&|name| name.ends_with(".behaviour.yaml"))),
     ] {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use cairn::store::{self, TENANT};
 use journey::{Journeys, Passed};
 use ledger::{Location, SystemClock};
-use trust::outgoing::{CHANNEL_CALL, CHANNEL_EMAIL};
+use trust::outgoing::{CHANNEL_CALL, CHANNEL_EMAIL, CHANNEL_FORM};
 use trust::{Action, Agent, Permit, Purpose, Role, Target, Trust, TrustOptions};
 
 use super::people;
@@ -61,7 +61,11 @@ pub async fn look(
         Action::Search,
     )
     .await?;
-    for (channel, what) in [(CHANNEL_EMAIL, "an e-mail"), (CHANNEL_CALL, "a call")] {
+    for (channel, what) in [
+        (CHANNEL_EMAIL, "an e-mail"),
+        (CHANNEL_CALL, "a call"),
+        (CHANNEL_FORM, "a form"),
+    ] {
         let waiting = ledger.outbox_due(channel, FAR_MS, ROWS).await?;
         let words = waiting
             .iter()

@@ -191,7 +191,8 @@ impl Attempt<'_> {
                 if !vault.ledger().holds(shard) {
                     return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
                 }
-                ready.send(call, self.now_ms()).await
+                let real = self.inner.trust.wall_clock();
+                ready.send(call, self.now_ms(), real.as_ref()).await
             }
             Err(failed) => Asked::Failed(failed),
         };

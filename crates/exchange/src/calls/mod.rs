@@ -19,7 +19,7 @@ use ledger::{LedgerError, OutboxEntry, OutboxKey};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use trust::outgoing::{CHANNEL_CALL, Call};
+use trust::outgoing::{CHANNEL_CALL, CHANNEL_FORM, Call};
 use trust::{Trust, TrustError};
 
 use crate::breaker::{Breaker, Room};
@@ -28,6 +28,8 @@ use request::Clients;
 
 /// The part of Cairn that the audit names.
 const PART: &str = "partner-calls";
+/// The channels that calls go by.
+const CHANNELS: [u16; 2] = [CHANNEL_CALL, CHANNEL_FORM];
 /// Calls under way at once, to all partners of a tenant together.
 const PARALLEL: usize = 32;
 /// The most of them to one partner: one that is slow leaves places to others.
@@ -221,7 +223,8 @@ impl Inner {
         let mut limit = LOOK;
         loop {
             let ledger = self.trust.vault().ledger();
-            let entries = match ledger.outbox_look(&[CHANNEL_CALL], u64::MAX, limit).await {
+            let look = ledger.outbox_look(&CHANNELS, u64::MAX, limit).await;
+            let entries = match look {
                 Ok(look) => {
                     for (key, error) in &look.unreadable {
                         round.set_aside(*key, error);

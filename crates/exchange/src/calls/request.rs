@@ -2,9 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use ledger::Clock;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    USER_AGENT,
+};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde_json::{Value, json};
 use trust::outgoing::Call;
@@ -20,6 +24,8 @@ const CONNECT_PATIENCES_MS: [u64; 3] = [5_000, 2_000, 700];
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// The longest that a partner may ask to be left alone for, seconds.
 const RETRY_AFTER_MAX_S: u64 = 4 * 3_600;
+/// How far a partner's clock may be from ours for a date of theirs to be counted from it, seconds.
+const CLOCKS_APART_MAX_S: u64 = 10 * 60;
 /// The largest file with a secret.
 const SECRET_BYTES_MAX: usize = 16 * 1024;
 
@@ -122,8 +128,16 @@ fn secret(path: &Path) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The body of a call: a JSON object, or FHIR's `Parameters`.
+/// The body of a call: a JSON object, a form, or FHIR's `Parameters`.
 pub(super) fn body(call: &Call) -> Vec<u8> {
+    if call.form {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in &call.values {
+            let text = value.as_str().map(str::to_owned);
+            form.append_pair(name, &text.unwrap_or_else(|| value.to_string()));
+        }
+        return form.finish().into_bytes();
+    }
     let body = if call.fhir {
         let parameters = call.values.iter().map(|(name, value)| {
             let mut parameter = answer::output(name, value);
@@ -166,10 +180,10 @@ pub(super) fn ready(
         return Err(Failed::before_it_was_sent(words, true));
     };
     let method = if call.put { Method::PUT } else { Method::POST };
-    let format = if call.fhir {
-        "application/fhir+json"
-    } else {
-        "application/json"
+    let (format, sent) = match (call.fhir, call.form) {
+        (true, _) => ("application/fhir+json", "application/fhir+json"),
+        (_, true) => ("application/json", "application/x-www-form-urlencoded"),
+        _ => ("application/json", "application/json"),
     };
     let body = body(call);
     let timeout = Duration::from_millis(call.timeout_ms.min(partner.timeout_ms).max(1));
@@ -182,7 +196,7 @@ pub(super) fn ready(
         .timeout(timeout)
         .header(USER_AGENT, "Cairn")
         .header(ACCEPT, format)
-        .header(CONTENT_TYPE, format)
+        .header(CONTENT_TYPE, sent)
         .header("idempotency-key", &call.task)
         .header("x-request-id", &call.task);
     if let Some(key) = &call.compensates {
@@ -232,10 +246,10 @@ pub(super) fn ready(
 }
 
 impl Ready {
-    /// Sends it.
-    pub(super) async fn send(self, call: &Call, now_ms: u64) -> Asked {
+    /// Sends it. The clock shows real time, and is looked at when the answer is there.
+    pub(super) async fn send(self, call: &Call, now_ms: u64, real: &dyn Clock) -> Asked {
         let failed = match self.request.send().await {
-            Ok(answer) => return heard(answer, call, now_ms).await,
+            Ok(answer) => return heard(answer, call, (now_ms, real.now_ms() / 1_000)).await,
             // Of the errors of connecting some are of time, too.
             Err(error) if error.is_connect() => Failed::before_it_was_sent(
                 "it can't be reached, or its name leads to no public address",
@@ -252,8 +266,8 @@ fn silent(timeout: Duration) -> String {
     format!("it did not answer within {} seconds", timeout.as_secs())
 }
 
-/// What an answer means.
-async fn heard(answer: Response, call: &Call, now_ms: u64) -> Asked {
+/// What an answer means. The time is that of care, and the real one in seconds.
+async fn heard(answer: Response, call: &Call, (now_ms, real_s): (u64, u64)) -> Asked {
     let status = answer.status().as_u16();
     if answer.status().is_success() || call.accepts.contains(&status) {
         return taken(answer, status, call, now_ms).await;
@@ -264,7 +278,7 @@ async fn heard(answer: Response, call: &Call, now_ms: u64) -> Asked {
             words: said,
             may_have_it: true,
             was_there: status == 429,
-            after_ms: after_ms(answer.headers().get(RETRY_AFTER)),
+            after_ms: after_ms(answer.headers(), real_s),
         }),
         300..400 => Asked::Refused {
             words: format!("{said}, and calls follow nobody elsewhere"),
@@ -277,10 +291,28 @@ async fn heard(answer: Response, call: &Call, now_ms: u64) -> Asked {
     }
 }
 
-/// When to come back, in milliseconds: as seconds. Dates are passed over, and the usual pause holds.
-fn after_ms(header: Option<&HeaderValue>) -> Option<u64> {
-    let seconds: u64 = header?.to_str().ok()?.trim().parse().ok()?;
+/// When to come back, in milliseconds: the answer says seconds, or a date. That is counted from the partner's own clock
+/// where the answer says what it shows, because two clocks are hardly the same. What is far from ours is no clock, but
+/// an answer that was kept somewhere on the way, or a mistake.
+fn after_ms(headers: &HeaderMap, real_s: u64) -> Option<u64> {
+    let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match said.parse() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let theirs_s = date_s(headers, &DATE);
+            let theirs_s = theirs_s.filter(|at_s| at_s.abs_diff(real_s) <= CLOCKS_APART_MAX_S);
+            let now_s = theirs_s.unwrap_or(real_s);
+            date_s(headers, &RETRY_AFTER)?.saturating_sub(now_s)
+        }
+    };
     Some(seconds.min(RETRY_AFTER_MAX_S) * 1_000)
+}
+
+/// The date in a header, seconds since the epoch.
+fn date_s(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    let text = headers.get(name)?.to_str().ok()?;
+    let at = httpdate::parse_http_date(text.trim()).ok()?;
+    Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// Takes what is to be learnt from an answer.
@@ -351,18 +383,71 @@ mod tests {
     }
 
     #[test]
+    fn values_go_as_a_form() {
+        let form = Call {
+            form: true,
+            ..call(false)
+        };
+        let sent = |call: &Call| String::from_utf8(body(call)).expect("text");
+        assert_eq!(sent(&form), "name=Quandt&seats=2&urgent=true&weight=80.5");
+        let odd = json!({"note": "Müller & Söhne = 100 %+", "empty": ""});
+        let odd = Call {
+            values: odd.as_object().cloned().expect("an object"),
+            ..form
+        };
+        assert_eq!(
+            sent(&odd),
+            "note=M%C3%BCller+%26+S%C3%B6hne+%3D+100+%25%2B&empty="
+        );
+    }
+
+    #[test]
     fn a_partner_says_when_to_come_back_within_bounds() {
+        // 06 Nov 1994 08:49:37 GMT.
+        const AT_S: u64 = 784_111_777;
+        const DAY: &str = "Sun, 06 Nov 1994";
+        let after = |said: &str, date: Option<&str>, real_s: u64| {
+            let mut headers = HeaderMap::new();
+            let value = |text: &str| HeaderValue::from_str(text).expect("a value");
+            headers.insert(RETRY_AFTER, value(said));
+            if let Some(date) = date {
+                headers.insert(DATE, value(date));
+            }
+            after_ms(&headers, real_s)
+        };
         for (said, expected) in [
             ("7", Some(7_000)),
             (" 7 ", Some(7_000)),
             ("0", Some(0)),
             ("999999999", Some(14_400_000)),
             ("-1", None),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", None),
+            ("soon", None),
+            // A date, in each of the three forms that there are.
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(60_000)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(60_000)),
+            ("Sun Nov  6 08:49:37 1994", Some(60_000)),
+            ("Mon, 07 Nov 1994 08:49:37 GMT", Some(14_400_000)),
+            // One that is past.
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("Sun, 32 Nov 1994 08:49:37 GMT", None),
         ] {
-            let header = HeaderValue::from_static(said);
-            assert_eq!(after_ms(Some(&header)), expected, "{said}");
+            assert_eq!(after(said, None, AT_S - 60), expected, "{said}");
         }
-        assert_eq!(after_ms(None), None);
+        // The partner's clock is some minutes off, or further than clocks are, or it doesn't say a date that can be read.
+        let said = format!("{DAY} 08:49:37 GMT");
+        let date = format!("{DAY} 08:49:30 GMT");
+        for (date, real_s, expected) in [
+            (date.as_str(), AT_S - 7 + 600, 7_000),
+            (&date, AT_S - 7 - 600, 7_000),
+            (&date, AT_S - 7 + 601, 0),
+            (&date, AT_S - 7 - 601, 608_000),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", AT_S - 30, 30_000),
+            ("Fri, 06 Nov 2093 08:49:37 GMT", AT_S - 30, 30_000),
+            ("now", AT_S - 2, 2_000),
+        ] {
+            let found = after(&said, Some(date), real_s);
+            assert_eq!(found, Some(expected), "{date} at {real_s}");
+        }
+        assert_eq!(after_ms(&HeaderMap::new(), AT_S), None);
     }
 }

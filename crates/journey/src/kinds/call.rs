@@ -5,7 +5,11 @@
 //! and writes the answer into the `Task`, which is an event of the record as any other.
 
 mod check;
+pub(crate) mod rules;
+pub(crate) mod table;
 mod values;
+
+pub(crate) use values::classes_of_value;
 
 use super::{Carried, Outside, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
@@ -13,7 +17,7 @@ use crate::decode::build::{Parts, length, line, number, path};
 use crate::definition::{Definition, Path, Step, Target, Way};
 use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::{Maker, not_done, resource, role};
-use crate::spec::{Focus, Kind, Record, Shape, may, must};
+use crate::spec::{Kind, Shape, may, must};
 use crate::state::{Owed, Stand, State, Token, What};
 use crate::time::say_duration;
 use crate::yaml::{Content, Node};
@@ -22,6 +26,7 @@ use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use table::CALL;
 use trust::conventions::{CALL_ORDER, CALL_STATUS, TASK_SYSTEM};
 use trust::outgoing;
 use trust::partners::DataClass;
@@ -53,137 +58,6 @@ const NOTHING_DONE: [&str; 8] = [
     "permanent-failure",
 ];
 
-static OPERATION: Record = Record {
-    name: "operation",
-    doc: "A FHIR operation: the values go as a `Parameters` resource.",
-    one_of: &[],
-    fields: &[
-        must(
-            "name",
-            Shape::Line,
-            "Its name, `$` before it: `$evaluate-measure`.",
-        ),
-        may(
-            "on",
-            Shape::Line,
-            "The type or resource that it is asked of: `Measure` or `Measure/heart-failure`; the whole service if not given.",
-        ),
-    ],
-};
-
-static LEARNS: Record = Record {
-    name: "what is learnt",
-    doc: "Something that is taken from the answer. Nothing else of the answer is kept.",
-    one_of: &[],
-    fields: &[
-        must(
-            "path",
-            Shape::Path(Focus::Answer),
-            "FHIRPath on the answer's JSON: `booking.id`. It has to give one text, number, or yes or no; the journey learns nothing otherwise.",
-        ),
-        must(
-            "class",
-            Shape::Choice(&[
-                ("identity", "Who the patient is."),
-                ("contact", "How they are reached."),
-                (
-                    "health",
-                    "What they are treated for, and all else that is in their record.",
-                ),
-            ]),
-            "What it tells of a person. Partners that aren't cleared for it are not told it.",
-        ),
-    ],
-};
-
-static RETRY: Record = Record {
-    name: "retry",
-    doc: "How often and how soon a call is tried again that had no answer, or an answer that may be another one later: a status from 500, 408, 425 or 429. Where the answer says `Retry-After`, that is waited for.",
-    one_of: &[],
-    fields: &[
-        must(
-            "times",
-            Shape::Integer(0, 50),
-            "How many times it is tried again.",
-        ),
-        may(
-            "backoff_s",
-            Shape::Integer(1, 3600),
-            "The first pause, seconds; each is twice as long as the one before, up to four hours, give or take a fifth. 60 if not given.",
-        ),
-    ],
-};
-
-static COMPENSATE: Record = Record {
-    name: "compensation",
-    doc: "What takes the call back: a `POST` with a key of its own, and the call's key in the header `Compensates`. It is made once: when the journey ends by an exit rule, a stop, its longest time, an entry that was none, or with the journey that began it; when this call fails or isn't answered in time, or somebody leads the patient away from here by hand before the answer; and when a later call fails that names this step in `takes_back`. It is not made where the partner is known to have done nothing. Of several the newest goes first; of one journey the newest hundred are taken back. A journey that comes to its end takes back what was not answered yet, and nothing else. The patient's consents are not asked again, so it may name nothing but fixed words and what this call has learnt itself. A coordinator gets a task when the partner can't be told in seven days.",
-    one_of: &[],
-    fields: &[
-        must("path", Shape::Line, "The path below the partner's address."),
-        may(
-            "values",
-            Shape::Map("value", &Shape::Record(&values::VALUE)),
-            "What is sent; one that isn't there is left out.",
-        ),
-    ],
-};
-
-static CALL: Record = Record {
-    name: "call",
-    doc: "A call to a partner over HTTP, and its answer. Each attempt has the same `Idempotency-Key`, so that the partner can tell a repeat. When it goes out, consents are asked again, and so is whether the partner is bound by a contract in force and cleared for the purpose and for each data class that it would be told.",
-    one_of: &["path", "operation"],
-    fields: &[
-        must(
-            "partner",
-            Shape::Name,
-            "The partner, as `partners.toml` names it.",
-        ),
-        may(
-            "path",
-            Shape::Line,
-            "The path below the partner's address: `/bookings`. Fixed words: nothing of a patient is ever in an address.",
-        ),
-        may("operation", Shape::Record(&OPERATION), OPERATION.doc),
-        may(
-            "method",
-            Shape::Choice(&[("post", "`POST`."), ("put", "`PUT`.")]),
-            "`post` if not given. The values go as a JSON object.",
-        ),
-        may(
-            "values",
-            Shape::Map("value", &Shape::Record(&values::VALUE)),
-            "What is sent, by name. Nothing else of the patient leaves.",
-        ),
-        may(
-            "learns",
-            Shape::Map("member", &Shape::Record(&LEARNS)),
-            "What the journey learns from the answer; conditions name it `step.member`. `step.status` is the status of the answer.",
-        ),
-        may(
-            "accepts",
-            Shape::List(&Shape::Integer(400, 499)),
-            "Statuses that are answers, too, besides those from 200 to 299: `[404, 409]`.",
-        ),
-        may(
-            "timeout_s",
-            Shape::Integer(1, 300),
-            "How long one attempt may take, seconds: 10 if not given, and never longer than `partners.toml` lets it.",
-        ),
-        may("retry", Shape::Record(&RETRY), RETRY.doc),
-        must(
-            "up_to",
-            Shape::Duration,
-            "How long the answer is waited for, with all attempts.",
-        ),
-        may("compensate", Shape::Record(&COMPENSATE), COMPENSATE.doc),
-        may(
-            "takes_back",
-            Shape::List(&Shape::Line),
-            "Earlier calls that are taken back when this one fails or is not answered in time: steps with `compensate`.",
-        ),
-    ],
-};
-
 pub(super) static KIND: Kind = Kind {
     name: "call",
     doc: CALL.doc,
@@ -211,6 +85,7 @@ struct Call {
     path: String,
     fhir: bool,
     put: bool,
+    body: Body,
     values: Vec<Named>,
     learns: Vec<(String, Path, DataClass)>,
     accepts: Vec<u16>,
@@ -223,6 +98,24 @@ struct Call {
     next: Target,
     failed: Option<Target>,
     timed_out: Option<Target>,
+}
+
+/// How values go where it is no FHIR operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Json,
+    Nested,
+    Form,
+}
+
+impl Body {
+    fn of(body: &Node) -> Self {
+        match line(body, "body").as_deref() {
+            Some("nested") => Self::Nested,
+            Some("form") => Self::Form,
+            _ => Self::Json,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -261,6 +154,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         path: path_of,
         fhir: operation.is_some(),
         put: line(body, "method").as_deref() == Some("put"),
+        body: Body::of(body),
         values: values::decode(body),
         learns,
         accepts: accepts
@@ -393,6 +287,11 @@ impl Call {
             .filter(|value| values.contains_key(value.sent_as()))
             .flat_map(|value| value.classes(definition))
             .collect();
+        // Whether it is a form or not, what takes it back is as well.
+        let values = match self.body {
+            Body::Nested => values::nested(values),
+            Body::Json | Body::Form => values,
+        };
         let (retries, learns) = match back {
             Some(_) => (BACK_RETRIES, Vec::new()),
             None => (
@@ -410,6 +309,7 @@ impl Call {
             path: path.clone(),
             fhir,
             put,
+            form: self.body == Body::Form,
             values,
             classes: classes
                 .iter()

@@ -21,7 +21,10 @@ mod split;
 mod task;
 mod wait;
 
-pub(crate) use call::{is_order as is_call, learnt as learnt_of_call};
+pub(crate) use call::{
+    classes_of_value, is_order as is_call, learnt as learnt_of_call, rules as call_rules,
+    table as call_table,
+};
 pub(crate) use check::{NOT_LOOKED_AT, Question};
 pub(crate) use observe::{Observe, Rule};
 
@@ -43,12 +46,13 @@ use fhir::{Resource, ResourceType};
 use std::collections::BTreeSet;
 use trust::partners::DataClass;
 
-/// All step kinds, in the order of the reference.
-/// Whether a record is the body of a call, which people don't read.
+/// Whether a record is the body of a call, or that of a connector, which people don't read.
 pub(crate) fn goes_outside(record: &'static spec::Record) -> bool {
-    matches!(call::KIND.body, spec::Shape::Record(call) if std::ptr::eq(call, record))
+    let calls = [&call_table::CALL, &call_table::CALL_OF_A_CONNECTOR];
+    calls.into_iter().any(|call| std::ptr::eq(call, record))
 }
 
+/// All step kinds, in the order of the reference.
 pub(crate) static KINDS: &[&spec::Kind] = &[
     &send::KIND,
     &ask::KIND,

@@ -7,7 +7,7 @@ use crate::resources;
 use crate::state::State;
 use fhir::ResourceType;
 use ledger::{OutboxDraft, OutboxKey};
-use trust::outgoing::{CHANNEL_CALL, CHANNEL_EMAIL, Call, Message};
+use trust::outgoing::{CHANNEL_EMAIL, Call, Message};
 
 impl Mover<'_> {
     pub(super) fn post(&mut self, communication: &str, message: &Message) {
@@ -42,7 +42,7 @@ impl Mover<'_> {
     fn call_after(&mut self, call: &Call, attempts: u32) {
         // One of strings and JSON can't fail to serialise.
         let body = serde_json::to_vec(call).unwrap_or_default();
-        self.put_out(CHANNEL_CALL, &call.task, body, attempts);
+        self.put_out(call.channel(), &call.task, body, attempts);
     }
 
     /// Holds a call back while its journey is held, or lets it go on.

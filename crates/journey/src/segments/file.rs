@@ -1,147 +1,28 @@
-//! `segments.yaml`: segments that the journeys of a folder share. What a journey names of them becomes part of its
-//! text, so that each version keeps what it was published with.
+//! `segments.yaml`: segments that the journeys of a folder share.
 
-use crate::Finding;
-use crate::check;
-use crate::decode::{Findings, segments_form};
-use crate::diff::same;
-use crate::yaml::{Key, Node, Place};
+use crate::shared::{Merged, NotMerged, Shared};
+use crate::{Finding, check, spec};
+
+static SEGMENTS: Shared = Shared {
+    member: "segments",
+    one: "segment",
+    form: &spec::SHARED,
+    sense: check::shared_segments,
+    named: check::named_segments,
+    code: "J091",
+};
 
 /// Checks a file of segments. Pure.
 #[must_use]
 pub fn check_segments(source: &str) -> Vec<Finding> {
-    let mut findings = Findings {
-        source,
-        list: Vec::new(),
-    };
-    if let Some(root) = segments_form(&mut findings) {
-        check::shared_segments(&mut findings, &root);
-    }
-    let mut list = findings.list;
-    list.sort_by(|a, b| (a.line, a.column, &a.code).cmp(&(b.line, b.column, &b.code)));
-    list.dedup();
-    list
+    SEGMENTS.check(source)
 }
 
 /// A journey's text with those segments of a shared file that it names and doesn't have itself. Where it has none of
 /// its own they stand behind everything else, so that its lines keep their numbers.
 ///
 /// # Errors
-/// What is wrong with the shared file.
-pub fn with_segments(journey: &str, shared: &str) -> Result<String, Vec<Finding>> {
-    let Ok(root) = Node::parse(journey) else {
-        // What is wrong with it is for the checker to say.
-        return Ok(journey.to_owned());
-    };
-    let own = root.get("segments");
-    let has = |name: &str| own.is_some_and(|own| own.get(name).is_some());
-    let mut missing: Vec<String> = Vec::new();
-    for (name, _) in check::named_segments(&root) {
-        if !has(&name) && !missing.contains(&name) {
-            missing.push(name);
-        }
-    }
-    if missing.is_empty() {
-        return Ok(journey.to_owned());
-    }
-    let mut findings = check_segments(shared);
-    findings.retain(|finding| finding.error);
-    if !findings.is_empty() {
-        return Err(findings);
-    }
-    let Ok(from) = Node::parse(shared) else {
-        return Ok(journey.to_owned());
-    };
-    let members = from.get("segments").map(Node::members).unwrap_or_default();
-    let lines: Vec<&str> = shared.lines().collect();
-    let column = own
-        .and_then(|own| own.members().first())
-        .map(|(key, _)| key.place.column);
-    let mut taken = String::new();
-    for (index, (key, _)) in members.iter().enumerate() {
-        if missing.contains(&key.name) {
-            let next = members.get(index + 1).map(|(next, _)| next);
-            taken.push_str(&excerpt(&lines, key, next, column));
-        }
-    }
-    if taken.is_empty() {
-        return Ok(journey.to_owned());
-    }
-    let text = insert(journey, &root, &taken);
-    let whole = Node::parse(&text).ok();
-    let taken = |name: &String| {
-        let get = |root: &Node| root.get("segments").and_then(|all| all.get(name)).cloned();
-        get(&from).is_none_or(|meant| {
-            let found = whole.as_ref().and_then(get);
-            same(Some(&meant), found.as_ref())
-        })
-    };
-    if missing.iter().all(taken) {
-        return Ok(text);
-    }
-    let place = from.get("segments").map_or(from.place, |node| node.place);
-    Err(vec![Finding {
-        code: "J091".to_owned(),
-        error: true,
-        line: place.line,
-        column: place.column,
-        message: "these can't be taken into a journey as they are written: begin each segment on a line of its own, without braces and aliases".to_owned(),
-    }])
-}
-
-/// The lines of one segment with the comment above it, at a column.
-fn excerpt(lines: &[&str], key: &Key, next: Option<&Key>, column: Option<usize>) -> String {
-    let first = |key: &Key| {
-        let mut first = key.place.line.saturating_sub(1);
-        while first > 0 && lines[first - 1].trim_start().starts_with('#') {
-            first -= 1;
-        }
-        first
-    };
-    let begin = first(key);
-    let end = next.map_or(lines.len(), first).max(begin);
-    let is = key.place.column.saturating_sub(1);
-    let wanted = column.map_or(is.max(2), |column| column.saturating_sub(1));
-    let mut out = String::new();
-    for line in &lines[begin..end] {
-        let own = line.len() - line.trim_start_matches(' ').len();
-        if line.trim().is_empty() {
-            out.push('\n');
-            continue;
-        }
-        out.push_str(&" ".repeat((own + wanted).saturating_sub(is)));
-        out.push_str(line.trim_start_matches(' '));
-        out.push('\n');
-    }
-    out
-}
-
-fn insert(journey: &str, root: &Node, taken: &str) -> String {
-    let mut text = journey.to_owned();
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    if root.get("segments").is_none() {
-        return format!("{text}\nsegments:\n{taken}");
-    }
-    // Behind the last line of what it has: before the member that follows, or at the end.
-    let mut members = root.members().iter();
-    members.find(|(key, _)| key.name == "segments");
-    let Some((
-        Key {
-            place: Place { line, .. },
-            ..
-        },
-        _,
-    )) = members.next()
-    else {
-        return format!("{text}{taken}");
-    };
-    let lines: Vec<&str> = text.lines().collect();
-    let mut at = line.saturating_sub(1).min(lines.len());
-    while at > 0 && (lines[at - 1].starts_with('#') || lines[at - 1].trim().is_empty()) {
-        at -= 1;
-    }
-    let (before, after) = lines.split_at(at);
-    format!("{}\n{taken}{}\n", before.join("\n"), after.join("\n"))
+/// What is wrong with the shared file, or why the journey can't take of it what it names.
+pub fn with_segments(journey: &str, shared: &str) -> Result<Merged, NotMerged> {
+    SEGMENTS.merged(journey, shared)
 }

@@ -7,6 +7,7 @@
 )]
 
 mod calls;
+mod connectors;
 mod dates;
 mod hands;
 mod invites;

@@ -48,7 +48,7 @@ fn to(step: &str) -> Goes {
 
 impl Run {
     /// What a move comes to; done, if it is one. The log is of it and what comes after.
-    fn moves(&mut self, steps: &str, map: &Map) -> String {
+    pub(crate) fn moves(&mut self, steps: &str, map: &Map) -> String {
         let next = version(steps, 2);
         let hand = hand(Act::Resume);
         let moved = migrate(

@@ -6,11 +6,13 @@
 )]
 
 mod codes;
+mod connectors;
 mod entries;
 mod learnt;
 mod open;
 mod risk;
 mod segments;
+mod shared;
 mod silence;
 mod visits;
 mod words;
@@ -390,6 +392,7 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
     table
         .into_iter()
         .map(|(code, from, to)| (code, from, GOOD.replacen(from, to, 1)))
+        .chain(connectors::broken())
         .collect()
 }
 
@@ -834,6 +837,8 @@ fn the_published_schema_and_reference_are_the_language() {
     keep_equal("docs/journeys/journey.schema.json", &schema);
     let segments = serde_json::to_string_pretty(&journey::segments_schema()).unwrap() + "\n";
     keep_equal("docs/journeys/segments.schema.json", &segments);
+    let connectors = serde_json::to_string_pretty(&journey::connectors_schema()).unwrap() + "\n";
+    keep_equal("docs/journeys/connectors.schema.json", &connectors);
     keep_equal("docs/journeys/reference.md", &journey::reference());
 }
 

@@ -240,21 +240,21 @@ fn shared_segments_are_taken_as_they_are_named() {
     assert_eq!(journey::check_segments(shared), []);
     let journey = with("");
     assert_eq!(codes(&journey), ["J090"]);
-    let whole = journey::with_segments(&journey, shared).unwrap();
+    let whole = journey::with_segments(&journey, shared).unwrap().text;
     assert_eq!(journey::check(&whole), []);
     assert!(whole.starts_with(&journey), "its lines keep their numbers");
     assert!(
         whole.contains("# Old, and") && !whole.contains("young") && !whole.contains("never"),
         "{whole}"
     );
-    assert_eq!(journey::with_segments(&whole, shared).unwrap(), whole);
+    assert_eq!(journey::with_segments(&whole, shared).unwrap().text, whole);
     // Beside its own, at their column, which the shared ones don't replace.
     let own = GOOD.replacen(
         "exits:\n",
         "segments:\n    young:\n        title: My young\n        all: [{aged: {to: 20}}]\n\n# Exits.\nexits:\n  out: {title: Out, segment: {left: old}}\n  on: {title: On, segment: {left: young}}\n",
         1,
     );
-    let whole = journey::with_segments(&own, shared).unwrap();
+    let whole = journey::with_segments(&own, shared).unwrap().text;
     assert_eq!(journey::check(&whole), [], "{whole}");
     assert!(
         whole.contains("My young") && !whole.contains("title: Young"),
@@ -262,11 +262,16 @@ fn shared_segments_are_taken_as_they_are_named() {
     );
     // A name that is nowhere stays one, and what names nothing stays as it is.
     let odd = journey.replace("left: old", "left: odl");
-    assert_eq!(journey::with_segments(&odd, shared).unwrap(), odd);
-    assert_eq!(journey::with_segments(GOOD, "no: segments").unwrap(), GOOD);
+    assert_eq!(journey::with_segments(&odd, shared).unwrap().text, odd);
+    assert_eq!(
+        journey::with_segments(GOOD, "no: segments").unwrap().text,
+        GOOD
+    );
     // What is wrong with the file is told with its own lines.
     let wrong = shared.replace("{from: 80}", "{}");
-    let findings = journey::with_segments(&journey, &wrong).unwrap_err();
+    let findings = journey::with_segments(&journey, &wrong)
+        .unwrap_err()
+        .findings;
     assert_eq!(
         (findings[0].code.as_str(), findings[0].line),
         ("J091", 18),

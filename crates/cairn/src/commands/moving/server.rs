@@ -10,6 +10,7 @@ use reqwest::RequestBuilder;
 use serde_json::Value;
 
 use super::{MigrateOptions, tell_done, tell_one, tell_preview, unchanged};
+use crate::commands::Source;
 use crate::commands::journey::tell_answered;
 use crate::http::moving::Asked;
 use crate::terminal::say;
@@ -104,7 +105,10 @@ pub(super) async fn migrate(
         Answer::Body(told) => told,
         Answer::Findings(findings) => {
             let file = options.map_file.as_deref();
-            tell_answered(file.unwrap_or(Path::new("--map")), &findings);
+            tell_answered(
+                &Source::alone(file.unwrap_or(Path::new("--map"))),
+                &findings,
+            );
             return Ok(ExitCode::FAILURE);
         }
     };

@@ -1,5 +1,7 @@
 //! Calls of journeys to partners, through the server, to an HTTP server of Python's standard library.
 
+mod connectors;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

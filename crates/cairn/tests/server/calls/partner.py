@@ -1,12 +1,13 @@
 """A partner: an HTTP server of Python's standard library that notes what it is asked.
 
-How it answers goes by the first part of the path: ok, full (409), refuse (400), later (503, then ok), redirect, huge,
-broken (no JSON), never (503), silent (longer than anybody waits), sullen (silent, then 400), odd (a value of the
+How it answers goes by the first part of the path: ok, full (409), refuse (400), later (503, then ok), dated (503 until
+a date an hour ahead, then ok), redirect, huge, broken (no JSON), never (503), silent (longer than anybody waits), sullen (silent, then 400), odd (a value of the
 wrong kind).
 
 Argument: the file to note requests in, a line of JSON each. It prints its port.
 """
 
+import email.utils
 import http.server
 import json
 import sys
@@ -54,6 +55,9 @@ class Partner(http.server.BaseHTTPRequestHandler):
             return self.answer(400, said)
         if way == "later" and times < 3:
             return self.answer(503, said, [("Retry-After", "1")])
+        if way == "dated" and times < 2:
+            at = email.utils.formatdate(time.time() + 3600, usegmt=True)
+            return self.answer(503, said, [("Retry-After", at)])
         if way == "never":
             return self.answer(503, said)
         if way == "redirect":

@@ -3,7 +3,7 @@
 use crate::decode::build::{line, path};
 use crate::definition::{Definition, Path};
 use crate::resources::Maker;
-use crate::spec::{Focus, Record, Shape, may};
+use crate::spec::{Field, Focus, Record, Shape, may};
 use crate::yaml::Node;
 use fhir::Resource;
 use fhir::path::Environment;
@@ -38,48 +38,48 @@ const LINE: &str = "Street and number of the home address. Class `contact`.";
 const CITY: &str = "Its city. Class `contact`.";
 const POSTAL_CODE: &str = "Its postal code. Class `contact`.";
 
+pub(super) const IS: Field = may(
+    "is",
+    Shape::Line,
+    "These words. Never a secret: those are the partner's, in files of their own.",
+);
+pub(super) const OF_PATIENT: Field = may(
+    "patient",
+    Shape::Choice(&[
+        ("id", ID),
+        ("given", GIVEN),
+        ("family", FAMILY),
+        ("birth_date", BIRTH_DATE),
+        ("gender", GENDER),
+        ("phone", PHONE),
+        ("email", EMAIL),
+        ("address_line", LINE),
+        ("address_city", CITY),
+        ("address_postal_code", POSTAL_CODE),
+    ]),
+    "This of the patient.",
+);
+pub(super) const LEARNT: Field = may(
+    "learnt",
+    Shape::Path(Focus::Facts),
+    "FHIRPath on what the journey has learnt, which has to give one text, number, or yes or no: `ride.booking`.",
+);
+pub(super) const SENT_AS: Field = may(
+    "as",
+    Shape::Line,
+    "The name under which it is sent, if that isn't the value's own: `periodStart`.",
+);
+pub(super) const OR: Field = may(
+    "or",
+    Shape::Line,
+    "These words, where it isn't there; without them the call is not made then.",
+);
+
 pub(super) static VALUE: Record = Record {
     name: "value",
     doc: "A value that a partner is told, and so its data class: fixed words have none, what the journey has learnt is `health` unless the call that learnt it says otherwise. A call with a value that isn't there is not made, and takes `failed`.",
     one_of: &["is", "patient", "learnt"],
-    fields: &[
-        may(
-            "is",
-            Shape::Line,
-            "These words. Never a secret: those are the partner's, in files of their own.",
-        ),
-        may(
-            "patient",
-            Shape::Choice(&[
-                ("id", ID),
-                ("given", GIVEN),
-                ("family", FAMILY),
-                ("birth_date", BIRTH_DATE),
-                ("gender", GENDER),
-                ("phone", PHONE),
-                ("email", EMAIL),
-                ("address_line", LINE),
-                ("address_city", CITY),
-                ("address_postal_code", POSTAL_CODE),
-            ]),
-            "This of the patient.",
-        ),
-        may(
-            "learnt",
-            Shape::Path(Focus::Facts),
-            "FHIRPath on what the journey has learnt, which has to give one text, number, or yes or no: `ride.booking`.",
-        ),
-        may(
-            "as",
-            Shape::Line,
-            "The name under which it is sent, if that isn't the value's own: `periodStart`.",
-        ),
-        may(
-            "or",
-            Shape::Line,
-            "These words, where it isn't there; without them the call is not made then.",
-        ),
-    ],
+    fields: &[IS, OF_PATIENT, LEARNT, SENT_AS, OR],
 };
 
 #[derive(Debug)]
@@ -116,22 +116,52 @@ impl Made {
 
 pub(super) fn decode(node: &Node) -> Vec<Named> {
     let members = node.get("values").map(Node::members).unwrap_or_default();
-    let named = members.iter().filter_map(|(key, value)| {
-        let from = if let Some(is) = line(value, "is") {
-            From::Is(is)
-        } else if let Some(patient) = line(value, "patient") {
-            From::Patient(patient)
-        } else {
-            From::Learnt(path(value.get("learnt")?)?)
-        };
-        Some(Named {
-            name: key.name.clone(),
-            from,
-            sent_as: line(value, "as"),
-            or: line(value, "or"),
-        })
-    });
+    let named = members
+        .iter()
+        .filter_map(|(key, value)| one(&key.name, value));
     named.collect()
+}
+
+fn one(name: &str, value: &Node) -> Option<Named> {
+    let from = if let Some(is) = line(value, "is") {
+        From::Is(is)
+    } else if let Some(patient) = line(value, "patient") {
+        From::Patient(patient)
+    } else {
+        From::Learnt(path(value.get("learnt")?)?)
+    };
+    Some(Named {
+        name: name.to_owned(),
+        from,
+        sent_as: line(value, "as"),
+        or: line(value, "or"),
+    })
+}
+
+/// What a value in a file tells of a person.
+pub(crate) fn classes_of_value(value: &Node, definition: &Definition) -> BTreeSet<DataClass> {
+    one("", value).map_or_else(all, |named| named.classes(definition))
+}
+
+/// The values of names with dots in them as objects within each other.
+pub(super) fn nested(flat: Map<String, Value>) -> Map<String, Value> {
+    let mut whole = Map::new();
+    for (name, value) in flat {
+        put(&mut whole, &name, value);
+    }
+    whole
+}
+
+/// Puts a value where its name says. The checker lets no value stand within another.
+fn put(within: &mut Map<String, Value>, name: &str, value: Value) {
+    let Some((first, rest)) = name.split_once('.') else {
+        within.insert(name.to_owned(), value);
+        return;
+    };
+    let inner = within.entry(first).or_insert_with(|| json!({}));
+    if let Value::Object(inner) = inner {
+        put(inner, rest, value);
+    }
 }
 
 impl Named {
@@ -331,6 +361,17 @@ mod tests {
             let known = known(&facts, own.map(|own| ("ride", own)));
             assert_eq!(learnt(&known, 0, &path), expected.map(|text| json!(text)));
         }
+    }
+
+    #[test]
+    fn names_with_dots_are_objects_within_each_other() {
+        let flat = json!({"who": "Q", "booking.time.start": "9", "booking.time.end": "10", "booking.seats": 2});
+        let Value::Object(flat) = flat else {
+            panic!("an object");
+        };
+        let expected =
+            json!({"who": "Q", "booking": {"seats": 2, "time": {"start": "9", "end": "10"}}});
+        assert_eq!(Value::Object(nested(flat)), expected);
     }
 
     #[test]
