@@ -20,13 +20,16 @@ use ledger::{Expected, Kind, LedgerError, Owner, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 use trust::{Action, Internal, Permit, TrustError, Unit, kinds};
 
 /// Kind of the documents that hold the newest analysis of each version.
 const ANALYSIS: Kind = Kind(1110);
 /// How it is written. One of another format is none, until it is made anew.
 const FORMAT: u32 = 1;
+
+/// How long others go first after each page.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is being analysed, one version of a tenant's at a time, and one tenant at a time.
 #[derive(Debug)]
@@ -115,7 +118,6 @@ impl Journeys {
         let act = self.use_of(&published.definition, &analyst).await?;
         let mut pages = Pages::of(self, &engine, of, act)?;
         while let Some(page) = pages.next(self, &engine).await? {
-            let began = Instant::now();
             for found in page {
                 let kind = ResourceType::Patient;
                 let person = self.vault().load(&engine, kind, &found.patient).await?;
@@ -125,8 +127,8 @@ impl Journeys {
                 });
                 sums.add(&found.case, &groups);
             }
-            // Others go first: it takes no more than half of one processor.
-            tokio::time::sleep(began.elapsed()).await;
+            // Others go first.
+            tokio::time::sleep(PAUSE).await;
         }
         let (left_out, unreadable) = (pages.left_out, pages.unreadable);
         let report = tokio::task::spawn_blocking(|| sums.report()).await;
@@ -296,11 +298,12 @@ impl Journeys {
             for found in page {
                 let id = of.pseudonyms.of("journey", &found.instance);
                 let patient = of.pseudonyms.of("patient", &found.patient);
-                log.case(&id, &patient, &found.case).map_err(not_written)?;
+                log.case(&id, &patient, &found.case)
+                    .map_err(|error| not_written(&error))?;
                 cases += 1;
             }
         }
-        log.finish().map_err(not_written)?;
+        log.finish().map_err(|error| not_written(&error))?;
         Ok(Exported {
             cases,
             left_out: pages.left_out,
@@ -345,7 +348,7 @@ pub(super) fn may_observe(permit: &Permit) -> Result<(), JourneyError> {
     Err(refused("this permit is not for how journeys go"))
 }
 
-fn not_written(error: std::io::Error) -> JourneyError {
+fn not_written(error: &std::io::Error) -> JourneyError {
     JourneyError::Broken(format!("the log can't be written: {error}"))
 }
 

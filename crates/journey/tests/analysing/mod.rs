@@ -44,7 +44,6 @@ async fn log(
     };
     let mut xes = Xes::new(&mut text, name, times).unwrap();
     let exported = world.journeys.export_log(permit, &of, &mut xes).await;
-    drop(xes);
     (exported.unwrap(), String::from_utf8(text).unwrap())
 }
 
@@ -59,7 +58,6 @@ async fn object_log(world: &World, permit: &Permit, name: &str, key: u8) -> Stri
     let mut ocel = Ocel::new(&mut text, Cursor::new(Vec::new()), Times::SinceStart).unwrap();
     let sink: &mut (dyn LogSink + Send) = &mut ocel;
     world.journeys.export_log(permit, &of, sink).await.unwrap();
-    drop(ocel);
     String::from_utf8(text).unwrap()
 }
 
