@@ -375,6 +375,8 @@ enum JourneyCommand {
     /// Play what really happened to patients again with a draft: where it goes the same way, where it differs, and
     /// where it can't be told; writes nothing but the audit of the look, and exits with 1 when it is not the same
     Replay(Box<commands::ReplayOptions>),
+    #[command(flatten)]
+    Analysis(commands::JourneyAnalysis),
     /// List the events and timers that no journey could be moved by; exits with 1 when there are some
     DeadLetters {
         #[command(flatten)]
@@ -794,6 +796,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
         Command::Journey(JourneyCommand::Migrate(options)) => commands::migrate(&options).await,
         Command::Journey(JourneyCommand::Replay(options)) => commands::replay(&options).await,
+        Command::Journey(JourneyCommand::Analysis(of)) => commands::journey_analysis(&of).await,
         Command::Journey(JourneyCommand::DeadLetters { store, json }) => {
             commands::dead_letters(&store, json).await
         }

@@ -75,7 +75,7 @@ struct NodeCounts {
 /// Times spent at a step, in buckets that are 1/32 of a doubling wide, so that a median is right
 /// within about two in a hundred whatever its size.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Dwell {
+pub(crate) struct Dwell {
     buckets: BTreeMap<u32, u64>,
     /// The same by class, exactly.
     stays: [u64; Stay::COUNT],
@@ -100,20 +100,40 @@ impl Dwell {
         clippy::cast_sign_loss,
         reason = "a bucket's number is small and not negative"
     )]
-    fn add(&mut self, dwell_ms: u64) {
+    pub(crate) fn add(&mut self, dwell_ms: u64) {
         let bucket = ((dwell_ms as f64 + 1.0).log2() * BUCKETS_PER_DOUBLING).round() as u32;
         *self.buckets.entry(bucket).or_default() += 1;
         self.stays[Stay::of(dwell_ms).place()] += 1;
         self.total += 1;
     }
+    pub(crate) fn count(&self) -> u64 {
+        self.total
+    }
+    fn median_ms(&self) -> Option<u64> {
+        self.quantile_ms(50)
+    }
+    /// All these times together, right within about two in a hundred.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "milliseconds of centuries fit"
     )]
-    fn median_ms(&self) -> Option<u64> {
-        let middle = self.total.checked_sub(1)? / 2;
+    pub(crate) fn sum_ms(&self) -> u64 {
+        let of = |(bucket, count): (&u32, &u64)| {
+            ((f64::from(*bucket) / BUCKETS_PER_DOUBLING).exp2() - 1.0) * *count as f64
+        };
+        self.buckets.iter().map(of).sum::<f64>().round() as u64
+    }
+    /// What so many in a hundred of the times are no longer than.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "milliseconds of centuries fit"
+    )]
+    pub(crate) fn quantile_ms(&self, percent: u64) -> Option<u64> {
+        let middle = (self.total * percent).div_ceil(100).checked_sub(1)?;
         let mut seen = 0;
         let (bucket, _) = self.buckets.iter().find(|(_, count)| {
             seen += **count;
@@ -254,6 +274,19 @@ impl VersionCounts {
                 .entry((from.to_owned(), step.clone(), label.to_owned()))
                 .or_default() += 1;
         }
+    }
+
+    /// How long those stayed at a step who went on from it.
+    pub(crate) fn dwell(&self, step: &str) -> Option<&Dwell> {
+        self.nodes.get(step).map(|node| &node.dwell)
+    }
+    /// How often each way from a step was gone: where it leads to, its label, and the count.
+    pub(crate) fn ways(&self, step: &str) -> impl Iterator<Item = (&str, &str, u64)> {
+        let of_step = self
+            .edges
+            .iter()
+            .filter(move |((from, ..), _)| from == step);
+        of_step.map(|((_, to, label), count)| (to.as_str(), label.as_str(), *count))
     }
 
     /// How many began as those whose date was past: who came to that step and from no other.

@@ -207,7 +207,7 @@ pub fn step(
 
 /// Whether a journey that ends so is broken off: by an exit rule or by an ending of the engine's own, and not because
 /// it has come to its end.
-fn gives_up(definition: &Definition, code: &str) -> bool {
+pub(crate) fn gives_up(definition: &Definition, code: &str) -> bool {
     let by_rule = definition.exits.iter().any(|exit| exit.id == code);
     by_rule || (RESERVED_ENDINGS.contains(&code) && code != "completed")
 }

@@ -12,6 +12,7 @@
 //! Start reading at `spec.rs` (the language as tables), then `engine.rs`, then `runner.rs`.
 
 mod ahead;
+mod analysis;
 mod batches;
 mod beginnings;
 mod books;
@@ -68,6 +69,12 @@ mod watch;
 mod words;
 mod yaml;
 
+pub use analysis::{
+    Answer, Case, CaseEvent, CaseWhat, Deviation, EndingReport, Exported, FEW_CASES, Fitness,
+    Groups, KeptAnalysis, LogOf, LogSink, Net, Ocel, PATH_EVENTS_MAX, PATHS_MAX, PathReport,
+    Pseudonyms, Quantiles, Report, ScoreReport, Split, SplitRow, StepFlow, StepReport, Sums, Times,
+    WayOut, Xes,
+};
 pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, Paused, RATE_MAX, Stage, Who};
 pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;

@@ -1,5 +1,6 @@
 //! The journey service: publishing, what pages want to know, and the way into the runner.
 
+use crate::analysis::Analysing;
 use crate::books::{Books, Figures, Published, StoredDefinition, old_trail};
 use crate::definition::{Definition, ExitTrigger};
 use crate::engine::{self, Context, Input, Manual};
@@ -38,6 +39,7 @@ struct Inner {
     books: Mutex<HashMap<TenantId, Arc<OnceCell<Arc<Books>>>>>,
     /// With fewer journeys than this no counts are kept.
     few: u64,
+    analysing: Analysing,
 }
 
 impl Journeys {
@@ -65,6 +67,7 @@ impl Journeys {
                 clock,
                 books: Mutex::default(),
                 few,
+                analysing: Analysing::default(),
             }),
         }
     }
@@ -96,6 +99,25 @@ impl Journeys {
                 "journey-engine",
             )
             .await?)
+    }
+
+    /// The permit by which it is decided of whom an analysis tells, whoever asks for it.
+    pub(crate) async fn analyst_permit(&self, tenant: TenantId) -> Result<Permit, JourneyError> {
+        let agent = Agent::system(tenant, "journey-analyst");
+        let (trust, whom) = (&self.inner.trust, Target::default());
+        let decided = trust.decide(
+            &agent,
+            Purpose::Operations,
+            Action::Observe,
+            whom,
+            "analysis",
+        );
+        Ok(decided.await?)
+    }
+
+    /// What is being analysed.
+    pub(crate) fn analysing(&self) -> &Analysing {
+        &self.inner.analysing
     }
 
     /// A tenant's books, opened at first use.

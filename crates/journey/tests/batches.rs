@@ -5,6 +5,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod analysing;
 #[allow(
     dead_code,
     clippy::disallowed_methods,

@@ -135,6 +135,18 @@ pub(crate) fn may_deny_access(consent: &Resource) -> bool {
     is_about_access(consent) && (by_provision || narrows || opted_out(consent))
 }
 
+/// The same of a use of the record that sends nothing: what a patient says of messages alone says nothing of it.
+#[must_use]
+pub fn decide_use(rules: &Rules, consents: &[Resource], act: &Act, now_ms: i64) -> ConsentDecision {
+    let general = consents
+        .iter()
+        .filter(|consent| !is_about_messages(consent));
+    match newest(general.filter_map(|consent| verdict(consent, act, now_ms))) {
+        Some(verdict) => verdict.decision(),
+        None => without_consent(rules, act.purpose),
+    }
+}
+
 /// When consents may come to say something else by themselves: the next moment at which a period of a provision
 /// begins or ends.
 #[must_use]

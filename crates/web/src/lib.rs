@@ -237,6 +237,10 @@ fn console() -> Router<Arc<context::App>> {
         )
         .route("/console/journeys/{name}/move/begin", post(moving::begin))
         .route(
+            "/console/journeys/{name}/analysis",
+            get(journeys::analysis::page).post(journeys::analysis::make),
+        )
+        .route(
             "/console/journeys/{name}/people",
             get(journeys::people::page),
         )

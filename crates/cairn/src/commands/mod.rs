@@ -1,6 +1,7 @@
 //! What the commands do, but for the demo.
 
 mod access;
+mod analysing;
 mod audit;
 mod compliance;
 mod database;
@@ -32,6 +33,7 @@ pub(crate) use access::{
     revoke_client, set_active, set_known_as, set_password_sign_in, set_registered, state_of,
     unlink_account,
 };
+pub(crate) use analysing::{JourneyAnalysis, journey_analysis};
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
 pub(crate) use compliance::{ComplianceCommand, compliance};
 pub(crate) use database::init_store;

@@ -1,6 +1,6 @@
 //! `cairn journey replay`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -62,7 +62,13 @@ pub(crate) async fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> 
     }
     let ledger = open_existing_of(&options.store).await?;
     let result = async {
-        let trust = decides(options, &ledger).await?;
+        let trust = decides(
+            &options.store,
+            options.config.as_deref(),
+            options.json,
+            &ledger,
+        )
+        .await?;
         let permit = permit(&ledger, &trust).await?;
         let journeys = Journeys::new(trust);
         if let Some(many) = options.many {
@@ -103,23 +109,28 @@ pub(crate) async fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> 
 }
 
 /// What decides: as the server that has the configuration, or what is built in.
-async fn decides(options: &ReplayOptions, ledger: &Ledger) -> anyhow::Result<Trust> {
-    if options.config.is_none() {
-        if !options.json {
+pub(super) async fn decides(
+    store: &StoreArguments,
+    config: Option<&Path>,
+    silent: bool,
+    ledger: &Ledger,
+) -> anyhow::Result<Trust> {
+    let Some(config) = config else {
+        if !silent {
             warn(
                 "Policies and the rules of consents, quiet hours and limits are those that are built in, not the organisation's own; --config says which a server has.",
             );
         }
         return trust_over(ledger);
-    }
+    };
     let settings = settings(ServeOptions {
-        data: options.store.data.clone(),
+        data: store.data.clone(),
         listen: None,
-        config: options.config.clone(),
-        root_key: options.store.root_key.clone(),
+        config: Some(config.to_path_buf()),
+        root_key: store.root_key.clone(),
         set: Vec::new(),
     })?;
-    let tenant = crate::tenancy::named(ledger, options.store.of.as_deref()).await?;
+    let tenant = crate::tenancy::named(ledger, store.of.as_deref()).await?;
     Decides::Configured(&settings).of(ledger, &tenant)
 }
 

@@ -1,5 +1,6 @@
 //! Versions of a journey brought to their stages, and patients moved between them, by command.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -117,6 +118,87 @@ fn replays(folder: &Path, same: &Path, other: &Path) {
     }
 }
 
+/// How it went is told, and its log taken away, by command.
+fn analyses(folder: &Path) {
+    let cairn_journey = |arguments: &[&str]| {
+        let mut command = cairn();
+        command
+            .arg("journey")
+            .args(arguments)
+            .arg("--data")
+            .arg(folder);
+        output(&mut command)
+    };
+    let told = cairn_journey(&["analyse", "short", "--on-version", "1"]);
+    assert!(told.status.success(), "{}", words(&told));
+    assert!(
+        words(&told).contains("short, version 1: 2 journeys, 2 under way, 0 over."),
+        "{}",
+        words(&told)
+    );
+    assert!(
+        words(&told).contains("2 (0 over): call"),
+        "{}",
+        words(&told)
+    );
+    let told = cairn_journey(&["analyse", "short", "--on-version", "1", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(
+        (&told["cases"], &told["steps"][0]["here"]),
+        (&json!(2), &json!(2))
+    );
+    for (format, said) in [
+        ("xes", "<trace>"),
+        ("ocel", "\"eventTypes\""),
+        ("pnml", "finalmarkings"),
+    ] {
+        let file = folder.join(format!("log.{format}"));
+        let name = file.to_str().expect("a path");
+        let export = [
+            "export-log",
+            "short",
+            "--on-version",
+            "1",
+            "--format",
+            format,
+            "--to",
+            name,
+        ];
+        let done = cairn_journey(&export);
+        assert!(done.status.success(), "{}", words(&done));
+        let text = std::fs::read_to_string(&file).expect("the log");
+        assert!(text.contains(said), "{text}");
+        assert!(!text.contains("2026-"), "{text}");
+        // A net's places are called so.
+        assert!(format == "pnml" || !text.contains("p1"), "{text}");
+        let mode = std::fs::metadata(&file)
+            .expect("a file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        // What is there is not written over.
+        let again = cairn_journey(&export);
+        assert!(
+            !again.status.success() && words(&again).contains("can't make"),
+            "{}",
+            words(&again)
+        );
+        assert_eq!(std::fs::read_to_string(&file).expect("the log"), text);
+        std::fs::remove_file(&file).expect("removed");
+        assert!(!folder.join(format!("log.{format}.objects")).exists());
+    }
+    // Of a journey that there is not, no file is left that looks like an empty log.
+    let file = folder.join("none.xes");
+    let name = file.to_str().expect("a path");
+    let none = cairn_journey(&["export-log", "none", "--format", "xes", "--to", name]);
+    assert!(
+        !none.status.success() && words(&none).contains("no journey none"),
+        "{}",
+        words(&none)
+    );
+    assert!(!file.exists());
+}
+
 /// Lets a server start the journeys of what was imported.
 async fn served(folder: &Path) {
     let (child, base) = serve(folder, |_| {});
@@ -218,6 +300,7 @@ async fn versions_are_staged_and_patients_moved_by_command() {
     assert!(imported.status.success(), "{}", words(&imported));
     served(folder).await;
     replays(folder, &first, &second);
+    analyses(folder);
 
     let unstaged = migrate(folder, &["--apply", "--reason", "Other role"]);
     assert!(

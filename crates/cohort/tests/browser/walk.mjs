@@ -77,6 +77,11 @@ async function newcomer() {
   await carla.getByText(new RegExp(`^1–\\d+ of \\d+, newest first`)).waitFor();
   walk.check((await carla.locator("tbody tr").count()) >= Math.min(Number(number), 50), "the list has as many rows as the number said");
   await walk.look(carla, "journey-people");
+
+  // How it goes: at once from the counts, and after an analysis with the paths.
+  await carla.goto(`${JOURNEY}/analysis?version=1`);
+  await carla.getByRole("heading", { name: "How far they come" }).waitFor();
+  await walk.look(carla, "journey-analysis");
   await carla.goto(`${JOURNEY}/steps/symptoms?version=1`);
   await walk.look(carla, "step");
   await carla.goto(`${JOURNEY}?version=1&step=day_two#step`);

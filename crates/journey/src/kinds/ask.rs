@@ -440,6 +440,9 @@ impl StepKind for Ask {
     fn table(&self) -> &'static Kind {
         &KIND
     }
+    fn ran_out(&self, label: &str) -> bool {
+        label == "no answer"
+    }
     fn ways(&self) -> Vec<Way<'_>> {
         let mut ways = vec![way("answered", &self.answered, false)];
         for (label, target) in [

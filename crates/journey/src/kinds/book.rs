@@ -220,6 +220,12 @@ impl StepKind for Book {
     fn table(&self) -> &'static Kind {
         &KIND
     }
+    fn ran_out(&self, label: &str) -> bool {
+        label == "not booked"
+    }
+    fn missed(&self, label: &str) -> bool {
+        label == "missed"
+    }
     fn ways(&self) -> Vec<Way<'_>> {
         let mut ways = vec![way("visit over", &self.next, false)];
         // The deadline may have passed when the step is entered.

@@ -394,6 +394,9 @@ impl StepKind for Call {
     fn table(&self) -> &'static Kind {
         &KIND
     }
+    fn ran_out(&self, label: &str) -> bool {
+        label == "timed out"
+    }
     fn ways(&self) -> Vec<Way<'_>> {
         // It can come to nothing in an instant, but an answer needs time.
         let mut ways = vec![way("answered", &self.next, false)];

@@ -121,6 +121,9 @@ impl StepKind for Part {
     fn table(&self) -> &'static Kind {
         &KIND
     }
+    fn ran_out(&self, label: &str) -> bool {
+        label == "time over"
+    }
     fn ways(&self) -> Vec<Way<'_>> {
         // It may be over as soon as it begins.
         let endings = self.endings.iter();

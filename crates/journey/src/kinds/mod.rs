@@ -170,6 +170,14 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn unseen(&self) -> Vec<Way<'_>> {
         Vec::new()
     }
+    /// Whether it is left by this way because time had run out before what it waits for came.
+    fn ran_out(&self, _label: &str) -> bool {
+        false
+    }
+    /// Whether it is left by this way because a patient did not come.
+    fn missed(&self, _label: &str) -> bool {
+        false
+    }
     /// Members that it gives by which somebody may be seen to be at risk, as far as that can be told.
     fn tells_risk(&self) -> Vec<&str> {
         Vec::new()

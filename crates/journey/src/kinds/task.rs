@@ -255,6 +255,9 @@ impl StepKind for Task {
     fn table(&self) -> &'static Kind {
         &KIND
     }
+    fn ran_out(&self, label: &str) -> bool {
+        label == "overdue"
+    }
     fn ways(&self) -> Vec<Way<'_>> {
         let mut ways: Vec<Way<'_>> = self
             .outcomes

@@ -180,6 +180,9 @@ enum PastDue {
     Escalate,
 }
 
+/// How the label begins of the way that is gone where nothing has come.
+const NOT_COME: &str = "not come in";
+
 /// The label of the way that is gone then.
 const PAST: &str = "past due";
 
@@ -210,7 +213,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
                     place: body.place,
                 }]],
                 next: not_come,
-                label: format!("not come in {}", say_duration(at_most_ms)),
+                label: format!("{NOT_COME} {}", say_duration(at_most_ms)),
             });
         }
     }
@@ -298,6 +301,9 @@ impl Wait {
 impl StepKind for Wait {
     fn table(&self) -> &'static Kind {
         &KIND
+    }
+    fn ran_out(&self, label: &str) -> bool {
+        label.starts_with(NOT_COME)
     }
     fn ways(&self) -> Vec<Way<'_>> {
         let past = self.past.as_ref();

@@ -8,17 +8,17 @@ use serde_json::json;
 use trust::{Action, Agent, Permit, Purpose, Role, Target, TrustError};
 
 /// Numbers that look like chance, the same for a seed.
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % most
     }
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 }
@@ -64,7 +64,7 @@ async fn open_of(world: &World, patient: &str, code: &str) -> Vec<Resource> {
 }
 
 /// Something happens to the patient, as it may.
-async fn happens(world: &World, patient: &str, chance: &mut Chance) {
+pub(crate) async fn happens(world: &World, patient: &str, chance: &mut Chance) {
     match chance.below(18) {
         0..=5 => {
             let hours = 1 + chance.below(90) as u64;
@@ -230,7 +230,7 @@ async fn reminders_of_a_visit_go_the_same_way_whatever_happens() {
 }
 
 /// Arms, rounds, branches side by side, looks into the record, quiet hours and limits.
-fn all_sorts() -> String {
+pub(crate) fn all_sorts() -> String {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/replays/all-sorts.yaml");
     std::fs::read_to_string(file).unwrap()
 }

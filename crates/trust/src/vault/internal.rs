@@ -50,13 +50,34 @@ impl Vault {
         permit: &'a Permit,
         kind: Kind,
     ) -> Result<EveryInternal<'a>, TrustError> {
+        let query = Query::Token(self.ledger().kind_token(permit.tenant(), kind));
+        self.every(permit, kind, query)
+    }
+    /// The same for those with a (parameter, value) token; verified by the caller on the body (tokens can collide).
+    ///
+    /// # Errors
+    /// As [`Vault::internal_at`].
+    pub fn every_internal_of<'a>(
+        &self,
+        permit: &'a Permit,
+        kind: Kind,
+        (name, value): (&str, &str),
+    ) -> Result<EveryInternal<'a>, TrustError> {
+        let token = self.ledger().token(permit.tenant(), kind, name, value);
+        self.every(permit, kind, Query::Token(token))
+    }
+    fn every<'a>(
+        &self,
+        permit: &'a Permit,
+        kind: Kind,
+        query: Query,
+    ) -> Result<EveryInternal<'a>, TrustError> {
         own_part(permit, kind)?;
-        let ledger = self.ledger();
         Ok(EveryInternal {
             permit,
             kind,
-            query: Query::Token(ledger.kind_token(permit.tenant(), kind)),
-            view: ledger.view()?,
+            query,
+            view: self.ledger().view()?,
             place: None,
             over: false,
         })

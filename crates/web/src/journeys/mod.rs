@@ -1,6 +1,7 @@
 //! Journeys: the list, one version's graph with how many patients are where, and publishing. One step
 //! is in `step.rs`, the lists that its numbers lead to in `people.rs`.
 
+pub(crate) mod analysis;
 pub(crate) mod checks;
 mod cohort;
 pub(crate) mod people;
@@ -206,6 +207,7 @@ pub(crate) async fn page(
                 p class="quiet" { "Version " (version.version) ", published " (ctx.times.ago(signed(version.published_ms))) " by " (version.published_by) }
                 p { (version_state(version)) }
             }
+            a class="button" href=(analysis::address(version)) { "How it goes" }
             @if ctx.role() == Role::Coordinator && versions.len() > 1 && version.running > 0 {
                 a class="button" href={ "/console/journeys/" (escape(&name)) "/move?from=" (version.version) } { "Move patients to another version" }
             }

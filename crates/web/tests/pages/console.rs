@@ -472,7 +472,7 @@ async fn a_journey_is_checked_published_and_drawn() {
 }
 
 /// Publishes the journey, and lets so many patients leave the hospital with heart failure.
-async fn journey_of(world: &World, patients: usize) -> Vec<String> {
+pub(crate) async fn journey_of(world: &World, patients: usize) -> Vec<String> {
     let mut sam = world.staff("sam").await;
     let publish = "/console/journeys/publish";
     let done = sam
@@ -527,6 +527,7 @@ async fn every_number_of_a_journey_leads_to_its_people() {
         "/console/journeys",
         &format!("{journey}?version=1&step=visit"),
         &step,
+        &format!("{journey}/analysis?version=1"),
     ] {
         let page = carla.get(path).await;
         check_html(path, &page.body);

@@ -337,6 +337,11 @@ async fn no_form_does_anything_without_its_token() {
                 "/console/journeys/heart-failure-discharge/stage",
                 &[("version", "3"), ("to", "retired"), ("reason", "Over")],
             ),
+            "/console/journeys/{name}/analysis" => with(
+                SAM,
+                "/console/journeys/heart-failure-discharge/analysis",
+                &[("version", "1")],
+            ),
             "/console/journeys/{name}/move" => with(
                 CARLA,
                 "/console/journeys/heart-failure-discharge/move",

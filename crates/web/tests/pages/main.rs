@@ -8,6 +8,7 @@
 
 mod access;
 mod accounts;
+mod analysis;
 #[path = "../../../trust/src/identity/tests/authenticator.rs"]
 mod authenticator;
 mod batches;

@@ -1,0 +1,74 @@
+//! How a journey goes: from the counts at once, and from an analysis that somebody has made.
+
+use axum::http::StatusCode;
+use serde_json::json;
+
+use crate::console::journey_of;
+use crate::world::{DAY_MS, TENANT, World, check_html};
+
+const HERE: &str = "/console/journeys/heart-failure-discharge/analysis";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
+    let world = World::new().await;
+    let patients = journey_of(&world, 12).await;
+    world.clock.advance(2 * DAY_MS);
+    while world.journeys.drain(TENANT).await.unwrap() > 0 {}
+    let away = &patients[1];
+    world
+        .put(vec![json!({ "resourceType": "Encounter", "id": world.id_of(away), "status": "in-progress", "class": { "code": "IMP" }, "subject": { "reference": format!("Patient/{away}") }, "period": { "start": "2026-03-03T07:00:00Z" } })])
+        .await;
+    while world.journeys.drain(TENANT).await.unwrap() > 0 {}
+
+    let mut sam = world.staff("sam").await;
+    let page = sam.get(HERE).await;
+    check_html(HERE, &page.body);
+    for said in [
+        "11</span> in it now",
+        "1</span> have left it",
+        "How far they come",
+        "Where they drop off",
+        "How long they stay",
+        "What ran out of time",
+        "Back in hospital",
+        "No analysis was made yet",
+    ] {
+        page.shows(said);
+    }
+    assert!(!page.has("/people?"), "a squad sees how many, not who");
+    let made = sam.act(HERE, HERE, &[("version", "1")]).await;
+    assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.body);
+    assert!(made.location().ends_with("/analysis?version=1#analysis"));
+    let page = loop {
+        let page = sam.get(HERE).await;
+        if page.has("Make it anew") {
+            break page;
+        }
+        tokio::task::yield_now().await;
+    };
+    check_html(HERE, &page.body);
+    for said in [
+        "Of <span class=\"strong\">12</span> journeys",
+        "1 of 1",
+        "Fitness of all together",
+        "All of them, the most frequent first.",
+        "ended: Back in hospital",
+        "By language",
+        "not told",
+    ] {
+        page.shows(said);
+    }
+    assert!(page.body.len() < 100_000, "{}", page.body.len());
+    for patient in &patients {
+        assert!(!page.has(patient.as_str()));
+    }
+    // Those who see who is where come from the numbers to the lists.
+    let mut carla = world.staff("carla").await;
+    let page = carla.get(HERE).await;
+    page.shows("/people?version=1&amp;list=ended&amp;reason=Back%20in%20hospital\">1</a>");
+    page.shows("How it goes");
+    let unknown = carla.get(&format!("{HERE}?version=9")).await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    let nothing = carla.act(HERE, HERE, &[("version", "9")]).await;
+    assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+}
