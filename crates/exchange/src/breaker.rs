@@ -51,6 +51,12 @@ impl Breaker {
         *self = Self::new();
     }
 
+    /// The server wants fewer at a time. Returns the pause that begins with this, if one does.
+    pub(crate) fn throttled(&mut self, now: Instant) -> Option<Duration> {
+        self.failures = self.failures.max(FAILURES_MAX.saturating_sub(1));
+        self.failed(now)
+    }
+
     /// The server was not there. Returns the pause that begins with this, if one does.
     pub(crate) fn failed(&mut self, now: Instant) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
@@ -95,6 +101,17 @@ mod tests {
         breaker.worked();
         assert_eq!(breaker.room(after, 0, 8), Room::For(8));
         assert_eq!(breaker.failed(after), None);
+    }
+
+    #[test]
+    fn pauses_at_once_when_the_server_wants_fewer() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new();
+        assert_eq!(breaker.throttled(start), Some(PAUSE_FIRST));
+        assert_eq!(breaker.throttled(start), None, "it pauses already");
+        let after = start + PAUSE_FIRST;
+        assert_eq!(breaker.room(after, 0, 8), Room::For(1));
+        assert_eq!(breaker.throttled(after), Some(PAUSE_FIRST * 2));
     }
 
     #[test]

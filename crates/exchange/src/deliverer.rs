@@ -1,9 +1,10 @@
-//! The loop that takes due outbox entries, and what one attempt is.
+//! The loop that takes due outbox entries, and what one attempt is, whatever the channel.
 //!
 //! An attempt is: read the message, look the patient and their consents up again, ask `check.rs`, hand
-//! the mail over, and write the outcome. The outcome of an attempt (the `Communication`'s new state
-//! and the outbox entry's end or its next time) is one commit. A crash between the server's "taken" and
-//! that commit sends the message again under the same `Message-ID`: at least once, and recognisably so.
+//! the message over to what carries it (`carrier.rs`), and write the outcome. The outcome of an attempt (the
+//! `Communication`'s new state and the outbox entry's end or its next time) is one commit. A crash between the server's
+//! "taken" and that commit sends the message again, so that the other side or we can tell: at least once, and
+//! recognisably so.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,26 +14,22 @@ use std::time::Duration;
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
-use lettre::Address;
-use lettre::message::Mailbox;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, Message, Notice};
+use trust::outgoing::{Message, Notice};
 use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustError, Unit, Versioned};
 
 use crate::breaker::{Breaker, Room};
+use crate::carrier::{Carrier, To, Trouble};
 use crate::check::{Reason, Refused, check};
-use crate::compose::{Letter, compose, link, message_id};
+use crate::compose::link;
+use crate::mail::Mail;
 use crate::outcome::{Outcome, count, is_waiting, mark, note};
-use crate::retry::{self, Next};
-use crate::smtp::{Failure, Meaning, Smtp};
-use crate::{MailOptions, MailTls};
+use crate::retry::{self, Meaning, Next};
+use crate::sms::{Sms, count_again, is_again, references};
+use crate::{MailOptions, SmsOptions};
 
-/// The part of Cairn that the audit names.
-const PART: &str = "mail-deliverer";
-/// What goes by e-mail.
-const CHANNELS: [u16; 2] = [CHANNEL_EMAIL, CHANNEL_NOTICE];
 /// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
 /// waits of a follow-up's steps. Each use needs the birth date too.
 const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
@@ -60,7 +57,7 @@ pub(crate) enum DeliverError {
     Trust(TrustError),
     #[error("the query for consents does not parse: {0}")]
     Query(String),
-    #[error("the mail can't be put together: {0}")]
+    #[error("the message can't be put together: {0}")]
     Compose(String),
     #[error("the message kept changing while its outcome was written")]
     Contended,
@@ -73,15 +70,23 @@ impl From<TrustError> for DeliverError {
 }
 
 /// Takes e-mail entries from the outbox and delivers them, until `stop` says so.
-pub struct MailDeliverer {
+pub struct MailDeliverer(Deliverer);
+
+/// Takes text messages from the outbox and hands them to a provider, until `stop` says so. What became of them comes back
+/// by [`crate::SmsDoor`].
+pub struct SmsDeliverer(Deliverer);
+
+struct Deliverer {
     inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
     pub(crate) trust: Trust,
-    pub(crate) options: MailOptions,
-    pub(crate) from: Mailbox,
-    smtp: Smtp,
+    pub(crate) carrier: Carrier,
+    /// Base URL of the portal, without a slash at the end.
+    pub(crate) portal_base: String,
+    magic_links: bool,
+    parallel: usize,
     breaker: Mutex<Breaker>,
     /// Outbox entries that can't be opened.
     unreadable: Arc<AtomicU64>,
@@ -92,63 +97,92 @@ impl MailDeliverer {
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
-    pub fn new(trust: Trust, mut options: MailOptions) -> Result<Self, String> {
-        let from = options
-            .from
-            .parse()
-            .map_err(|error| format!("the sender {:?}: {error}", options.from))?;
-        let domain = &options.message_id_domain;
-        if domain.is_empty()
-            || !domain
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
-        {
-            return Err(format!("the domain for Message-IDs {domain:?} is not one"));
-        }
-        while options.portal_base.ends_with('/') {
-            options.portal_base.pop();
-        }
-        let base = &options.portal_base;
-        if !(base.starts_with("https://") || base.starts_with("http://"))
-            || base.contains(char::is_whitespace)
-        {
-            return Err(format!(
-                "the portal's address {base:?} is not an http(s) URL"
-            ));
-        }
-        if options.parallel == 0 {
-            return Err("deliveries at once must be at least 1".to_owned());
-        }
-        if options.timeout_ms == 0 {
-            return Err("the time-out of a conversation must be at least 1 ms".to_owned());
-        }
-        let smtp = Smtp::new(&options)?;
-        if options.credentials.is_some() && options.tls == MailTls::None {
-            tracing::warn!("mail: the password goes to the server on this machine without TLS");
-        }
-        let breaker = Mutex::new(Breaker::new());
-        Ok(Self {
-            inner: Arc::new(Inner {
-                trust,
-                options,
-                from,
-                smtp,
-                breaker,
-                unreadable: Arc::default(),
-            }),
-        })
+    pub fn new(trust: Trust, options: MailOptions) -> Result<Self, String> {
+        let (base, links, parallel) = (
+            options.portal_base.clone(),
+            options.magic_links,
+            options.parallel,
+        );
+        let carrier = Carrier::Mail(Mail::new(options)?);
+        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
     }
 
     /// How many outbox entries can't be opened, as it is counted while it runs.
     #[must_use]
     pub fn unreadable(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.inner.unreadable)
+        Arc::clone(&self.0.inner.unreadable)
     }
 
     /// Runs until `stop` turns true; finishes conversations under way.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        self.0.run(stop).await;
+    }
+}
+
+impl SmsDeliverer {
+    /// Checks options; does not connect yet.
+    ///
+    /// # Errors
+    /// In words, when options don't fit together (e.g. no TLS to another machine).
+    pub fn new(trust: Trust, options: SmsOptions) -> Result<Self, String> {
+        let (base, links, parallel) = (
+            options.portal_base.clone(),
+            options.magic_links,
+            options.parallel,
+        );
+        let carrier = Carrier::Sms(Box::new(Sms::new(options)?));
+        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+    }
+
+    /// How many outbox entries can't be opened, as it is counted while it runs.
+    #[must_use]
+    pub fn unreadable(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.inner.unreadable)
+    }
+
+    /// Runs until `stop` turns true; finishes what is under way.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        self.0.run(stop).await;
+    }
+}
+
+impl Deliverer {
+    fn new(
+        trust: Trust,
+        carrier: Carrier,
+        mut portal_base: String,
+        magic_links: bool,
+        parallel: usize,
+    ) -> Result<Self, String> {
+        while portal_base.ends_with('/') {
+            portal_base.pop();
+        }
+        if !(portal_base.starts_with("https://") || portal_base.starts_with("http://"))
+            || portal_base.contains(char::is_whitespace)
+        {
+            return Err(format!(
+                "the portal's address {portal_base:?} is not an http(s) URL"
+            ));
+        }
+        if parallel == 0 {
+            return Err("deliveries at once must be at least 1".to_owned());
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                trust,
+                carrier,
+                portal_base,
+                magic_links,
+                parallel,
+                breaker: Mutex::new(Breaker::new()),
+                unreadable: Arc::default(),
+            }),
+        })
+    }
+
+    async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut news = self.inner.trust.vault().ledger().watch();
-        let mut round = Round::default();
+        let mut round = Round::of(self.inner.carrier.name());
         while !*stop.borrow_and_update() {
             let wake = self.inner.start_due(&mut round).await;
             tokio::select! {
@@ -189,6 +223,8 @@ async fn wait(until: Option<Instant>) {
 /// What is under way.
 #[derive(Default)]
 struct Round {
+    /// What the channel is called in the log.
+    name: &'static str,
     tasks: JoinSet<Result<(), DeliverError>>,
     busy: HashMap<tokio::task::Id, [u8; 16]>,
     /// Entries that rest after a fault of ours.
@@ -198,6 +234,13 @@ struct Round {
 }
 
 impl Round {
+    fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+
     fn is_busy(&self, id: [u8; 16]) -> bool {
         self.busy.values().any(|busy| *busy == id)
     }
@@ -219,7 +262,8 @@ impl Round {
             return;
         };
         if let Some((fault, rest)) = fault {
-            tracing::error!(outbox = %hex(id), fault, "mail: an attempt could not be carried out");
+            let name = self.name;
+            tracing::error!(outbox = %hex(id), fault, "{name}: an attempt could not be carried out");
             self.resting.insert(id, Instant::now() + rest);
         }
     }
@@ -229,7 +273,8 @@ impl Round {
     fn set_aside(&mut self, unreadable: &[(OutboxKey, LedgerError)]) {
         for (key, error) in unreadable {
             if self.unreadable.insert(key.id) {
-                tracing::error!(outbox = %hex(key.id), %error, "mail: an outbox entry can't be opened; it is passed over");
+                let name = self.name;
+                tracing::error!(outbox = %hex(key.id), %error, "{name}: an outbox entry can't be opened; it is passed over");
             }
         }
         self.unreadable
@@ -244,11 +289,14 @@ impl Inner {
         round.resting.retain(|_, until| *until > now);
         let ledger = self.trust.vault().ledger();
         let clock = ledger.clock();
-        let parallel = self.options.parallel;
+        let (parallel, name) = (self.parallel, self.carrier.name());
         // Those under way and resting are still in the outbox and come first. One more than there can
         // be room for shows when the next one is due.
         let limit = round.busy.len() + round.resting.len() + parallel + 1;
-        let entries = match ledger.outbox_look(&CHANNELS, u64::MAX, limit).await {
+        let entries = match ledger
+            .outbox_look(self.carrier.outbox(), u64::MAX, limit)
+            .await
+        {
             Ok(look) => {
                 round.set_aside(&look.unreadable);
                 let unreadable = look.unreadable.len() as u64;
@@ -256,7 +304,7 @@ impl Inner {
                 look.entries
             }
             Err(error) => {
-                tracing::error!(%error, "mail: the outbox can't be read");
+                tracing::error!(%error, "{name}: the outbox can't be read");
                 return Some(now + REST);
             }
         };
@@ -297,7 +345,7 @@ impl Inner {
                 match outcome {
                     // It is for another process now, which finds the entry where it was.
                     Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Fenced(shard)))) => {
-                        tracing::debug!(%shard, "mail: left to the process that works on the shard now");
+                        tracing::debug!(%shard, "{name}: left to the process that works on the shard now");
                         // This process may not know yet that it has lost the shard.
                         sleep(LEFT_REST).await;
                         Ok(())
@@ -312,13 +360,16 @@ impl Inner {
 
     /// One attempt at one entry. An error leaves the entry where it is.
     async fn attempt(&self, entry: &OutboxEntry) -> Result<(), DeliverError> {
-        let agent = Agent::system(entry.tenant, PART);
-        let request_id = format!("mail-{}-{}", hex(entry.key.id), entry.attempt + 1);
+        let agent = Agent::system(entry.tenant, self.carrier.part());
+        let name = self.carrier.name();
+        let request_id = format!("{name}-{}-{}", hex(entry.key.id), entry.attempt + 1);
         let Ok(message) = serde_json::from_slice::<Message>(&entry.body) else {
             // In whichever channel: the first builds with notices put them among the messages.
-            return match serde_json::from_slice::<Notice>(&entry.body) {
-                Ok(notice) => self.notify(&agent, entry, &notice, &request_id).await,
-                Err(_) => self.drop_unreadable(&agent, entry, &request_id).await,
+            return match (serde_json::from_slice::<Notice>(&entry.body), &self.carrier) {
+                (Ok(notice), Carrier::Mail(mail)) => {
+                    self.notify(&agent, entry, mail, &notice, &request_id).await
+                }
+                _ => self.drop_unreadable(&agent, entry, &request_id).await,
             };
         };
         let purpose: Option<Purpose> = serde_json::from_value(message.purpose.as_str().into()).ok();
@@ -337,9 +388,15 @@ impl Inner {
             entry,
             message,
         };
-        if attempt.communication().await?.is_none() {
+        // All that is asked below is asked as it is then.
+        self.carrier.turn().await;
+        let Some(communication) = attempt.communication().await? else {
             // Nobody waits for this message any more.
             return attempt.settle(&Outcome::Cancelled).await;
+        };
+        if self.carrier.has_receipts() && !references(&communication.resource).is_empty() {
+            // Its receipt came before we could write down that it was taken: somebody was killed in between.
+            return attempt.settle(&Outcome::Known).await;
         }
         let patient = attempt.patient().await?;
         // What is written to somebody who acts for the patient is no message of a programme to the patient.
@@ -352,6 +409,7 @@ impl Inner {
             .programmes_known_as(entry.tenant)
             .await?;
         let now_ms = self.trust.vault().ledger().clock().now_ms();
+        let find = |patient: &Resource, at_ms| self.carrier.find(patient, at_ms);
         let outcome = match check(
             &attempt.message,
             purpose,
@@ -359,6 +417,7 @@ impl Inner {
             (self.trust.vault().rules(), consents.as_slice()),
             &known_as,
             now_ms,
+            find,
         ) {
             // A small child has no address: the message goes to a parent or guardian who takes it. All else
             // has been asked by now.
@@ -370,13 +429,13 @@ impl Inner {
             Err(refused) => Outcome::NotDone(refused),
             // A link that nobody can open is no message: who can't sign in can't read it in the portal
             // either, so that the journey has to go another way.
-            Ok(_) if self.options.magic_links && !has_birth_date(patient.as_ref()) => {
+            Ok(_) if self.magic_links && !has_birth_date(patient.as_ref()) => {
                 Outcome::NotDone(Refused::new(
                     Reason::NoSignIn,
                     "There is no birth date on record to check a sign-in link with.",
                 ))
             }
-            Ok(to)
+            Ok(To::Address(to))
                 if (self.trust.vault())
                     .is_of_who_acts(entry.tenant, &attempt.message.patient, to.as_ref())
                     .await? =>
@@ -421,68 +480,69 @@ impl Inner {
             ..Unit::default()
         };
         self.trust.vault().commit(&permit, unit).await?;
-        tracing::error!(outbox = %hex(entry.key.id), "mail: an outbox entry that can't be read was dropped");
-        metrics::counter!("mail_failed_total", "reason" => "unreadable").increment(1);
+        let name = self.carrier.name();
+        tracing::error!(outbox = %hex(entry.key.id), "{name}: an outbox entry that can't be read was dropped");
+        metrics::counter!(format!("{name}_failed_total"), "reason" => "unreadable").increment(1);
         Ok(())
     }
 
-    fn saw(&self, outcome: Result<(), Failure>) {
+    fn saw(&self, trouble: Option<&Trouble>) {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome.map_err(Failure::meaning) {
-            Ok(()) | Err(Meaning::Later | Meaning::Never) => breaker.worked(),
-            Err(Meaning::Unreachable | Meaning::Unknown) => {
-                if let Some(pause) = breaker.failed(Instant::now()) {
-                    tracing::warn!(
-                        pause_ms = pause.as_millis(),
-                        "mail: deliveries pause, the server can't be reached"
-                    );
-                }
+        let now = Instant::now();
+        let pause = match trouble.map(|trouble| trouble.meaning) {
+            None | Some(Meaning::Later | Meaning::Never) => {
+                breaker.worked();
+                None
             }
+            Some(Meaning::Unreachable | Meaning::Unknown) => breaker.failed(now),
+            Some(Meaning::Busy) => breaker.throttled(now),
+        };
+        if let Some(pause) = pause {
+            let name = self.carrier.name();
+            tracing::warn!(
+                pause_ms = pause.as_millis(),
+                "{name}: deliveries pause, the server can't be reached or wants fewer"
+            );
         }
     }
 
-    /// Hands a mail over, and says what became of it.
+    /// Hands a message over, and says what became of it.
     pub(crate) async fn hand_over(
         &self,
         entry: &OutboxEntry,
-        to: &Address,
-        content: &[u8],
         expires_ms: Option<u64>,
+        handing: impl Future<Output = Result<Outcome, Trouble>> + Send,
     ) -> Result<Outcome, DeliverError> {
-        // Another process may have taken over while the mail was made.
+        // Another process may have taken over while the message was made.
         let shard = entry.key.shard;
         if !self.trust.vault().ledger().holds(shard) {
             return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
         }
-        let began = Instant::now();
-        let sent = self.smtp.send(&self.from.email, to, content).await;
-        metrics::histogram!("smtp_conversation_seconds").record(began.elapsed().as_secs_f64());
-        self.saw(sent);
-        Ok(match sent {
-            Ok(()) => Outcome::Sent,
-            Err(failure) => self.after(entry, expires_ms, failure),
+        let handed = handing.await;
+        self.saw(handed.as_ref().err());
+        Ok(match handed {
+            Ok(outcome) => outcome,
+            Err(trouble) => self.after(entry, expires_ms, &trouble),
         })
     }
 
-    fn after(&self, entry: &OutboxEntry, expires_ms: Option<u64>, failure: Failure) -> Outcome {
+    fn after(&self, entry: &OutboxEntry, expires_ms: Option<u64>, trouble: &Trouble) -> Outcome {
         let made = entry.attempt.saturating_add(1);
-        let words = failure.words();
-        tracing::info!(outbox = %hex(entry.key.id), attempt = made, why = words, "mail: not delivered");
-        if failure.meaning() == Meaning::Never {
-            return Outcome::NotDone(Refused::new(
-                Reason::PermanentFailure,
-                format!("Refused: {words}."),
-            ));
+        let (words, name) = (trouble.words.clone(), self.carrier.name());
+        tracing::info!(outbox = %hex(entry.key.id), attempt = made, why = words, "{name}: not delivered");
+        if trouble.meaning == Meaning::Never {
+            return Outcome::NotDone(Refused::new(trouble.reason, format!("Refused: {words}.")));
         }
         let ledger = self.trust.vault().ledger();
+        let now_ms = ledger.clock().now_ms();
         let mut dice = [0; 8];
         ledger.entropy().fill(&mut dice);
-        match retry::next(
-            made,
-            ledger.clock().now_ms(),
-            expires_ms,
-            u64::from_be_bytes(dice),
-        ) {
+        let next = match trouble.meaning {
+            // It was not looked at, so this was no attempt.
+            Meaning::Busy => retry::soon(entry.attempt, now_ms, expires_ms, trouble.after_ms),
+            _ => retry::next(made, now_ms, expires_ms, u64::from_be_bytes(dice)),
+        };
+        match next {
             Next::Again { due_ms, attempt } => Outcome::PutOff {
                 due_ms,
                 attempt,
@@ -581,9 +641,9 @@ impl Attempt<'_> {
             let words = format!("Its words hold the patient's {detail}.");
             return Ok(Outcome::NotDone(Refused::new(Reason::PhiGuard, words)));
         }
-        match address.parse() {
-            Ok(address) => self.deliver(agent, &address, Some(proxy)).await,
-            Err(_) => Ok(Outcome::NotDone(Refused::new(
+        match self.inner.carrier.parse(&address) {
+            Some(address) => self.deliver(agent, &address, Some(proxy)).await,
+            None => Ok(Outcome::NotDone(Refused::new(
                 Reason::NoAddress,
                 "The address of who acts for the patient is not one.",
             ))),
@@ -602,9 +662,9 @@ impl Attempt<'_> {
         };
         let vault = self.inner.trust.vault();
         let found = vault.proxy_to_write_to(self.entry.tenant, patient).await?;
-        match found.map(|(proxy, address)| (proxy, address.parse())) {
-            Some((proxy, Ok(address))) => self.deliver(agent, &address, Some(&proxy)).await,
-            Some((_, Err(_))) | None => Ok(Outcome::NotDone(refused)),
+        match found.map(|(proxy, address)| (proxy, self.inner.carrier.parse(&address))) {
+            Some((proxy, Some(address))) => self.deliver(agent, &address, Some(&proxy)).await,
+            Some((_, None)) | None => Ok(Outcome::NotDone(refused)),
         }
     }
 
@@ -612,10 +672,9 @@ impl Attempt<'_> {
     async fn deliver(
         &self,
         agent: &Agent,
-        to: &Address,
+        to: &To,
         proxy: Option<&str>,
     ) -> Result<Outcome, DeliverError> {
-        let options = &self.inner.options;
         let identity = self.inner.trust.identity();
         // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
         // sign in at all.
@@ -625,7 +684,7 @@ impl Attempt<'_> {
                     .make_proxy_link(agent, proxy, LINK_LIFE_S, true)
                     .await?,
             ),
-            None if options.magic_links => Some(
+            None if self.inner.magic_links => Some(
                 identity
                     .make_link(agent, &self.message.patient, LINK_LIFE_S, true)
                     .await?,
@@ -633,25 +692,18 @@ impl Attempt<'_> {
             None => None,
         };
         let link = link(
-            &options.portal_base,
+            &self.inner.portal_base,
             &self.message.link_path,
             secret.as_deref(),
         );
-        let content = compose(&Letter {
-            from: &self.inner.from,
-            to,
-            subject: &self.message.subject,
-            text: &self.message.text,
-            link: &link,
-            message_id: &message_id(self.entry.key.id, &options.message_id_domain),
-            preferences: Some(&options.portal_base),
-            now_ms: self.inner.trust.wall_clock().now_ms(),
-        })
-        .map_err(DeliverError::Compose)?;
-        let expires_ms = self.message.expires_ms;
-        self.inner
-            .hand_over(self.entry, to, &content, expires_ms)
-            .await
+        let now_ms = self.inner.trust.wall_clock().now_ms();
+        let (message, expires_ms) = (&self.message, self.message.expires_ms);
+        let handing = self
+            .inner
+            .carrier
+            .carry(self.entry, message, to, &link, now_ms)
+            .map_err(DeliverError::Compose)?;
+        self.inner.hand_over(self.entry, expires_ms, handing).await
     }
 
     /// Writes the outcome down; when the store fails, tries again for a while, because what a server
@@ -662,9 +714,13 @@ impl Attempt<'_> {
 
     async fn commit(&self, outcome: &Outcome) -> Result<(), DeliverError> {
         for _ in 0..CONFLICTS_MAX {
+            let mut again = false;
             // What the server has taken was sent, whatever the journey decided meanwhile.
             let unit = match (self.current().await?, outcome) {
-                (Some(found), Outcome::Sent) => self.unit(outcome, Some(found)),
+                (Some(found), Outcome::Sent | Outcome::Taken(_) | Outcome::Known) => {
+                    again = matches!(outcome, Outcome::Taken(taken) if is_again(&found.resource, &taken.reference));
+                    self.unit(outcome, Some(found))
+                }
                 (Some(found), Outcome::NotDone(_) | Outcome::PutOff { .. })
                     if is_waiting(&found.resource) =>
                 {
@@ -674,7 +730,10 @@ impl Attempt<'_> {
             };
             match self.inner.trust.vault().commit(&self.permit, unit).await {
                 Ok(_) => {
-                    count(outcome);
+                    count(outcome, self.inner.carrier.name());
+                    if again {
+                        count_again();
+                    }
                     return Ok(());
                 }
                 Err(TrustError::Ledger(LedgerError::Conflict)) => {}
@@ -704,9 +763,13 @@ impl Attempt<'_> {
             outbox_remove: vec![self.entry.key],
             // What was handed over is written down whoever holds the shard by now, so that nobody hands
             // it over again; if somebody has, the entry is gone and this is refused.
-            held: (!matches!(outcome, Outcome::Sent)).then_some(self.entry.key.shard),
+            held: (!outcome.was_handed_over()).then_some(self.entry.key.shard),
             patient: Some(self.message.patient.clone()),
-            note: Some(format!("{}: {}", self.message.journey, note(outcome))),
+            note: Some(format!(
+                "{}: {}",
+                self.message.journey,
+                note(outcome, self.inner.carrier.words())
+            )),
             ..Unit::default()
         };
         if let Some(found) = communication {

@@ -5,12 +5,17 @@ use serde_json::json;
 use trust::conventions::NOT_DONE_SYSTEM;
 
 use crate::check::Refused;
+use crate::sms::{Taken, taken};
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The server took it.
     Sent,
+    /// A provider took it, and tells later what became of it.
+    Taken(Taken),
+    /// A provider is known to have it: what it tells came before this could be written down.
+    Known,
     /// It will not be sent.
     NotDone(Refused),
     /// It will be tried again.
@@ -21,6 +26,13 @@ pub(crate) enum Outcome {
     },
     /// Its `Communication` is gone or no longer waits for it.
     Cancelled,
+}
+
+impl Outcome {
+    /// Whether the other side has it by now.
+    pub(crate) fn was_handed_over(&self) -> bool {
+        matches!(self, Self::Sent | Self::Taken(_) | Self::Known)
+    }
 }
 
 /// Whether the `Communication` still waits for its message to be sent.
@@ -39,6 +51,7 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             communication.set("sent", json!(fhir::date::instant(now_ms)));
             communication.remove("statusReason");
         }
+        Outcome::Taken(what) => taken(communication, what, now_ms),
         Outcome::NotDone(refused) => {
             communication.set("status", json!("not-done"));
             communication.set(
@@ -60,28 +73,49 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             );
             communication.set("statusReason", json!({ "text": text }));
         }
+        Outcome::Known => {
+            if communication.text_at(&["status"]) == Some("preparation") {
+                communication.set("status", json!("in-progress"));
+                communication.remove("statusReason");
+            }
+        }
         Outcome::Cancelled => {}
     }
 }
 
-/// For the audit record.
-pub(crate) fn note(outcome: &Outcome) -> String {
+/// For the audit record. `what` is what the channel carries.
+pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
     match outcome {
-        Outcome::Sent => "message sent by e-mail".to_owned(),
-        Outcome::NotDone(refused) => format!("e-mail not sent ({})", refused.reason.code()),
-        Outcome::PutOff { attempt, .. } => format!("e-mail put off after attempt {attempt}"),
-        Outcome::Cancelled => "e-mail no longer wanted".to_owned(),
+        Outcome::Sent => format!("message sent by {what}"),
+        Outcome::Taken(taken) => format!(
+            "{what} handed to the provider ({} segments)",
+            taken.segments
+        ),
+        Outcome::Known => format!("{what} is with the provider already"),
+        Outcome::NotDone(refused) => format!("{what} not sent ({})", refused.reason.code()),
+        Outcome::PutOff { attempt, .. } => format!("{what} put off after attempt {attempt}"),
+        Outcome::Cancelled => format!("{what} no longer wanted"),
     }
 }
 
-/// Counts it in the metrics.
-pub(crate) fn count(outcome: &Outcome) {
+/// Counts it in the metrics, which begin with what the channel is called.
+pub(crate) fn count(outcome: &Outcome, name: &str) {
     match outcome {
-        Outcome::Sent => metrics::counter!("mail_sent_total").increment(1),
-        Outcome::NotDone(refused) => {
-            metrics::counter!("mail_failed_total", "reason" => refused.reason.code()).increment(1);
+        Outcome::Sent => metrics::counter!(format!("{name}_sent_total")).increment(1),
+        Outcome::Taken(taken) => {
+            metrics::counter!(format!("{name}_sent_total")).increment(1);
+            metrics::counter!(format!("{name}_segments_total"), "alphabet" => taken.alphabet)
+                .increment(u64::from(taken.segments));
+            if let Some(cost) = &taken.cost {
+                cost.count();
+            }
         }
-        Outcome::PutOff { .. } => metrics::counter!("mail_put_off_total").increment(1),
-        Outcome::Cancelled => metrics::counter!("mail_cancelled_total").increment(1),
+        Outcome::Known => metrics::counter!(format!("{name}_known_total")).increment(1),
+        Outcome::NotDone(refused) => {
+            metrics::counter!(format!("{name}_failed_total"), "reason" => refused.reason.code())
+                .increment(1);
+        }
+        Outcome::PutOff { .. } => metrics::counter!(format!("{name}_put_off_total")).increment(1),
+        Outcome::Cancelled => metrics::counter!(format!("{name}_cancelled_total")).increment(1),
     }
 }

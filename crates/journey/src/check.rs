@@ -26,8 +26,16 @@ use crate::definition::{Definition, ExitTrigger, Step, Who};
 use crate::engine::RESERVED_ENDINGS;
 use crate::kinds::NOT_LOOKED_AT;
 use crate::spec::START_ANCHOR;
+use crate::template::Template;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
+
+/// Characters of the link in a text message: 40 of the portal's address, and what signs the patient in and leads to the
+/// message (`/sign-in/link/`, 45 of the secret, `?next=/portal/inbox/` and 36 of the message).
+const LINK_CHARS: usize = 160;
+/// Parts on the air that a text message may take: the link needs one of the default alphabet, and two and a half of others,
+/// which leaves these about a hundred characters.
+const PARTS_MAX: usize = 4;
 
 /// Every code of the checker with its one-line meaning; `docs/journeys/checks.md` has a section for each.
 pub const CODES: &[(&str, &str)] = &[
@@ -85,7 +93,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("J031", "The time zone isn't known."),
     ("J032", "An observation rule is used as a target."),
     ("J033", "A question doesn't fit its type."),
-    ("J034", "An e-mail has no link."),
+    ("J034", "An e-mail or a text message has no link."),
     ("J035", "The file or the journey is too large."),
     ("J036", "Old events would start the journey."),
     (
@@ -141,6 +149,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A call can't be made, or taken back, as it is written.",
     ),
     ("J063", "A secret stands in the file."),
+    (
+        "J067",
+        "A text message may take more parts on the air than is sensible.",
+    ),
     ("J070", "A date can't begin the journey as the entry says."),
     (
         "J071",
@@ -356,8 +368,18 @@ impl Check<'_, '_> {
         }
     }
 
-    /// An e-mail of a message, in one language, has a link.
+    /// An e-mail and a text message of a message, in one language, have a link.
     fn leads_to_the_message(&mut self, message: &Node) {
+        let sms = message.get("sms").and_then(|sms| sms.get("words"));
+        if let Some(words) = sms
+            && words.text().is_some_and(|text| !text.contains("{link}"))
+        {
+            let said = "this text message has no `{link}`, so the link is put behind its words when it is sent";
+            self.findings.warning("J034", words.place, said);
+        }
+        if let Some(words) = sms {
+            self.parts(words);
+        }
         let text = message.get("email").and_then(|email| email.get("text"));
         if let Some(text) = text
             && text.text().is_some_and(|text| !text.contains("{link}"))
@@ -367,6 +389,22 @@ impl Check<'_, '_> {
                 text.place,
                 "this e-mail has no `{link}`, so the patient can't get from it to the message",
             );
+        }
+    }
+
+    /// A text message is cut into parts on the air, and each of them is paid for.
+    fn parts(&mut self, words: &Node) {
+        let Some(Ok(template)) = words.text().map(Template::parse) else {
+            return;
+        };
+        let found = trust::sms::segments(&template.longest(LINK_CHARS));
+        if found.count > PARTS_MAX {
+            let said = format!(
+                "this text message takes {} parts on the air ({}, with {LINK_CHARS} characters for the link), and each is paid for; {PARTS_MAX} are enough for a notice: shorten it",
+                found.count,
+                found.alphabet.name()
+            );
+            self.findings.warning("J067", words.place, said);
         }
     }
 

@@ -18,6 +18,7 @@ pub(crate) struct Translation {
     pub(crate) words: Template,
     pub(crate) reminder: Option<Template>,
     pub(crate) email: Option<(Template, Template)>,
+    pub(crate) sms: Option<Template>,
 }
 
 /// A language tag in canonical form (`pt-br` is `pt-BR`; RFC 5646, section 2.1.1); nothing where the text is none.
@@ -138,6 +139,7 @@ mod tests {
             words: Template::default(),
             reminder: None,
             email: None,
+            sms: None,
         };
         let translations = [one("es"), one("pt-BR"), one("zh-Hant")];
         let said = |languages: &[(&str, bool)]| {

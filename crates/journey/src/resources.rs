@@ -10,13 +10,15 @@ use crate::time;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use trust::conventions::{
-    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM,
+    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, SMS_SYSTEM, STEP_SYSTEM,
 };
 use trust::outgoing::CallStanding;
 
 /// What an e-mail says when the journey gives no words: nothing but that there is something to read.
 const EMAIL_SUBJECT: &str = "You have a new message";
 const EMAIL_TEXT: &str = "Hello,\n\nThere is a new message for you from your care team.\n\nTo read it, open this link:\n{link}\n\nPlease don't reply to this e-mail.\n";
+/// The same of a text message.
+pub(crate) const SMS_TEXT: &str = "There is a new message for you from your care team: {link}";
 
 /// What is said of a message that was not delivered in its time.
 pub(crate) const TOO_LATE: &str = "Not delivered in time";
@@ -45,6 +47,7 @@ struct Said<'s> {
     title: String,
     words: &'s Template,
     email: Option<&'s (Template, Template)>,
+    sms: Option<&'s Template>,
     language: &'s str,
     translated: bool,
 }
@@ -150,6 +153,7 @@ impl Maker<'_> {
                 title,
                 words,
                 email: message.email.as_ref(),
+                sms: message.sms.as_ref(),
                 language: own,
                 translated: false,
             });
@@ -160,6 +164,7 @@ impl Maker<'_> {
             title: other.title.clone(),
             words: reminder.unwrap_or(&other.words),
             email: other.email.as_ref().or(message.email.as_ref()),
+            sms: other.sms.as_ref().or(message.sms.as_ref()),
             language: &other.language,
             translated: true,
         })
@@ -189,7 +194,7 @@ impl Maker<'_> {
         let status = match (refused, channel) {
             (Some(_), _) => "not-done",
             (None, Channel::Portal) => "completed",
-            (None, Channel::Email) => "preparation",
+            (None, Channel::Email | Channel::Sms) => "preparation",
         };
         Some(resource(
             ResourceType::Communication,
@@ -245,27 +250,30 @@ impl Maker<'_> {
         Some(order)
     }
 
-    /// The same message on its way by e-mail: words without PHI.
+    /// The same message on its way by an open channel: words without PHI.
     pub(crate) fn outgoing(
         &self,
         step: &Step,
         which: Which,
+        channel: Channel,
         communication: &str,
         expires_ms: u64,
     ) -> Option<trust::outgoing::Message> {
         let said = self.said(step, which)?;
-        let (subject, text) = match said.email {
-            Some((subject, text)) => (
+        let (subject, text) = match (channel, said.email, said.sms) {
+            (Channel::Sms, _, Some(text)) => (String::new(), self.words(text, Times::default())),
+            (Channel::Sms, _, None) => (String::new(), SMS_TEXT.to_owned()),
+            (_, Some((subject, text)), _) => (
                 self.words(subject, Times::default()),
                 self.words(text, Times::default()),
             ),
-            None => (EMAIL_SUBJECT.to_owned(), EMAIL_TEXT.to_owned()),
+            (_, None, _) => (EMAIL_SUBJECT.to_owned(), EMAIL_TEXT.to_owned()),
         };
         Some(trust::outgoing::Message {
             patient: self.state.patient.clone(),
             proxy: None,
             communication: communication.to_owned(),
-            channel: Channel::Email.name().to_owned(),
+            channel: channel.name().to_owned(),
             purpose: self.definition.purpose.code().to_owned(),
             about: self
                 .definition
@@ -290,6 +298,7 @@ fn references(about: &About) -> Value {
 fn medium(channel: Channel) -> Value {
     let code = match channel {
         Channel::Email => "EMAILWRIT",
+        Channel::Sms => "SMSWRIT",
         Channel::Portal => "PORTAL",
     };
     json!([{"coding": [{"system": MEDIUM_SYSTEM, "code": code}]}])
@@ -402,8 +411,29 @@ pub(crate) fn call_off(message: &mut Resource, code: &str, why: &str) {
     );
 }
 
-/// Holds a message back that hasn't left yet. Who delivers passes over it.
+/// Whether a provider has a message, of which nobody knows yet whether it arrives.
+fn has_left(message: &Resource) -> bool {
+    let identifiers = message.get("identifier").and_then(Value::as_array);
+    let mut identifiers = identifiers.into_iter().flatten();
+    message.text_at(&["status"]) == Some("in-progress")
+        && identifiers.any(|one| one["system"] == SMS_SYSTEM)
+}
+
+/// The same of one that may have left: that its time is over can be said of it, and that nobody needs it any more can't.
+/// Whether it was called off.
+pub(crate) fn calls_off(message: &mut Resource, code: &str, why: &str) -> bool {
+    let too_late = code == crate::engine::CALLED_OFF && has_left(message);
+    if !too_late {
+        call_off(message, code, why);
+    }
+    !too_late
+}
+
+/// Holds a message back that hasn't left yet. Who delivers passes over it. One that has left goes its way.
 pub(crate) fn hold(message: &mut Resource) {
+    if has_left(message) {
+        return;
+    }
     message.set("status", json!("on-hold"));
     message.set("statusReason", json!({"text": "The journey is held"}));
 }

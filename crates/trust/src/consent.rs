@@ -47,7 +47,9 @@ pub use told::HighWaterMark;
 pub(crate) use told::{take_back, tell};
 pub(crate) use worklist::Work;
 
-pub use channels::{Channel, channels, only_at};
+pub use channels::{
+    Channel, channels, is_same_number, only_at, set_texts_wanted, set_wanted, texts,
+};
 
 const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
 const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";

@@ -18,6 +18,7 @@ mod permit;
 mod policy;
 mod purposes;
 pub mod scopes;
+pub mod sms;
 mod tokens;
 mod upkeep;
 mod vault;

@@ -19,6 +19,9 @@ pub const CHANNEL_HOOK: u16 = 3;
 /// That of calls to partners.
 pub const CHANNEL_CALL: u16 = 4;
 
+/// That of text messages. A server that doesn't know of them leaves them where they are.
+pub const CHANNEL_SMS: u16 = 5;
+
 /// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
@@ -30,14 +33,14 @@ pub struct Message {
     pub proxy: Option<String>,
     /// The id of the `Communication` resource that follows this message.
     pub communication: String,
-    /// `email`.
+    /// `email` or `sms`.
     pub channel: String,
     /// Code of the purpose of use that consent must cover, e.g. `TREAT`.
     pub purpose: String,
     /// The types of resources that the journey goes by; none where that is not known.
     #[serde(default)]
     pub about: Vec<String>,
-    /// Subject line without PHI.
+    /// Subject line without PHI; empty where the channel has none.
     pub subject: String,
     /// Text without PHI. `{link}` stands for the portal link.
     pub text: String,

@@ -67,6 +67,8 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.tls" => "implicit",
         "log.format" => "json",
         "network.*" => "10.0.0.0/8",
+        "sms.price" => "0.0079",
+        "sms.currency" => "USD",
         "oauth.key_origins" => "https://keys.example",
         "subscriptions.origins" => "https://receiver.example",
         "http.trusted_proxies" => "10.0.0.0/8 ::1",
@@ -90,6 +92,13 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.user" => vec![("smtp.password_file", "x")],
         "smtp.password_file" => vec![("smtp.user", "x")],
         "smtp.host" => vec![("smtp.from", "x")],
+        "sms.price" => vec![("sms.currency", "USD")],
+        "sms.currency" => vec![("sms.price", "0.01")],
+        "sms.account" => vec![
+            ("sms.token_file", "x"),
+            ("sms.from", "x"),
+            ("public_url", "https://care.example"),
+        ],
         "emergency.alert_to" => vec![("smtp.host", "x"), ("smtp.from", "x")],
         "audit.syslog_ca_file" => vec![("audit.syslog", "x:1")],
         "audit.syslog_certificate_file" => vec![

@@ -64,6 +64,8 @@ mod patches;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod policies;
+#[path = "../../../exchange/tests/mail/provider.rs"]
+mod provider;
 mod providers;
 mod purposes;
 mod rekey;
@@ -73,6 +75,7 @@ mod sign_in_costs;
 #[path = "../../../trust/src/identity/oauth/signer.rs"]
 mod signer;
 mod smart;
+mod sms;
 mod stalled;
 mod starting;
 mod subscriptions;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange::{MailDeliverer, MailOptions, MailTls};
+use exchange::{MailDeliverer, MailOptions, MailTls, SmsDeliverer, SmsDoor, SmsOptions};
 use fhir::{Resource, ResourceType};
 use ledger::{
     Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
@@ -13,7 +13,7 @@ use ledger::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use trust::outgoing::{CHANNEL_EMAIL, Message};
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_SMS, Message};
 use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustOptions, Unit};
 
 use crate::patience::{Patience, in_time};
@@ -173,6 +173,34 @@ impl World {
         }
     }
 
+    /// Takes text messages to a provider.
+    pub fn run_texts(&self, options: SmsOptions) -> Running {
+        let deliverer = SmsDeliverer::new(self.trust.clone(), options);
+        let deliverer = deliverer.expect("options that fit together");
+        let (stop, stopped) = watch::channel(false);
+        Running {
+            stop,
+            task: tokio::spawn(deliverer.run(stopped)),
+        }
+    }
+
+    /// Where the provider tells us something.
+    pub fn door(&self, options: &SmsOptions) -> SmsDoor {
+        SmsDoor::new(self.trust.clone(), TENANT, options).expect("options that fit together")
+    }
+
+    /// The record of a patient now.
+    pub async fn record(&self, patient: &str) -> Value {
+        let permit = self.journey(patient).await;
+        let kind = ResourceType::Patient;
+        let found = self.trust.vault().load(&permit, kind, patient).await;
+        found
+            .expect("loaded")
+            .expect("a patient")
+            .resource
+            .into_value()
+    }
+
     async fn permit(&self, part: &str, purpose: Purpose, action: Action, patient: &str) -> Permit {
         let agent = Agent::system(TENANT, part);
         let target = Target {
@@ -297,10 +325,14 @@ impl World {
             expires_ms: None,
         };
         change(&mut message);
+        let (medium, channel) = match message.channel.as_str() {
+            "sms" => ("SMSWRIT", CHANNEL_SMS),
+            _ => ("EMAILWRIT", CHANNEL_EMAIL),
+        };
         let resource = Resource::from_value(json!({
             "resourceType": "Communication", "id": communication, "status": "preparation",
             "subject": { "reference": format!("Patient/{patient}") },
-            "medium": [{ "coding": [{ "system": trust::conventions::MEDIUM_SYSTEM, "code": "EMAILWRIT" }] }],
+            "medium": [{ "coding": [{ "system": trust::conventions::MEDIUM_SYSTEM, "code": medium }] }],
             "payload": [{ "contentString": "How are you today?" }]
         }))
         .expect("a resource");
@@ -311,7 +343,7 @@ impl World {
         self.queue_body_for(
             patient,
             after_ms,
-            serde_json::to_vec(&message).expect("JSON"),
+            (channel, serde_json::to_vec(&message).expect("JSON")),
             vec![change],
         )
         .await;
@@ -320,6 +352,7 @@ impl World {
 
     /// Queues whatever this is, with changes in the same commit.
     pub async fn queue_body(&self, patient: &str, body: Vec<u8>, changes: Vec<Change>) {
+        let body = (CHANNEL_EMAIL, body);
         self.queue_body_for(patient, 0, body, changes).await;
     }
 
@@ -327,7 +360,7 @@ impl World {
         &self,
         patient: &str,
         after_ms: u64,
-        body: Vec<u8>,
+        (channel, body): (u16, Vec<u8>),
         changes: Vec<Change>,
     ) {
         let owner = Owner::Patient(patient.to_owned());
@@ -343,7 +376,7 @@ impl World {
         let draft = OutboxDraft {
             key,
             owner,
-            channel: CHANNEL_EMAIL,
+            channel,
             attempt: 0,
             body,
         };
@@ -375,12 +408,13 @@ impl World {
 
     /// All outbox entries, due or not.
     pub async fn outbox(&self) -> Vec<OutboxEntry> {
-        self.trust
-            .vault()
-            .ledger()
-            .outbox_due(CHANNEL_EMAIL, u64::MAX, 10_000)
-            .await
-            .expect("the outbox")
+        let ledger = self.trust.vault().ledger();
+        let mut all = Vec::new();
+        for channel in [CHANNEL_EMAIL, CHANNEL_SMS] {
+            let due = ledger.outbox_due(channel, u64::MAX, 10_000).await;
+            all.extend(due.expect("the outbox"));
+        }
+        all
     }
 
     /// Waits until the `Communication` has this status.

@@ -88,14 +88,17 @@ pub(crate) fn goes<'a>(
         .collect()
 }
 
-/// Messages by e-mail that a place has put on its way.
+/// Messages that a place has put on its way to leave here.
 fn mails(step: &Step, token: &Token) -> Vec<(Which, u8)> {
     let channels = step
         .kind
         .message()
         .map_or(&[][..], |message| &message.channels);
     let mut under_way = step.kind.under_way(&token.stand);
-    under_way.retain(|(_, place)| channels.get(usize::from(*place)) == Some(&Channel::Email));
+    under_way.retain(|(_, place)| {
+        let channel = channels.get(usize::from(*place)).copied();
+        channel.is_some_and(crate::room::reaches_out)
+    });
     under_way
 }
 
@@ -136,10 +139,7 @@ pub(crate) fn sent_since(state: &State) -> Vec<String> {
     let sent = since(state, undo).iter().filter_map(|entry| {
         let mailed = matches!(
             entry.what,
-            What::Sent {
-                channel: Channel::Email,
-                ..
-            }
+            What::Sent { channel, .. } if crate::room::reaches_out(channel)
         );
         let reference = entry.reference.as_ref().filter(|_| mailed)?;
         reference.strip_prefix("Communication/").map(str::to_owned)
@@ -213,10 +213,12 @@ impl<'a> Engine<'a> {
     }
 
     fn mail(&self, step: &Step, n: u32, which: Which, place: u8) -> Sent {
+        let channels = step.kind.message().map(|message| &message.channels);
+        let channel = channels.and_then(|channels| channels.get(usize::from(place)));
         Sent {
             step: step.id.clone(),
             communication: self.resource_id(n, &message_slot(which, usize::from(place))),
-            channel: Channel::Email,
+            channel: channel.copied().unwrap_or(Channel::Email),
             which,
         }
     }

@@ -1,7 +1,6 @@
 //! Messages: channel by channel, until one delivers or none is left.
 
 use super::{About, Context, Effect, Engine, EngineError, Outcome, Sent};
-use crate::Channel;
 use crate::definition::{Definition, Step};
 use crate::state::{State, Token, What, Which};
 use fhir::ResourceType;
@@ -106,11 +105,12 @@ impl Engine<'_> {
             if self.is_held(token.n, which) {
                 continue;
             }
-            if message.channels.get(place) == Some(&Channel::Email) {
+            let channel = message.channels.get(place).copied();
+            if let Some(channel) = channel.filter(|channel| crate::room::reaches_out(*channel)) {
                 let message = Sent {
                     step: step.id.clone(),
                     communication: self.resource_id(token.n, &message_slot(which, place)),
-                    channel: Channel::Email,
+                    channel,
                     which,
                 };
                 self.effects.push(Effect::CallOff {

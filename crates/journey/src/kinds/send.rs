@@ -6,8 +6,8 @@ use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{EXPIRED, Engine, EngineError};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATION, TRANSLATIONS, URGENCY,
-    may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATION,
+    TRANSLATIONS, URGENCY, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::DAY_MS;
@@ -41,6 +41,7 @@ static SEND: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, a plain notice with a link.",
         ),
+        SMS_MEMBER,
         may(
             "urgency",
             URGENCY,

@@ -20,6 +20,7 @@ mod labels;
 mod links;
 mod load;
 mod model;
+mod numbers;
 mod once;
 mod opening;
 mod own;

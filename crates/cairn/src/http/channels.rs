@@ -1,0 +1,123 @@
+//! Where providers of channels tell us something: what became of text messages, and what people send to our number.
+//! Whoever tells proves by a signature that they are the provider; nothing else of a request is looked at before.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Router};
+use exchange::{SmsDoor, Told, Unheard};
+
+use super::Doors;
+use super::layers::RequestId;
+
+/// The header with the provider's signature.
+const SIGNATURE: &str = "x-twilio-signature";
+/// The most members of a form that are looked at.
+const MEMBERS_MAX: usize = 200;
+
+pub(super) fn router() -> Router<Doors> {
+    Router::new()
+        .route("/channels/sms/status/{communication}", post(status))
+        .route("/channels/sms/heard", post(heard))
+}
+
+/// What came, taken apart.
+struct Came {
+    path: String,
+    members: Vec<(String, String)>,
+    signature: Option<String>,
+}
+
+async fn came(request: Request) -> Option<Came> {
+    let path = request.uri().path_and_query().map(ToString::to_string)?;
+    let signature = request.headers().get(SIGNATURE);
+    let signature = signature.and_then(|value| value.to_str().ok().map(str::to_owned));
+    let bytes = Bytes::from_request(request, &()).await.ok()?;
+    let members = form_urlencoded::parse(&bytes)
+        .take(MEMBERS_MAX)
+        .map(|(name, value)| (name.into_owned(), value.into_owned()));
+    Some(Came {
+        path,
+        members: members.collect(),
+        signature,
+    })
+}
+
+/// The answer to what was not taken. Nothing in it tells what is here.
+fn refuse(error: &Unheard) -> Response {
+    let status = match error {
+        Unheard::Forged => StatusCode::FORBIDDEN,
+        Unheard::Malformed => StatusCode::BAD_REQUEST,
+        Unheard::Unknown => StatusCode::NOT_FOUND,
+        Unheard::Contended => StatusCode::SERVICE_UNAVAILABLE,
+        Unheard::Trust(error) => {
+            tracing::error!(%error, "what a provider of text messages told could not be written down");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    status.into_response()
+}
+
+fn door(doors: &Doors) -> Option<&SmsDoor> {
+    doors.sms.as_deref()
+}
+
+/// `POST /channels/sms/status/{communication}`.
+async fn status(
+    State(doors): State<Doors>,
+    Path(communication): Path<String>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    let Some(door) = door(&doors) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let Some(came) = came(request).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let told = Told {
+        path: &came.path,
+        members: &came.members,
+        signature: came.signature.as_deref(),
+        request_id: &request_id.0,
+    };
+    match Box::pin(door.receipt(&communication, &told)).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => refuse(&error),
+    }
+}
+
+/// `POST /channels/sms/heard`. The answer is what the sender is told.
+async fn heard(
+    State(doors): State<Doors>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    let Some(door) = door(&doors) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let Some(came) = came(request).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let told = Told {
+        path: &came.path,
+        members: &came.members,
+        signature: came.signature.as_deref(),
+        request_id: &request_id.0,
+    };
+    match Box::pin(door.heard(&told)).await {
+        Ok(heard) => {
+            let reply = heard.reply.map(|words| {
+                let words = words.replace('&', "&amp;").replace('<', "&lt;");
+                format!("<Message>{words}</Message>")
+            });
+            let reply = reply.unwrap_or_default();
+            let body =
+                format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response>{reply}</Response>");
+            ([(header::CONTENT_TYPE, "text/xml; charset=utf-8")], body).into_response()
+        }
+        Err(error) => refuse(&error),
+    }
+}

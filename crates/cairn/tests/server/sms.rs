@@ -1,0 +1,204 @@
+//! Text messages through the whole server: from what starts a journey to what the provider tells, over real routes.
+
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use trust::conventions::NOT_WANTED_EXTENSION;
+
+use crate::house::{House, NOON_MS, house_with, token};
+use crate::patience::Patience;
+use crate::provider::{BASE, Provider};
+
+const SOURCE: &str = "name: texts
+title: Follow-up of a stay
+owner: Team
+purpose: TREAT
+at_most: 30d
+entry:
+  event: Encounter
+  where: status = 'finished'
+  anchors: {discharge: period.end}
+  within: 3d
+  per: event
+exits:
+  death: {title: Died, event: Patient, where: deceased.exists()}
+  consent: {title: Consent withdrawn, consent: withdrawn}
+start: tell
+steps:
+  tell:
+    title: Tell
+    send:
+      title: How you are
+      words: Hello {patient.given|there}, please note how you are.
+      channels: [sms, portal]
+      sms: {words: 'News for you: {link}'}
+      expires: 4h
+    next: end
+    on_failure: end
+";
+
+/// A request as the provider makes it, to where the server really is.
+async fn posted(house: &House, path: &str, form: &[(&str, &str)], signature: &str) -> Response {
+    let url = format!("http://{}{path}", house.server.address());
+    let body: String = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    let request = house.http.post(url).body(body);
+    request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("x-twilio-signature", signature)
+        .send()
+        .await
+        .expect("an answer")
+}
+
+async fn got(house: &House, path: &str) -> Value {
+    let url = format!("http://{}{path}", house.server.address());
+    let request = house.http.get(url).bearer_auth(&house.token);
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), 200, "{path}");
+    answer.json().await.expect("JSON")
+}
+
+async fn put(house: &House, path: &str, resource: &Value) {
+    let url = format!("http://{}{path}", house.server.address());
+    let request = house.http.put(url).bearer_auth(&house.token);
+    let request = request.header("content-type", "application/fhir+json");
+    let answer = request.body(resource.to_string()).send().await;
+    assert_eq!(answer.expect("an answer").status(), 201, "{path}");
+}
+
+#[tokio::test]
+async fn a_text_goes_out_and_what_comes_back_moves_the_journey_and_the_preference() {
+    let provider = Provider::start().await;
+    let house = house_with(|options| {
+        let mut sms = provider.options();
+        sms.magic_links = true;
+        options.sms = Some(sms);
+        options.public_url = Some(BASE.to_owned());
+    })
+    .await;
+    let squad = token(&house.server, trust::Role::Squad).await;
+    let published = house
+        .http
+        .post(format!("http://{}/api/journeys", house.server.address()))
+        .bearer_auth(squad)
+        .body(SOURCE)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(published.status(), 200, "{:?}", published.text().await);
+    let patient = json!({
+        "resourceType": "Patient", "id": "ada", "birthDate": "1941-03-07",
+        "name": [{"family": "Thornbury", "given": ["Ada"]}],
+        "telecom": [{"system": "phone", "use": "mobile", "value": "(617) 555-0142"}]
+    });
+    put(&house, "/fhir/r4/Patient/ada", &patient).await;
+    let end = fhir::date::instant(NOON_MS - 3_600_000);
+    let stay = json!({
+        "resourceType": "Encounter", "id": "stay", "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "subject": {"reference": "Patient/ada"}, "period": {"end": end}
+    });
+    put(&house, "/fhir/r4/Encounter/stay", &stay).await;
+
+    let message = provider.wait_for(1).await.remove(0);
+    let body = message["Body"].as_str().expect("a text");
+    let link = format!("News for you: {BASE}/sign-in/link/");
+    assert!(body.starts_with(&link), "{body}");
+    for planted in ["Ada", "Thornbury", "1941", "5550142", "stay", "Follow-up"] {
+        assert!(!body.contains(planted), "{planted} in {body}");
+    }
+    // It is as long as the checker takes it to be, or shorter.
+    assert!(body.len() <= "News for you: ".len() + 160, "{}", body.len());
+
+    let callback = message["StatusCallback"].as_str().expect("an address");
+    let path = callback.strip_prefix(BASE).expect("our address");
+    let sid = message["sid"].as_str().expect("an id");
+    let form = [
+        ("MessageSid", sid),
+        ("MessageStatus", "delivered"),
+        ("To", "+16175550142"),
+    ];
+    let signature = provider.sign(path, &form).await;
+    let search = "/fhir/r4/Communication?subject=Patient/ada";
+    let status = async || {
+        let found = got(&house, search).await;
+        found["entry"][0]["resource"]["status"].clone()
+    };
+    let mut patience = Patience::new();
+    while status().await != "in-progress" {
+        patience.wait("the provider has it").await;
+    }
+    let forged = posted(&house, path, &form, "bm8=").await;
+    assert_eq!(forged.status(), 403);
+    assert_eq!(status().await, "in-progress");
+    assert_eq!(posted(&house, path, &form, &signature).await.status(), 204);
+    assert_eq!(status().await, "completed");
+    // Said again it is the same.
+    assert_eq!(posted(&house, path, &form, &signature).await.status(), 204);
+
+    let heard = exchange::SMS_HEARD_PATH;
+    let stop = [
+        ("From", "+16175550142"),
+        ("To", "+16175550100"),
+        ("Body", "STOP"),
+        ("MessageSid", "SM9"),
+    ];
+    assert_eq!(posted(&house, heard, &stop, "bm8=").await.status(), 403);
+    let signature = provider.sign(heard, &stop).await;
+    let told = posted(&house, heard, &stop, &signature).await;
+    assert_eq!(told.status(), 200);
+    let kind = told.headers().get("content-type").expect("a type");
+    assert!(kind.to_str().expect("text").starts_with("text/xml"));
+    let said = told.text().await.expect("a body");
+    assert!(
+        said.contains("<Message>You will get no more text messages"),
+        "{said}"
+    );
+    let record = got(&house, "/fhir/r4/Patient/ada").await;
+    let texts = &record["telecom"][1];
+    assert_eq!(texts["system"], "sms", "{record}");
+    assert_eq!(
+        texts["extension"],
+        json!([{"url": NOT_WANTED_EXTENSION, "valueBoolean": true}])
+    );
+    let help = [("From", "+16175550142"), ("Body", "what is this?")];
+    let signature = provider.sign(heard, &help).await;
+    let said = posted(&house, heard, &help, &signature).await.text().await;
+    assert!(
+        said.expect("a body")
+            .contains("<Message>Nobody reads this number.</Message>")
+    );
+
+    let metrics = format!("http://{}/metrics", house.server.address());
+    let metrics = house.http.get(metrics).send().await.expect("an answer");
+    let metrics = metrics.text().await.expect("a body");
+    for name in [
+        "sms_sent_total",
+        "sms_segments_total",
+        "sms_receipts_total",
+        "sms_heard_total",
+        "sms_forged_total",
+    ] {
+        assert!(metrics.contains(name), "{name}");
+    }
+    for planted in ["5550142", "Thornbury", sid] {
+        assert!(!metrics.contains(planted), "{planted}");
+    }
+    house.end().await;
+}
+
+/// Without a provider there is nothing there, and nobody is told more.
+#[tokio::test]
+async fn without_a_provider_nothing_is_heard() {
+    let house = crate::house::house().await;
+    for path in ["/channels/sms/heard", "/channels/sms/status/x"] {
+        let answer = house
+            .bare(Method::POST, path)
+            .body("From=x&Body=STOP")
+            .send()
+            .await;
+        assert_eq!(answer.expect("an answer").status(), 404, "{path}");
+    }
+    house.end().await;
+}

@@ -1,0 +1,235 @@
+//! What a provider tells about a message that it has.
+
+use fhir::{Resource, ResourceType};
+use ledger::{Expected, LedgerError};
+use serde_json::json;
+use trust::conventions::NOT_DONE_SYSTEM;
+use trust::{Change, Permit, TrustError, Unit};
+
+use super::door::{SmsDoor, Unheard};
+use super::twilio::STOPPED;
+use super::{Referred, count_again, refer, remark};
+use crate::check::Reason;
+use crate::outcome::is_waiting;
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// The provider has it, or the network.
+    UnderWay,
+    /// The handset has it.
+    Arrived,
+    /// It won't arrive.
+    Failed,
+}
+
+impl Stand {
+    /// By the provider's word for it.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "accepted" | "scheduled" | "queued" | "sending" | "sent" => Self::UnderWay,
+            "delivered" | "read" => Self::Arrived,
+            "undelivered" | "failed" | "canceled" => Self::Failed,
+            _ => return None,
+        })
+    }
+    /// The `status` label of the metric `sms_receipts_total`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::UnderWay => "under-way",
+            Self::Arrived => "arrived",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(super) struct Receipt<'a> {
+    /// What the provider calls it.
+    pub(super) reference: &'a str,
+    pub(super) stand: Stand,
+    /// Why it failed, as the provider counts reasons.
+    pub(super) error: Option<u64>,
+}
+
+/// What a receipt has changed.
+#[derive(Debug, PartialEq, Eq)]
+struct Applied {
+    changed: bool,
+    /// It is of a message that was handed over before under another name.
+    again: bool,
+}
+
+/// Writes a receipt into the `Communication`.
+fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Applied {
+    let referred = refer(communication, receipt.reference);
+    let mut applied = Applied {
+        changed: referred != Referred::Known,
+        again: referred == Referred::Again,
+    };
+    if referred == Referred::Again {
+        let words = "The provider has it twice: whoever it is for may get it again.";
+        remark(communication, words, now_ms);
+    }
+    if applied.changed && communication.get("sent").is_none() {
+        communication.set("sent", json!(fhir::date::instant(now_ms)));
+    }
+    let status = communication.text_at(&["status"]).unwrap_or_default();
+    match receipt.stand {
+        Stand::UnderWay => {
+            if status == "preparation" {
+                communication.set("status", json!("in-progress"));
+                communication.remove("statusReason");
+                applied.changed = true;
+            }
+        }
+        // What has arrived has arrived, whatever the journey decided meanwhile.
+        Stand::Arrived => {
+            if !matches!(status, "completed" | "entered-in-error") {
+                communication.set("status", json!("completed"));
+                communication.remove("statusReason");
+                remark(communication, "Receipt: it has arrived.", now_ms);
+                applied.changed = true;
+            }
+        }
+        Stand::Failed => {
+            if is_waiting(communication) {
+                let code = receipt.error.map_or_else(String::new, |code| {
+                    format!(" (the provider's error {code})")
+                });
+                let words = format!("It did not arrive{code}.");
+                let reason = if receipt.error == Some(STOPPED) {
+                    Reason::Preference
+                } else {
+                    Reason::PermanentFailure
+                };
+                remark(communication, &format!("Receipt: {words}"), now_ms);
+                communication.set("status", json!("not-done"));
+                communication.set(
+                    "statusReason",
+                    json!({
+                        "coding": [{"system": NOT_DONE_SYSTEM, "code": reason.code()}],
+                        "text": words
+                    }),
+                );
+                applied.changed = true;
+            }
+        }
+    }
+    applied
+}
+
+impl SmsDoor {
+    /// Writes a receipt down. False when somebody else changed the message meanwhile.
+    pub(super) async fn note(
+        &self,
+        permit: &Permit,
+        communication: &str,
+        receipt: &Receipt<'_>,
+    ) -> Result<bool, Unheard> {
+        let vault = self.trust.vault();
+        if !fhir::is_id(communication) {
+            return Err(Unheard::Unknown);
+        }
+        let kind = ResourceType::Communication;
+        let found = vault.load(permit, kind, communication).await?;
+        let found = found.filter(|found| !found.deleted);
+        let found = found.ok_or(Unheard::Unknown)?;
+        let mut resource = found.resource;
+        let Some(patient) = resource.patient().map(str::to_owned) else {
+            return Err(Unheard::Unknown);
+        };
+        let now_ms = vault.ledger().clock().now_ms();
+        let applied = apply(&mut resource, receipt, now_ms);
+        if !applied.changed {
+            return Ok(true);
+        }
+        resource.strip_meta();
+        let unit = Unit {
+            changes: vec![Change::Put {
+                resource,
+                expected: Expected::Version(found.version),
+            }],
+            patient: Some(patient),
+            note: Some(format!(
+                "receipt of a text message: {}",
+                receipt.stand.name()
+            )),
+            ..Unit::default()
+        };
+        match vault.commit(permit, unit).await {
+            Ok(_) => {
+                if applied.again {
+                    count_again();
+                }
+                Ok(true)
+            }
+            Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sms::references;
+
+    fn message(status: &str) -> Resource {
+        Resource::from_value(json!({"resourceType": "Communication", "id": "c", "status": status}))
+            .expect("a message")
+    }
+
+    #[test]
+    fn receipts_move_a_message_on_and_never_back() {
+        use Stand::{Arrived, Failed, UnderWay};
+        for (before, stands, after) in [
+            ("preparation", &[UnderWay][..], "in-progress"),
+            ("preparation", &[Arrived], "completed"),
+            ("in-progress", &[UnderWay, Arrived], "completed"),
+            ("in-progress", &[Arrived, UnderWay], "completed"),
+            ("in-progress", &[Failed], "not-done"),
+            ("in-progress", &[Arrived, Failed], "completed"),
+            ("in-progress", &[Failed, Arrived], "completed"),
+            // Called off, or too late: it goes its way, and what arrived has arrived.
+            ("stopped", &[UnderWay], "stopped"),
+            ("stopped", &[Failed], "stopped"),
+            ("not-done", &[Arrived], "completed"),
+            ("on-hold", &[UnderWay], "on-hold"),
+            ("entered-in-error", &[Arrived], "entered-in-error"),
+        ] {
+            let mut message = message(before);
+            for stand in stands {
+                let receipt = Receipt {
+                    reference: "SM1",
+                    stand: *stand,
+                    error: Some(30_003),
+                };
+                apply(&mut message, &receipt, 0);
+                let again = apply(&mut message, &receipt, 1);
+                assert!(!again.changed && !again.again, "{before} {stands:?} twice");
+            }
+            assert_eq!(
+                message.text_at(&["status"]),
+                Some(after),
+                "{before} {stands:?}"
+            );
+            assert_eq!(references(&message), ["SM1"]);
+        }
+    }
+
+    #[test]
+    fn a_message_that_the_provider_has_twice_is_known() {
+        let mut message = message("in-progress");
+        let receipt = |reference| Receipt {
+            reference,
+            stand: Stand::UnderWay,
+            error: None,
+        };
+        assert!(!apply(&mut message, &receipt("SM1"), 0).again);
+        assert!(apply(&mut message, &receipt("SM2"), 0).again);
+        assert!(!apply(&mut message, &receipt("SM2"), 0).again);
+        assert_eq!(references(&message), ["SM1", "SM2"]);
+    }
+}

@@ -1,0 +1,305 @@
+//! A provider by HTTP, in the form that Twilio gave it and others took over: a message is a `POST` of a form to
+//! `/2010-04-01/Accounts/ACCOUNT/Messages.json`; what became of it is a `POST` of a form to an address of ours, signed.
+
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url, redirect};
+use serde_json::Value;
+
+use super::Number;
+use crate::carrier::Trouble;
+use crate::check::Reason;
+use crate::retry::Meaning;
+
+/// The largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The longest that the provider may ask to be left alone for, seconds.
+const RETRY_AFTER_MAX_S: u64 = 3_600;
+/// Error of a recipient who has told the provider to stop.
+pub(super) const STOPPED: u64 = 21_610;
+/// Errors that say that this recipient, or this text, can't be served: an invalid number, one that can't be reached, a
+/// region that isn't permitted, one who has stopped, no route, no mobile number, a text that is too long.
+const NEVER: [u64; 7] = [21_211, 21_214, 21_408, STOPPED, 21_612, 21_614, 21_617];
+
+/// How the provider is reached.
+#[derive(Clone)]
+pub struct TwilioOptions {
+    /// Base URL of the API.
+    pub base: String,
+    /// The account.
+    pub account: String,
+    /// Its token; what the provider tells is signed with it.
+    pub token: String,
+    /// The number that messages come from, or the id of a messaging service (`MG…`).
+    pub from: String,
+    /// How long one message may take to be handed over, milliseconds (real time).
+    pub timeout_ms: u64,
+}
+
+impl std::fmt::Debug for TwilioOptions {
+    /// Shows all but the token.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TwilioOptions")
+            .field("base", &self.base)
+            .field("account", &self.account)
+            .field("from", &self.from)
+            .field("timeout_ms", &self.timeout_ms)
+            .finish()
+    }
+}
+
+pub(super) struct Twilio {
+    client: Client,
+    url: Url,
+    options: TwilioOptions,
+}
+
+impl Twilio {
+    /// Checks that the options fit together.
+    pub(super) fn new(options: TwilioOptions) -> Result<Self, String> {
+        let is_plain =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_plain(&options.account) {
+            return Err("the account for text messages is letters and digits".to_owned());
+        }
+        if options.token.is_empty() || options.from.is_empty() {
+            return Err("text messages need a token and a sender".to_owned());
+        }
+        if options.timeout_ms == 0 {
+            return Err("the time-out of a text message must be at least 1 ms".to_owned());
+        }
+        let url = format!(
+            "{}/2010-04-01/Accounts/{}/Messages.json",
+            options.base.trim_end_matches('/'),
+            options.account
+        );
+        let url = Url::parse(&url)
+            .map_err(|error| format!("the provider's address {:?}: {error}", options.base))?;
+        let here = url.host_str().is_some_and(crate::smtp::is_loopback);
+        if url.scheme() != "https" && !(url.scheme() == "http" && here) {
+            return Err(
+                "without TLS, text messages go only to a provider on this machine (localhost)"
+                    .to_owned(),
+            );
+        }
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .timeout(Duration::from_millis(options.timeout_ms))
+            .build()
+            .map_err(|error| format!("a client for text messages: {error}"))?;
+        Ok(Self {
+            client,
+            url,
+            options,
+        })
+    }
+
+    /// Hands a message over: what the provider calls it.
+    pub(super) async fn send(
+        &self,
+        to: &Number,
+        text: &str,
+        callback: &str,
+    ) -> Result<String, Trouble> {
+        let sender = if self.options.from.starts_with("MG") {
+            "MessagingServiceSid"
+        } else {
+            "From"
+        };
+        let body = form_urlencoded::Serializer::new(String::new())
+            .append_pair("To", to.as_str())
+            .append_pair(sender, &self.options.from)
+            .append_pair("Body", text)
+            .append_pair("StatusCallback", callback)
+            .finish();
+        let request = self
+            .client
+            .post(self.url.clone())
+            .basic_auth(&self.options.account, Some(&self.options.token))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(body);
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            // An error's words have the address in them, and no more is said than what it means.
+            Err(error) if error.is_connect() => {
+                return Err(trouble(
+                    Meaning::Unreachable,
+                    "the provider of text messages could not be reached",
+                ));
+            }
+            Err(_) => return Err(unknown()),
+        };
+        let status = answer.status();
+        let after_ms = (answer.headers().get(RETRY_AFTER))
+            .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
+            .map(|after_s| after_s.min(RETRY_AFTER_MAX_S) * 1_000);
+        let body = read(answer).await;
+        let said = |name: &str| body.as_ref().and_then(|body| body.get(name));
+        if status.is_success() {
+            let sid = said("sid").and_then(Value::as_str);
+            // One that says yes and doesn't say what it calls the message may have taken it.
+            return match sid.filter(|sid| is_reference(sid)) {
+                Some(sid) => Ok(sid.to_owned()),
+                None => Err(unknown()),
+            };
+        }
+        Err(refused(
+            status,
+            said("code").and_then(Value::as_u64),
+            after_ms,
+        ))
+    }
+}
+
+/// Whether a text can be what a provider calls a message.
+pub(super) fn is_reference(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// The answer, as far as it is JSON within its bound.
+async fn read(mut answer: reqwest::Response) -> Option<Value> {
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.ok()? {
+        if body.len() + piece.len() > ANSWER_BYTES_MAX {
+            return None;
+        }
+        body.extend_from_slice(&piece);
+    }
+    serde_json::from_slice(&body).ok()
+}
+
+fn trouble(meaning: Meaning, words: impl Into<String>) -> Trouble {
+    Trouble {
+        meaning,
+        words: words.into(),
+        reason: Reason::PermanentFailure,
+        after_ms: None,
+    }
+}
+
+fn unknown() -> Trouble {
+    let words =
+        "the provider of text messages gave no answer to the message, so it may have taken it";
+    trouble(Meaning::Unknown, words)
+}
+
+/// What it means that the provider didn't take a message.
+fn refused(status: StatusCode, code: Option<u64>, after_ms: Option<u64>) -> Trouble {
+    let code_words = code.map_or_else(String::new, |code| format!(" (error {code})"));
+    let words = format!(
+        "the provider of text messages answered {}{code_words}",
+        status.as_u16()
+    );
+    let never = code.is_some_and(|code| NEVER.contains(&code));
+    let meaning = match status.as_u16() {
+        429 => Meaning::Busy,
+        503 => Meaning::Later,
+        500.. => Meaning::Unknown,
+        _ if never => Meaning::Never,
+        // The account, the sender, the form of what was asked: ours to mend, and nothing about the message.
+        _ => Meaning::Unreachable,
+    };
+    let reason = if code == Some(STOPPED) {
+        Reason::Preference
+    } else {
+        Reason::PermanentFailure
+    };
+    Trouble {
+        meaning,
+        words,
+        reason,
+        after_ms,
+    }
+}
+
+/// Whether what came to `url` with these members of a form was signed with the token: HMAC with SHA-1 over the address and
+/// each name with its value, sorted by name.
+pub(super) fn is_signed(
+    token: &str,
+    url: &str,
+    members: &[(String, String)],
+    signature: &str,
+) -> bool {
+    let Ok(signature) = STANDARD.decode(signature) else {
+        return false;
+    };
+    let mut sorted: Vec<&(String, String)> = members.iter().collect();
+    sorted.sort();
+    let mut signed = url.to_owned();
+    for (name, value) in sorted {
+        signed.push_str(name);
+        signed.push_str(value);
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_bytes());
+    hmac::verify(&key, signed.as_bytes(), &signature).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_mean_different_things() {
+        for (status, code, meaning, reason) in [
+            (400, Some(21_211), Meaning::Never, Reason::PermanentFailure),
+            (400, Some(STOPPED), Meaning::Never, Reason::Preference),
+            (
+                400,
+                Some(21_606),
+                Meaning::Unreachable,
+                Reason::PermanentFailure,
+            ),
+            (400, None, Meaning::Unreachable, Reason::PermanentFailure),
+            (
+                401,
+                Some(20_003),
+                Meaning::Unreachable,
+                Reason::PermanentFailure,
+            ),
+            (404, None, Meaning::Unreachable, Reason::PermanentFailure),
+            (429, Some(20_429), Meaning::Busy, Reason::PermanentFailure),
+            (500, None, Meaning::Unknown, Reason::PermanentFailure),
+            (502, None, Meaning::Unknown, Reason::PermanentFailure),
+            (503, None, Meaning::Later, Reason::PermanentFailure),
+        ] {
+            let found = refused(StatusCode::from_u16(status).expect("a status"), code, None);
+            assert_eq!(
+                (found.meaning, found.reason),
+                (meaning, reason),
+                "{status} {code:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_are_checked_when_they_are_told() {
+        let options = |base: &str, account: &str| TwilioOptions {
+            base: base.to_owned(),
+            account: account.to_owned(),
+            token: "secret-token".to_owned(),
+            from: "+16175550100".to_owned(),
+            timeout_ms: 1_000,
+        };
+        for (base, account, good) in [
+            ("https://api.twilio.com", "AC1", true),
+            ("http://127.0.0.1:8080/", "AC1", true),
+            ("http://api.twilio.com", "AC1", false),
+            ("https://api.twilio.com", "AC1/../x", false),
+            ("https://api.twilio.com", "", false),
+            ("api.twilio.com", "AC1", false),
+        ] {
+            assert_eq!(
+                Twilio::new(options(base, account)).is_ok(),
+                good,
+                "{base} {account}"
+            );
+        }
+        assert!(!format!("{:?}", options("https://x.example", "AC1")).contains("secret-token"));
+    }
+}
