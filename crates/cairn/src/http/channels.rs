@@ -19,7 +19,7 @@ const MEMBERS_MAX: usize = 200;
 
 pub(super) fn router() -> Router<Doors> {
     Router::new()
-        .route("/channels/sms/status/{communication}", post(status))
+        .route("/channels/sms/status/{id}", post(status))
         .route("/channels/sms/heard", post(heard))
 }
 
@@ -64,7 +64,7 @@ fn door(doors: &Doors) -> Option<&SmsDoor> {
     doors.sms.as_deref()
 }
 
-/// `POST /channels/sms/status/{communication}`.
+/// `POST /channels/sms/status/{id}`.
 async fn status(
     State(doors): State<Doors>,
     Path(communication): Path<String>,
