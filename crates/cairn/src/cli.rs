@@ -365,14 +365,7 @@ pub enum ProofFormat {
 #[derive(Debug, Subcommand)]
 enum JourneyCommand {
     /// Check a journey file; exits with 1 when it has errors
-    Check {
-        /// Folder of the policies, whose partners.toml says whom the journey may call and with what; without it that is
-        /// not looked at
-        #[arg(long, value_name = "DIR")]
-        policy_folder: Option<PathBuf>,
-        /// The file
-        file: PathBuf,
-    },
+    Check(commands::CheckOptions),
     #[command(flatten)]
     Files(commands::JourneyFiles),
     /// Publish a journey file as the journey's next version, or bring it to another stage
@@ -796,10 +789,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             witnesses,
             file,
         }) => commands::cosign(&store, &witnesses, &file).await,
-        Command::Journey(JourneyCommand::Check {
-            policy_folder,
-            file,
-        }) => commands::check(policy_folder.as_deref(), &file),
+        Command::Journey(JourneyCommand::Check(options)) => commands::check(&options),
         Command::Journey(JourneyCommand::Files(command)) => commands::journey_files(&command),
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
         Command::Journey(JourneyCommand::Migrate(options)) => commands::migrate(&options).await,

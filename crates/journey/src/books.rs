@@ -460,7 +460,7 @@ impl Books {
             catalogue.settle();
             return;
         }
-        let (definition, _) = crate::check::compile(&stored.source);
+        let definition = crate::check::read(&stored.source);
         let Some(mut definition) = definition else {
             // It is tried again each time: what can't be read now is none of those that are known.
             catalogue.defined.remove(&key);
@@ -492,7 +492,7 @@ impl Books {
             // The text stays as it is; when it last changed and by whom is said anew.
             let known = known.map(|known| known.definition.clone());
             let read = || {
-                let mut read = crate::check::compile(&stored.source).0?;
+                let mut read = crate::check::read(&stored.source)?;
                 read.version = stored.version;
                 Some(Arc::new(read))
             };
@@ -578,7 +578,7 @@ impl Books {
         }
         let kept = self.stage_of(name, version)?;
         let last = kept.history.last();
-        let title = crate::check::compile(&kept.source).0;
+        let title = crate::check::read(&kept.source);
         Some(VersionView {
             title: title.map_or_else(|| kept.name.clone(), |known| known.title),
             name: kept.name,
@@ -624,6 +624,14 @@ impl Books {
         let mut live = catalogue.live.iter();
         live.find(|published| published.stored.name == name)
             .cloned()
+    }
+    /// Whether a version of a journey with this text is live, or was.
+    pub(crate) fn was_live(&self, name: &str, source: &str) -> bool {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        let mut versions = catalogue.versions.iter();
+        versions.any(|(key, version)| {
+            key.0 == name && version.stored.source == source && catalogue.defined.contains(key)
+        })
     }
     /// The live version of each journey.
     pub(crate) fn all_live(&self) -> Vec<Arc<Published>> {

@@ -1,6 +1,8 @@
 //! The checker: what must be true of a journey before patients are led along it.
 
 mod caps;
+mod clinical;
+mod codes;
 mod dates;
 mod entry;
 mod graph;
@@ -8,6 +10,7 @@ mod languages;
 mod limits;
 mod names;
 mod others;
+mod pages;
 mod partners;
 mod paths;
 mod requests;
@@ -17,6 +20,7 @@ mod segments;
 pub(crate) use caps::conflicts;
 pub(crate) use names::{names_in, paths_in};
 pub(crate) use others::others;
+pub use pages::why;
 pub(crate) use partners::partners;
 pub(crate) use segments::{named_segments, shared_segments};
 
@@ -29,6 +33,7 @@ use crate::spec::START_ANCHOR;
 use crate::template::Template;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
+use std::cell::OnceCell;
 
 /// Characters of the link in a text message: 40 of the portal's address, and what signs the patient in and leads to the
 /// message (`/sign-in/link/`, 45 of the secret, `?next=/portal/inbox/` and 36 of the message).
@@ -71,7 +76,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("J019", "A variable that may be empty has no fallback."),
     ("J020", "A channel isn't known."),
-    ("J021", "A LOINC code is malformed."),
+    ("J021", "The check digit of a code is wrong."),
     (
         "J022",
         "A unit isn't known, or doesn't fit what is measured.",
@@ -100,7 +105,10 @@ pub const CODES: &[(&str, &str)] = &[
         "J037",
         "A moment lies beyond the journey's longest duration.",
     ),
-    ("J038", "A condition asks what its resource can't have."),
+    (
+        "J038",
+        "A condition asks what its resource, or a step, can't have.",
+    ),
     ("J039", "The arms of an experiment don't fit together."),
     ("J040", "The rounds of a repeated part can't be gone."),
     ("J041", "A wait names what can't come to anything."),
@@ -150,6 +158,14 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("J063", "A secret stands in the file."),
     (
+        "J064",
+        "The reminders of a visit that isn't booked don't fit together, or are never sent.",
+    ),
+    (
+        "J065",
+        "A form isn't whole in a language that it is in, or has there what it doesn't have.",
+    ),
+    (
         "J067",
         "A text message may take more parts on the air than is sensible.",
     ),
@@ -163,6 +179,22 @@ pub const CODES: &[(&str, &str)] = &[
         "This journey and another that is live send one patient more than the limits let out.",
     ),
     ("J080", "What can't wait may be seen by nobody."),
+    (
+        "J081",
+        "Readings that a rule about a risk needs may stop coming, and nobody learns of it.",
+    ),
+    (
+        "J082",
+        "The words of an open channel may tell what a patient is treated for.",
+    ),
+    (
+        "J083",
+        "A measurement or a score that may tell of a risk comes to no person.",
+    ),
+    (
+        "J085",
+        "The hours in which a message may go out can't be, or it can't wait for them.",
+    ),
     ("J090", "A segment is named that isn't there."),
     ("J091", "A segment's conditions make no sense."),
     (
@@ -184,6 +216,7 @@ pub(crate) fn compile(source: &str) -> (Option<Definition>, Vec<Finding>) {
             findings: &mut findings,
             root: &root,
             definition: &definition,
+            own: OnceCell::new(),
         }
         .all();
         definition
@@ -195,11 +228,31 @@ pub(crate) fn compile(source: &str) -> (Option<Definition>, Vec<Finding>) {
     (definition, findings.list)
 }
 
+/// What was found, where it stops nothing.
+pub(crate) fn as_warnings(findings: Vec<Finding>) -> impl Iterator<Item = Finding> {
+    let warning = |finding| Finding {
+        error: false,
+        ..finding
+    };
+    findings.into_iter().map(warning)
+}
+
+/// Reads a file that was checked when it was published.
+pub(crate) fn read(source: &str) -> Option<Definition> {
+    let mut findings = Findings {
+        source,
+        list: Vec::new(),
+    };
+    decode::decode(&mut findings).map(|(_, definition)| definition)
+}
+
 /// A file being checked. The kinds of steps add what they find.
 pub(crate) struct Check<'a, 'b> {
     pub(crate) findings: &'a mut Findings<'b>,
     root: &'a Node,
     pub(crate) definition: &'a Definition,
+    /// What it says of itself, once it is asked for.
+    own: OnceCell<clinical::Own>,
 }
 
 impl Check<'_, '_> {
@@ -210,6 +263,7 @@ impl Check<'_, '_> {
             step.kind.check(self, step);
             self.words(step);
         }
+        self.lines();
         self.endings();
         self.limits();
         self.languages();
@@ -359,12 +413,15 @@ impl Check<'_, '_> {
         }
     }
 
-    /// What is wrong with a message of a step: a channel that stands twice, an e-mail that leads nowhere.
-    pub(crate) fn message(&mut self, step: &Step, kind: &str) {
-        self.channels(step, kind);
-        self.urgency(step, kind);
-        if let Some(node) = self.node(step, &[kind]).cloned() {
-            self.leads_to_the_message(&node);
+    /// What is wrong with the messages of a step: a channel that stands twice, an e-mail that leads nowhere.
+    pub(crate) fn messages(&mut self, step: &Step) {
+        for (within, message) in step.kind.messages() {
+            let path = [&[step.kind_name()], within].concat();
+            self.channels(step, &path);
+            self.urgency(step, &path, message);
+            if let Some(node) = self.node(step, &path).cloned() {
+                self.leads_to_the_message(&node);
+            }
         }
     }
 
@@ -408,8 +465,8 @@ impl Check<'_, '_> {
         }
     }
 
-    fn channels(&mut self, step: &Step, kind: &str) {
-        let Some(node) = self.node(step, &[kind, "channels"]) else {
+    fn channels(&mut self, step: &Step, path: &[&str]) {
+        let Some(node) = self.node(step, &[path, &["channels"]].concat()) else {
             return;
         };
         let names: Vec<(String, Place)> = node

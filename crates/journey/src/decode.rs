@@ -5,6 +5,7 @@ pub(crate) mod build;
 use crate::Finding;
 use crate::dates::Begins;
 use crate::definition::Definition;
+use crate::kinds::goes_outside;
 use crate::languages;
 use crate::spec::{self, Clearance, END, Field, Record, Shape};
 use crate::template::Template;
@@ -625,32 +626,95 @@ impl Reader<'_, '_> {
     }
 }
 
+/// Words of a file.
+pub(crate) struct Said<'n> {
+    pub(crate) node: &'n Node,
+    pub(crate) clearance: Clearance,
+    /// The language that they are translated to; the journey's own where it is none.
+    pub(crate) language: Option<&'n str>,
+}
+
 /// The words with their clearance and place, for the flow of PHI.
 pub(crate) fn words<'n>(
     node: &'n Node,
     shape: &'static Shape,
-    found: &mut Vec<(&'n Node, Clearance)>,
+    language: Option<&'n str>,
+    found: &mut Vec<Said<'n>>,
 ) {
     match shape {
-        Shape::Words(clearance) => found.push((node, *clearance)),
-        Shape::Record(record) => words_of(node, record, found),
+        Shape::Words(clearance) => found.push(Said {
+            node,
+            clearance: *clearance,
+            language,
+        }),
+        Shape::Record(record) => words_of(node, record, language, found),
         Shape::List(inner) => node
             .items()
             .iter()
-            .for_each(|item| words(item, inner, found)),
+            .for_each(|item| words(item, inner, language, found)),
         Shape::Languages(record) => {
-            for (_, translation) in node.members() {
-                words_of(translation, record, found);
+            for (key, translation) in node.members() {
+                words_of(translation, record, Some(&key.name), found);
             }
         }
         _ => {}
     }
 }
 
-fn words_of<'n>(node: &'n Node, record: &'static Record, found: &mut Vec<(&'n Node, Clearance)>) {
+/// The lines of plain text that people read, which take no variables, with the names of their members.
+pub(crate) fn lines<'n>(
+    (name, node): (&str, &'n Node),
+    shape: &'static Shape,
+    found: &mut Vec<(String, &'n Node)>,
+) {
+    match shape {
+        Shape::Line => found.push((name.to_owned(), node)),
+        // A partner's machine reads these, and braces may be its own.
+        Shape::Record(record) if goes_outside(record) => {}
+        Shape::Record(record) | Shape::TargetOr(record) => lines_of(node, record.fields, found),
+        Shape::List(inner) => node
+            .items()
+            .iter()
+            .for_each(|item| lines((name, item), inner, found)),
+        Shape::Map(_, inner) => node
+            .members()
+            .iter()
+            .for_each(|(key, value)| lines((key.name.as_str(), value), inner, found)),
+        Shape::Languages(record) => node
+            .members()
+            .iter()
+            .for_each(|(_, translation)| lines_of(translation, record.fields, found)),
+        Shape::Steps => {
+            for (_, step) in node.members() {
+                lines_of(step, spec::STEP_COMMON, found);
+                let mut members = step.members().iter();
+                let body = members.find_map(|(key, body)| Some((body, spec::kind(&key.name)?)));
+                if let Some((body, kind)) = body {
+                    lines((kind.name, body), &kind.body, found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn lines_of<'n>(node: &'n Node, fields: &'static [Field], found: &mut Vec<(String, &'n Node)>) {
+    for (key, value) in node.members() {
+        if let Some(field) = fields.iter().find(|field| field.name == key.name) {
+            lines((field.name, value), &field.shape, found);
+        }
+    }
+}
+
+fn words_of<'n>(
+    node: &'n Node,
+    record: &'static Record,
+    language: Option<&'n str>,
+    found: &mut Vec<Said<'n>>,
+) {
     for (key, value) in node.members() {
         if let Some(field) = record.fields.iter().find(|field| field.name == key.name) {
-            words(value, &field.shape, found);
+            words(value, &field.shape, language, found);
         }
     }
 }

@@ -3,8 +3,9 @@
 use crate::dates::{EntryDate, Past};
 use crate::kinds::{Question, StepKind};
 use crate::languages::Translation;
-use crate::room::{Own, Urgency};
+use crate::room::{Own, Urgency, Window};
 use crate::segments::{Membership, Segment};
+use crate::state::Which;
 use crate::template::Template;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
@@ -167,8 +168,6 @@ pub(crate) struct Step {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) plain: Option<String>,
-    /// Its message in other languages.
-    pub(crate) translations: Vec<Translation>,
     pub(crate) place: Place,
     /// What the file says of it, for comparing versions.
     pub(crate) said: Node,
@@ -186,6 +185,10 @@ pub(crate) struct Message {
     pub(crate) urgency: Urgency,
     /// Why it can't wait, where it can't at all.
     pub(crate) because: Option<String>,
+    /// When it may go out, where it has such hours of its own.
+    pub(crate) window: Option<Window>,
+    /// The same in other languages.
+    pub(crate) translations: Vec<Translation>,
 }
 
 /// A channel of the language.
@@ -275,6 +278,10 @@ impl Definition {
     pub(crate) fn step(&self, id: &str) -> Option<&Step> {
         self.index.get(id).and_then(|index| self.steps.get(*index))
     }
+    /// When the message of a step may go out, where it has hours of its own.
+    pub(crate) fn window(&self, id: &str, which: Which) -> Option<&Window> {
+        self.step(id)?.kind.message_of(which)?.window.as_ref()
+    }
     /// Compiles a checked file as a version.
     ///
     /// # Errors
@@ -303,6 +310,7 @@ impl Definition {
                 .filter_map(|step| match step.kind.asks()? {
                     Question::Has(kind, _) => Some(*kind),
                     Question::Coverage => Some(ResourceType::Coverage),
+                    Question::Eligible => Some(ResourceType::CoverageEligibilityResponse),
                     Question::Consent(_) => None,
                 }),
         );

@@ -14,7 +14,7 @@ mod model;
 mod room;
 
 pub(crate) use hands::{NOT_A_BATCHS, goes, orders_since, sent_since, why_not_undone};
-pub(crate) use messages::{CALLED_OFF, EXPIRED, about, awaited_messages, message_slot};
+pub(crate) use messages::{CALLED_OFF, EXPIRED, about, awaited_messages, channel_of, message_slot};
 pub(crate) use migrate::new_rules;
 pub use migrate::{Goes, Map, Migration, migrate, take_back};
 pub use model::{

@@ -1,12 +1,15 @@
 //! From FHIR resources to facts, and the definition's conditions on resources. Pure.
 
+mod insured;
+
+pub(crate) use insured::{is_active, is_eligible};
+
 use crate::Channel;
 use crate::definition::{Definition, Path, Who};
 use crate::engine::{Fact, Outcome};
 use crate::state::State;
 use fhir::path::Environment;
 use fhir::{Resource, ResourceType};
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use trust::conventions;
@@ -60,16 +63,6 @@ pub(crate) fn read(resource: &Resource) -> Fact {
 }
 
 fn observation(resource: &Resource, id: String, status: &str) -> Fact {
-    let codes = list(resource.at(&["code", "coding"]))
-        .iter()
-        .filter(|coding| coding.get("system").and_then(Value::as_str) == Some(conventions::LOINC))
-        .filter_map(|coding| {
-            coding
-                .get("code")
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        })
-        .collect();
     let at_ms = [
         &["effectiveDateTime"][..],
         &["effectiveInstant"],
@@ -79,32 +72,52 @@ fn observation(resource: &Resource, id: String, status: &str) -> Fact {
     ]
     .iter()
     .find_map(|path| time_at(resource, path));
-    let quantity = resource.get("valueQuantity").and_then(|quantity| {
-        let value = quantity
-            .get("value")
-            .and_then(Value::as_f64)
-            .filter(|value| value.is_finite())?;
-        let unit = quantity
-            .get("code")
-            .or_else(|| quantity.get("unit"))
-            .and_then(Value::as_str)?;
-        Some((value, unit.to_owned()))
-    });
     // What is known to be wrong or was never made counts as taken back.
-    let value = if matches!(status, "entered-in-error" | "cancelled") {
-        None
-    } else {
-        quantity
+    let taken_back = matches!(status, "entered-in-error" | "cancelled");
+    let part = |code: Option<&Value>, quantity: Option<&Value>| {
+        let value = quantity.filter(|_| !taken_back).and_then(quantity_of);
+        (loinc_codes(code), value)
     };
+    let (codes, value) = part(resource.get("code"), resource.get("valueQuantity"));
+    let components = list(resource.get("component"))
+        .iter()
+        .map(|component| part(component.get("code"), component.get("valueQuantity")))
+        .filter(|(codes, _)| !codes.is_empty());
     match at_ms {
         Some(at_ms) => Fact::Observation {
             id,
             codes,
             value,
+            components: components.collect(),
             at_ms,
         },
         None => Fact::Other,
     }
+}
+
+fn loinc_codes(concept: Option<&Value>) -> Vec<String> {
+    let text = |coding: &Value, name: &str| {
+        let found = coding.get(name).and_then(Value::as_str);
+        found.map(str::to_owned)
+    };
+    list(concept.and_then(|concept| concept.get("coding")))
+        .iter()
+        .filter(|coding| text(coding, "system").as_deref() == Some(conventions::LOINC))
+        .filter_map(|coding| text(coding, "code"))
+        .collect()
+}
+
+/// A value with its UCUM unit.
+fn quantity_of(quantity: &Value) -> Option<(f64, String)> {
+    let value = quantity
+        .get("value")
+        .and_then(Value::as_f64)
+        .filter(|value| value.is_finite())?;
+    let unit = quantity
+        .get("code")
+        .or_else(|| quantity.get("unit"))
+        .and_then(Value::as_str)?;
+    Some((value, unit.to_owned()))
 }
 
 fn answers(resource: &Resource) -> Fact {
@@ -297,36 +310,6 @@ pub(crate) fn entry_of(state: &State) -> Value {
         }
     }
     entry
-}
-
-/// Whether a resource with a period (a coverage) is active now. Its period's last day belongs to it, as days are
-/// where the journey's people live.
-pub(crate) fn is_active(resource: &Resource, now_ms: u64, zone: &TimeZone) -> bool {
-    let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-    let date = |name: &str| {
-        let text = resource.text_at(&["period", name])?;
-        let mut date = fhir::date::parse(text)?;
-        // A date alone is no moment until it is said where.
-        if !text.contains('T') {
-            for at_ms in [&mut date.start_ms, &mut date.end_ms] {
-                *at_ms = in_zone(*at_ms, zone);
-            }
-        }
-        Some(date)
-    };
-    resource.text_at(&["status"]) == Some("active")
-        && date("start").is_none_or(|start| start.start_ms <= now_ms)
-        && date("end").is_none_or(|end| now_ms < end.end_ms)
-}
-
-/// The moment at which a zone's clocks say what those of UTC say at a moment.
-fn in_zone(utc_ms: i64, zone: &TimeZone) -> i64 {
-    let moment = jiff::Timestamp::from_millisecond(utc_ms).ok();
-    let there = moment.and_then(|moment| {
-        let civil = moment.to_zoned_datetime(TimeZone::UTC).datetime();
-        civil.to_zoned_datetime(zone.clone()).ok()
-    });
-    there.map_or(utc_ms, |there| there.timestamp().as_millisecond())
 }
 
 /// Which of the definition's conditions hold of a resource, for a patient's place in the journey.
@@ -542,65 +525,41 @@ mod tests {
         ));
     }
 
+    /// A blood pressure has its values in components; the panel itself has none.
     #[test]
-    fn coverages_hold_in_their_period() {
-        let coverage = |status: &str, period: Value| {
-            let made =
-                json!({"resourceType": "Coverage", "id": "c", "status": status, "period": period});
-            is_active(&resource(made), 1_795_680_000_000, &TimeZone::UTC)
+    fn components_are_measurements_too() {
+        let component = |code: &str, quantity: Value| json!({"code": {"coding": [{"system": "http://loinc.org", "code": code}]}, "valueQuantity": quantity});
+        let pressure = |status: &str| {
+            read(&resource(json!({
+                "resourceType": "Observation", "id": "o1", "status": status,
+                "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9"}]},
+                "effectiveDateTime": "2026-11-26T08:00:00Z",
+                "component": [
+                    component("8480-6", json!({"value": 182, "code": "mm[Hg]"})),
+                    component("8462-4", json!({"unit": "mm[Hg]"})),
+                    {"code": {"text": "cuff"}, "valueString": "large"}
+                ]
+            })))
         };
-        // It is 26 November 2026, 08:00.
-        for (status, period, active) in [
-            (
-                "active",
-                json!({"start": "2026-01-01", "end": "2026-11-26"}),
-                true,
-            ),
-            ("active", json!({"start": "2026-11-26"}), true),
-            ("active", json!({"end": "2026"}), true),
-            ("active", Value::Null, true),
-            ("active", json!({"end": "2026-11-25"}), false),
-            ("active", json!({"start": "2026-11-27"}), false),
-            ("cancelled", json!({"start": "2026-01-01"}), false),
-            ("draft", Value::Null, false),
-        ] {
-            assert_eq!(
-                coverage(status, period.clone()),
-                active,
-                "{status} {period}"
-            );
-        }
-    }
-
-    /// The last day of a coverage is over when it is over where the journey's people live.
-    #[test]
-    fn days_of_coverages_are_those_of_the_journeys_zone() {
-        let ends = resource(json!({"resourceType": "Coverage", "status": "active",
-            "period": {"start": "2026-11-26", "end": "2026-11-26"}}));
-        let timed = resource(json!({"resourceType": "Coverage", "status": "active",
-            "period": {"end": "2026-11-26T12:00:00Z"}}));
-        for (zone, utc, active, by_time) in [
-            ("UTC", "2026-11-26T23:59:00Z", true, false),
-            ("UTC", "2026-11-27T00:00:00Z", false, false),
-            ("America/Los_Angeles", "2026-11-27T07:59:00Z", true, false),
-            ("America/Los_Angeles", "2026-11-27T08:00:00Z", false, false),
-            ("America/Los_Angeles", "2026-11-26T07:59:00Z", false, true),
-            ("Pacific/Auckland", "2026-11-26T10:59:00Z", true, true),
-            ("Pacific/Auckland", "2026-11-26T11:00:00Z", false, true),
-        ] {
-            let now_ms = fhir::date::parse(utc).unwrap().start_ms.unsigned_abs();
-            let zone_there = crate::time::zone(zone).unwrap();
-            assert_eq!(
-                is_active(&ends, now_ms, &zone_there),
-                active,
-                "{zone} {utc}"
-            );
-            assert_eq!(
-                is_active(&timed, now_ms, &zone_there),
-                by_time,
-                "{zone} {utc}"
-            );
-        }
+        let Fact::Observation {
+            codes,
+            value,
+            components,
+            ..
+        } = pressure("final")
+        else {
+            panic!()
+        };
+        assert_eq!((codes, value), (vec!["85354-9".to_owned()], None));
+        let systolic = (
+            vec!["8480-6".to_owned()],
+            Some((182.0, "mm[Hg]".to_owned())),
+        );
+        assert_eq!(components, [systolic, (vec!["8462-4".to_owned()], None)]);
+        let Fact::Observation { components, .. } = pressure("entered-in-error") else {
+            panic!()
+        };
+        assert!(components.iter().all(|(_, value)| value.is_none()));
     }
 
     #[test]

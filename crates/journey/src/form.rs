@@ -5,6 +5,7 @@
 //! others.
 
 use crate::decode::Findings;
+use crate::schema::DIALECT;
 use crate::spec::START_ANCHOR;
 use crate::time::{self, Moment};
 use crate::yaml::{Content, Key, Node, Place};
@@ -389,9 +390,8 @@ fn number(value: f64) -> Value {
 }
 
 /// The JSON Schema (2020-12) of a table.
-pub(crate) fn schema(title: &str, table: &'static Table) -> Value {
-    let mut schema =
-        json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title});
+pub(crate) fn schema(id: &str, title: &str, table: &'static Table) -> Value {
+    let mut schema = json!({"$schema": DIALECT, "$id": id, "title": title});
     if let (Value::Object(schema), Value::Object(mut members)) = (&mut schema, table_schema(table))
     {
         schema.append(&mut members);

@@ -58,7 +58,7 @@ pub(crate) fn interest(
         if definition
             .steps
             .iter()
-            .any(|step| step.kind.message().is_some())
+            .any(|step| !step.kind.messages().is_empty())
         {
             let kind = Kind(ResourceType::CommunicationRequest.code());
             interest.entry(kind).or_default().steers = true;

@@ -19,6 +19,19 @@ pub(crate) struct Translation {
     pub(crate) reminder: Option<Template>,
     pub(crate) email: Option<(Template, Template)>,
     pub(crate) sms: Option<Template>,
+    /// The questions of a form.
+    pub(crate) questions: Vec<Asked>,
+}
+
+/// A question in another language.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Its `linkId`.
+    pub(crate) id: String,
+    pub(crate) text: String,
+    pub(crate) help: Option<String>,
+    /// The words of its options by code.
+    pub(crate) options: Vec<(String, String)>,
 }
 
 /// A language tag in canonical form (`pt-br` is `pt-BR`; RFC 5646, section 2.1.1); nothing where the text is none.
@@ -102,12 +115,39 @@ pub(crate) fn choose<'a>(
     if translations.is_empty() {
         return None;
     }
-    let there: Vec<&str> = std::iter::once(own)
-        .chain(translations.iter().map(|one| one.language.as_str()))
+    let there: Vec<&str> = translations
+        .iter()
+        .map(|one| one.language.as_str())
         .collect();
-    let wanted = preferred(patient?);
-    let found = wanted.iter().find_map(|range| fitting(range, &there))?;
+    let found = preferred_language(patient?, own, &there)?;
     translations.iter().find(|one| one.language == found)
+}
+
+/// Which of the other languages of something a patient prefers, as their messages choose theirs; nothing where what it
+/// is written in is the right one: they prefer that, or none that is there. Tags are BCP 47, in any form.
+#[must_use]
+pub fn preferred_language<'a>(
+    patient: &Resource,
+    own: &str,
+    others: &[&'a str],
+) -> Option<&'a str> {
+    let own = tag(own).unwrap_or_else(|| ENGLISH.to_owned());
+    let others: Vec<(String, &'a str)> = others
+        .iter()
+        .filter_map(|other| Some((tag(other)?, *other)))
+        .collect();
+    let there: Vec<&str> = std::iter::once(own.as_str())
+        .chain(others.iter().map(|(tag, _)| tag.as_str()))
+        .collect();
+    let wanted = preferred(patient);
+    let found = wanted.iter().find_map(|range| fitting(range, &there))?;
+    if found == own {
+        return None;
+    }
+    let mut others = others.iter();
+    others
+        .find(|(tag, _)| tag == found)
+        .map(|(_, other)| *other)
 }
 
 #[cfg(test)]
@@ -140,6 +180,7 @@ mod tests {
             reminder: None,
             email: None,
             sms: None,
+            questions: Vec::new(),
         };
         let translations = [one("es"), one("pt-BR"), one("zh-Hant")];
         let said = |languages: &[(&str, bool)]| {

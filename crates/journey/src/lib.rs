@@ -67,7 +67,7 @@ mod yaml;
 pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, RATE_MAX, Stage, Who};
 pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;
-pub use check::CODES;
+pub use check::{CODES, why};
 pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
@@ -80,6 +80,7 @@ pub use entries::BEGINNINGS;
 pub use faces::{Draft, Left, export, import};
 pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
+pub use languages::preferred_language;
 pub use lists::{HereAfter, HerePage, HereView};
 pub use migrations::{
     Differs, Moving, NAMED_MAX, OneMoved, Outcome as MoveOutcome, PlanChange, Portion, Preview, Sum,
@@ -382,7 +383,7 @@ pub fn check(source: &str) -> Vec<Finding> {
 pub fn check_with(source: &str, partners: &trust::partners::Partners, now_ms: u64) -> Vec<Finding> {
     let (definition, mut findings) = check::compile(source);
     if let Some(definition) = definition {
-        findings.extend(check::partners(&definition, partners, now_ms));
+        findings.extend(check::partners(&definition, partners, now_ms, true));
     }
     findings.sort_by(|a, b| (a.line, a.column, &a.code).cmp(&(b.line, b.column, &b.code)));
     findings

@@ -411,6 +411,7 @@ impl<'a> Mover<'a> {
     ) -> Result<Option<Input>, MoveError> {
         match effect {
             Effect::Ask {
+                step,
                 n,
                 which,
                 channel,
@@ -433,7 +434,8 @@ impl<'a> Mover<'a> {
                     urgency,
                     until_ms,
                 };
-                let room = self.room(definition, channel, &asks).await?;
+                let window = definition.window(&step, which);
+                let room = self.room(definition, channel, window, &asks).await?;
                 Ok(Some(Input::Room {
                     n,
                     which,

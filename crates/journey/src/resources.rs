@@ -11,6 +11,7 @@ use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use trust::conventions::{
     INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, SMS_SYSTEM, STEP_SYSTEM,
+    performer_types, queue_of,
 };
 use trust::outgoing::CallStanding;
 
@@ -52,6 +53,13 @@ struct Said<'s> {
     translated: bool,
 }
 
+impl Said<'_> {
+    /// Whether it has to be said which language it is in: what is in none is English.
+    fn is_marked(&self) -> bool {
+        self.translated || self.language != ENGLISH
+    }
+}
+
 impl Times {
     /// Those of a message that is about something, and counts until a time.
     pub(crate) fn of(about: Option<&About>, until_ms: u64) -> Self {
@@ -60,8 +68,10 @@ impl Times {
                 due_ms: Some(until_ms),
                 visit_ms: None,
             },
-            Some(About::Visit { start_ms, .. }) => Self {
-                due_ms: None,
+            Some(About::Visit {
+                start_ms, by_ms, ..
+            }) => Self {
+                due_ms: *by_ms,
                 visit_ms: Some(*start_ms),
             },
             None => Self::default(),
@@ -144,10 +154,10 @@ impl Maker<'_> {
 
     /// What a step's message says to this patient, in the language that they prefer if it is there.
     fn said<'s>(&'s self, step: &'s Step, which: Which) -> Option<Said<'s>> {
-        let message = step.kind.message()?;
+        let message = step.kind.message_of(which)?;
         let (words, title) = step.kind.wording(which)?;
         let own = &self.definition.language;
-        let Some(other) = languages::choose(self.patient, own, &step.translations) else {
+        let Some(other) = languages::choose(self.patient, own, &message.translations) else {
             return Some(Said {
                 message,
                 title,
@@ -158,7 +168,8 @@ impl Maker<'_> {
                 translated: false,
             });
         };
-        let reminder = other.reminder.as_ref().filter(|_| which == Which::Reminder);
+        let again = matches!(which, Which::Reminder | Which::Again { .. });
+        let reminder = other.reminder.as_ref().filter(|_| again);
         Some(Said {
             message,
             title: other.title.clone(),
@@ -205,7 +216,7 @@ impl Maker<'_> {
                 "statusReason": refused.map(not_done),
                 "medium": medium(channel),
                 "subject": self.subject(),
-                "language": said.translated.then_some(said.language),
+                "language": said.is_marked().then_some(said.language),
                 "topic": {"text": said.title},
                 "about": about.map(references),
                 "sent": (status == "completed").then(|| self.now()),
@@ -240,7 +251,7 @@ impl Maker<'_> {
                 "medium": medium(channel),
                 "subject": self.subject(),
                 "about": about.map(references),
-                "language": said.translated.then_some(said.language),
+                "language": said.is_marked().then_some(said.language),
                 "payload": [{"contentString": self.say(&said, times)}],
                 "authoredOn": self.now(),
                 "recipient": [self.subject()],
@@ -370,7 +381,8 @@ pub(crate) fn close(task: &mut Resource, done: bool, why: &str, now_ms: u64) {
 /// Hands a task over to another role.
 pub(crate) fn hand_over(task: &mut Resource, to: &str, priority: &str, now_ms: u64) {
     task.set("priority", json!(priority));
-    task.set("performerType", json!([role(to)]));
+    let whose = performer_types(to, queue_of(task));
+    task.set("performerType", whose);
     task.set("businessStatus", json!({"text": HANDED_OVER}));
     task.set("lastModified", json!(fhir::date::instant(now_ms)));
 }
@@ -512,6 +524,29 @@ fn take(to: &mut Resource, from: &Resource, name: &str) {
         Some(value) => to.set(name, value.clone()),
         None => {
             to.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_is_handed_over_stays_its_queues() {
+        for types in [
+            performer_types("coordinator", Some("ward-3")),
+            // As somebody else may have written it.
+            performer_types("coordinator", Some("ward-3"))
+                .as_array()
+                .map(|types| types.iter().rev().cloned().collect())
+                .unwrap_or_default(),
+        ] {
+            let task = json!({"resourceType": "Task", "performerType": types});
+            let mut task = Resource::from_value(task).unwrap();
+            hand_over(&mut task, "clinician", "urgent", 0);
+            let expected = performer_types("clinician", Some("ward-3"));
+            assert_eq!(task.get("performerType"), Some(&expected));
         }
     }
 }

@@ -4,10 +4,11 @@
 //! What lies in the portal wakes nobody, so only other channels ask.
 
 use crate::Channel;
-use crate::time::DAY_MS;
+use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use fhir::Resource;
+use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ZonedDateTime};
+use jiff::{Timestamp, ToSpan, ZonedDateTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trust::consent::{MessageRules, QuietHours};
@@ -81,10 +82,79 @@ pub(crate) struct Own {
     pub(crate) per_week: Option<u32>,
 }
 
+/// When a message may go out: hours of these days of the week, by the patient's own clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) from: Time,
+    /// Later than `from`.
+    pub(crate) until: Time,
+    /// On all days, where there are none.
+    pub(crate) days: Vec<Weekday>,
+}
+
+impl Window {
+    fn is_on(&self, date: Date) -> bool {
+        self.days.is_empty() || self.days.contains(&date.weekday())
+    }
+
+    /// When it opens next, where it is closed.
+    fn opens(&self, now: &ZonedDateTime) -> Option<u64> {
+        let (time, zone) = (now.time(), now.time_zone());
+        if self.is_on(now.date()) && time >= self.from && time < self.until {
+            return None;
+        }
+        let mut dates = now.date().series(1.day()).take(9);
+        let opening = dates.find_map(|date| {
+            let there = zone.to_ambiguous_timestamp(date.to_datetime(self.from));
+            // Where the clocks go back, the first time it is that late may be over already.
+            let times = [there.compatible().ok()?, there.later().ok()?];
+            let mut ahead = times
+                .into_iter()
+                .filter(|opening| *opening > now.timestamp());
+            ahead.next().filter(|_| self.is_on(date))
+        });
+        u64::try_from(opening?.as_millisecond()).ok()
+    }
+
+    /// The longest time that it is closed, but for changes of the clocks.
+    pub(crate) fn longest_closed_ms(&self) -> u64 {
+        let open_ms = u64::try_from((self.until - self.from).get_hours()).unwrap_or_default();
+        let minutes = u64::try_from((self.until - self.from).get_minutes()).unwrap_or_default();
+        let open_ms = open_ms * HOUR_MS + minutes * MINUTE_MS;
+        // Days between one on which it is open and the next.
+        let first = Date::constant(2024, 1, 1);
+        let mut days = first.series(1.day()).take(14).enumerate();
+        let (mut last, mut longest) = (None, 1);
+        for (at, _) in days.by_ref().filter(|(_, date)| self.is_on(*date)) {
+            longest = last.map_or(longest, |last| longest.max(at - last));
+            last = Some(at);
+        }
+        (longest as u64 * DAY_MS).saturating_sub(open_ms)
+    }
+}
+
+impl Own {
+    /// Whether the journey's quiet hours leave something of a window.
+    pub(crate) fn opens_within(&self, window: &Window) -> bool {
+        let Some(quiet) = self.quiet else {
+            return true;
+        };
+        let is_quiet = |time: Time| match quiet.until < quiet.from {
+            true => time >= quiet.from || time < quiet.until,
+            false => time >= quiet.from && time < quiet.until,
+        };
+        // It is open where it begins, or where the quiet hours end within it.
+        let ends_within = quiet.until >= window.from && quiet.until < window.until;
+        !is_quiet(window.from) || (ends_within && !is_quiet(quiet.until))
+    }
+}
+
 /// What limits the messages of a journey: the organisation's rules, and what the journey adds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Limits {
     quiet: Vec<QuietHours>,
+    /// When the one message may go out that asks.
+    window: Option<Window>,
     /// Length of a window, and most messages in it.
     caps: Vec<(u64, u32)>,
     kept: u32,
@@ -102,6 +172,14 @@ impl Limits {
             quiet: rules.quiet.into_iter().chain(own.quiet).collect(),
             caps: caps.filter_map(|(ms, most)| Some((ms, most?))).collect(),
             kept: rules.kept_for_important,
+            window: None,
+        }
+    }
+    /// The same for a message that has a window of its own.
+    pub(crate) fn within(self, window: Option<&Window>) -> Self {
+        Self {
+            window: window.cloned(),
+            ..self
         }
     }
     /// Whether there are any.
@@ -116,9 +194,9 @@ impl Limits {
     /// When the quiet hours end that it is in.
     fn quiet_ends(&self, at_ms: u64, zone: &TimeZone) -> Option<u64> {
         let now = zoned(at_ms, zone);
-        let mut ends = self.quiet.iter().filter_map(|quiet| ends(*quiet, &now));
-        let first = ends.next()?;
-        Some(ends.fold(first, u64::max))
+        let ends = self.quiet.iter().filter_map(|quiet| ends(*quiet, &now));
+        let opens = self.window.as_ref().and_then(|window| window.opens(&now));
+        ends.chain(opens).max()
     }
 
     /// The first time from now on at which the limits leave room for one more.

@@ -111,7 +111,11 @@ impl Tested {
 /// The form of files of scenarios as JSON Schema (2020-12), for completion and checks in an editor.
 #[must_use]
 pub fn scenario_schema() -> Value {
-    form::schema("Cairn journey scenarios", &file::SCENARIOS)
+    form::schema(
+        "urn:cairn:schema:scenarios",
+        "Cairn journey scenarios",
+        &file::SCENARIOS,
+    )
 }
 
 /// Plays the scenarios of a file.

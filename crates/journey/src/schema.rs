@@ -5,6 +5,8 @@ use crate::{template, units};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
+/// JSON Schema as of 2020-12.
+pub(crate) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// The form of a language tag; which tags mean something is for the checker.
 const LANGUAGE: &str = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{2,8})*$";
 
@@ -39,7 +41,8 @@ pub fn schema() -> Value {
             ]
         }),
     );
-    let mut schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Cairn journey"});
+    let mut schema =
+        json!({"$schema": DIALECT, "$id": "urn:cairn:schema:journey", "title": "Cairn journey"});
     if let (Value::Object(schema), Value::Object(members)) = (&mut schema, &mut root) {
         schema.append(members);
         schema.insert("$defs".to_owned(), Value::Object(definitions));
@@ -52,7 +55,8 @@ pub fn schema() -> Value {
 pub fn segments_schema() -> Value {
     let mut definitions = Map::new();
     let mut root = record(&spec::SHARED, &[], &mut definitions);
-    let mut schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Cairn segments"});
+    let mut schema =
+        json!({"$schema": DIALECT, "$id": "urn:cairn:schema:segments", "title": "Cairn segments"});
     if let (Value::Object(schema), Value::Object(members)) = (&mut schema, &mut root) {
         schema.append(members);
         schema.insert("$defs".to_owned(), Value::Object(definitions));
@@ -232,7 +236,7 @@ pub fn reference() -> String {
     page.push_str(
         "| `step.member` | PHI | What the journey has learnt at a step, see below. |\n\n## What conditions can name\n\nA `when` is FHIRPath over what the journey has learnt, one object per step:\n\n\
          | step kind | members |\n|---|---|\n| `ask` | each question's id, e.g. `symptoms.breathless`, and each score's |\n| `task` | `outcome` |\n| `observe` | of the newest firing: `rise`, `from`, `to`, `unit`, `hours`; of a mean `mean`, `readings`, `unit`, `hours`; of a silence `hours` |\n\
-         | `goal` | `reached` |\n| `check` | `holds` |\n| `split` | `arm` |\n| `repeat` | `rounds`: how many have begun |\n| `book` | `status`, `day` |\n| `send` | `delivered_by` |\n| `call` | `status`, and what its `learns` names |\n\nIn `where` of `exits`, `wait`, `goal` and `check`, the focus is the event's resource; `%entry.id` is the id of the resource that started the journey, and `%entry.NAME` the time of an anchor.\n\n\
+         | `goal` | `reached` |\n| `check` | `holds` |\n| `split` | `arm` |\n| `repeat` | `rounds`: how many have begun |\n| `book` | `status`, `day` |\n| `send` | `delivered_by` |\n| `call` | `status`, and what its `learns` names |\n| `journey` | `ended` |\n\nWhat each may be is known, and the checker holds conditions to it: a yes-no question is `true` or `false`, a choice one of its options, an `outcome` one of those that the task names (or `done`, `not done`, `overdue`, `not_confirmed`), an `arm` one of the split's. What a partner answers, and how another journey ended, may be anything.\n\nIn `where` of `exits`, `wait`, `goal` and `check`, the focus is the event's resource; `%entry.id` is the id of the resource that started the journey, and `%entry.NAME` the time of an anchor.\n\n\
          ## Durations and moments\n\n`90m`, `24h`, `2d`, `1w`, sums such as `1d12h`, and the ISO 8601 forms (`PT24H`, `P2D`). A moment is `ANCHOR`, `ANCHOR + DURATION` or `ANCHOR - DURATION`; with `at HH:MM` the days are counted in the journey's time zone. `begins` of a date knows years and months besides (`birth + 65y`, `seen + 6mo`) and counts by the calendar of the patient's time zone; its hours and minutes are lengths of time.\n",
     );
     page

@@ -145,6 +145,18 @@ impl Segment {
         all.collect::<Vec<_>>().join("\n")
     }
 
+    /// The ages that everybody in it has, from and to.
+    pub(crate) fn ages(&self) -> (i64, i64) {
+        let mut ages = (0, i64::MAX);
+        for any in &self.all {
+            if let [Test::Aged { from, to }] = any.as_slice() {
+                let (least, most) = (from.unwrap_or(0), to.unwrap_or(i64::MAX));
+                ages = (ages.0.max(least), ages.1.min(most));
+            }
+        }
+        ages
+    }
+
     fn tests(&self) -> impl Iterator<Item = &Test> {
         self.all.iter().flatten()
     }

@@ -41,10 +41,11 @@ struct Inner {
 }
 
 impl Journeys {
-    /// What a journey would tell partners that they may not be told now.
-    pub(crate) fn uncleared(&self, definition: &Definition) -> Vec<crate::Finding> {
+    /// What a journey would tell partners that they may not be told now; with `words`, what its fixed words would by
+    /// the list that the checker has.
+    pub(crate) fn uncleared(&self, definition: &Definition, words: bool) -> Vec<crate::Finding> {
         let set = self.inner.trust.policy_set();
-        check::partners(definition, set.partners(), self.now_ms())
+        check::partners(definition, set.partners(), self.now_ms(), words)
     }
 
     /// Over trust.
@@ -176,8 +177,12 @@ impl Journeys {
         if let Some(live) = live.filter(|live| live.stored.source == source) {
             return Ok(books.view(&live));
         }
-        let definition = match definition {
-            Some(definition) if findings.iter().all(|finding| !finding.error) => definition,
+        let errors = findings.iter().any(|finding| finding.error);
+        // What was live once may be so again: the way back is not closed by what the checker has learnt since.
+        let back = |of: &Definition| books.was_live(&of.name, source);
+        let (definition, back) = match definition {
+            Some(definition) if back(&definition) => (definition, true),
+            Some(definition) if !errors => (definition, false),
             _ => return Err(JourneyError::Findings(findings)),
         };
         // What another server has published may not have been heard of here.
@@ -190,11 +195,14 @@ impl Journeys {
             books.read_definitions(self.vault(), &engine).await?;
         }
         let mut wrong = check::others(&definition, &|name| books.begins(name));
-        wrong.extend(self.uncleared(&definition));
+        wrong.extend(self.uncleared(&definition, !back));
         if !wrong.is_empty() {
             return Err(JourneyError::Findings(wrong));
         }
-        let among = self.among_others(&books, &definition);
+        let mut among = self.among_others(&books, &definition);
+        if back {
+            among.extend(check::as_warnings(findings));
+        }
         let told = |view: VersionView| VersionView {
             findings: among.clone(),
             ..view
@@ -343,8 +351,7 @@ impl Journeys {
         let books = self.books(permit.tenant()).await?;
         let published = Self::published(&books, name, version)?;
         let stored = &published.stored;
-        // It was checked when it was published; what the checker has learnt since is no fault of who asks.
-        crate::export(&stored.source, stored.version)
+        crate::faces::exported(&published.definition, &stored.source)
             .map_err(|_| JourneyError::Broken(format!("{name}, version {}", stored.version)))
     }
 

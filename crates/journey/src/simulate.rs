@@ -39,7 +39,11 @@ pub struct Size {
 /// The form of files of behaviour as JSON Schema (2020-12), for completion and checks in an editor.
 #[must_use]
 pub fn behaviour_schema() -> Value {
-    form::schema("Cairn journey behaviour", &behaviour::BEHAVIOUR)
+    form::schema(
+        "urn:cairn:schema:behaviour",
+        "Cairn journey behaviour",
+        &behaviour::BEHAVIOUR,
+    )
 }
 
 /// Leads a cohort along a journey.

@@ -9,8 +9,9 @@ mod steps;
 pub(crate) use crate::kinds::KINDS;
 pub(crate) use segments::{MEMBERSHIP, SHARED};
 pub(crate) use steps::{
-    BECAUSE, CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, SMS_MEMBER, STEP_COMMON, TRANSLATION,
-    TRANSLATION_OF_A_VISIT, TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY,
+    BECAUSE, CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, SMS_MEMBER,
+    STEP_COMMON, TRANSLATION, TRANSLATION_OF_A_PROPOSAL, TRANSLATION_OF_A_VISIT, TRANSLATIONS,
+    TRANSLATIONS_OF_A_FORM, URGENCY,
 };
 
 use crate::decode::build::Parts;
@@ -402,6 +403,33 @@ static QUIET: Record = Record {
             "until",
             Shape::Clock,
             "When they end; before `from`, it is on the next day.",
+        ),
+    ],
+};
+
+/// Days of the week, Monday first.
+pub(crate) const DAYS: &[(&str, &str)] = &[
+    ("mon", "Monday."),
+    ("tue", "Tuesday."),
+    ("wed", "Wednesday."),
+    ("thu", "Thursday."),
+    ("fri", "Friday."),
+    ("sat", "Saturday."),
+    ("sun", "Sunday."),
+];
+
+/// Hours in which one message may go out.
+pub(crate) static WINDOW: Record = Record {
+    name: "window",
+    doc: "Hours of the day by the patient's own time zone, or else the journey's, in which a message goes out by channels that reach out. What comes to it at another time waits for the next opening, as it does for quiet hours; in the portal it is at once.",
+    one_of: &[],
+    fields: &[
+        must("from", Shape::Clock, "From when on."),
+        must("until", Shape::Clock, "Until when; later than `from`."),
+        may(
+            "days",
+            Shape::List(&Shape::Choice(DAYS)),
+            "On which days of the week; on all if not given.",
         ),
     ],
 };

@@ -290,6 +290,11 @@ impl Stage {
             ),
             Question::Coverage => (self.of_type(ResourceType::Coverage))
                 .any(|coverage| facts::is_active(coverage, now_ms, &definition.zone)),
+            Question::Eligible => facts::is_eligible(
+                self.of_type(ResourceType::CoverageEligibilityResponse),
+                now_ms,
+                &definition.zone,
+            ),
             Question::Has(kind, condition) => {
                 let entry = facts::entry_of(state);
                 self.of_type(*kind).any(|resource| {
@@ -467,6 +472,7 @@ impl Stage {
     /// Whether a message that asks may go out, as the mover asks for it.
     fn asked(&mut self, definition: &Definition, effect: &Effect, now_ms: u64) -> Option<Input> {
         let Effect::Ask {
+            step,
             n,
             which,
             channel,
@@ -490,7 +496,9 @@ impl Stage {
                 urgency: *urgency,
                 until_ms: *until_ms,
             };
-            let limits = self.limits(definition);
+            let limits = self
+                .limits(definition)
+                .within(definition.window(step, *which));
             let others = self
                 .others
                 .partition_point(|(from, _)| *from < self.reached);
@@ -566,8 +574,9 @@ impl Stage {
             let until_ms = now_ms.saturating_add(DAY_MS);
             let read = self.of_type(ResourceType::Observation).map(facts::read);
             found.extend(read.filter(|fact| {
-                matches!(fact, Fact::Observation { codes, at_ms, .. }
-                    if codes.iter().any(|other| other == code) && (since_ms..=until_ms).contains(at_ms))
+                matches!(fact, Fact::Observation { codes, components, at_ms, .. }
+                    if (codes.iter()).chain(components.iter().flat_map(|(codes, _)| codes)).any(|other| other == code)
+                        && (since_ms..=until_ms).contains(at_ms))
             }));
         }
         found

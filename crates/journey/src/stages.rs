@@ -286,7 +286,7 @@ impl Journeys {
             None => {
                 let (_, findings) = check::compile(source);
                 // Nothing is kept of a file that was meant to go further than it can.
-                if to > VersionStage::Draft && errors(&findings) {
+                if to > VersionStage::Draft && errors(&findings) && !books.was_live(&name, source) {
                     return Err(JourneyError::Findings(findings));
                 }
                 self.keep_draft(permit, source, why).await?.version
@@ -482,13 +482,15 @@ impl Journeys {
         if to != VersionStage::Retired && to != VersionStage::Draft {
             let (definition, findings) = check::compile(&kept.source);
             // What patients are on already goes on, whatever the checker has learnt since.
-            if errors(&findings) && !kept.reserved {
+            let known = kept.reserved || books.was_live(name, &kept.source);
+            if errors(&findings) && !known {
                 return Err(JourneyError::Findings(findings));
             }
             // What it begins and whom it calls is another matter: that depends on what else is live, and who may be
             // told what, now.
             if let Some(definition) = definition {
-                let mut wrong = self.uncleared(&definition);
+                // The list of words is of the checker.
+                let mut wrong = self.uncleared(&definition, !known);
                 if to != VersionStage::Checked {
                     wrong.extend(check::others(&definition, &|name| books.begins(name)));
                 }

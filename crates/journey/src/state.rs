@@ -9,7 +9,7 @@
 mod messages;
 
 pub use messages::Which;
-pub(crate) use messages::{Held, OnTheWay, Reminded, Unsent};
+pub(crate) use messages::{Held, Invited, OnTheWay, Reminded, Unsent};
 
 use crate::room::Why;
 use crate::time::Slot;
@@ -286,6 +286,9 @@ pub(crate) enum Stand {
         /// What has been reminded of, where the step reminds of the booked visit.
         #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
         reminded: Option<Reminded>,
+        /// What the patient has been asked, where the step asks them to book it and it isn't booked yet.
+        #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+        invited: Option<Invited>,
     },
     /// Branches that haven't ended.
     Joining {
@@ -327,6 +330,15 @@ impl Stand {
             _ => None,
         }
     }
+    /// When the visit begins, booked or proposed.
+    pub(crate) fn visit_ms(&self) -> Option<u64> {
+        match self {
+            Self::Booking {
+                proposed, booked, ..
+            } => Some(booked.unwrap_or(*proposed).start_ms),
+            _ => None,
+        }
+    }
     /// How many of those that it has begun haven't ended, where it waits for such.
     pub(crate) fn left_mut(&mut self) -> Option<&mut u32> {
         match self {
@@ -362,12 +374,14 @@ impl Stand {
                 proposed: _,
                 booked: _,
                 reminded: None,
+                invited: None,
             }
             | Self::Joining { left: _ } => FIRST,
             Self::Booking {
                 proposed: _,
                 booked: _,
-                reminded: Some(_),
+                reminded: _,
+                invited: _,
             }
             | Self::Working {
                 handed_over: _,
@@ -494,7 +508,7 @@ pub(crate) enum What {
         #[serde(rename = "d")]
         code: String,
     },
-    /// A reminder of a visit is not sent, because its time had passed.
+    /// A message about a visit is not sent, because its time had passed.
     Passed {
         #[serde(rename = "k")]
         which: Which,

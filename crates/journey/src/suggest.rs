@@ -18,6 +18,8 @@ pub struct Beginning {
     pub owner: String,
     /// Whether other systems start it by request; else it begins by what is written.
     pub by_request: bool,
+    /// Whether a request has to say times.
+    pub asks: bool,
 }
 
 impl Journeys {
@@ -59,6 +61,7 @@ impl Journeys {
                     title: definition.title.clone(),
                     owner: definition.owner.clone(),
                     by_request: !by_event,
+                    asks: request.is_some_and(|request| !request.asks.is_empty()),
                 });
             }
         }

@@ -73,7 +73,7 @@ pub(crate) const VARIABLES: &[(&str, Class, bool, &str)] = &[
         "visit.day",
         Class::Phi,
         false,
-        "The day of the proposed visit; in reminders, of the booked one.",
+        "The day of the proposed visit; once it is booked, of the booked one.",
     ),
     (
         "visit.time",

@@ -127,6 +127,19 @@ const CODES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// LOINC codes of what tells that somebody gets worse: vital signs, weight, pain, and what is measured at home or often
+/// in the blood.
+const TELL_RISK: &[&str] = &[
+    "29463-7", "3141-9", "8867-4", "9279-1", "85354-9", "8480-6", "8462-4", "2708-6", "59408-5",
+    "8310-5", "2339-0", "2345-7", "15074-8", "41653-7", "72514-3", "19935-6", "2160-0", "2823-3",
+    "2951-2", "33762-6", "6301-6", "718-7",
+];
+
+/// Whether measurements of this code may tell that somebody gets worse.
+pub(crate) fn tells_risk(code: &str) -> bool {
+    TELL_RISK.contains(&code)
+}
+
 /// All units, for the schema.
 pub(crate) fn all_units() -> impl Iterator<Item = &'static str> {
     UNITS.iter().map(|unit| unit.code)
@@ -207,6 +220,18 @@ pub(crate) fn mismatch(code: &str, unit: &str) -> Option<String> {
     ))
 }
 
+/// Panels, and the codes of their components that rules are about.
+const PANELS: &[(&str, &[&str])] = &[
+    ("85354-9", &["8480-6", "8462-4"]),
+    ("55284-4", &["8480-6", "8462-4"]),
+];
+
+/// Whether a measurement of one code is one of another: the same, or the panel that has it.
+pub(crate) fn has(whole: &str, code: &str) -> bool {
+    let mut panels = PANELS.iter();
+    whole == code || panels.any(|(panel, parts)| *panel == whole && parts.contains(&code))
+}
+
 /// The name of a LOINC code, where it is known.
 pub(crate) fn loinc_name(code: &str) -> Option<&'static str> {
     CODES
@@ -222,6 +247,9 @@ mod tests {
     #[test]
     fn check_digits_hold_for_every_code_in_the_table() {
         for (code, _, _) in CODES {
+            assert!(is_loinc(code), "{code}");
+        }
+        for code in TELL_RISK {
             assert!(is_loinc(code), "{code}");
         }
         for code in [

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Most readings that a watch keeps. A scale that reports each minute gives 4,320 in three days;
 /// beyond this, of two neighbours the one that can't start a greater rise is dropped.
 const READINGS_MAX: usize = 256;
-/// Most readings that are kept to know the newest, of which the last may turn out to be mistakes.
+/// Most readings that are kept to know the newest, or a single one, of which the last may turn out to be mistakes.
 const NEWEST_MAX: usize = 16;
 
 /// What a rule remembers of one patient.
@@ -30,6 +30,9 @@ pub(crate) struct Watch {
     /// Whether a rise waits for the quiet time to end.
     #[serde(rename = "p", default)]
     pending: bool,
+    /// Of a rule about single readings, those for which it has fired: a reading fires once, whatever its time says.
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    fired: Vec<Reading>,
 }
 
 /// One measurement, in the rule's unit.
@@ -118,6 +121,9 @@ impl Watch {
         value: Option<f64>,
     ) -> bool {
         let value = value.map(millionths);
+        if rule.rule.is_single() {
+            return self.record_single(rule.rule, id, at_ms, value);
+        }
         let known = self.readings.iter().position(|reading| reading.id == id);
         if let Some(place) = known {
             let reading = &self.readings[place];
@@ -156,10 +162,62 @@ impl Watch {
         self.bound(rule.rule);
         true
     }
+    /// Takes in one reading that is beyond the bound by itself, or takes it out. Those that are not say nothing, and
+    /// neither does one for which the rule has fired.
+    fn record_single(&mut self, rule: Rule, id: &str, at_ms: u64, value: Option<i64>) -> bool {
+        let before = self.readings.len();
+        self.readings.retain(|reading| reading.id != id);
+        let was_known = self.readings.len() < before;
+        let Some(value_millionths) = value.filter(|value| rule.is_beyond(*value)) else {
+            return was_known;
+        };
+        let reading = Reading {
+            id: id.to_owned(),
+            at_ms,
+            value_millionths,
+        };
+        let has_fired =
+            |fired: &Reading| fired.id == id && fired.value_millionths == reading.value_millionths;
+        if at_ms <= self.after_ms || self.fired.iter().any(has_fired) {
+            return was_known;
+        }
+        let place = (self.readings)
+            .partition_point(|other| (other.at_ms, &other.id) < (at_ms, &reading.id));
+        self.readings.insert(place, reading);
+        if self.readings.len() > NEWEST_MAX {
+            self.readings.remove(0);
+        }
+        true
+    }
+    /// The newest reading beyond the bound; none of those that are there now fires again.
+    fn single(&mut self, rule: &Observe, now_ms: u64) -> Option<Mean> {
+        self.readings
+            .retain(|reading| rule.rule.is_beyond(reading.value_millionths));
+        let newest = self.readings.last()?.clone();
+        if now_ms < self.quiet_until_ms {
+            self.pending = true;
+            return None;
+        }
+        self.pending = false;
+        self.quiet_until_ms = now_ms + rule.quiet_ms;
+        self.fired.append(&mut self.readings);
+        self.fired.sort_by_key(|reading| reading.at_ms);
+        let over = self.fired.len().saturating_sub(NEWEST_MAX);
+        for forgotten in self.fired.drain(..over) {
+            // What is dated ahead hides nothing of now.
+            self.after_ms = self.after_ms.max(forgotten.at_ms.min(now_ms));
+        }
+        Some(Mean {
+            mean_millionths: newest.value_millionths,
+            readings: 1,
+            from_ms: newest.at_ms,
+            to_ms: newest.at_ms,
+        })
+    }
     /// Lets go of a reading when there are too many.
     fn bound(&mut self, rule: Rule) {
         let most = match rule {
-            Rule::None => NEWEST_MAX,
+            Rule::None | Rule::Over(_) | Rule::Under(_) => NEWEST_MAX,
             _ => READINGS_MAX,
         };
         let [first, second, ..] = self.readings.as_slice() else {
@@ -172,7 +230,7 @@ impl Watch {
         let keeps_first = match rule {
             Rule::Rises(_) => first.value_millionths <= second.value_millionths,
             Rule::Falls(_) => first.value_millionths >= second.value_millionths,
-            Rule::Above(..) | Rule::Below(..) | Rule::None => false,
+            _ => false,
         };
         self.readings.remove(usize::from(keeps_first));
     }
@@ -195,6 +253,9 @@ impl Watch {
                 .map(Found::Change),
             Rule::Above(mean, of) => self.mean(rule.within_ms, mean, of, 1).map(Found::Mean),
             Rule::Below(mean, of) => self.mean(rule.within_ms, mean, of, -1).map(Found::Mean),
+            Rule::Over(_) | Rule::Under(_) => {
+                return self.single(rule, now_ms).map(Found::Mean);
+            }
             Rule::None => None,
         };
         if found.is_some() && now_ms < self.quiet_until_ms {
@@ -494,6 +555,121 @@ mod tests {
             fires(&below, &[(24, 150.0), (48, 131.0)]),
             Vec::<usize>::new()
         );
+    }
+
+    #[test]
+    fn a_single_reading_fires_once() {
+        let over = Observe {
+            rule: Rule::Over(180.0),
+            within_ms: DAY_MS,
+            ..rule()
+        };
+        type Case = (&'static str, &'static [(u64, f64)], &'static [usize]);
+        let table: &[Case] = &[
+            ("exactly is not above", &[(24, 180.0)], &[]),
+            ("above", &[(24, 180.1)], &[0]),
+            (
+                "one that was normal before it",
+                &[(24, 120.0), (25, 181.0)],
+                &[1],
+            ),
+            (
+                "normal after it",
+                &[(24, 181.0), (25, 120.0), (50, 120.0)],
+                &[0],
+            ),
+            (
+                "in the quiet time, and again after it",
+                &[(24, 181.0), (30, 190.0), (49, 185.0)],
+                &[0, 2],
+            ),
+            ("told of late", &[(30, 120.0), (24, 185.0)], &[1]),
+            (
+                "beside another of the same time",
+                &[(24, 150.0), (24, 200.0)],
+                &[1],
+            ),
+            (
+                "beside another of the same time, before it",
+                &[(24, 200.0), (24, 150.0)],
+                &[0],
+            ),
+            (
+                "dated ahead, then a normal one, then one of now",
+                &[(10, 150.0), (2, 185.0)],
+                &[1],
+            ),
+        ];
+        for (name, readings, expected) in table {
+            assert_eq!(&fires(&over, readings), expected, "{name}");
+        }
+        let under = Observe {
+            rule: Rule::Under(90.0),
+            ..over
+        };
+        assert_eq!(fires(&under, &[(24, 90.0), (25, 89.9)]), [1]);
+        // One that waits for the end of the quiet time is lost neither among many nor by its age.
+        let slow = Observe {
+            quiet_ms: 3 * DAY_MS,
+            ..under
+        };
+        let mut watch = Watch::new(0);
+        for minute in 1..3000u64 {
+            let value = if matches!(minute, 1 | 4) { 80.0 } else { 100.0 };
+            watch.record(
+                &slow,
+                &format!("o{minute:04}"),
+                minute * 60_000,
+                Some(value),
+            );
+            let fires = watch.look(&slow, minute * 60_000).is_some();
+            assert_eq!(fires, minute == 1, "{minute}");
+        }
+        assert!(watch.readings.len() <= NEWEST_MAX);
+        assert_eq!(watch.timer_ms(), Some(3 * DAY_MS + 60_000));
+        assert!(watch.look(&slow, 3 * DAY_MS + 60_000).is_some());
+        assert!(watch.look(&slow, 9 * DAY_MS).is_none());
+    }
+
+    /// The same reading fires once, however often it is told of and whatever its time says; a correction is another.
+    #[test]
+    fn a_reading_that_has_fired_does_not_fire_again() {
+        let over = Observe {
+            rule: Rule::Over(180.0),
+            quiet_ms: 0,
+            ..rule()
+        };
+        let mut watch = Watch::new(0);
+        let mut told = |id: &str, at_ms: u64, value: Option<f64>, now_ms: u64| {
+            watch.record(&over, id, at_ms, value);
+            watch.look(&over, now_ms).is_some()
+        };
+        let now = 10 * HOUR_MS;
+        assert!(told("ahead", 30 * HOUR_MS, Some(190.0), now));
+        assert!(
+            !told("ahead", 30 * HOUR_MS, Some(190.0), 31 * HOUR_MS),
+            "again"
+        );
+        assert!(told("now", 32 * HOUR_MS, Some(190.0), 32 * HOUR_MS));
+        assert!(
+            !told("now", 32 * HOUR_MS, Some(150.0), 33 * HOUR_MS),
+            "it was a mistake"
+        );
+        assert!(
+            told("now", 32 * HOUR_MS, Some(200.0), 34 * HOUR_MS),
+            "and is worse"
+        );
+        for number in 0..40u64 {
+            let at_ms = (40 + number) * HOUR_MS;
+            assert!(told(&format!("n{number}"), at_ms, Some(181.0), at_ms));
+        }
+        for number in 0..40u64 {
+            let at_ms = (40 + number) * HOUR_MS;
+            assert!(
+                !told(&format!("n{number}"), at_ms, Some(181.0), 90 * HOUR_MS),
+                "{number}"
+            );
+        }
     }
 
     #[test]

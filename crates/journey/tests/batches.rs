@@ -246,7 +246,7 @@ async fn a_batch_takes_back_what_a_batch_did_and_nobody_s_own_act() {
     };
     let (_, failures) = many(Many::Send("welcome_call".to_owned())).await;
     assert_eq!(failures, []);
-    let sent = ["welcome_call", "weight_watch"].map(str::to_owned);
+    let sent = ["welcome_call", "weight_missing", "weight_watch"].map(str::to_owned);
     assert_eq!(at(&patients[1]).await, BTreeSet::from(sent));
     // Somebody sends one of them on.
     let work = world.staff(Role::Coordinator, Action::Work).await;

@@ -538,7 +538,7 @@ async fn a_crash_loses_and_doubles_no_timer() {
             let tasks = after.tasks(patient).await;
             let titles: BTreeSet<&String> = tasks.iter().collect();
             assert_eq!(titles.len(), tasks.len(), "crashed at {at}: {tasks:?}");
-            assert_eq!(tasks.len(), 3, "crashed at {at}: {tasks:?}");
+            assert_eq!(tasks.len(), 4, "crashed at {at}: {tasks:?}");
             let messages = after.messages(patient).await;
             let different: BTreeSet<&String> = messages.iter().collect();
             assert_eq!(

@@ -65,9 +65,16 @@ async fn a_patient_is_led_from_discharge_to_the_survey() {
         )
         .await;
     world.visit(&patient, "booked").await;
-    world.until(8 * DAY).await;
+    for day in [4, 6, 8] {
+        world.weight(&patient, 80.0).await;
+        world.until(day * DAY).await;
+    }
     world.visit(&patient, "fulfilled").await;
     assert_eq!(world.tasks(&patient).await, Vec::<String>::new());
+    for day in (10..=30).step_by(2) {
+        world.weight(&patient, 80.0).await;
+        world.until(day * DAY).await;
+    }
     world.until(30 * DAY + HOUR).await;
     let survey = world.task(&patient, "How was your follow-up?").await;
     world
@@ -138,6 +145,8 @@ async fn silence_is_reminded_then_called_and_handed_over() {
     let world = World::new(Mail::Delivers).await;
     let patient = world.patient().await;
     world.discharge(&patient, 0).await;
+    world.until(2 * DAY).await;
+    world.weight(&patient, 80.0).await;
     world.until(3 * DAY + 12 * HOUR).await;
     assert_eq!(
         world.messages(&patient).await,
@@ -153,6 +162,7 @@ async fn silence_is_reminded_then_called_and_handed_over() {
         world.tasks(&patient).await,
         ["coordinator urgent Call the patient about their symptoms: requested"]
     );
+    world.weight(&patient, 80.0).await;
     world.until(6 * DAY).await;
     assert_eq!(
         world.tasks(&patient).await,
@@ -531,7 +541,13 @@ async fn pages_see_where_patients_are() {
     let what: Vec<&str> = view.waiting.iter().map(|wait| wait.step.as_str()).collect();
     assert_eq!(
         what,
-        ["day_two", "visit", "day_thirty", "weight_watch"],
+        [
+            "day_two",
+            "visit",
+            "day_thirty",
+            "weight_watch",
+            "weight_missing"
+        ],
         "that branches join is the engine's business"
     );
     let planned: Vec<(&str, &str)> = view

@@ -31,7 +31,7 @@ const SIZE: Size = Size {
 };
 
 /// Everybody does everything at once, and nothing is alarming.
-const IDEAL: &str = "patients: {email_arrives: 1, answer: 1, answer_within: 1h, yes: 0, book: 1, book_within: 1h, come: 1}\nmeasurements: {29463-7: {change_share: 0}}\n";
+const IDEAL: &str = "patients: {email_arrives: 1, answer: 1, answer_within: 1h, yes: 0, book: 1, book_within: 1h, come: 1}\nmeasurements: {29463-7: {share: 1, change_share: 0}}\n";
 
 fn with(behaviour: &str) -> Simulated {
     let definition = heart_failure();

@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use crate::due::{Whose, sift};
 use crate::leases::{Lease, LeaseStanding};
 use crate::outer::TOKENS;
 use crate::tree::Tree;
@@ -532,6 +533,38 @@ pub(crate) trait Snapshot: Send + Sync {
         until_ms: u64,
         limit: usize,
     ) -> Result<Vec<OutboxRow>, LedgerError>;
+    /// Of these timers up to `limit` of somebody's.
+    fn timers_of(
+        &self,
+        from: TimerKey,
+        until_ms: u64,
+        whose: &Whose,
+        limit: usize,
+    ) -> Result<Vec<Timer>, LedgerError> {
+        let page = |(due_ms, shard, id), rows| {
+            let page = self.timers(TimerKey { shard, due_ms, id }, until_ms, rows)?;
+            Ok(page.into_iter().map(|row| (row.key.due(), row)).collect())
+        };
+        sift(from.due(), limit, page, |row| {
+            whose.has(row.tenant, row.consumer, row.key.shard)
+        })
+    }
+    /// Of these outbox entries up to `limit` of somebody's.
+    fn outbox_of(
+        &self,
+        from: OutboxKey,
+        until_ms: u64,
+        whose: &Whose,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, LedgerError> {
+        let page = |(due_ms, shard, id), rows| {
+            let page = self.outbox(OutboxKey { shard, due_ms, id }, until_ms, rows)?;
+            Ok(page.into_iter().map(|row| (row.key.due(), row)).collect())
+        };
+        sift(from.due(), limit, page, |row| {
+            whose.has(row.tenant, row.channel, row.key.shard)
+        })
+    }
     fn has_outbox(&self, key: &OutboxKey) -> Result<bool, LedgerError>;
     fn cursor(&self, consumer: &str, shard: Shard) -> Result<Option<Number>, LedgerError>;
     fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError>;

@@ -22,6 +22,7 @@ mod consistency;
 mod counted;
 mod data_keys;
 mod doctor;
+mod due;
 mod embedded;
 mod error;
 mod held;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::backend::{Backend, SharedStore, Standing};
+use crate::due::Earliest;
 use crate::shared::Core;
 use crate::writer::CHECKPOINT_EVERY;
 use crate::{LedgerError, Number, Shard};
@@ -85,8 +86,12 @@ impl News {
             .map(|now| (now.shard, now.last_event))
             .collect();
         let last = standings.iter().map(|now| now.last).max();
-        self.core
-            .publish(last.unwrap_or_default(), &feeds, None, None);
+        self.core.publish(
+            last.unwrap_or_default(),
+            &feeds,
+            &Earliest::default(),
+            &Earliest::default(),
+        );
         let leaves = standings.iter().map(|now| now.tree_size).sum();
         self.seen = standings;
         self.cover(store, leaves)

@@ -17,6 +17,7 @@ use crate::backend::{
 };
 use crate::bootstrap::{ROOT, Rewrapping, TENANT, opens_row, secret_rows};
 use crate::data_keys::DataKey;
+use crate::due::Earliest;
 use crate::keys::Secret;
 use crate::leases::Lease;
 use crate::outer::LayerStates;
@@ -275,8 +276,8 @@ pub(crate) struct Planned {
     /// Keys that have another version.
     pub(crate) grown: Vec<SubjectKey>,
     pub(crate) scrubs: u64,
-    pub(crate) earliest_timer_ms: Option<u64>,
-    pub(crate) earliest_outbox_ms: Option<u64>,
+    pub(crate) earliest_timers: Earliest,
+    pub(crate) earliest_outbox: Earliest,
     pub(crate) commits: u64,
     pub(crate) documents: u64,
     /// The redo log as the group leaves it.
@@ -345,8 +346,8 @@ impl<'a> Group<'a> {
                 destroyed: Vec::new(),
                 grown: Vec::new(),
                 scrubs: state.scrubs,
-                earliest_timer_ms: None,
-                earliest_outbox_ms: None,
+                earliest_timers: Earliest::default(),
+                earliest_outbox: Earliest::default(),
                 commits: 0,
                 documents: 0,
                 redo: state.redo.clone(),
@@ -807,18 +808,14 @@ impl<'a> Group<'a> {
                     at,
                 }),
         );
-        let due = self
-            .timers
-            .iter()
-            .filter(|(_, timer)| timer.is_some())
-            .map(|(key, _)| key.due_ms);
-        self.planned.earliest_timer_ms = due.min();
-        let due = self
-            .outbox
-            .iter()
-            .filter(|(_, row)| row.is_some())
-            .map(|(key, _)| key.due_ms);
-        self.planned.earliest_outbox_ms = due.min();
+        for timer in self.timers.values().flatten() {
+            let earliest = &mut self.planned.earliest_timers;
+            earliest.add(timer.tenant, timer.consumer, timer.key.due_ms);
+        }
+        for row in self.outbox.values().flatten() {
+            let earliest = &mut self.planned.earliest_outbox;
+            earliest.add(row.tenant, row.channel, row.key.due_ms);
+        }
         writes.extend(
             self.timers
                 .into_iter()

@@ -3,11 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::backend::Snapshot;
 use crate::backup::OUTBOX_HELD;
+use crate::due::{Earliest, PAGE, Whose, following};
 use crate::held::ShardWork;
 use crate::prepare::open_outbox;
-use crate::shared::Floor;
 use crate::view::Of;
 use crate::writer::Request;
 use crate::{
@@ -15,8 +14,6 @@ use crate::{
     SHARDS, Shard, Stored, TenantId, Timer, TimerKey, View,
 };
 
-/// Rows of one page of timers or outbox entries.
-const PAGE: usize = 256;
 /// The most versions or events in one answer.
 pub(crate) const MAX_ROWS: usize = 10_000;
 
@@ -184,7 +181,12 @@ impl Ledger {
         if backend.shared().is_some() {
             let newest = backend.now().last_event(shard)?;
             let feeds = [(shard, newest)].into();
-            core.publish(Number::default(), &feeds, None, None);
+            core.publish(
+                Number::default(),
+                &feeds,
+                &Earliest::default(),
+                &Earliest::default(),
+            );
         }
         Ok(core.feed(shard))
     }
@@ -212,41 +214,24 @@ impl Ledger {
         until_ms: u64,
         limit: usize,
     ) -> Result<Vec<Timer>, LedgerError> {
-        let floor = &self.core().timer_floor;
-        let (from_ms, mark) = floor.read();
-        let snapshot = self.backend()?.snapshot();
-        let mut from = TimerKey {
+        // Who asks for none learns nothing of when the first is due.
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let floors = &self.core().timer_floors;
+        let whose = self.whose(&[consumer]);
+        let (from_ms, mark) = floors.read(&whose);
+        let from = TimerKey {
             shard: Shard(0),
             due_ms: from_ms,
             id: [0; 16],
         };
-        let mut due = Vec::new();
-        let mut first = true;
-        while due.len() < limit {
-            let page = snapshot.timers(from, until_ms, PAGE)?;
-            if first {
-                floor.raise(
-                    mark,
-                    page.first()
-                        .map_or(until_ms.saturating_add(1), |timer| timer.key.due_ms),
-                );
-                first = false;
-            }
-            let next = page
-                .last()
-                .filter(|_| page.len() == PAGE)
-                .and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
-            due.extend((page.into_iter()).filter(|timer| {
-                timer.consumer == consumer
-                    && self.is_for(timer.tenant).is_ok()
-                    && self.holds(timer.key.shard)
-            }));
-            let Some((due_ms, shard, id)) = next else {
-                break;
-            };
-            from = TimerKey { shard, due_ms, id };
-        }
-        due.truncate(limit);
+        let snapshot = self.backend()?.snapshot();
+        let due = snapshot.timers_of(from, until_ms, &whose, limit)?;
+        floors.raise(
+            mark,
+            earliest(due.first().map(|row| row.key.due_ms), until_ms),
+        );
         Ok(due)
     }
 
@@ -255,17 +240,39 @@ impl Ledger {
     /// # Errors
     /// `Storage`.
     pub async fn next_timer_ms(&self) -> Result<Option<u64>, LedgerError> {
-        self.next_due_ms(
-            &self.core().timer_floor,
-            |rows, (due_ms, shard, id), limit| {
-                let page = rows.timers(TimerKey { shard, due_ms, id }, u64::MAX, limit)?;
-                let keys = (page.iter()).map(|row| {
-                    let due = (row.key.due_ms, row.key.shard, row.key.id);
-                    (row.tenant, due)
-                });
-                Ok(keys.collect())
-            },
-        )
+        let held = &self.core().held;
+        if held.has_none() {
+            return Ok(None);
+        }
+        let floors = &self.core().timer_floors;
+        let whose = self.whose(&[]);
+        let (from_ms, mark) = floors.read(&whose);
+        let from = TimerKey {
+            shard: Shard(0),
+            due_ms: from_ms,
+            id: [0; 16],
+        };
+        let rows = self.backend()?.now();
+        let first = rows.timers_of(from, u64::MAX, &whose, 1)?;
+        let next = first.first().map(|row| row.key.due_ms);
+        floors.raise(mark, next.unwrap_or(u64::MAX));
+        Ok(next)
+    }
+
+    /// This handle's tenant, and the shards that this process works on.
+    fn whose(&self, numbers: &[u16]) -> Whose {
+        let held = &self.core().held;
+        let shards = (held.is_leasing()).then(|| {
+            (0..SHARDS)
+                .map(Shard)
+                .filter(|shard| held.has(*shard))
+                .collect()
+        });
+        Whose {
+            tenant: self.tenant(),
+            numbers: numbers.to_vec(),
+            shards,
+        }
     }
 
     /// Outbox entries due at `until_ms` or before, soonest first, opened. Entries whose key was
@@ -304,32 +311,21 @@ impl Ledger {
         let mut due = Vec::new();
         let mut lost = Vec::new();
         if !self.outbox_is_held() {
-            let floor = &self.core().outbox_floor;
-            let (from_ms, mark) = floor.read();
+            let floors = &self.core().outbox_floors;
+            let whose = self.whose(channels);
+            let (from_ms, mark) = floors.read(&whose);
+            let mut mark = Some(mark);
             let backend = self.backend()?;
             let snapshot = backend.snapshot();
-            let mut from = OutboxKey {
-                shard: Shard(0),
-                due_ms: from_ms,
-                id: [0; 16],
-            };
-            let mut first = true;
-            while due.len() < limit {
-                let page = snapshot.outbox(from, until_ms, PAGE)?;
-                if first {
-                    floor.raise(
-                        mark,
-                        page.first()
-                            .map_or(until_ms.saturating_add(1), |row| row.key.due_ms),
-                    );
-                    first = false;
+            let mut from = Some((from_ms, Shard(0), [0; 16]));
+            while let (Some((due_ms, shard, id)), true) = (from, due.len() < limit) {
+                let from_key = OutboxKey { shard, due_ms, id };
+                let page = snapshot.outbox_of(from_key, until_ms, &whose, PAGE)?;
+                if let Some(mark) = mark.take() {
+                    let first = page.first().map(|row| row.key.due_ms);
+                    floors.raise(mark, earliest(first, until_ms));
                 }
-                let ours = |row: &&crate::backend::OutboxRow| {
-                    channels.contains(&row.channel)
-                        && self.is_for(row.tenant).is_ok()
-                        && self.holds(row.key.shard)
-                };
-                for row in page.iter().filter(ours) {
+                for row in &page {
                     if due.len() == limit {
                         break;
                     }
@@ -342,14 +338,8 @@ impl Ledger {
                         Err(error) => return Err(error),
                     }
                 }
-                let next = page
-                    .last()
-                    .filter(|_| page.len() == PAGE)
+                from = (page.last().filter(|_| page.len() == PAGE))
                     .and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
-                let Some((due_ms, shard, id)) = next else {
-                    break;
-                };
-                from = OutboxKey { shard, due_ms, id };
             }
         }
         if !lost.is_empty() {
@@ -419,68 +409,27 @@ impl Ledger {
     /// # Errors
     /// `Storage`.
     pub async fn next_outbox_ms(&self) -> Result<Option<u64>, LedgerError> {
-        self.next_due_ms(
-            &self.core().outbox_floor,
-            |rows, (due_ms, shard, id), limit| {
-                let page = rows.outbox(OutboxKey { shard, due_ms, id }, u64::MAX, limit)?;
-                let keys = (page.iter()).map(|row| {
-                    let due = (row.key.due_ms, row.key.shard, row.key.id);
-                    (row.tenant, due)
-                });
-                Ok(keys.collect())
-            },
-        )
-    }
-
-    /// When the first row of a held shard, and of the tenant that this handle is for, is due in a table ordered
-    /// by due time; `page` reads its keys from one on.
-    fn next_due_ms(
-        &self,
-        floor: &Floor,
-        page: impl Fn(&dyn Snapshot, Due, usize) -> Result<Vec<(TenantId, Due)>, LedgerError>,
-    ) -> Result<Option<u64>, LedgerError> {
         let held = &self.core().held;
         if held.has_none() {
             return Ok(None);
         }
-        let (from_ms, mark) = floor.read();
-        let rows = self.backend()?.now();
-        // Among those of all shards one that is held comes soon.
-        let mut limit = if held.is_leasing() { PAGE } else { 1 };
-        let mut from = (from_ms, Shard(0), [0; 16]);
-        let is_ours =
-            |(of, (_, shard, _)): &&(TenantId, Due)| self.is_for(*of).is_ok() && held.has(*shard);
-        // The first row of whomever: nothing in the table is earlier.
-        let mut first = None;
-        let next = loop {
-            let keys = page(&*rows, from, limit)?;
-            first = first.or_else(|| keys.first().map(|(_, (due_ms, ..))| *due_ms));
-            if let Some((_, (due_ms, ..))) = keys.iter().find(is_ours) {
-                break Some(*due_ms);
-            }
-            let last = keys.last().filter(|_| keys.len() == limit);
-            let Some(after) = last.and_then(|(_, last)| following(last.0, last.1, last.2)) else {
-                break None;
-            };
-            from = after;
-            // Behind another tenant's there may be many more of the same.
-            limit = PAGE;
+        let floors = &self.core().outbox_floors;
+        let whose = self.whose(&[]);
+        let (from_ms, mark) = floors.read(&whose);
+        let from = OutboxKey {
+            shard: Shard(0),
+            due_ms: from_ms,
+            id: [0; 16],
         };
-        floor.raise(mark, first.unwrap_or(u64::MAX));
+        let rows = self.backend()?.now();
+        let first = rows.outbox_of(from, u64::MAX, &whose, 1)?;
+        let next = first.first().map(|row| row.key.due_ms);
+        floors.raise(mark, next.unwrap_or(u64::MAX));
         Ok(next)
     }
 }
 
-/// Due time, shard and id: the key of a table ordered by due time.
-type Due = (u64, Shard, [u8; 16]);
-
-/// The key right behind one of a table ordered by due time, shard and id.
-pub(crate) fn following(due_ms: u64, shard: Shard, id: [u8; 16]) -> Option<(u64, Shard, [u8; 16])> {
-    if let Some(next) = u128::from_be_bytes(id).checked_add(1) {
-        return Some((due_ms, shard, next.to_be_bytes()));
-    }
-    if shard.0 + 1 < SHARDS {
-        return Some((due_ms, Shard(shard.0 + 1), [0; 16]));
-    }
-    Some((due_ms.checked_add(1)?, Shard(0), [0; 16]))
+/// What is found first, or what is right behind where it was looked for.
+fn earliest(first_ms: Option<u64>, until_ms: u64) -> u64 {
+    first_ms.unwrap_or(until_ms.saturating_add(1))
 }

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use crate::backend::{Backend, Home, SubjectKey};
 use crate::bootstrap::{dictionary_of, opens, tenant_keys};
 use crate::data_keys::DataKeys;
+use crate::due::{Earliest, Floors};
 use crate::held::Held;
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
 use crate::outer::LayerCache;
@@ -36,8 +37,8 @@ pub(crate) struct Core {
     /// Nothing for those whose keys have been destroyed.
     tenants: RwLock<HashMap<TenantId, Option<Arc<TenantKeys>>>>,
     pub(crate) data_keys: DataKeys,
-    pub(crate) timer_floor: Floor,
-    pub(crate) outbox_floor: Floor,
+    pub(crate) timer_floors: Floors,
+    pub(crate) outbox_floors: Floors,
     /// Nothing leaves the outbox: the store was restored, and what it holds may have been sent.
     pub(crate) outbox_held: AtomicBool,
     pub(crate) news: broadcast::Sender<Shard>,
@@ -98,8 +99,8 @@ impl Core {
             packer: parts.packer,
             tenants: RwLock::new(parts.tenants),
             data_keys: DataKeys::new(DATA_KEYS),
-            timer_floor: Floor::new(!is_shared),
-            outbox_floor: Floor::new(!is_shared),
+            timer_floors: Floors::new(!is_shared),
+            outbox_floors: Floors::new(!is_shared),
             outbox_held: AtomicBool::new(parts.outbox_held),
             is_shared,
             news: broadcast::Sender::new(NEWS),
@@ -300,15 +301,11 @@ impl Core {
         &self,
         last: Number,
         feeds: &BTreeMap<Shard, Number>,
-        timer_ms: Option<u64>,
-        outbox_ms: Option<u64>,
+        timers: &Earliest,
+        outbox: &Earliest,
     ) {
-        if let Some(due_ms) = timer_ms {
-            self.timer_floor.lower(due_ms);
-        }
-        if let Some(due_ms) = outbox_ms {
-            self.outbox_floor.lower(due_ms);
-        }
+        self.timer_floors.lower(timers);
+        self.outbox_floors.lower(outbox);
         self.last.fetch_max(last.0, Ordering::AcqRel);
         for (shard, number) in feeds {
             let before = self.feeds[usize::from(shard.0)].fetch_max(number.0, Ordering::AcqRel);
@@ -451,39 +448,4 @@ pub(crate) fn check_id(id: &str) -> Result<(), LedgerError> {
 
 fn keys_unread() -> LedgerError {
     LedgerError::Storage("the keys of the tenant could not be read; try again".into())
-}
-
-/// Nothing in a table ordered by due time is earlier than this. Handled rows leave tombstones behind
-/// until compaction takes them; a look for what is due begins above them. Where other processes may
-/// set something earlier, the floor stays at zero.
-pub(crate) struct Floor {
-    floor: Mutex<(u64, u64)>,
-    rises: bool,
-}
-
-impl Floor {
-    pub(crate) fn new(rises: bool) -> Self {
-        Self {
-            floor: Mutex::default(),
-            rises,
-        }
-    }
-    /// The floor, and a mark of when it was asked for.
-    pub(crate) fn read(&self) -> (u64, u64) {
-        *self.floor.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    /// A look that began at `mark` found nothing earlier than `due_ms`. Something set since then may
-    /// have been missed, so then the floor stays.
-    pub(crate) fn raise(&self, mark: u64, due_ms: u64) {
-        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.rises && floor.1 == mark {
-            floor.0 = floor.0.max(due_ms);
-        }
-    }
-    /// Something due at `due_ms` has been set.
-    pub(crate) fn lower(&self, due_ms: u64) {
-        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
-        floor.0 = floor.0.min(due_ms);
-        floor.1 += 1;
-    }
 }

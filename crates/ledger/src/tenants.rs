@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{KeyRow, Snapshot};
 use crate::bootstrap::{TENANT, tenant_row, unwrap_32, wrap};
+use crate::due::following;
 use crate::keys::{Secret, derive_for};
 use crate::plan::{NewSecret, Rekeying, SCRUB_DUE};
-use crate::reads::following;
 use crate::root_key::encode_hex;
 use crate::rotation::key_rows;
 use crate::seal::open;

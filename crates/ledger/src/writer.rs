@@ -478,8 +478,8 @@ impl Writer {
         self.core.publish(
             planned.last,
             &planned.feeds,
-            planned.earliest_timer_ms,
-            planned.earliest_outbox_ms,
+            &planned.earliest_timers,
+            &planned.earliest_outbox,
         );
         Ok(())
     }

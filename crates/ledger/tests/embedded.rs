@@ -1,6 +1,8 @@
 //! The embedded store: the conformance suite, and what only a store on disk can show.
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
+#[path = "embedded/queues.rs"]
+mod queues;
 mod suite;
 #[cfg(unix)]
 #[path = "embedded/token.rs"]

@@ -48,7 +48,7 @@ pub use may::Interaction;
 pub use operations::{MetaChange, parameters_of};
 pub use patch::PatchForm;
 pub use subscriptions::{SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_OF_ONE_MAX};
-pub use validation::Validation;
+pub use validation::{Validation, asks_for_a_journey};
 
 /// The greatest body of a single resource, bytes. The largest R4 example is under 4 MiB, and a
 /// reader has to hold a resource whole.

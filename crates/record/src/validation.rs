@@ -1,7 +1,9 @@
 //! What becomes of a resource that FHIR's tables don't allow.
 use fhir::search::define;
 use fhir::subset::is_subsetted;
-use fhir::{Issue, IssueCode, OperationOutcome, Resource, Severity, validate};
+use fhir::{Issue, IssueCode, OperationOutcome, Resource, ResourceType, Severity, validate};
+use serde_json::Value;
+use trust::conventions;
 
 use crate::write::homeless;
 use crate::{Answer, Caller, PreferReturn, Record};
@@ -34,6 +36,15 @@ impl Record {
                 .increment(1);
             issues.clear();
         }
+        if asks_for_a_journey(resource) {
+            issues.push(Issue {
+                severity: Severity::Error,
+                code: IssueCode::BusinessRule,
+                diagnostics: "asks to start a journey, and stored like this it would start nothing: create it alone, by POST to Task"
+                    .to_owned(),
+                expression: Some("Task.status".to_owned()),
+            });
+        }
         refused(issues, resource)
     }
 
@@ -50,6 +61,18 @@ impl Record {
         }
         issues
     }
+}
+
+/// Whether a resource is a `Task` that asks to start a journey. What starts it stores the task as completed.
+#[must_use]
+pub fn asks_for_a_journey(resource: &Resource) -> bool {
+    if resource.kind() != ResourceType::Task || resource.text_at(&["status"]) != Some("requested") {
+        return false;
+    }
+    let codings = resource.at(&["code", "coding"]).and_then(Value::as_array);
+    codings.into_iter().flatten().any(|coding| {
+        coding["system"] == conventions::TASK_SYSTEM && coding["code"] == conventions::START_JOURNEY
+    })
 }
 
 /// The same for an import, whose rejects are kept with the reason and can be put right.

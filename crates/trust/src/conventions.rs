@@ -3,7 +3,7 @@
 //!
 //! | journey | resource |
 //! |---|---|
-//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it, in the words of whoever wrote that; the extension [`COMPLETED_BY_URL`] who signed in and completed it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with who did the first one, who can't complete it) |
+//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role and, where it has one, its queue ([`QUEUE_SYSTEM`]), `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it, in the words of whoever wrote that; the extension [`COMPLETED_BY_URL`] who signed in and completed it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with who did the first one, who can't complete it) |
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
 //! | a call to a partner | `Task` (`code` [`TASK_SYSTEM`]\|[`CALL_ORDER`], `owner.display` the partner, `status` `in-progress` → `completed` with what was learnt in `output`, `failed` with `statusReason.text` and code [`NOT_DONE_SYSTEM`], `on-hold` while its journey is held, `cancelled` where nobody waits for it any more; who closes it calls it off) |
@@ -14,6 +14,9 @@
 //! | a patient's journey | `CarePlan` (`status` `active`, `on-hold`, `completed`, `revoked` or `entered-in-error`; `instantiatesCanonical` [`journey_canonical`]; the tasks and messages of it are `basedOn` it). Who writes `on-hold`, `active` or one of the last three there holds the journey, lets it go on, or ends it |
 //!
 //! Each of the first six carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
+
+use fhir::Resource;
+use serde_json::{Value, json};
 
 /// Identifier system: a journey instance.
 pub const INSTANCE_SYSTEM: &str = "urn:cairn:journey-instance";
@@ -28,10 +31,16 @@ pub fn journey_canonical(name: &str, version: u32) -> String {
 pub const JOURNEY_URL: &str = "urn:cairn:journey:";
 /// Identifier system: the task that a `QuestionnaireResponse` answers.
 pub const TASK_ID_SYSTEM: &str = "urn:cairn:task";
-/// Code system of tasks: `staff-task`, `complete-questionnaire`, [`JOURNEY_ORDER`], [`CALL_ORDER`].
+/// Code system of tasks: `staff-task`, `complete-questionnaire`, [`JOURNEY_ORDER`], [`CALL_ORDER`], [`START_JOURNEY`].
 pub const TASK_SYSTEM: &str = "urn:cairn:task-code";
 /// Code of a task by which one journey asks for another.
 pub const JOURNEY_ORDER: &str = "journey";
+/// Code of a task that starts a journey when it is created with the `status` `requested`: `instantiatesUri` names the
+/// journey ([`JOURNEY_URL`]), `for` the patient, the identifier [`START_SYSTEM`] the request, `input`s the times that
+/// the journey asks for. It is stored `completed`, with the instance in `output`.
+pub const START_JOURNEY: &str = "start-journey";
+/// Identifier system: the key of a request to start a journey.
+pub const START_SYSTEM: &str = "urn:cairn:journey-request";
 /// Code of a task by which a journey has a partner called.
 pub const CALL_ORDER: &str = "call";
 /// Among what is learnt of a call: the status of the answer.
@@ -68,6 +77,25 @@ pub const CALL_TURN_SYSTEM: &str = "urn:cairn:call-turn";
 pub const MAY_BE_DONE: &str = "may-be-done";
 /// Code system of roles in `Task.performerType` (`coordinator`, `clinician`).
 pub const ROLE_SYSTEM: &str = "urn:cairn:role";
+/// Code system of queues, the second entry of `Task.performerType`: whose of a role's work it is (a ward's, a team's).
+pub const QUEUE_SYSTEM: &str = "urn:cairn:queue";
+/// `Task.performerType`: a role, and of those a queue.
+#[must_use]
+pub fn performer_types(role: &str, queue: Option<&str>) -> Value {
+    let queue = queue.map(|queue| json!({"coding": [{"system": QUEUE_SYSTEM, "code": queue}]}));
+    let role = json!({"coding": [{"system": ROLE_SYSTEM, "code": role}]});
+    [role].into_iter().chain(queue).collect()
+}
+
+/// The queue of a task, if it has one.
+#[must_use]
+pub fn queue_of(task: &Resource) -> Option<&str> {
+    let types = task.get("performerType").and_then(Value::as_array)?;
+    let codings = types.iter().filter_map(|one| one.get("coding")?.as_array());
+    let mut codings = codings.flatten();
+    codings.find(|coding| coding["system"] == QUEUE_SYSTEM)?["code"].as_str()
+}
+
 /// Identifier system in `Task.owner`: the account of who has claimed it.
 pub const ACCOUNT_SYSTEM: &str = "urn:cairn:account";
 /// LOINC's system.

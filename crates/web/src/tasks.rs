@@ -7,8 +7,10 @@ use fhir::{Reference, Resource, ResourceType};
 use ledger::Expected;
 use maud::{Markup, html};
 use serde_json::{Value, json};
-use trust::conventions::{ACCOUNT_SYSTEM, DONE_BY, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM};
-use trust::{Action, Change, TrustError, Unit};
+use trust::conventions::{
+    ACCOUNT_SYSTEM, DONE_BY, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM, performer_types, queue_of,
+};
+use trust::{Action, Change, Role, TrustError, Unit};
 
 use crate::context::{Ctx, Posted};
 use crate::error::PageError;
@@ -30,6 +32,8 @@ pub(crate) struct TaskRow {
     pub(crate) patient: Option<String>,
     /// `coordinator`, `clinician`, ...
     pub(crate) role: String,
+    /// Whose of that role: a team's, a ward's.
+    pub(crate) queue: Option<String>,
     /// `stat`, `asap`, `urgent` or `routine`.
     pub(crate) priority: String,
     pub(crate) due_ms: Option<i64>,
@@ -86,6 +90,16 @@ fn done_by(task: &Resource) -> Option<String> {
     found["valueString"].as_str().map(str::to_owned)
 }
 
+/// Whose work it is.
+fn role_of(task: &Resource) -> Option<String> {
+    let kinds = task.get("performerType").and_then(Value::as_array)?;
+    let mut codings = kinds
+        .iter()
+        .flat_map(|kind| kind["coding"].as_array().into_iter().flatten());
+    let found = codings.find(|coding| coding["system"] == ROLE_SYSTEM)?;
+    found["code"].as_str().map(str::to_owned)
+}
+
 impl TaskRow {
     pub(crate) fn of(ctx: &Ctx, resource: &Resource) -> Self {
         let time = |path: &[&str]| {
@@ -127,18 +141,8 @@ impl TaskRow {
                 .to_owned(),
             reason: text(&["reasonCode", "text"]),
             patient: task_patient(resource),
-            role: resource
-                .get("performerType")
-                .and_then(Value::as_array)
-                .and_then(|types| {
-                    types
-                        .iter()
-                        .flat_map(|kind| kind["coding"].as_array().into_iter().flatten())
-                        .find(|coding| coding["system"] == ROLE_SYSTEM)
-                })
-                .and_then(|coding| coding["code"].as_str())
-                .unwrap_or_default()
-                .to_owned(),
+            role: role_of(resource).unwrap_or_default(),
+            queue: queue_of(resource).map(str::to_owned),
             priority: resource
                 .text_at(&["priority"])
                 .unwrap_or("routine")
@@ -205,6 +209,7 @@ impl TaskRow {
             "completed" => layout::state(State::Done, "Done"),
             "cancelled" | "rejected" => layout::state(State::Waiting, "Withdrawn"),
             "failed" | "entered-in-error" => layout::state(State::Failed, "Failed"),
+            "requested" if self.owner.is_some() => layout::state(State::NeedsYou, "Handed on"),
             _ if self.owner.is_some() => layout::state(State::Running, "Claimed"),
             _ => layout::state(State::NeedsYou, "Open"),
         }
@@ -223,7 +228,7 @@ impl TaskRow {
                 span class="quiet" { "You did it: somebody else confirms it" }
                 (self.hand_on(&hidden))
             } @else {
-                @if mine { (button(&self.id, "release", "Give back", &hidden)) }
+                @if mine && self.status != "requested" { (button(&self.id, "release", "Give back", &hidden)) }
                 @else { (button(&self.id, "claim", if self.owner.is_some() { "Take over" } else { "Claim" }, &hidden)) }
                 details id={ "do-" (self.id) } {
                     summary class="button" data-act="done" { "Done…" }
@@ -245,7 +250,7 @@ impl TaskRow {
             }
         }
     }
-    /// The form that gives it to another role's worklist.
+    /// The form that gives it to another role's worklist, or to somebody.
     fn hand_on(&self, hidden: &Markup) -> Markup {
         html! {
             details id={ "on-" (self.id) } {
@@ -259,6 +264,7 @@ impl TaskRow {
                             }
                         }
                     }
+                    label { "Colleague" span class="hint" { "Their user name, whatever their role; empty for any of the role" } input type="text" name="person" autocomplete="off" autocapitalize="none" spellcheck="false" maxlength="200"; }
                     label { "Note" span class="hint" { "Why, for whoever takes it; may stay empty" } textarea name="note" maxlength="2000" {} }
                     button class="primary" type="submit" { "Hand on" }
                 }
@@ -308,23 +314,36 @@ struct Said<'a> {
     outcome: Option<&'a str>,
     note: Option<&'a str>,
     role: Option<&'a str>,
+    /// Account, name and role of a colleague.
+    to: Option<&'a (String, String, Role)>,
 }
 
-/// Gives a task to a role's worklist, whoever had it.
+/// Gives a task to a role's worklist, or to somebody, whoever had it.
 fn delegate(
     task: &mut Resource,
     by: Doer<'_>,
     said: Said<'_>,
     now_ms: i64,
 ) -> Result<(), PageError> {
-    let known = ROLES.iter().find(|(code, _)| Some(*code) == said.role);
+    let role = said.to.map_or(said.role, |(_, _, role)| Some(role.name()));
+    let known = ROLES.iter().find(|(code, _)| Some(*code) == role);
     let Some((role, _)) = known else {
         return Err(PageError::Invalid("That is nobody's worklist.".to_owned()));
     };
-    let coding = json!([{ "system": ROLE_SYSTEM, "code": role }]);
-    task.set("performerType", json!([{ "coding": coding }]));
+    let types = performer_types(role, queue_of(task));
+    task.set("performerType", types);
     task.set("status", json!("requested"));
-    task.remove("owner");
+    match said.to {
+        Some((account, ..)) if done_by(task).as_ref() == Some(account) => {
+            return Err(PageError::Invalid(
+                "They did it themselves; somebody else has to confirm it.".to_owned(),
+            ));
+        }
+        Some((account, name, _)) => task.set("owner", owner_of(account, name)),
+        None => {
+            task.remove("owner");
+        }
+    }
     task.set(
         "businessStatus",
         json!({ "text": format!("Handed on by {}", by.name) }),
@@ -336,6 +355,10 @@ fn delegate(
         task.set("note", Value::Array(notes));
     }
     Ok(())
+}
+
+fn owner_of(account: &str, name: &str) -> Value {
+    json!({ "identifier": { "system": ACCOUNT_SYSTEM, "value": account }, "display": name })
 }
 
 /// Changes a task as the deed says; `Err` when its state does not allow it.
@@ -357,7 +380,7 @@ fn apply(
             "You did this yourself; somebody else has to confirm it.".to_owned(),
         ));
     }
-    let owner = json!({ "identifier": { "system": ACCOUNT_SYSTEM, "value": by.account }, "display": by.name });
+    let owner = owner_of(by.account, by.name);
     match deed {
         Deed::Claim => {
             task.set("status", json!("accepted"));
@@ -420,11 +443,9 @@ pub(crate) async fn act(
         account: &ctx.session.agent.id,
         name: &ctx.session.agent.name,
     };
-    let said = Said {
-        outcome: fields.get("outcome"),
-        note: fields.get("note"),
-        role: fields.get("role"),
-    };
+    let person = fields.get("person").map(str::trim);
+    let person = person.filter(|person| deed == Deed::Delegate && !person.is_empty());
+    let mut to = None;
     let mut tries = 0;
     loop {
         let Some(found) = ctx
@@ -436,6 +457,19 @@ pub(crate) async fn act(
             return Err(PageError::NotFound);
         };
         let mut task = found.resource;
+        // Whoever has no such task learns nothing of who has an account.
+        if let (Some(person), None) = (person, &to)
+            && TaskRow::of(&ctx, &task).is_open()
+        {
+            let identity = ctx.app.web.trust.identity();
+            to = Some(identity.colleague(&permit, person).await?);
+        }
+        let said = Said {
+            outcome: fields.get("outcome"),
+            note: fields.get("note"),
+            role: fields.get("role"),
+            to: to.as_ref(),
+        };
         apply(deed, &mut task, by, said, ctx.times.care_ms)?;
         let unit = Unit {
             changes: vec![Change::Put {
@@ -560,7 +594,7 @@ mod tests {
         let reached = Said {
             outcome: Some("reached"),
             note: Some("all well"),
-            role: None,
+            ..none
         };
         let mut changed = task();
         apply(Deed::Claim, &mut changed, carla, none, 0).unwrap();
@@ -588,9 +622,9 @@ mod tests {
         // Handed on: another role's, and nobody's of that role yet.
         apply(Deed::Claim, &mut changed, carla, none, 4_000).unwrap();
         let to = |role, note| Said {
-            outcome: None,
             note,
             role: Some(role),
+            ..none
         };
         apply(
             Deed::Delegate,
@@ -607,6 +641,25 @@ mod tests {
         assert_eq!(changed.text_at(&["note", "0", "text"]), Some("odd"));
         let nobody = apply(Deed::Delegate, &mut changed, carla, to("cook", None), 6_000);
         assert!(matches!(nobody, Err(PageError::Invalid(_))), "{nobody:?}");
+        // To somebody: theirs, in their role's worklist, of the same queue.
+        changed.set(
+            "performerType",
+            performer_types("clinician", Some("ward-3")),
+        );
+        let erin = ("a3".to_owned(), "Erin".to_owned(), Role::Coordinator);
+        let hers = Said {
+            role: Some("clinician"),
+            to: Some(&erin),
+            ..none
+        };
+        apply(Deed::Delegate, &mut changed, carla, hers, 7_000).unwrap();
+        assert_eq!(changed.text_at(&owner), Some("a3"));
+        assert_eq!(changed.text_at(&role), Some("coordinator"));
+        assert_eq!(queue_of(&changed), Some("ward-3"));
+        let did = json!([{ "type": { "text": DONE_BY }, "valueString": "a3" }]);
+        changed.set("input", did);
+        let refused = apply(Deed::Delegate, &mut changed, carla, hers, 8_000);
+        assert!(matches!(refused, Err(PageError::Invalid(_))), "{refused:?}");
     }
 
     #[test]

@@ -91,6 +91,7 @@ pub(crate) async fn patient_lines(
 struct Filter {
     /// `mine`, a role, or `all`.
     who: String,
+    queue: Option<String>,
     journey: Option<String>,
     priority: Option<String>,
     overdue: bool,
@@ -107,6 +108,7 @@ impl Filter {
         };
         Self {
             who: fields.get("who").unwrap_or(own).to_owned(),
+            queue: fields.get("queue").map(str::to_owned),
             journey: fields.get("journey").map(str::to_owned),
             priority: fields.get("priority").map(str::to_owned),
             overdue: fields.get("due") == Some("overdue"),
@@ -129,9 +131,11 @@ impl Filter {
         }
     }
     fn rest_matches(&self, task: &TaskRow, now_ms: i64) -> bool {
-        self.journey
-            .as_ref()
-            .is_none_or(|journey| task.step.as_ref().is_some_and(|(name, ..)| name == journey))
+        (self.queue.as_ref()).is_none_or(|queue| task.queue.as_ref() == Some(queue))
+            && self
+                .journey
+                .as_ref()
+                .is_none_or(|journey| task.step.as_ref().is_some_and(|(name, ..)| name == journey))
             && self
                 .priority
                 .as_ref()
@@ -224,6 +228,7 @@ fn row(ctx: &Ctx, task: &TaskRow, names: &HashMap<String, PatientLine>, back: &s
                         Some((_, name)) => (name),
                         None => { "For any " (task.role) },
                     }
+                    @if let Some(queue) = &task.queue { " · " (queue.replace('-', " ")) }
                 }
             }
             div class="acts" { (task.actions(ctx, back)) }
@@ -249,6 +254,10 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
         .iter()
         .filter_map(|task| Some(task.step.as_ref()?.0.clone()))
         .chain(filter.journey.clone())
+        .collect();
+    let queues: BTreeSet<String> = (loaded.tasks.iter())
+        .filter_map(|task| task.queue.clone())
+        .chain(filter.queue.clone())
         .collect();
     loaded
         .tasks
@@ -301,6 +310,12 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
                 }
                 form class="inline-fields" method="get" action="/console/worklist" data-auto {
                     input type="hidden" name="who" value=(filter.who);
+                    @if !queues.is_empty() {
+                        label { "Queue" select name="queue" {
+                            option value="" { "any" }
+                            @for queue in &queues { option value=(queue) selected[filter.queue.as_deref() == Some(queue)] { (queue.replace('-', " ")) } }
+                        } }
+                    }
                     label { "Journey" select name="journey" {
                         option value="" { "any" }
                         @for journey in &journeys { option value=(journey) selected[filter.journey.as_deref() == Some(journey)] { (journey.replace('-', " ")) } }
@@ -329,7 +344,7 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
             }
             @if shown.is_empty() {
                 @if filter.done { (layout::empty("Nothing finished yet", "Tasks that are marked as done appear here.")) }
-                @else if filter.journey.is_some() || filter.priority.is_some() || filter.overdue || filter.who != "all" { (layout::empty("Nothing is waiting here", "No open task fits these filters. Look at all tasks, or enjoy the quiet.")) }
+                @else if filter.queue.is_some() || filter.journey.is_some() || filter.priority.is_some() || filter.overdue || filter.who != "all" { (layout::empty("Nothing is waiting here", "No open task fits these filters. Look at all tasks, or enjoy the quiet.")) }
                 @else { (layout::empty("Nothing is waiting", "Journeys put tasks here when a patient needs somebody.")) }
             } @else {
                 ol class="rows" data-rows { @for task in &shown { (row(ctx, task, &names, &back)) } }

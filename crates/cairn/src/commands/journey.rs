@@ -1,10 +1,10 @@
 //! `cairn journey`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use journey::{DeadLetter, Finding, JourneyError, Journeys, Rollout, VersionStage};
 use ledger::{Clock, SystemClock};
 use trust::{Action, PolicySet, Purpose, Target};
@@ -18,10 +18,41 @@ fn is_of_segments(file: &Path) -> bool {
     file.file_name().is_some_and(|name| name == SEGMENTS)
 }
 
-pub(crate) fn check(policies: Option<&Path>, file: &Path) -> anyhow::Result<ExitCode> {
+/// `cairn journey check`.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Folder of the policies, whose partners.toml says whom the journey may call and with what; without it that is
+    /// not looked at
+    #[arg(long, value_name = "DIR")]
+    policy_folder: Option<PathBuf>,
+    /// One line for each finding, in the form that editors jump to, without why it matters
+    #[arg(long)]
+    terse: bool,
+    /// The file
+    file: PathBuf,
+}
+
+/// Why a finding matters and where its page is, beneath it.
+fn explain(code: &str) {
+    if let Some((why, page)) = journey::why(code) {
+        say(&format!("    why: {why}"));
+        say(&format!("    see: {page}"));
+    }
+}
+
+pub(crate) fn check(options: &CheckOptions) -> anyhow::Result<ExitCode> {
+    let (policies, file) = (options.policy_folder.as_deref(), options.file.as_path());
+    let tell = |findings: &[Finding]| {
+        for finding in findings {
+            tell(file, std::slice::from_ref(finding));
+            if !options.terse {
+                explain(&finding.code);
+            }
+        }
+    };
     if is_of_segments(file) {
         let findings = journey::check_segments(&read_text(file)?);
-        tell(file, &findings);
+        tell(&findings);
         if findings.iter().any(|finding| finding.error) {
             return Ok(ExitCode::FAILURE);
         }
@@ -41,7 +72,7 @@ pub(crate) fn check(policies: Option<&Path>, file: &Path) -> anyhow::Result<Exit
             }
         },
     };
-    tell(file, &findings);
+    tell(&findings);
     if findings.iter().any(|finding| finding.error) {
         return Ok(ExitCode::FAILURE);
     }

@@ -36,7 +36,7 @@ pub(crate) use compliance::{ComplianceCommand, compliance};
 pub(crate) use database::init_store;
 pub(crate) use fhirpath::fhirpath;
 pub(crate) use import::{Bar, import};
-pub use journey::StageName;
+pub use journey::{CheckOptions, StageName};
 pub(crate) use journey::{check, dead_letters, publish, retry};
 pub(crate) use keep::{
     backup, discard_outbox, doctor, list_outbox, parse_moment, release_outbox, restore, shred_list,

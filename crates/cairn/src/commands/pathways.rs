@@ -40,6 +40,12 @@ pub enum JourneyFiles {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Print the language as JSON Schema, for completion and checks in an editor
+    Schema {
+        /// Of which files
+        #[arg(long, value_enum, default_value_t = SchemaOf::Journey)]
+        of: SchemaOf,
+    },
     /// Draw a journey's graph for Graphviz or Mermaid
     Graph {
         /// In which language
@@ -73,6 +79,19 @@ pub enum Language {
     Mermaid,
 }
 
+/// Files that have a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Journeys.
+    Journey,
+    /// Segments that journeys share (`segments.yaml`).
+    Segments,
+    /// Scenarios beside a journey (`NAME.test.yaml`).
+    Scenarios,
+    /// What a simulated cohort does (`NAME.behaviour.yaml`).
+    Behaviour,
+}
+
 /// Does one of them.
 pub(crate) fn journey_files(command: &JourneyFiles) -> anyhow::Result<ExitCode> {
     match command {
@@ -84,6 +103,7 @@ pub(crate) fn journey_files(command: &JourneyFiles) -> anyhow::Result<ExitCode> 
             json,
         } => diff(before, after, *json),
         JourneyFiles::Fmt { check, files } => fmt(*check, files),
+        JourneyFiles::Schema { of } => schema(*of),
         JourneyFiles::Graph { format, file } => graph(*format, file),
         JourneyFiles::Export { number, file } => export(*number, file),
         JourneyFiles::Import { file } => import(file),
@@ -297,6 +317,17 @@ fn graph(format: Language, file: &Path) -> anyhow::Result<ExitCode> {
         Language::Mermaid => journey::Drawing::Mermaid,
     };
     say(journey::draw(&definition, drawing).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
+    let schema = match of {
+        SchemaOf::Journey => journey::schema(),
+        SchemaOf::Segments => journey::segments_schema(),
+        SchemaOf::Scenarios => journey::scenario_schema(),
+        SchemaOf::Behaviour => journey::behaviour_schema(),
+    };
+    say(&serde_json::to_string_pretty(&schema)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,11 +6,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use fhir::{IssueCode, OperationOutcome};
+use fhir::{IssueCode, OperationOutcome, ResourceType};
 use record::{Answer, Interaction, RecordError};
 use trust::TrustError;
 
 use super::asked::{Asked, PathParams, parse_etag};
+use super::starting::Asking;
 use super::{Doors, dates, format};
 
 /// Where FHIR's routes begin.
@@ -235,9 +236,19 @@ async fn create(
 ) -> Result<Response, Refused> {
     let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Create).await?;
     let record = &doors.record;
-    let (caller, body) = (&asked.caller, &asked.json().await?);
+    let (caller, mut body) = (&asked.caller, asked.json().await?);
     asked.no_preconditions()?;
-    let answer = match asked.if_none_exist()? {
+    let if_none_exist = asked.if_none_exist()?;
+    if path.kind == ResourceType::Task {
+        let starting = super::starting::by_task(&doors, caller, &body, if_none_exist);
+        match Box::pin(starting).await? {
+            Asking::No => {}
+            Asking::Begun(task) => body = task.into(),
+            Asking::Before(answer) => return Ok(asked.respond(answer)),
+        }
+    }
+    let body = &body;
+    let answer = match if_none_exist {
         Some(criteria) => {
             let work = record.conditional_create(caller, path.kind, criteria, body);
             record.once(caller, work).await?

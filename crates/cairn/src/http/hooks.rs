@@ -2,7 +2,8 @@
 //!
 //! Each request is signed by the EHR, a system that is registered here with its keys, and what it is told is what that
 //! system may read of the patient's record for treatment: cards are made of the plans and tasks that a search of its
-//! own would find. What the EHR sends along (`prefetch`) is not needed.
+//! own would find. Of what the EHR sends along, the stay that ends is looked at (`prefetch`), as its word on it is
+//! newer; `fhirAuthorization` is checked for its form and goes no further, because the record is here.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
@@ -15,7 +16,7 @@ use journey::JourneyError;
 use ledger::Owner;
 use record::{Caller, PreferReturn, RecordError};
 use serde_json::{Value, json};
-use trust::conventions::INSTANCE_SYSTEM;
+use trust::conventions::{INSTANCE_SYSTEM, START_JOURNEY, START_SYSTEM, TASK_SYSTEM};
 use trust::identity::OauthError;
 use trust::{Action, Agent, Permit, Purpose, Target};
 
@@ -43,7 +44,12 @@ struct Service {
     hook: &'static str,
     title: &'static str,
     description: &'static str,
+    /// What it would have sent along, by name.
+    prefetch: &'static [(&'static str, &'static str)],
 }
+
+/// The stay that ends, in `prefetch`.
+const STAY: &str = "encounter";
 
 const ALL: [Service; 4] = [
     Service {
@@ -51,24 +57,28 @@ const ALL: [Service; 4] = [
         hook: "patient-view",
         title: "Journeys of the patient",
         description: "The journeys that the patient is in, and what they wait for.",
+        prefetch: &[],
     },
     Service {
         id: "journeys-and-orders",
         hook: "order-sign",
         title: "Journeys that deal with an order",
         description: "Journeys of the patient that look at what is being ordered.",
+        prefetch: &[],
     },
     Service {
         id: "journeys-at-discharge",
         hook: "encounter-discharge",
         title: "Journeys that begin with the discharge",
         description: "Journeys that begin when this stay is over, and those that can be asked for.",
+        prefetch: &[(STAY, "Encounter/{{context.encounterId}}")],
     },
     Service {
         id: "journeys-at-booking",
         hook: "appointment-book",
         title: "Journeys that begin with a visit",
         description: "Journeys that begin when these visits are booked, and those that can be asked for.",
+        prefetch: &[],
     },
 ];
 
@@ -87,13 +97,17 @@ pub(super) fn is_hooks(path: &str) -> bool {
 
 async fn discovery() -> Response {
     let one = |service: &Service| {
-        json!({
+        let mut told = json!({
             "hook": service.hook,
             "id": service.id,
             "title": service.title,
             "description": service.description,
-            "usageRequirements": "The client is registered here as a system with its keys, and reads this record: what it sends along is not looked at.",
-        })
+            "usageRequirements": "The client is registered here as a system with its keys, and reads this record. A token in fhirAuthorization is not used.",
+        });
+        for (name, template) in service.prefetch {
+            told["prefetch"][name] = json!(template);
+        }
+        told
     };
     Json(json!({"services": ALL.iter().map(one).collect::<Vec<_>>()})).into_response()
 }
@@ -181,6 +195,52 @@ fn service(id: &str) -> Result<&'static Service, Refused> {
     ))
 }
 
+/// Whether what is sent along has the form that it has to have (CDS Hooks 2.0, "HTTP Request", "Passing the Access
+/// Token to the CDS Service"). The token is neither used nor kept.
+fn check_sent_along(asked: &Value, patient: &str) -> Result<(), Refused> {
+    // What is null isn't there.
+    let said = |of: &str| asked.get(of).filter(|value| !value.is_null());
+    if said("prefetch").is_some_and(|sent| !sent.is_object()) {
+        return malformed("`prefetch` is an object");
+    }
+    let server = said("fhirServer");
+    let is_address = |server: &Value| {
+        let server = server.as_str().unwrap_or_default();
+        server.starts_with("https://") || server.starts_with("http://")
+    };
+    if server.is_some_and(|server| !is_address(server)) {
+        return malformed("`fhirServer` is no address");
+    }
+    let Some(token) = said("fhirAuthorization") else {
+        return Ok(());
+    };
+    if server.is_none() {
+        return malformed("`fhirServer` is missing beside `fhirAuthorization`");
+    }
+    let is_text = |name: &str| token[name].as_str().is_some_and(|text| !text.is_empty());
+    if !["access_token", "scope", "subject"]
+        .into_iter()
+        .all(is_text)
+    {
+        return malformed("`fhirAuthorization` has an `access_token`, a `scope` and a `subject`");
+    }
+    if token["token_type"] != "Bearer" {
+        return malformed("`fhirAuthorization.token_type` is Bearer");
+    }
+    if token["expires_in"]
+        .as_u64()
+        .is_none_or(|seconds| seconds == 0)
+    {
+        return malformed("`fhirAuthorization.expires_in` is a number of seconds");
+    }
+    match token.get("patient") {
+        Some(of) if !of.is_null() && of != patient => {
+            malformed("`fhirAuthorization.patient` is another than `context.patientId`")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What is asked at a hook.
 struct Asking<'a> {
     doors: &'a Doors,
@@ -189,6 +249,9 @@ struct Asking<'a> {
     patient: String,
     instance: String,
     context: Value,
+    prefetch: Value,
+    /// Where the EHR's own resources are.
+    server: Option<String>,
     cards: Vec<Value>,
     /// Whether the patient has more care plans than were looked at.
     are_more: bool,
@@ -216,6 +279,7 @@ async fn call(
     let Some(patient) = patient.filter(|id| fhir::is_id(id)) else {
         return malformed("`context.patientId` is missing, or no id");
     };
+    check_sent_along(&asked, patient)?;
     let caller = Caller {
         agent,
         purpose: Purpose::Treatment,
@@ -268,6 +332,8 @@ async fn call(
         patient: patient.to_owned(),
         instance: instance.to_owned(),
         context: asked["context"].clone(),
+        prefetch: asked["prefetch"].clone(),
+        server: asked["fhirServer"].as_str().map(str::to_owned),
         cards: Vec::new(),
         are_more: false,
     };
@@ -494,6 +560,36 @@ impl Asking<'_> {
         Ok(())
     }
 
+    /// The stay as the EHR has it. None where it sent none, or one that is not as FHIR R4 has it: then the record's own
+    /// is looked at.
+    fn sent_stay(&self, id: &str) -> Result<Option<Value>, Refused> {
+        let mut stay = self.prefetch[STAY].clone();
+        if stay.is_null() {
+            return Ok(None);
+        }
+        let kind = ResourceType::Encounter;
+        if stay["resourceType"] != kind.name() || stay["id"] != id {
+            return malformed(
+                "`prefetch.encounter` is not the Encounter that `context.encounterId` names",
+            );
+        }
+        let resource = Resource::from_value(stay.clone()).ok();
+        if resource.is_none_or(|one| !fhir::validate::check(&one).is_empty()) {
+            return Ok(None);
+        }
+        // A patient at the address of the EHR is the one that it calls so here.
+        let subject = stay["subject"]["reference"].as_str();
+        let server = self.server.as_deref().map(|one| one.trim_end_matches('/'));
+        let relative = subject.zip(server).and_then(|(subject, server)| {
+            let rest = subject.strip_prefix(server)?.strip_prefix('/')?;
+            Some(rest.to_owned())
+        });
+        if let Some(relative) = relative {
+            stay["subject"]["reference"] = json!(relative);
+        }
+        Ok(Some(stay))
+    }
+
     /// What begins when this stay is over.
     async fn discharge(&mut self) -> Result<(), Refused> {
         let id = self.context["encounterId"].as_str();
@@ -502,11 +598,15 @@ impl Asking<'_> {
             return malformed("`context.encounterId` is missing, or no id");
         };
         let kind = ResourceType::Encounter;
-        let read = self.doors.record.read(&self.caller, kind, id).await;
-        let mut stay: Value = match read {
-            Ok(answer) => serde_json::from_slice(&answer.body).unwrap_or_default(),
-            Err(error) if matches!(error.status, 404 | 410) => return self.begin(Vec::new()).await,
-            Err(error) => return Err(error.into()),
+        let mut stay = match self.sent_stay(id)? {
+            Some(stay) => stay,
+            None => match self.doors.record.read(&self.caller, kind, id).await {
+                Ok(answer) => serde_json::from_slice(&answer.body).unwrap_or_default(),
+                Err(error) if matches!(error.status, 404 | 410) => {
+                    return self.begin(Vec::new()).await;
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
         if stay["subject"]["reference"] != format!("Patient/{}", self.patient) {
             return malformed("`context.encounterId` is no encounter of the patient");
@@ -543,6 +643,10 @@ impl Asking<'_> {
             .collect();
         let journeys = &self.doors.journeys;
         let found = journeys.could_begin(&self.permit, &written).await?;
+        // Whoever may write a task here can start what other systems may start. Nothing is asked for yet, so it is no
+        // request of theirs and no denial of it.
+        let may_start =
+            (self.doors.trust).would_let(&self.permit, Action::Create, ResourceType::Task);
         for one in found {
             let url = format!("{}{}", trust::conventions::JOURNEY_URL, one.name);
             if under_way.contains(&url) {
@@ -558,24 +662,50 @@ impl Asking<'_> {
                 continue;
             }
             let patient = json!({"reference": format!("Patient/{}", self.patient)});
-            let task = json!({
+            let words = format!("Start the journey: {}", one.title);
+            let mut task = json!({
                 "resourceType": "Task",
                 "status": "draft",
                 "intent": "proposal",
                 "instantiatesUri": url,
-                "code": {"text": format!("Start the journey: {}", one.title)},
+                "code": {"text": words},
                 "for": patient,
             });
+            // Times are for people to say.
+            let starts = may_start && !one.asks;
             let summary = format!("{} can be asked for", one.title);
             let detail = format!(
                 "{} answers for it. It is started by `Patient/[id]/$start-journey`, journey `{}`.",
                 one.owner, one.name
             );
-            let label = format!("Have somebody start {}", one.title);
+            let (label, description) = if starts {
+                let label = format!("Start {}", one.title);
+                (
+                    label,
+                    "A task that starts the journey when it is created in this record",
+                )
+            } else {
+                let label = format!("Have somebody start {}", one.title);
+                (label, "A task to start the journey")
+            };
+            // By its name: what stands at the same place of another answer is another journey's.
+            let of = Owner::Patient(self.patient.clone());
+            let name = format!("start/{}/{}", self.instance, one.name);
+            let uuid = json!(
+                self.doors
+                    .ledger
+                    .derive_id(self.doors.pages.tenant, &of, &name)
+            );
             let card = self.card(&summary, "info", &detail, "on-request");
-            let uuid = card["uuid"].clone();
+            if starts {
+                task["status"] = json!("requested");
+                task["intent"] = json!("order");
+                task["code"]["coding"] = json!([{"system": TASK_SYSTEM, "code": START_JOURNEY}]);
+                task["identifier"] = json!([{"system": START_SYSTEM, "value": uuid}]);
+                task["description"] = json!("Suggested by CDS Hooks, and taken up");
+            }
             card["suggestions"] = json!([{"label": label, "uuid": uuid, "actions": [
-                {"type": "create", "description": "A task to start the journey", "resource": task}]}]);
+                {"type": "create", "description": description, "resource": task}]}]);
             card["selectionBehavior"] = json!("any");
         }
         Ok(())

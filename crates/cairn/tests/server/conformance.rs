@@ -87,7 +87,7 @@ const OPERATIONS: [(&str, &[&str]); 24] = [
 const OWN_OPERATIONS: [(&str, &str); 3] = [
     (
         "start-journey",
-        "`POST Patient/[id]/$start-journey` with `Parameters`: `journey`, `key`, `reason`, and the times that the journey asks for, by name. It starts a journey for a patient where its entry takes requests of who asks; the same key again starts nothing more (`decisions/0093-journeys-started-by-request.md`)",
+        "`POST Patient/[id]/$start-journey` with `Parameters`: `journey`, `key`, `reason`, and the times that the journey asks for, by name. It starts a journey for a patient where its entry takes requests of who asks; the same key again starts nothing more (`decisions/0093-journeys-started-by-request.md`). A `Task` of the code `start-journey` that is created `requested` asks the same (`decisions/0128-what-is-sent-along-in-cds-hooks.md`)",
     ),
     (
         "explain",

@@ -5,7 +5,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use trust::Role;
 
-use crate::house::{House, house, house_with, put, token};
+use crate::house::{House, assert_outcome, house, house_with, put, token};
 use crate::smart::System;
 
 const RUNNING: &str = "name: after-surgery
@@ -271,6 +271,7 @@ async fn cards_say_what_journeys_have_to_say() {
         .expect("a suggestion");
     let task = &asks["suggestions"][0]["actions"][0]["resource"];
     assert_eq!(task["instantiatesUri"], "urn:cairn:journey:after-surgery");
+    assert_eq!(task["status"], "draft", "this system writes no tasks here");
     let resource = fhir::Resource::from_value(task.clone()).expect("a task");
     assert!(fhir::validate::check(&resource).is_empty());
 
@@ -459,5 +460,306 @@ async fn an_answer_says_what_it_leaves_out() {
         "The patient has more care plans than the 50 that were looked at"
     );
     assert_eq!(last["indicator"], "warning");
+    house.end().await;
+}
+
+/// The stay as the EHR has it decides what begins, whether the record knows it or not; a token that is sent along has
+/// to have its form.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_along_is_looked_at() {
+    let house = house().await;
+    publish(
+        &house,
+        &beginning("Encounter", "status = 'finished' and class.code = 'IMP'"),
+    )
+    .await;
+    put(&house, &json!({"resourceType": "Patient", "id": "p"})).await;
+    put(&house, &json!({"resourceType": "Encounter", "id": "known", "status": "in-progress", "class": {"code": "AMB"}, "subject": {"reference": "Patient/p"}})).await;
+    let system = System::new(&house, SCOPES).await;
+    let ehr = Ehr {
+        house: &house,
+        system,
+    };
+    let found = house.bare(Method::GET, "/cds-services").send().await;
+    let found: Value = found.expect("an answer").json().await.expect("JSON");
+    let templates: Vec<&Value> = found["services"]
+        .as_array()
+        .expect("services")
+        .iter()
+        .filter_map(|service| service.get("prefetch"))
+        .collect();
+    assert_eq!(
+        templates,
+        [&json!({"encounter": "Encounter/{{context.encounterId}}"})]
+    );
+    let stay = |id: &str, of: &str| {
+        json!({"resourceType": "Encounter", "id": id, "status": "in-progress", "class": {"code": "IMP"},
+        "subject": {"reference": format!("Patient/{of}")}})
+    };
+    let leaving = |id: &str, prefetch: Value| {
+        let mut asked = asked(
+            "encounter-discharge",
+            json!({"patientId": "p", "encounterId": id}),
+        );
+        asked["prefetch"] = prefetch;
+        asked["fhirServer"] = json!("https://ehr.test/fhir");
+        asked["fhirAuthorization"] = Value::Null;
+        asked
+    };
+    let mut broken = stay("known", "p");
+    broken["status"] = json!(3);
+    let mut absolute = stay("known", "p");
+    absolute["subject"]["reference"] = json!("https://ehr.test/fhir/Patient/p");
+    let service = "journeys-at-discharge";
+    for (number, (id, prefetch, cards)) in [
+        ("unknown", json!({}), 0),
+        ("unknown", json!({"encounter": null}), 0),
+        ("unknown", json!({"encounter": stay("unknown", "p")}), 1),
+        // The record has it as an ambulatory one, the EHR knows better.
+        ("known", json!({}), 0),
+        ("known", json!({"encounter": stay("known", "p")}), 1),
+        ("known", Value::Null, 0),
+        // One that isn't as FHIR has it is passed over, and the record's own looked at.
+        ("known", json!({"encounter": broken}), 0),
+        // A patient at the EHR's own address is the same one.
+        ("known", json!({"encounter": absolute}), 1),
+        // What nobody asked for is passed over.
+        (
+            "known",
+            json!({"patient": {"resourceType": "Patient", "id": "q"}}),
+            0,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let made = ehr
+            .cards(
+                service,
+                &format!("s{number}"),
+                &leaving(id, prefetch.clone()),
+            )
+            .await;
+        assert_eq!(made.len(), cards, "{id} {prefetch}: {made:?}");
+    }
+    let path = "/cds-services/journeys-at-discharge";
+    for (number, prefetch) in [
+        json!([]),
+        json!({"encounter": stay("other", "p")}),
+        json!({"encounter": stay("known", "q")}),
+        json!({"encounter": {"resourceType": "Patient", "id": "known"}}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let proof = ehr.proof(path, &format!("w{number}"), &json!({}));
+        let answer = ehr
+            .send(path, &proof, &leaving("known", prefetch.clone()))
+            .await;
+        assert_eq!(answer.status(), 400, "{prefetch}");
+    }
+    let token = json!({"access_token": "secret-of-the-ehr", "token_type": "Bearer", "expires_in": 300,
+        "scope": "user/Patient.read", "subject": "cds-service", "patient": "p"});
+    let without = |name: &str| {
+        let mut token = token.clone();
+        token.as_object_mut().expect("members").shift_remove(name);
+        token
+    };
+    let with = |name: &str, value: Value| {
+        let mut token = token.clone();
+        token[name] = value;
+        token
+    };
+    for (number, (server, token, status)) in [
+        (json!("https://ehr.test/fhir"), token.clone(), 200),
+        (json!("https://ehr.test/fhir"), without("patient"), 200),
+        (
+            json!("https://ehr.test/fhir"),
+            with("patient", Value::Null),
+            200,
+        ),
+        (Value::Null, Value::Null, 200),
+        (Value::Null, token.clone(), 400),
+        (json!("ehr"), token.clone(), 400),
+        (json!("https://ehr.test/fhir"), without("access_token"), 400),
+        (json!("https://ehr.test/fhir"), without("scope"), 400),
+        (json!("https://ehr.test/fhir"), without("subject"), 400),
+        (
+            json!("https://ehr.test/fhir"),
+            with("token_type", json!("mac")),
+            400,
+        ),
+        (
+            json!("https://ehr.test/fhir"),
+            with("expires_in", json!("soon")),
+            400,
+        ),
+        (
+            json!("https://ehr.test/fhir"),
+            with("expires_in", json!(0)),
+            400,
+        ),
+        (
+            json!("https://ehr.test/fhir"),
+            with("patient", json!("q")),
+            400,
+        ),
+        (
+            json!("https://ehr.test/fhir"),
+            json!("secret-of-the-ehr"),
+            400,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut asked = leaving("known", json!({}));
+        asked["fhirServer"] = server;
+        asked["fhirAuthorization"] = token;
+        let proof = ehr.proof(path, &format!("t{number}"), &json!({}));
+        let answer = ehr.send(path, &proof, &asked).await;
+        assert_eq!(answer.status(), status, "{asked}");
+        let words = answer.text().await.expect("text");
+        assert!(!words.contains("secret-of-the-ehr"), "{words}");
+    }
+    house.end().await;
+}
+
+/// A system that may write tasks is given one that starts the journey when it is created here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suggestion_starts_a_journey() {
+    let house = house().await;
+    publish(&house, RUNNING).await;
+    let timed = RUNNING
+        .replace("after-surgery", "timed")
+        .replace("After surgery", "Timed")
+        .replace("by: [system]", "by: [system], asks: {surgery: Day}");
+    publish(&house, &timed).await;
+    for id in ["p", "q"] {
+        put(&house, &json!({"resourceType": "Patient", "id": id})).await;
+    }
+    let system = System::new(&house, &format!("{SCOPES} system/Task.c")).await;
+    let ehr = Ehr {
+        house: &house,
+        system,
+    };
+    let booking = |patient: &str| {
+        asked(
+            "appointment-book",
+            json!({"patientId": patient, "appointments": {"resourceType": "Bundle", "type": "collection", "entry": []}}),
+        )
+    };
+    let cards = ehr.cards("journeys-at-booking", "1", &booking("p")).await;
+    let suggested = |cards: &[Value], label: &str| -> Value {
+        let suggestions = cards.iter().map(|card| &card["suggestions"][0]);
+        let mut found = suggestions.filter(|one| one["label"] == label);
+        found.next().unwrap_or_else(|| panic!("{label}: {cards:?}"))["actions"][0]["resource"]
+            .clone()
+    };
+    // Times are for people to say.
+    let by_people = suggested(&cards, "Have somebody start Timed");
+    assert_eq!(by_people["status"], "draft");
+    let task = suggested(&cards, "Start After surgery");
+    let create = async |task: &Value| {
+        let sent = house.sent(Method::POST, "/fhir/r4/Task", task).send().await;
+        let answer = sent.expect("an answer");
+        (
+            answer.status().as_u16(),
+            answer.json::<Value>().await.expect("JSON"),
+        )
+    };
+    let plans = async || {
+        let path = "/fhir/r4/CarePlan?status=active&patient=Patient/p";
+        let found = house.asked(Method::GET, path).send().await;
+        let found: Value = found.expect("an answer").json().await.expect("JSON");
+        found["total"].as_u64().expect("a total")
+    };
+    // One for people starts nothing.
+    assert_eq!(create(&by_people).await.0, 201);
+    assert_eq!(plans().await, 0);
+    let (status, stored) = create(&task).await;
+    assert_eq!(status, 201, "{stored}");
+    assert_eq!(stored["status"], "completed");
+    let instance = stored["output"][0]["valueString"]
+        .as_str()
+        .expect("an instance")
+        .to_owned();
+    assert_eq!(plans().await, 1);
+    // The same again starts nothing more, and says the same.
+    let (status, again) = create(&task).await;
+    assert_eq!(
+        (status, again["output"][0]["valueString"].as_str()),
+        (200, Some(instance.as_str()))
+    );
+    assert_eq!(again["id"], stored["id"]);
+    assert_eq!(
+        stored["output"][1],
+        json!({"type": {"text": "started"}, "valueBoolean": true})
+    );
+    assert_eq!(plans().await, 1);
+    // Only alone, by POST, does one start anything; elsewhere it isn't stored.
+    let mut elsewhere = task.clone();
+    elsewhere["id"] = json!("elsewhere");
+    elsewhere["identifier"][0]["value"] = json!("elsewhere");
+    let sent = house.sent(Method::PUT, "/fhir/r4/Task/elsewhere", &elsewhere);
+    assert_outcome(sent.send().await.expect("an answer"), 422, "business-rule").await;
+    let entry =
+        json!([{"resource": elsewhere, "request": {"method": "PUT", "url": "Task/elsewhere"}}]);
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": entry});
+    let sent = house.sent(Method::POST, "/fhir/r4", &bundle).send().await;
+    assert_outcome(sent.expect("an answer"), 422, "business-rule").await;
+    elsewhere["status"] = json!("draft");
+    put(&house, &elsewhere).await;
+    let patch = json!([{"op": "replace", "path": "/status", "value": "requested"}]);
+    let sent = house.bare(Method::PATCH, "/fhir/r4/Task/elsewhere");
+    let sent = sent
+        .bearer_auth(&house.token)
+        .header("content-type", "application/json-patch+json")
+        .body(patch.to_string());
+    assert_outcome(sent.send().await.expect("an answer"), 422, "business-rule").await;
+    assert_eq!(plans().await, 1);
+    // Who is in it already, asked for anew: nothing is written either.
+    let mut other = task.clone();
+    other["identifier"][0]["value"] = json!("another");
+    let (status, said) = create(&other).await;
+    assert_eq!(
+        (status, &said["issue"][0]["code"]),
+        (409, &json!("conflict")),
+        "{said}"
+    );
+    for (member, status) in [
+        ("instantiatesUri", 400),
+        ("identifier", 400),
+        ("for", 400),
+        ("description", 400),
+    ] {
+        let mut lacking = other.clone();
+        lacking
+            .as_object_mut()
+            .expect("members")
+            .shift_remove(member);
+        assert_eq!(create(&lacking).await.0, status, "{member}");
+    }
+    // With the times that a journey asks for.
+    let mut with_times = other.clone();
+    with_times["instantiatesUri"] = json!("urn:cairn:journey:timed");
+    assert_eq!(create(&with_times).await.0, 400, "without them");
+    with_times["input"] = json!([{"type": {"text": "surgery"}, "valueDateTime": "2026-03-01"}]);
+    assert_eq!(create(&with_times).await.0, 201);
+    assert_eq!(plans().await, 2);
+    // Whoever may not start it doesn't by writing it.
+    let mut of_q = task.clone();
+    of_q["for"]["reference"] = json!("Patient/q");
+    let clinician = token(&house.server, Role::Clinician).await;
+    let sent = house
+        .bare(Method::POST, "/fhir/r4/Task")
+        .bearer_auth(clinician);
+    let sent = sent
+        .header("content-type", "application/fhir+json")
+        .body(of_q.to_string());
+    assert_eq!(sent.send().await.expect("an answer").status(), 403);
+    // The card is gone once the patient is in it.
+    let cards = ehr.cards("journeys-at-booking", "2", &booking("p")).await;
+    assert!(cards.is_empty(), "{cards:?}");
     house.end().await;
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::binary::told;
+use crate::clients::peer;
 use crate::house::cairn;
 
 fn journeys() -> std::path::PathBuf {
@@ -39,7 +40,7 @@ fn scenarios_say_by_their_exit_code_whether_they_passed() {
     for file in [FILE, "heart-failure-discharge.test.yaml"] {
         let (code, words) = run(good.path(), &["test", "--min-coverage", "100", file]);
         assert_eq!(code, Some(0), "{words}");
-        assert!(words.contains("33 of 33 scenarios passed"), "{words}");
+        assert!(words.contains("40 of 40 scenarios passed"), "{words}");
     }
     let changed = folder(
         |text| text.replace("remind_after: 24h", "remind_after: 12h"),
@@ -228,4 +229,126 @@ fn segments_beside_a_journey_are_taken_along() {
     let (code, words) = run(here, &["check", FILE]);
     assert_eq!(code, Some(1), "{words}");
     assert!(words.contains("J090"), "{words}");
+}
+
+/// The files of a folder whose names end so and not otherwise.
+fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let files = entries.map(|entry| entry.expect("an entry").path());
+    let named = |path: &std::path::PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.ends_with(".yaml") && wanted(name))
+    };
+    let mut files: Vec<_> = files.filter(named).collect();
+    files.sort();
+    files
+}
+
+/// What `jsonschema` finds wrong with files by the schema that the program prints.
+fn by_the_schema(of: &str, files: &[std::path::PathBuf]) -> Vec<serde_json::Value> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = peer("jsonschema/bin/python");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, schema) = run(folder.path(), &["schema", "--of", of]);
+    assert_eq!(code, Some(0), "{schema}");
+    let printed: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+    assert_eq!(printed["$id"], format!("urn:cairn:schema:{of}"));
+    let path = folder.path().join("schema.json");
+    std::fs::write(&path, &schema).expect("written");
+    let script = home.join("tests/server/clients/with_jsonschema.py");
+    let mut command = std::process::Command::new(python);
+    let output = command.arg(script).arg(path).args(files).output();
+    let output = output.expect("python runs");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{words}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[test]
+fn the_printed_schema_takes_what_comes_along_and_refuses_what_is_wrong() {
+    let recipes = journeys().join("../docs/journeys/recipes");
+    let is_plain = |name: &str| {
+        let beside = [".test.yaml", ".behaviour.yaml", "segments.yaml"];
+        !beside.iter().any(|end| name.ends_with(end))
+    };
+    let both = |wanted: &dyn Fn(&str) -> bool| {
+        let mut all = files(&journeys(), wanted);
+        all.extend(files(&recipes, wanted));
+        all
+    };
+    let plain = both(&is_plain);
+    assert!(plain.len() > 12, "{plain:?}");
+    for (of, files) in [
+        ("journey", plain),
+        ("segments", both(&|name| name == "segments.yaml")),
+        ("scenarios", both(&|name| name.ends_with(".test.yaml"))),
+        ("behaviour", both(&|name| name.ends_with(".behaviour.yaml"))),
+    ] {
+        assert!(!files.is_empty(), "{of}");
+        let told = by_the_schema(of, &files);
+        assert_eq!(told.len(), files.len());
+        for file in told {
+            assert_eq!(file["wrong"], serde_json::json!([]), "{file}");
+        }
+    }
+
+    // What is wrong by its form is refused by both, the schema and the checker.
+    let good = std::fs::read_to_string(journeys().join("heart-failure-discharge.yaml"));
+    let good = good.expect("the journey");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut wrong = Vec::new();
+    for (name, from, to) in [
+        ("member", "remind_after:", "remind_aftr:"),
+        ("missing", "at_most: 45d\n", ""),
+        ("kind", "    send:\n", "    sned:\n"),
+        ("list", "channels: [email, portal]", "channels: email"),
+        ("channel", "channels: [email, portal]", "channels: [pigeon]"),
+        ("purpose", "purpose: TREAT", "purpose: FUN"),
+        ("duration", "at_most: 45d", "at_most: soon"),
+    ] {
+        let text = good.replacen(from, to, 1);
+        assert_ne!(text, good, "{name}");
+        let path = folder.path().join(format!("{name}.yaml"));
+        std::fs::write(&path, text).expect("written");
+        let (code, words) = run(folder.path(), &["check", &format!("{name}.yaml")]);
+        assert_eq!(code, Some(1), "{name}: {words}");
+        wrong.push(path);
+    }
+    for file in by_the_schema("journey", &wrong) {
+        let found = file["wrong"].as_array().expect("a list");
+        assert!(!found.is_empty(), "{file}");
+    }
+}
+
+/// Beneath each finding stands why it matters and where its page is; editors get a line for each.
+#[test]
+fn findings_say_why_unless_a_tool_asks_for_lines() {
+    const FILE: &str = "heart-failure-discharge.yaml";
+    let same = |text: String| text;
+    let broken = folder(
+        |text| {
+            text.replacen(
+                "channels: [email, portal]",
+                "channels: [email, portal]\n      email: {subject: Your heart failure, text: 'Read it: {link}'}",
+                1,
+            )
+        },
+        same,
+    );
+    let (code, words) = run(broken.path(), &["check", FILE]);
+    assert_eq!(code, Some(1), "{words}");
+    let lines: Vec<&str> = words.lines().collect();
+    assert!(lines[0].contains(": error J017: "), "{words}");
+    assert!(
+        lines[1].starts_with("    why: ") && lines[1].len() > 40,
+        "{words}"
+    );
+    assert_eq!(lines[2], "    see: docs/journeys/checks.md#j017-error");
+    let (code, terse) = run(broken.path(), &["check", "--terse", FILE]);
+    assert_eq!(code, Some(1), "{terse}");
+    assert_eq!(terse.lines().collect::<Vec<_>>(), [lines[0]]);
 }

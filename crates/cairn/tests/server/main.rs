@@ -1,5 +1,6 @@
 //! The real server over its real protocols: inside this process on a free port, or as a process.
 
+mod applied_examples;
 mod applying;
 mod apps;
 mod around;

@@ -14,6 +14,7 @@
 mod bounds;
 mod budget;
 mod call;
+mod coded;
 mod eval;
 mod functions;
 mod lex;
@@ -29,9 +30,10 @@ mod types;
 pub(crate) mod value;
 
 pub use budget::Budget;
+pub use coded::NamedCode;
 use serde_json::Value;
 use std::sync::Arc;
-pub use types::{PathFinding, Wanted};
+pub use types::{Given, PathFinding, Wanted};
 
 /// A compiled expression.
 #[derive(Debug, Clone)]

@@ -133,24 +133,15 @@ impl Ahead<'_> {
         let step = &definition.steps[index];
         let mut own = Load::default();
         let reaches = |channel: &&crate::Channel| reaches_out(**channel);
-        if let Some(message) = step.kind.message()
-            && message.urgency != Urgency::Clinical
-            // The first that takes it is the last, and the portal takes everything.
-            && message.channels.first().as_ref().is_some_and(reaches)
-        {
-            let sends = step.kind.sends_after().into_iter();
-            let sends = sends.filter(|after_ms| at_ms.saturating_add(*after_ms) < self.window_ms);
-            let count = u32::try_from(sends.count()).unwrap_or(u32::MAX);
-            own = match message.urgency {
-                Urgency::Routine => Load {
-                    routine: count,
-                    important: 0,
-                },
-                _ => Load {
-                    routine: 0,
-                    important: count,
-                },
-            };
+        for (message, after_ms) in step.kind.sends() {
+            // The first channel that takes it is the last, and the portal takes everything.
+            let goes_out = message.channels.first().as_ref().is_some_and(reaches)
+                && at_ms.saturating_add(after_ms) < self.window_ms;
+            match message.urgency {
+                Urgency::Routine if goes_out => own.routine += 1,
+                Urgency::Important if goes_out => own.important += 1,
+                _ => {}
+            }
         }
         let ways = step.kind.ways();
         let next: Vec<(u64, &Target)> = ways
@@ -210,21 +201,45 @@ fn equals(condition: &Path) -> Vec<(&str, &str)> {
     asked.collect()
 }
 
-/// Whether one patient can come into both journeys by one resource, as far as the file shows: both begin by the same
-/// type, and their conditions don't ask for different values of one element.
-pub(crate) fn same_population(one: &Definition, other: &Definition) -> bool {
-    let (Some(one), Some(other)) = (&one.entry.event, &other.entry.event) else {
-        return false;
-    };
-    if one.kind != other.kind {
-        return false;
+/// How one patient may be in two journeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meets {
+    /// One resource, or coming into one segment, begins both.
+    ByOne,
+    /// Each begins by its own, and nothing keeps that from being at the same time.
+    AtOnce,
+}
+
+/// Whether one patient can be in both journeys from their start on, as far as the file shows: not where both begin by
+/// the same type and ask for different values of one element, or by segments of different ages.
+fn meets(one: &Definition, other: &Definition) -> Option<Meets> {
+    let segment = |of: &Definition| of.entry.segment.and_then(|at| of.segments.get(at).cloned());
+    if let (Some(one), Some(other)) = (segment(one), segment(other)) {
+        let ((from, to), (other_from, other_to)) = (one.ages(), other.ages());
+        return if from > other_to || other_from > to {
+            None
+        } else if one.key == other.key {
+            Some(Meets::ByOne)
+        } else {
+            Some(Meets::AtOnce)
+        };
     }
-    let (asked, theirs) = (equals(&one.condition), equals(&other.condition));
-    !asked.iter().any(|(path, value)| {
-        theirs
-            .iter()
-            .any(|(other, theirs)| path == other && value != theirs)
-    })
+    let (Some(event), Some(theirs)) = (&one.entry.event, &other.entry.event) else {
+        return Some(Meets::AtOnce);
+    };
+    if event.kind != theirs.kind {
+        return Some(Meets::AtOnce);
+    }
+    let (asked, their) = (equals(&event.condition), equals(&theirs.condition));
+    let differ = asked.iter().any(|(path, value)| {
+        let mut their = their.iter();
+        their.any(|(other, theirs)| path == other && value != theirs)
+    });
+    if differ {
+        return None;
+    }
+    let dated = one.entry.date.is_some() == other.entry.date.is_some();
+    Some(if dated { Meets::ByOne } else { Meets::AtOnce })
 }
 
 fn cap(rules: &MessageRules, own: &Own, window_ms: u64) -> Option<u32> {
@@ -241,78 +256,224 @@ fn place_of(definition: &Definition) -> Place {
     event.map_or(Place { line: 1, column: 1 }, |event| event.condition.place)
 }
 
+/// So many other journeys are counted together at most, those that send the most first.
+const TOGETHER_MAX: usize = 12;
+/// So many findings are told with their numbers; of the rest, how many there are.
+const TOLD_MAX: usize = 20;
+
+/// So many journeys that begin otherwise are named in one finding.
+const NAMED_MAX: usize = 5;
+
+/// Another journey that one patient may be in as well.
+struct Beside<'a> {
+    definition: &'a Definition,
+    meets: Meets,
+    /// What it sends, by window.
+    loads: [Option<Load>; 2],
+}
+
 /// What the messages of a journey and of the others that are live come to, against the organisation's limits and their
 /// own.
 pub(crate) fn conflicts<'a>(
-    definition: &Definition,
+    definition: &'a Definition,
     others: impl Iterator<Item = &'a Definition>,
     rules: &MessageRules,
 ) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let place = place_of(definition);
-    let mut found = |message: String| {
-        findings.push(Finding {
-            code: "J072".to_owned(),
-            // Limits are there to hold messages back, so that some wait may be meant.
-            error: false,
-            line: place.line.max(1),
-            column: place.column.max(1),
-            message,
-        });
-    };
-    for other in others.filter(|other| other.name != definition.name) {
-        if !same_population(definition, other) {
-            continue;
+    let loads = |of: &Definition| WINDOWS.map(|(window_ms, _)| most(of, window_ms));
+    let ours = loads(definition);
+    if ours.iter().flatten().all(|load| load.all() == 0) {
+        return Vec::new();
+    }
+    let others = others.filter(|other| other.name != definition.name);
+    let besides: Vec<Beside<'a>> = others
+        .filter_map(|other| {
+            Some(Beside {
+                definition: other,
+                meets: meets(definition, other)?,
+                loads: loads(other),
+            })
+        })
+        .collect();
+    let mut told = Vec::new();
+    let mut paired = [false; 2];
+    // Those that begin otherwise: nothing says that a patient ever is in both.
+    let mut otherwise = Vec::new();
+    for beside in &besides {
+        let mut words = Vec::new();
+        for (window, load) in ours.into_iter().enumerate() {
+            if let Some(pair) = pair(definition, load, beside, window, rules) {
+                paired[window] = true;
+                words.extend(pair);
+            }
         }
-        for (window_ms, window) in WINDOWS {
-            let (Some(ours), Some(theirs)) = (most(definition, window_ms), most(other, window_ms))
-            else {
-                continue;
-            };
-            if ours.all() == 0 || theirs.all() == 0 {
-                continue;
-            }
-            let sides = [
-                (definition, ours, other, theirs),
-                (other, theirs, definition, ours),
-            ];
-            let mut starved = false;
-            for (of, load, by, fills) in sides {
-                let Some(cap) = cap(rules, &of.limits, window_ms) else {
-                    continue;
-                };
-                let room = cap.saturating_sub(rules.kept_for_important);
-                if load.routine > 0 && fills.important >= room {
-                    starved = true;
-                    found(format!(
-                        "a patient who comes into `{}` and `{}` by the same resource may get {} important messages of `{}` in a {window}, and {room} leave no room for what is routine: the {} of `{}` wait until that time is over, and are not sent if theirs is over before. Send fewer, or raise the limit",
-                        definition.name,
-                        other.name,
-                        fills.important,
-                        by.name,
-                        load.routine,
-                        of.name
-                    ));
-                }
-            }
-            let caps = [&definition.limits, &other.limits];
-            let caps = caps.map(|own| cap(rules, own, window_ms));
-            let least = caps.into_iter().flatten().min();
-            if let Some(cap) = least.filter(|cap| !starved && ours.all() + theirs.all() > *cap) {
-                found(format!(
-                    "a patient who comes into `{}` and `{}` by the same resource may get {} messages in a {window} ({} of `{}`, {} of `{}`), and {cap} are allowed: the rest waits. Begin one of them later, or say by `urgency` which comes first",
-                    definition.name,
-                    other.name,
-                    ours.all() + theirs.all(),
-                    ours.all(),
-                    definition.name,
-                    theirs.all(),
-                    other.name
-                ));
-            }
+        match beside.meets {
+            Meets::ByOne => told.extend(words),
+            Meets::AtOnce if words.is_empty() => {}
+            Meets::AtOnce => otherwise.push((beside, words)),
         }
     }
-    findings
+    for (window, load) in ours.into_iter().enumerate() {
+        // Where two are too many, more of them are no news.
+        if !paired[window] {
+            told.extend(together(definition, load, &besides, window, rules));
+        }
+    }
+    let left = told.len().saturating_sub(TOLD_MAX);
+    told.truncate(TOLD_MAX);
+    if left > 0 {
+        told.push(format!(
+            "{left} more of this kind are not listed: so many journeys that are live send what is too much beside this one"
+        ));
+    }
+    told.extend(summed(definition, otherwise));
+    let place = place_of(definition);
+    let found = told.into_iter().map(|message| Finding {
+        code: "J072".to_owned(),
+        // Limits are there to hold messages back, so that some wait may be meant.
+        error: false,
+        line: place.line.max(1),
+        column: place.column.max(1),
+        message,
+    });
+    found.collect()
+}
+
+/// What is told of journeys that begin otherwise: of one what the two come to, and several by their names, those that
+/// send the most first.
+fn summed(definition: &Definition, mut others: Vec<(&Beside<'_>, Vec<String>)>) -> Vec<String> {
+    if others.len() < 2 {
+        return others.pop().map_or_else(Vec::new, |(_, words)| words);
+    }
+    let sent = |beside: &Beside<'_>| beside.loads[1].map_or(0, Load::all);
+    others.sort_by(|(one, _), (other, _)| {
+        (sent(other), &one.definition.name).cmp(&(sent(one), &other.definition.name))
+    });
+    let named = others.iter().take(NAMED_MAX);
+    let named: Vec<String> = named
+        .map(|(beside, _)| format!("`{}` ({} in a week)", beside.definition.name, sent(beside)))
+        .collect();
+    let left = others.len().saturating_sub(NAMED_MAX);
+    let more = match left {
+        0 => String::new(),
+        left => format!(", and {left} more"),
+    };
+    vec![format!(
+        "{} journeys that are live begin by something else than `{}`, and a patient who comes into one of them at the same time may get more messages than are allowed: {}{more}. The rest waits. Say by `urgency` which comes first, if many patients are in both",
+        others.len(),
+        definition.name,
+        named.join(", ")
+    )]
+}
+
+/// How a patient comes to be in both, in words.
+fn who(one: &Definition, other: &Definition, meets: Meets) -> String {
+    let how = match meets {
+        Meets::ByOne if one.entry.segment.is_some() => "by the same segment",
+        Meets::ByOne => "by the same resource",
+        Meets::AtOnce => "at the same time",
+    };
+    let (one, other) = (&one.name, &other.name);
+    format!("a patient who comes into `{one}` and `{other}` {how}")
+}
+
+/// What two journeys come to in a window, where that is too much.
+fn pair(
+    definition: &Definition,
+    ours: Option<Load>,
+    beside: &Beside<'_>,
+    window: usize,
+    rules: &MessageRules,
+) -> Option<Vec<String>> {
+    let (window_ms, said) = WINDOWS[window];
+    let (ours, theirs) = (ours?, beside.loads[window]?);
+    let other = beside.definition;
+    if ours.all() == 0 || theirs.all() == 0 {
+        return None;
+    }
+    let who = who(definition, other, beside.meets);
+    let mut told = Vec::new();
+    let sides = [
+        (definition, ours, other, theirs),
+        (other, theirs, definition, ours),
+    ];
+    for (of, load, by, fills) in sides {
+        let Some(cap) = cap(rules, &of.limits, window_ms) else {
+            continue;
+        };
+        let room = cap.saturating_sub(rules.kept_for_important);
+        if load.routine > 0 && fills.important >= room {
+            told.push(format!(
+                "{who} may get {} important messages of `{}` in a {said}, and {room} leave no room for what is routine: the {} of `{}` wait until that time is over, and are not sent if theirs is over before. Send fewer, or raise the limit",
+                fills.important, by.name, load.routine, of.name
+            ));
+        }
+    }
+    let caps = [&definition.limits, &other.limits];
+    let caps = caps.map(|own| cap(rules, own, window_ms));
+    let least = caps.into_iter().flatten().min();
+    if let Some(cap) = least.filter(|cap| told.is_empty() && ours.all() + theirs.all() > *cap) {
+        told.push(format!(
+            "{who} may get {} messages in a {said} ({} of `{}`, {} of `{}`), and {cap} are allowed: the rest waits. Begin one of them later, or say by `urgency` which comes first",
+            ours.all() + theirs.all(),
+            ours.all(),
+            definition.name,
+            theirs.all(),
+            other.name
+        ));
+    }
+    (!told.is_empty()).then_some(told)
+}
+
+/// What a journey and several others come to in a window, where that is too much: as few of them as it takes, those
+/// that send the most first.
+fn together(
+    definition: &Definition,
+    ours: Option<Load>,
+    besides: &[Beside<'_>],
+    window: usize,
+    rules: &MessageRules,
+) -> Option<String> {
+    let (window_ms, said) = WINDOWS[window];
+    let ours = ours?.all();
+    let sending = besides.iter().filter_map(|beside| {
+        let load = beside.loads[window]?.all();
+        (load > 0).then_some((beside.definition, load))
+    });
+    let mut sending: Vec<(&Definition, u32)> = sending.collect();
+    sending.sort_by(|(one, load), (other, more)| (more, &one.name).cmp(&(load, &other.name)));
+    let mut all = vec![(definition, ours)];
+    let mut sum = ours;
+    let mut least = cap(rules, &definition.limits, window_ms);
+    for (other, load) in sending {
+        if all.len() > TOGETHER_MAX {
+            break;
+        }
+        // Two versions of one journey are taken by nobody at once.
+        let fits = |(known, _): &(&Definition, u32)| {
+            known.name != other.name && meets(known, other).is_some()
+        };
+        if ours == 0 || !all.iter().all(fits) {
+            continue;
+        }
+        all.push((other, load));
+        sum = sum.saturating_add(load);
+        least = least
+            .into_iter()
+            .chain(cap(rules, &other.limits, window_ms))
+            .min();
+        if let Some(cap) = least.filter(|cap| sum > *cap) {
+            let names = all.iter().map(|(one, _)| format!("`{}`", one.name));
+            let loads = all
+                .iter()
+                .map(|(one, load)| format!("{load} of `{}`", one.name));
+            return Some(format!(
+                "a patient who is in {} at the same time may get {sum} messages in a {said} ({}), and {cap} are allowed: the rest waits. Begin some of them later, or say by `urgency` which comes first",
+                names.collect::<Vec<_>>().join(", "),
+                loads.collect::<Vec<_>>().join(", ")
+            ));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -502,7 +663,7 @@ steps:
                 true,
             ),
         ] {
-            assert_eq!(same_population(&one(a), &one(b)), same, "{a} / {b}");
+            assert_eq!(meets(&one(a), &one(b)).is_some(), same, "{a} / {b}");
         }
     }
 
@@ -559,5 +720,176 @@ steps:
             &format!("messages: {{per_day: 2}}\n{}", chain(1, "1h", "")),
         );
         assert_eq!(found(&narrow, &rules(None, None, 0)).len(), 1);
+    }
+
+    /// The entry of a journey, in place of an event of an `Encounter`.
+    fn entered(name: &str, entry: &str, steps: &str) -> std::sync::Arc<Definition> {
+        let source = format!(
+            "name: {name}
+title: A journey
+owner: Team
+purpose: TREAT
+at_most: 60d
+{entry}
+exits:
+  death: {{title: Died, event: Patient, where: deceased.exists() and deceased != false}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+{steps}"
+        );
+        let (definition, found) = crate::check::compile(&source);
+        let wrong = found
+            .iter()
+            .any(|found| found.error && found.code != "J080");
+        assert!(!wrong, "{source}{found:#?}");
+        std::sync::Arc::new(definition.expect("a definition"))
+    }
+
+    fn aged(name: &str, from: u8, to: u8, steps: &str) -> std::sync::Arc<Definition> {
+        let entry = format!(
+            "segments:\n  some: {{title: Some, all: [{{aged: {{from: {from}, to: {to}}}}}]}}\nentry:\n  segment: some\n  per: event"
+        );
+        entered(name, &entry, steps)
+    }
+
+    /// However they begin, one patient may be in several at a time.
+    #[test]
+    fn journeys_that_begin_otherwise_are_counted_beside_each_other() {
+        let two = chain(2, "2h", "");
+        let event = definition("event", FINISHED, &two);
+        let dated = entered(
+            "dated",
+            "entry:\n  date: {of: Appointment, where: status = 'booked', begins: visit - 7d at 09:00, past_due: skip}\n  anchors: {visit: start}\n  per: event",
+            &two,
+        );
+        let asked = entered(
+            "asked",
+            "entry:\n  request: {by: [clinician]}\n  per: event",
+            &two,
+        );
+        let young = aged("young", 18, 39, &two);
+        let old = aged("old", 65, 99, &two);
+        let rules = MessageRules {
+            per_day: Some(3),
+            ..MessageRules::default()
+        };
+        let all = [&event, &dated, &asked, &young, &old];
+        for one in all {
+            for other in all {
+                let found = conflicts(one, [&**other].into_iter(), &rules);
+                let names = [one.name.as_str(), other.name.as_str()];
+                let apart =
+                    one.name == other.name || (names.contains(&"young") && names.contains(&"old"));
+                assert_eq!(found.is_empty(), apart, "{names:?}: {found:?}");
+                if let Some(found) = found.first() {
+                    assert!(
+                        found
+                            .message
+                            .contains("at the same time may get 4 messages in a day"),
+                        "{found:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// No two are too much, and three are.
+    #[test]
+    fn several_together_are_found_by_as_few_as_it_takes() {
+        let of = |name: &str, count| definition(name, FINISHED, &chain(count, "2h", ""));
+        let (ours, a, b, c) = (of("ours", 2), of("few", 1), of("most", 3), of("some", 2));
+        let elsewhere = definition("elsewhere", "status = 'planned'", &chain(9, "1h", ""));
+        let rules = |day| MessageRules {
+            per_day: Some(day),
+            ..MessageRules::default()
+        };
+        let others = [&*a, &*b, &*c, &*elsewhere];
+        let found = |rules: &MessageRules, others: &[&Definition]| {
+            let found = conflicts(&ours, others.iter().copied(), rules).into_iter();
+            found.map(|found| found.message).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&rules(8), &others), [""; 0]);
+        let three = found(&rules(6), &others);
+        assert_eq!(three.len(), 1, "{three:?}");
+        let words = "in `ours`, `most`, `some` at the same time may get 7 messages in a day (2 of `ours`, 3 of `most`, 2 of `some`), and 6 are allowed";
+        assert!(three[0].contains(words), "{three:?}");
+        let four = found(&rules(7), &others);
+        assert!(
+            four.len() == 1 && four[0].contains("may get 8 messages"),
+            "{four:?}"
+        );
+        // What two come to is told by itself.
+        let two = found(&rules(4), &others);
+        assert!(
+            two.len() == 1 && two[0].contains("5 messages in a day"),
+            "{two:?}"
+        );
+        // Two versions of one journey are one.
+        let again = of("most", 3);
+        assert_eq!(found(&rules(7), &[&b, &again]), [""; 0]);
+    }
+
+    /// However many are live, those that begin otherwise are one finding, after those that begin by the same.
+    #[test]
+    fn journeys_that_begin_otherwise_are_summed_up() {
+        let ours = definition("ours", FINISHED, &chain(1, "2h", ""));
+        let same = definition("same", FINISHED, &chain(1, "2h", ""));
+        let asked = "entry:\n  request: {by: [clinician]}\n  per: event";
+        let many: Vec<_> = (0..30)
+            .map(|n| entered(&format!("other-{n:02}"), asked, &chain(1 + n % 3, "2h", "")))
+            .collect();
+        let rules = MessageRules {
+            per_day: Some(1),
+            per_week: Some(1),
+            ..MessageRules::default()
+        };
+        let found = |many: &[std::sync::Arc<Definition>]| {
+            let others = many.iter().chain([&same]).map(|one| &**one);
+            let found = conflicts(&ours, others, &rules).into_iter();
+            found.map(|found| found.message).collect::<Vec<_>>()
+        };
+        let all = found(&many);
+        assert_eq!(all.len(), 3, "{all:#?}");
+        assert!(
+            all[..2]
+                .iter()
+                .all(|one| one.contains("by the same resource")),
+            "{all:#?}"
+        );
+        let named = "`other-02` (3 in a week), `other-05` (3 in a week), `other-08` (3 in a week), `other-11` (3 in a week), `other-14` (3 in a week), and 25 more";
+        assert!(
+            all[2].starts_with("30 journeys that are live") && all[2].contains(named),
+            "{all:#?}"
+        );
+        // Five are all named; of one the numbers are told.
+        let five = found(&many[..5]);
+        assert!(
+            five.len() == 3 && !five[2].contains("more. The"),
+            "{five:#?}"
+        );
+        let one = found(&many[..1]);
+        assert!(
+            one.len() == 4 && one[2].contains("at the same time may get 2 messages in a day"),
+            "{one:#?}"
+        );
+    }
+
+    /// Nothing is left out without saying so, and the number that is counted together has an end.
+    #[test]
+    fn many_journeys_are_told_within_bounds() {
+        let ours = definition("ours", FINISHED, &chain(1, "2h", ""));
+        let many: Vec<_> = (0..40)
+            .map(|n| definition(&format!("other-{n}"), FINISHED, &chain(1, "2h", "")))
+            .collect();
+        let rules = |day| MessageRules {
+            per_day: Some(day),
+            ..MessageRules::default()
+        };
+        let found = |day| conflicts(&ours, many.iter().map(|one| &**one), &rules(day));
+        let pairs = found(1);
+        assert_eq!(pairs.len(), TOLD_MAX + 1);
+        assert!(pairs[TOLD_MAX].message.starts_with("20 more"), "{pairs:?}");
+        let most = u32::try_from(TOGETHER_MAX).unwrap();
+        assert_eq!(found(most).len(), 1);
+        assert_eq!(found(most + 1), []);
     }
 }

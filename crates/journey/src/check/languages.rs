@@ -1,7 +1,7 @@
 //! Languages of messages, and how hard they are to read.
 
 use super::Check;
-use crate::definition::Step;
+use crate::definition::{Message, Step};
 use crate::reading;
 use crate::spec::TRANSLATIONS;
 use crate::template::{Piece, Template};
@@ -10,35 +10,40 @@ use std::collections::BTreeSet;
 
 impl Check<'_, '_> {
     pub(super) fn languages(&mut self) {
-        let all: BTreeSet<&str> = (self.definition.steps.iter())
-            .flat_map(|step| &step.translations)
+        let definition = self.definition;
+        let messages = || {
+            let steps = definition.steps.iter();
+            steps.flat_map(|step| {
+                let messages = step.kind.messages().into_iter();
+                messages.map(move |(within, message)| (step, within, message))
+            })
+        };
+        let all: BTreeSet<&str> = messages()
+            .flat_map(|(_, _, message)| &message.translations)
             .map(|one| one.language.as_str())
             .collect();
-        let messages = self.definition.steps.iter();
-        for step in messages.filter(|step| step.kind.message().is_some()) {
-            self.translations(step, &all);
-            self.reading(step);
+        for (step, within, message) in messages() {
+            let path = [&[step.kind_name()], within].concat();
+            self.translations(step, &path, message, &all);
+            self.reading(step, &path, message);
         }
     }
 
-    /// The place of a member of a step's message, or of the step.
-    fn said_at(&self, step: &Step, path: &[&str]) -> Place {
-        let path: Vec<&str> = [&[step.kind_name()], path].concat();
-        self.at(step, &path)
-    }
-
-    fn translations(&mut self, step: &Step, all: &BTreeSet<&str>) {
+    fn translations(
+        &mut self,
+        step: &Step,
+        path: &[&str],
+        message: &Message,
+        all: &BTreeSet<&str>,
+    ) {
         let own = self.definition.language.as_str();
-        let Some(message) = step.kind.message() else {
-            return;
-        };
         let (has_email, has_sms) = (message.email.is_some(), message.sms.is_some());
-        let node = self.node(step, &[step.kind_name(), TRANSLATIONS]);
+        let node = self.node(step, &[path, &[TRANSLATIONS]].concat());
         let places: Vec<Place> = (node.into_iter().flat_map(Node::members))
             .map(|(key, _)| key.place)
             .collect();
         let mut seen: BTreeSet<&str> = BTreeSet::new();
-        for (one, place) in step.translations.iter().zip(places) {
+        for (one, place) in message.translations.iter().zip(places) {
             let language = &one.language;
             if language == own {
                 let words = format!(
@@ -69,21 +74,20 @@ impl Check<'_, '_> {
                 "this message is not there in {}, in which others of the journey are: whoever prefers that gets it in `{own}`",
                 missing.join(", ")
             );
-            let place = self.said_at(step, &["words"]);
+            let place = self.at(step, &[path, &["words"]].concat());
             self.findings.warning("J057", place, words);
         }
     }
 
-    fn reading(&mut self, step: &Step) {
-        let kind = step.kind_name();
-        let Some(body) = self.node(step, &[kind]).cloned() else {
+    fn reading(&mut self, step: &Step, path: &[&str], message: &Message) {
+        let Some(body) = self.node(step, path).cloned() else {
             return;
         };
         let own = self.definition.language.clone();
         self.words_of(&body, &own);
         let translations = body.get(TRANSLATIONS).map(Node::members);
         let translations = translations.unwrap_or_default().iter();
-        for ((_, node), one) in translations.zip(&step.translations) {
+        for ((_, node), one) in translations.zip(&message.translations) {
             self.words_of(node, &one.language);
             self.leads_to_the_message(node);
         }

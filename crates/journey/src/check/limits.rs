@@ -1,19 +1,16 @@
 //! Limits of messages, and what overrides them.
 
 use super::Check;
-use crate::definition::Step;
+use crate::definition::{Message, Step};
 use crate::room::Urgency;
 use crate::yaml::Place;
 
 impl Check<'_, '_> {
     /// What overrides quiet hours and limits has to say why, so that somebody has thought of it.
-    pub(super) fn urgency(&mut self, step: &Step, kind: &str) {
-        let Some(message) = step.kind.message() else {
-            return;
-        };
+    pub(super) fn urgency(&mut self, step: &Step, path: &[&str], message: &Message) {
         let clinical = message.urgency == Urgency::Clinical;
         if clinical && message.because.is_none() {
-            let place = self.at(step, &[kind, "urgency"]);
+            let place = self.at(step, &[path, &["urgency"]].concat());
             let words = format!(
                 "`{}` goes out at night and beyond every limit: say why in `because`",
                 step.id
@@ -21,7 +18,7 @@ impl Check<'_, '_> {
             self.findings.error("J051", place, words);
         }
         if !clinical && message.because.is_some() {
-            let place = self.at(step, &[kind, "because"]);
+            let place = self.at(step, &[path, &["because"]].concat());
             let words = "`because` says why a message can't wait; this one can: give `urgency: clinical` or remove it";
             self.findings.error("J051", place, words);
         }

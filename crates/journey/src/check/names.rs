@@ -1,21 +1,53 @@
 //! Names in conditions and words: whether they mean something, and whether they may stand there.
 
 use super::Check;
+use super::clinical::is_german;
 use crate::decode;
-use crate::definition::Step;
-use crate::spec::{self, Clearance};
+use crate::definition::{Path, Step};
+use crate::spec::{self, Clearance, Shape};
 use crate::template::{self, Class, Template};
 use crate::yaml::inside;
 use fhir::nearest;
+use fhir::path::{Given, Wanted};
+
+/// The whole file.
+static WHOLE: Shape = Shape::Record(&spec::JOURNEY);
 
 impl Check<'_, '_> {
     /// Members that a step gives to what the journey has learnt.
-    pub(super) fn members(&self, step: &str) -> Option<Vec<String>> {
-        Some(self.definition.step(step)?.kind.gives())
+    pub(super) fn members(&self, step: &str) -> Option<Vec<&str>> {
+        let gives = self.definition.step(step)?.kind.gives();
+        Some(gives.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// What is wrong with an expression on what the journey has learnt: a name that it never learns, or what its steps
+    /// can't give. Whether anything was found.
+    pub(crate) fn learnt(&mut self, path: &Path, wanted: Wanted) -> bool {
+        let source = self.findings.source;
+        let at = |position| inside(source, path.place, &path.text, position);
+        if let Some((position, message)) = self.unlearnt(&path.text) {
+            self.findings.error("J016", at(position), message);
+            return true;
+        }
+        let steps = self.definition.steps.iter();
+        let steps = steps.map(|step| (step.id.as_str(), Given::Members(step.kind.gives())));
+        let faults = (path.expression).faults_of(&Given::Members(steps.collect()), wanted);
+        for found in &faults {
+            let (place, message) = (at(found.position), &found.message);
+            match (found.certain, found.is_name) {
+                (true, true) => self.findings.error("J016", place, message),
+                (true, false) => {
+                    let words = format!("this can't be of what the journey has learnt: {message}");
+                    self.findings.error("J038", place, words);
+                }
+                (false, _) => self.findings.warning("J049", place, message),
+            }
+        }
+        !faults.is_empty()
     }
 
     /// The first name in a condition that the journey never learns, with its position.
-    pub(crate) fn unlearnt(&self, text: &str) -> Option<(usize, String)> {
+    fn unlearnt(&self, text: &str) -> Option<(usize, String)> {
         for (position, path) in paths(text) {
             let mut names = path.iter();
             let step = names.next()?;
@@ -33,8 +65,8 @@ impl Check<'_, '_> {
                 ));
             };
             let Some(member) = names.next() else { continue };
-            if !members.contains(member) {
-                let near = nearest(member, members.iter().map(String::as_str))
+            if !members.contains(&member.as_str()) {
+                let near = nearest(member, members.iter().copied())
                     .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 let known = if members.is_empty() {
                     "it gives nothing".to_owned()
@@ -50,6 +82,28 @@ impl Check<'_, '_> {
         None
     }
 
+    /// Variables in lines that take none: they would be shown as they are written.
+    pub(super) fn lines(&mut self) {
+        let mut found = Vec::new();
+        decode::lines(("", self.root), &WHOLE, &mut found);
+        for (name, line) in found {
+            let Some(text) = line.text() else { continue };
+            // What is no template is no variable either: a brace that is meant as one.
+            let Ok(template) = Template::parse(text) else {
+                continue;
+            };
+            let is_name = |name: &str| name.starts_with(|first: char| first.is_ascii_alphabetic());
+            let mut variables = template.variables();
+            if let Some((variable, _, position)) = variables.find(|(name, ..)| is_name(name)) {
+                let place = inside(self.findings.source, line.place, text, position);
+                let words = format!(
+                    "`{name}` takes no variables: `{{{variable}}}` would be shown as it stands here. Say it in words that take some (`words`, a task's `reason`)"
+                );
+                self.findings.error("J018", place, words);
+            }
+        }
+    }
+
     pub(super) fn words(&mut self, step: &Step) {
         let Some(node) = self.root.get("steps").and_then(|steps| steps.get(&step.id)) else {
             return;
@@ -62,8 +116,9 @@ impl Check<'_, '_> {
             return;
         };
         let mut found = Vec::new();
-        decode::words(body, &kind.body, &mut found);
-        for (words, clearance) in found {
+        decode::words(body, &kind.body, None, &mut found);
+        for said in found {
+            let (words, clearance) = (said.node, said.clearance);
             let Some(text) = words.text() else { continue };
             let Ok(template) = Template::parse(text) else {
                 continue;
@@ -74,11 +129,15 @@ impl Check<'_, '_> {
             {
                 self.findings.error("J017", words.place, "these words go over a channel that isn't cleared for PHI (e-mail, text message), and name the journey, which tells what the patient is treated for");
             }
+            if clearance == Clearance::Open {
+                let language = said.language.unwrap_or(&self.definition.language);
+                self.open_words(words.place, text, is_german(language));
+            }
             for (name, fallback, position) in template.variables() {
                 let place = inside(self.findings.source, words.place, text, position);
                 let known = |step: &str, member: &str| {
                     self.members(step)
-                        .is_some_and(|members| members.iter().any(|known| known == member))
+                        .is_some_and(|members| members.contains(&member))
                 };
                 let Some((class, always)) = template::class(name, &known) else {
                     let near = nearest(name, template::VARIABLES.iter().map(|(name, ..)| *name))

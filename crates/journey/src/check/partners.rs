@@ -1,15 +1,21 @@
 //! What a journey tells partners, held against who they are: only who publishes knows them.
 
+use super::clinical::{Does, is_german, telling};
 use crate::Finding;
 use crate::definition::{Definition, Step};
 use crate::yaml::{Node, Place};
 use fhir::suggestion;
 use std::collections::BTreeSet;
-use trust::partners::{NotCleared, Partners};
+use trust::partners::{DataClass, NotCleared, Partners};
 
 /// What is wrong with the calls of a journey at a time: partners that aren't known or not bound, and what they are not
-/// cleared for.
-pub(crate) fn partners(definition: &Definition, partners: &Partners, now_ms: u64) -> Vec<Finding> {
+/// cleared for. Fixed words are looked at where `words` says so.
+pub(crate) fn partners(
+    definition: &Definition,
+    partners: &Partners,
+    now_ms: u64,
+    words: bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for step in &definition.steps {
         let Some(outside) = step.kind.calls() else {
@@ -46,18 +52,42 @@ pub(crate) fn partners(definition: &Definition, partners: &Partners, now_ms: u64
                 findings.push(finding("J061", place(step, &path), message));
             }
         }
+        let health = BTreeSet::from([DataClass::Health]);
+        let refuses = partner.refuses(definition.purpose, &health, now_ms);
+        if words && refuses.is_some() {
+            findings.extend(fixed(step, definition).into_iter().filter_map(|fixed| {
+                let mut told = telling(fixed.text()?, is_german(&definition.language)).into_iter();
+                let told = told.find(|told| told.does == Does::Tells)?;
+                let message = format!(
+                    "“{}” tells what the patient is treated for, and {name} is not cleared for the data class `health`",
+                    told.text
+                );
+                Some(finding("J061", fixed.place, message))
+            }));
+        }
     }
     findings
 }
 
+/// A member of a step's own part.
+fn node<'a>(step: &'a Step, path: &[&str]) -> Option<&'a Node> {
+    let own = step.said.get(step.kind_name())?;
+    path.iter().try_fold(own, |node, name| node.get(name))
+}
+
 /// Where a member of a step's own part stands.
 fn place(step: &Step, path: &[&str]) -> Place {
-    let own = step.said.get(step.kind_name());
-    let node = path
-        .iter()
-        .try_fold(own, |node: Option<&Node>, name| Some(node?.get(name)))
-        .flatten();
-    node.map_or(step.place, |node| node.place)
+    node(step, path).map_or(step.place, |node| node.place)
+}
+
+/// The fixed words that a call tells: of its values, and of its addresses.
+fn fixed<'a>(step: &'a Step, definition: &Definition) -> Vec<&'a Node> {
+    let values = step.kind.tells(definition).into_iter();
+    let values = values.filter_map(|(path, _)| node(step, &path));
+    let words = values.flat_map(|value| ["is", "or"].map(|name| value.get(name)));
+    let addresses = [&["path"][..], &["compensate", "path"], &["operation", "on"]];
+    let addresses = addresses.map(|path| node(step, path));
+    words.chain(addresses).flatten().collect()
 }
 
 fn finding(code: &str, at: Place, message: String) -> Finding {

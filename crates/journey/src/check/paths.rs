@@ -4,6 +4,7 @@ use fhir::ResourceType;
 use fhir::path::{Expression, Wanted};
 
 use super::Check;
+use super::codes::codes_of;
 use crate::decode::Findings;
 use crate::yaml::{Node, inside};
 
@@ -56,6 +57,7 @@ pub(super) fn asked_of(
     let Ok(expression) = Expression::compile(text) else {
         return;
     };
+    codes_of(findings, kind, node, &expression);
     for found in expression.faults(kind, wanted) {
         let place = inside(findings.source, node.place, text, found.position);
         if found.certain {

@@ -290,7 +290,7 @@ impl Check<'_, '_> {
         let made = definition.steps.iter().filter_map(|step| step.kind.makes());
         let mut writes: BTreeSet<ResourceType> = made.map(|(kind, _)| kind).collect();
         let mut steps = definition.steps.iter();
-        if steps.any(|step| step.kind.message().is_some()) {
+        if steps.any(|step| !step.kind.messages().is_empty()) {
             writes.extend([
                 ResourceType::Communication,
                 ResourceType::CommunicationRequest,

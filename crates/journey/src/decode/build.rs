@@ -6,15 +6,16 @@ use crate::definition::{
     Again, Channel, Condition, Definition, Entry, EntryEvent, ExitRule, ExitTrigger, Message, Path,
     Request, Step, Target, Who,
 };
-use crate::languages::{self, Translation};
-use crate::room::{Own, Urgency};
+use crate::languages::{self, Asked, Translation};
+use crate::room::{Own, Urgency, Window};
 use crate::segments::{Segment, membership, place_of};
-use crate::spec;
+use crate::spec::{self, DAYS};
 use crate::template::Template;
 use crate::time;
 use crate::yaml::{Content, Key, Node};
 use fhir::ResourceType;
 use fhir::path::Expression;
+use jiff::civil::Weekday;
 use std::collections::BTreeMap;
 
 /// What a kind decodes a step from.
@@ -235,7 +236,6 @@ impl Reader<'_, '_> {
             id: key.name.clone(),
             title: line(node, "title")?,
             plain: line(node, "plain"),
-            translations: translations(body)?,
             place: key.place,
             said: node.clone(),
             kind,
@@ -254,6 +254,13 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
             // A visit has reminders alone.
             words: template(node.get("words").or_else(|| node.get("reminder"))?)?,
             reminder: node.get("reminder").and_then(template),
+            questions: node
+                .get("questions")
+                .map(Node::items)
+                .unwrap_or_default()
+                .iter()
+                .map(asked)
+                .collect::<Option<_>>()?,
             email: match node.get("email") {
                 Some(email) => Some((
                     template(email.get("subject")?)?,
@@ -270,6 +277,20 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
 /// The words of a message's text message.
 fn sms(body: &Node) -> Option<Template> {
     template(body.get("sms")?.get("words")?)
+}
+
+/// A question of a form in another language.
+fn asked(node: &Node) -> Option<Asked> {
+    let options = node.get("options").map(Node::members).unwrap_or_default();
+    Some(Asked {
+        id: line(node, "id")?,
+        text: line(node, "text")?,
+        help: line(node, "help"),
+        options: options
+            .iter()
+            .filter_map(|(key, value)| Some((key.name.clone(), value.text()?.to_owned())))
+            .collect(),
+    })
 }
 
 fn again(node: &Node) -> Again {
@@ -393,6 +414,24 @@ pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Optio
             _ => Urgency::Routine,
         },
         because: line(body, "because"),
+        window: body.get("window").and_then(window),
+        translations: translations(body)?,
+    })
+}
+
+fn window(node: &Node) -> Option<Window> {
+    let time = |name: &str| trust::consent::time_of_day(&line(node, name)?).ok();
+    let days = node.get("days").map(Node::items).unwrap_or_default();
+    let day = |item: &Node| {
+        let at = DAYS
+            .iter()
+            .position(|(name, _)| item.text() == Some(name))?;
+        Weekday::from_monday_zero_offset(i8::try_from(at).ok()?).ok()
+    };
+    Some(Window {
+        from: time("from")?,
+        until: time("until")?,
+        days: days.iter().filter_map(day).collect(),
     })
 }
 

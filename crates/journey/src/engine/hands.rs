@@ -4,7 +4,10 @@
 //! step is begun, no message goes out and no time is up: that waits in [`Paused`], in order, until it
 //! goes on. So a journey can be put right while it is held, before anything more comes of it.
 
-use super::{Act, CALLED_OFF, Effect, Engine, EngineError, Hand, Sent, messages::message_slot};
+use super::{
+    Act, CALLED_OFF, Effect, Engine, EngineError, Hand, Sent, messages::channel_of,
+    messages::message_slot,
+};
 use crate::Channel;
 use crate::definition::{Definition, Step, Target};
 use crate::passages::{FIRES, LATE_ANSWER};
@@ -90,14 +93,9 @@ pub(crate) fn goes<'a>(
 
 /// Messages that a place has put on its way to leave here.
 fn mails(step: &Step, token: &Token) -> Vec<(Which, u8)> {
-    let channels = step
-        .kind
-        .message()
-        .map_or(&[][..], |message| &message.channels);
     let mut under_way = step.kind.under_way(&token.stand);
-    under_way.retain(|(_, place)| {
-        let channel = channels.get(usize::from(*place)).copied();
-        channel.is_some_and(crate::room::reaches_out)
+    under_way.retain(|(which, place)| {
+        channel_of(step, *which, *place).is_some_and(crate::room::reaches_out)
     });
     under_way
 }
@@ -213,12 +211,10 @@ impl<'a> Engine<'a> {
     }
 
     fn mail(&self, step: &Step, n: u32, which: Which, place: u8) -> Sent {
-        let channels = step.kind.message().map(|message| &message.channels);
-        let channel = channels.and_then(|channels| channels.get(usize::from(place)));
         Sent {
             step: step.id.clone(),
             communication: self.resource_id(n, &message_slot(which, usize::from(place))),
-            channel: channel.copied().unwrap_or(Channel::Email),
+            channel: channel_of(step, which, place).unwrap_or(Channel::Email),
             which,
         }
     }
@@ -563,7 +559,7 @@ impl<'a> Engine<'a> {
                 || Err(EngineError::NoStep(token.step.clone())),
                 |index| Ok((&self.definition.steps[*index], *index)),
             )?;
-            let acts = step.kind.makes().is_some() || step.kind.message().is_some();
+            let acts = step.kind.makes().is_some() || !step.kind.messages().is_empty();
             if acts && !stayed.contains(&token.n) {
                 self.ahead.push_back((index, token.parent));
             } else {

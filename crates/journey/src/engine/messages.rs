@@ -38,14 +38,14 @@ pub(crate) fn awaited_messages(
 impl Engine<'_> {
     /// Puts a message on its way by the channel with an index; past the last, it has failed.
     pub(crate) fn send(&mut self, step: &Step, n: u32, which: Which, index: usize) {
-        let Some(message) = step.kind.message() else {
-            return;
-        };
-        let Some(channel) = message.channels.get(index).copied() else {
-            step.kind.undelivered(self, n, which);
+        let Some(message) = step.kind.message_of(which) else {
             return;
         };
         let place = u8::try_from(index).unwrap_or(u8::MAX);
+        let Some(channel) = channel_of(step, which, place) else {
+            step.kind.undelivered(self, n, which);
+            return;
+        };
         if self.puts_off(n, which, place) {
             return;
         }
@@ -57,7 +57,8 @@ impl Engine<'_> {
         else {
             return;
         };
-        if self.context.limited && crate::room::reaches_out(channel) {
+        let limited = self.context.limited || message.window.is_some();
+        if limited && crate::room::reaches_out(channel) {
             self.ask(step, n, which, place, expires_ms);
         } else {
             self.out(step, n, which, place, expires_ms);
@@ -67,8 +68,7 @@ impl Engine<'_> {
     /// Puts a message on its way.
     pub(super) fn out(&mut self, step: &Step, n: u32, which: Which, place: u8, expires_ms: u64) {
         let index = usize::from(place);
-        let channels = step.kind.message().map(|message| &message.channels);
-        let Some(channel) = channels.and_then(|channels| channels.get(index)).copied() else {
+        let Some(channel) = channel_of(step, which, place) else {
             return;
         };
         let communication = self.resource_id(n, &message_slot(which, index));
@@ -77,8 +77,10 @@ impl Engine<'_> {
             What::Sent { channel, which },
             Some(format!("Communication/{communication}")),
         );
-        let token = self.token(n);
-        let about = token.and_then(|token| about(step, token, |slot| self.resource_id(n, slot)));
+        let about = self.token(n).and_then(|token| {
+            let standing = (self.definition, &self.state);
+            about(standing, step, token, |slot| self.resource_id(n, slot))
+        });
         self.effects.push(Effect::Send {
             step: step.id.clone(),
             communication,
@@ -95,21 +97,18 @@ impl Engine<'_> {
         let Some(step) = self.definition.step(&token.step) else {
             return;
         };
-        let Some(message) = step.kind.message() else {
-            return;
-        };
         // What was held hasn't left, and nobody but the journey knows of it.
         let under_way = step.kind.under_way(&token.stand);
         for (which, place) in under_way {
-            let place = usize::from(place);
             if self.is_held(token.n, which) {
                 continue;
             }
-            let channel = message.channels.get(place).copied();
+            let channel = channel_of(step, which, place);
             if let Some(channel) = channel.filter(|channel| crate::room::reaches_out(*channel)) {
+                let slot = message_slot(which, usize::from(place));
                 let message = Sent {
                     step: step.id.clone(),
-                    communication: self.resource_id(token.n, &message_slot(which, place)),
+                    communication: self.resource_id(token.n, &slot),
                     channel,
                     which,
                 };
@@ -160,7 +159,7 @@ impl Engine<'_> {
         };
         let channels = step
             .kind
-            .message()
+            .message_of(which)
             .map_or(&[][..], |message| &message.channels);
         let Some(channel) = channels.get(place).copied() else {
             return Ok(());
@@ -200,14 +199,26 @@ pub(crate) fn message_slot(which: Which, index: usize) -> String {
     format!("{}/{index}", which.slot())
 }
 
+/// The channel of a message, by its place.
+pub(crate) fn channel_of(step: &Step, which: Which, place: u8) -> Option<Channel> {
+    let message = step.kind.message_of(which)?;
+    message.channels.get(usize::from(place)).copied()
+}
+
 /// What the messages of a place are about.
-pub(crate) fn about(step: &Step, token: &Token, id: impl Fn(&str) -> String) -> Option<About> {
+pub(crate) fn about(
+    (definition, state): (&Definition, &State),
+    step: &Step,
+    token: &Token,
+    id: impl Fn(&str) -> String,
+) -> Option<About> {
     let (kind, slot) = step.kind.makes()?;
     match kind {
         ResourceType::Task => Some(About::Form(id(slot))),
         ResourceType::Appointment => Some(About::Visit {
             appointment: id(slot),
-            start_ms: token.stand.booked_ms()?,
+            start_ms: token.stand.visit_ms()?,
+            by_ms: step.kind.by_ms(definition, state, token),
         }),
         _ => None,
     }

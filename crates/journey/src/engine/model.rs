@@ -116,6 +116,9 @@ impl Event {
     }
 }
 
+/// LOINC codes of a component of an `Observation`, and its value with the UCUM unit.
+pub type Component = (Vec<String>, Option<(f64, String)>);
+
 /// A fact, extracted from a resource.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
@@ -127,6 +130,8 @@ pub enum Fact {
         codes: Vec<String>,
         /// Value and UCUM unit.
         value: Option<(f64, String)>,
+        /// Codes and values of its components, as of a blood pressure.
+        components: Vec<Component>,
         /// When it was measured.
         at_ms: u64,
     },
@@ -285,12 +290,14 @@ pub struct Confirms {
 pub enum About {
     /// A form: the id of its `Task`.
     Form(String),
-    /// A booked visit.
+    /// A visit, proposed or booked.
     Visit {
         /// Id of the `Appointment`.
         appointment: String,
         /// When it begins.
         start_ms: u64,
+        /// By when it has to be booked, while it isn't.
+        by_ms: Option<u64>,
     },
 }
 

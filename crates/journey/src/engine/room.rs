@@ -1,7 +1,7 @@
 //! Messages that have to wait until they may reach out: for the end of quiet hours, or for room among all that
 //! the patient's journeys send.
 
-use super::messages::message_slot;
+use super::messages::{channel_of, message_slot};
 use super::{CALLED_OFF, EXPIRED, Effect, Engine, EngineError};
 use crate::definition::Step;
 use crate::room::Room;
@@ -22,10 +22,10 @@ pub(super) fn timer(held: &Held) -> String {
 impl Engine<'_> {
     /// Asks whether a message may go out by a channel.
     pub(super) fn ask(&mut self, step: &Step, n: u32, which: Which, place: u8, until_ms: u64) {
-        let Some(message) = step.kind.message() else {
+        let Some(message) = step.kind.message_of(which) else {
             return;
         };
-        let Some(channel) = message.channels.get(usize::from(place)).copied() else {
+        let Some(channel) = channel_of(step, which, place) else {
             return;
         };
         self.effects.push(Effect::Ask {
@@ -72,8 +72,7 @@ impl Engine<'_> {
             // It was asked for just now, when it was said until when it may go.
             None => self.until(step, n, which, place),
         };
-        let channels = step.kind.message().map(|message| &message.channels);
-        let Some(channel) = channels.and_then(|channels| channels.get(usize::from(place))) else {
+        let Some(channel) = channel_of(step, which, place) else {
             return Ok(());
         };
         match room {
@@ -89,7 +88,7 @@ impl Engine<'_> {
                     why,
                 };
                 let what = What::Held {
-                    channel: *channel,
+                    channel,
                     which,
                     until_ms: at_ms,
                     why,
@@ -103,7 +102,7 @@ impl Engine<'_> {
             // It couldn't go in its time, so it isn't kept waiting in vain.
             Room::Until { why, .. } => {
                 let what = What::Undelivered {
-                    channel: *channel,
+                    channel,
                     which,
                     code: why.code().to_owned(),
                 };
@@ -148,7 +147,10 @@ impl Engine<'_> {
     fn ask_for(&mut self, held: &Held) -> Result<(), EngineError> {
         let at = self.held_at(held.n, held.which);
         let (step, _) = self.step_of(held.n)?;
-        if self.context.now_ms < held.until_ms && self.context.limited {
+        let message = step.kind.message_of(held.which);
+        let limited =
+            self.context.limited || message.is_some_and(|message| message.window.is_some());
+        if self.context.now_ms < held.until_ms && limited {
             if let Some(held) = at.and_then(|at| self.state.held.get_mut(at)) {
                 held.asked = true;
             }
@@ -183,9 +185,7 @@ impl Engine<'_> {
 
     /// Says of what waited that it doesn't go out by its channel.
     fn given_up(&mut self, step: &Step, held: &Held, code: &str) {
-        let channels = step.kind.message().map(|message| &message.channels);
-        let channel = channels.and_then(|channels| channels.get(usize::from(held.channel)));
-        if let Some(channel) = channel.copied() {
+        if let Some(channel) = channel_of(step, held.which, held.channel) {
             let what = What::Undelivered {
                 channel,
                 which: held.which,

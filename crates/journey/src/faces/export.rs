@@ -25,6 +25,14 @@ fn hyphened(step: &str) -> String {
 /// The checker's findings, where there are errors among them.
 pub fn export(source: &str, version: u32) -> Result<Value, Vec<Finding>> {
     let definition = Definition::compile(source, version)?;
+    exported(&definition, source)
+}
+
+/// The same of a version that was published: what the checker has learnt since is no fault of it.
+///
+/// # Errors
+/// Where the file can't be read.
+pub(crate) fn exported(definition: &Definition, source: &str) -> Result<Value, Vec<Finding>> {
     let root = Node::parse(source).map_err(|error| {
         vec![Finding {
             code: "J001".to_owned(),
@@ -35,7 +43,7 @@ pub fn export(source: &str, version: u32) -> Result<Value, Vec<Finding>> {
         }]
     })?;
     let exporting = Exporting {
-        definition: &definition,
+        definition,
         root: &root,
     };
     let mut entries = vec![exporting.plan(source)];
@@ -259,4 +267,25 @@ fn length(length_ms: u64) -> Value {
         }
     }
     json!({"value": length_ms.div_ceil(1000), "unit": "seconds", "system": "http://unitsofmeasure.org", "code": "s"})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was published goes on being shown, whatever the checker has learnt since.
+    #[test]
+    fn a_published_version_is_exported_whatever_is_found_now() {
+        let file = include_str!("../../../../journeys/heart-failure-discharge.yaml");
+        let from = file.find("  weight_missing:\n").unwrap();
+        let to = file.find("  weight_missing_task:\n").unwrap();
+        let source = format!("{}{}", &file[..from], &file[to..]);
+        assert!(export(&source, 1).is_err(), "it would not be published now");
+        let (definition, _) = crate::check::compile(&source);
+        let bundle = exported(&definition.unwrap(), &source).unwrap();
+        assert_eq!(
+            bundle["entry"][0]["resource"]["resourceType"],
+            "PlanDefinition"
+        );
+    }
 }

@@ -8,6 +8,7 @@ mod export;
 mod import;
 
 pub use export::export;
+pub(crate) use export::exported;
 pub use import::{Draft, Left, import};
 
 /// The extension of a `PlanDefinition` that has the journey's own text.

@@ -1,12 +1,14 @@
 //! A form for the patient.
 
+mod said;
 mod score;
 
-use super::{Carried, Plan, StepKind, Waiting, cannot_wait, same_of, way};
+use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, message, number, template};
 use crate::definition::{Definition, Message, Step, Target, Way};
 use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids};
+use crate::languages::Asked;
 use crate::resources::{Maker, resource};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATIONS,
@@ -16,6 +18,7 @@ use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::say_duration;
 use crate::yaml::{Node, Place};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use score::{SCORE, Score, WEIGHTS};
 use serde_json::{Map, Value, json};
@@ -253,6 +256,21 @@ fn question(node: &Node) -> Option<Question> {
 }
 
 impl Question {
+    /// What an answer to it may be.
+    fn gives(&self) -> Given<'_> {
+        match self.answer {
+            Answer::YesNo => Given::Boolean,
+            Answer::WholeNumber => Given::Integer,
+            Answer::Number => Given::Number,
+            Answer::Text => Given::Text,
+            Answer::Choice => {
+                let options = self.options.iter();
+                Given::Code(options.map(|(code, _)| code.as_str()).collect())
+            }
+            Answer::Date => Given::Date,
+        }
+    }
+
     fn check(&self, check: &mut Check<'_, '_>, place: Place) {
         let id = &self.id;
         let numeric = matches!(self.answer, Answer::WholeNumber | Answer::Number);
@@ -286,8 +304,8 @@ impl Question {
         self.check_weights(check, place);
     }
 
-    /// As an item of a FHIR `Questionnaire`.
-    fn item(&self) -> Value {
+    /// As an item of a FHIR `Questionnaire`, with what it is in other languages.
+    fn item(&self, said: &[(&str, &Asked)]) -> Value {
         let kind = match self.answer {
             Answer::YesNo => "boolean",
             Answer::WholeNumber => "integer",
@@ -298,6 +316,10 @@ impl Question {
         };
         let mut item =
             json!({"linkId": self.id, "text": self.text, "type": kind, "required": self.required});
+        let texts = said
+            .iter()
+            .map(|(language, asked)| (*language, asked.text.as_str()));
+        said::translate(&mut item, "text", texts);
         let mut extensions = Vec::new();
         for (name, bound) in [("minValue", self.least), ("maxValue", self.most)] {
             if let Some(bound) = bound {
@@ -321,6 +343,12 @@ impl Question {
                     if let Some(weight) = self.weight(code) {
                         option["valueCoding"]["extension"] = score::ordinal(weight);
                     }
+                    let words = said.iter().filter_map(|(language, asked)| {
+                        let mut options = asked.options.iter();
+                        let (_, words) = options.find(|(other, _)| other == code)?;
+                        Some((*language, words.as_str()))
+                    });
+                    said::translate(&mut option["valueCoding"], "display", words);
                     option
                 })
                 .collect();
@@ -333,6 +361,10 @@ impl Question {
                     "valueCodeableConcept": {"coding": [{"system": "http://hl7.org/fhir/questionnaire-item-control", "code": "help"}]}
                 }]
             }]);
+            let helps = said
+                .iter()
+                .filter_map(|(language, asked)| Some((*language, asked.help.as_deref()?)));
+            said::translate(&mut item["item"][0], "text", helps);
         }
         item
     }
@@ -421,16 +453,19 @@ impl StepKind for Ask {
     }
     fn unseen(&self) -> Vec<Way<'_>> {
         let mut ways = self.ways();
-        ways.retain(|way| cannot_wait(self) && way.label == "no answer");
+        ways.retain(|way| self.cannot_wait() && way.label == "no answer");
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        let questions = self.questions.iter().map(|question| &question.id);
-        let scores = self.scores.iter().map(|score| &score.id);
-        questions.chain(scores).cloned().collect()
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let questions = (self.questions.iter()).map(|one| (one.id.as_str(), one.gives()));
+        let scores = (self.scores.iter()).map(|score| (score.id.as_str(), Given::Number));
+        questions.chain(scores).collect()
     }
     fn is_answered(&self) -> bool {
         true
+    }
+    fn tells_risk(&self) -> Vec<&str> {
+        self.scores.iter().map(|score| score.id.as_str()).collect()
     }
     fn types(&self) -> &'static [ResourceType] {
         &[
@@ -440,7 +475,7 @@ impl StepKind for Ask {
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
-        check.message(step, KIND.name);
+        check.messages(step);
         if self.no_answer.is_none() {
             check.findings.error(
                 "J013",
@@ -467,6 +502,7 @@ impl StepKind for Ask {
         }
         self.check_questions(check, step);
         self.check_scores(check, step);
+        self.check_translations(check, step);
     }
     fn leaves_within(&self, _: &Definition, label: &str) -> Option<u64> {
         (label != crate::passages::LATE_ANSWER).then_some(self.give_up_after_ms)
@@ -589,8 +625,9 @@ impl StepKind for Ask {
         engine.close_task(late.n, false, why);
     }
 
-    fn sends_after(&self) -> Vec<u64> {
-        std::iter::once(0).chain(self.remind_after_ms).collect()
+    fn sends(&self) -> Vec<(&Message, u64)> {
+        let times = std::iter::once(0).chain(self.remind_after_ms);
+        times.map(|after_ms| (&self.invitation, after_ms)).collect()
     }
     fn arrives(&self, _: &Definition, label: &str, here_ms: u64) -> u64 {
         if label == "no answer" {
@@ -736,10 +773,7 @@ impl StepKind for Ask {
         let Effect::OpenForm { task, due_ms, .. } = effect else {
             return None;
         };
-        Some(resource(
-            ResourceType::Task,
-            task,
-            json!({
+        let mut opened = json!({
                 "identifier": maker.identifiers(&step.id),
                 "status": "requested",
                 "intent": "order",
@@ -751,8 +785,10 @@ impl StepKind for Ask {
                 "owner": maker.subject(),
                 "restriction": {"period": {"end": fhir::date::instant(*due_ms)}},
                 "input": [{"type": {"text": "questionnaire"}, "valueCanonical": ids.questionnaire(&step.id)}],
-            }),
-        ))
+        });
+        // The patient sees its name in their list before they open it.
+        self.name_in_languages(&mut opened, maker.definition, "description");
+        Some(resource(ResourceType::Task, task, opened))
     }
     fn questionnaire(
         &self,
@@ -762,11 +798,11 @@ impl StepKind for Ask {
         id: &str,
         now_ms: u64,
     ) -> Option<Resource> {
-        let items: Vec<Value> = self.questions.iter().map(Question::item).collect();
-        Some(resource(
-            ResourceType::Questionnaire,
-            id,
-            json!({
+        let items = self.questions.iter();
+        let items: Vec<Value> = items
+            .map(|question| question.item(&self.said(question)))
+            .collect();
+        let mut form = json!({
                 "url": format!("urn:cairn:questionnaire:{}:{}", definition.name, step.id),
                 "version": version.to_string(),
                 "name": step.id,
@@ -775,7 +811,8 @@ impl StepKind for Ask {
                 "subjectType": ["Patient"],
                 "date": fhir::date::instant(now_ms),
                 "item": items,
-            }),
-        ))
+        });
+        self.name_in_languages(&mut form, definition, "title");
+        Some(resource(ResourceType::Questionnaire, id, form))
     }
 }

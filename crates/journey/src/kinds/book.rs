@@ -1,8 +1,9 @@
 //! A visit that is proposed, waits to be booked, and is reminded of.
 
+mod invite;
 mod remind;
 
-use super::{Carried, Plan, StepKind, Waiting, cannot_wait, same_of, way};
+use super::{Carried, Plan, StepKind, WHOLE, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, line, number, template};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
@@ -16,14 +17,21 @@ use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::{DAY_MS, MINUTE_MS, Moment, Slot, say_day, say_minute, say_time};
 use crate::yaml::{Node, Place};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
+use invite::Invitation;
 use remind::Reminders;
 use serde_json::json;
 use std::sync::Arc;
 
+/// Where what asks the patient stands.
+const ASKS: &[&str] = &[invite::INVITE];
+/// What stands beside what is called off when the visit wasn't booked.
+const NOT_IN_TIME: &str = "Not booked in time";
+
 static BOOK: Record = Record {
     name: "book",
-    doc: "A visit is proposed and waits to be booked, in the portal or by staff; once it is, the patient can be reminded of it.",
+    doc: "A visit is proposed and waits to be booked, in the portal or by staff. The patient can be asked to book it, and reminded of it once it is booked.",
     one_of: &[],
     fields: &[
         must("title", Shape::Line, "What the visit is for."),
@@ -46,6 +54,11 @@ static BOOK: Record = Record {
             "book_by",
             Shape::Moment,
             "By when it must be booked; then `not_booked` is gone.",
+        ),
+        may(
+            invite::INVITE,
+            Shape::Record(&invite::INVITATION),
+            "Messages that ask the patient to book it; without them the proposal lies in the portal alone.",
         ),
         may(
             "remind",
@@ -103,7 +116,7 @@ pub(super) static KIND: Kind = Kind {
             "Where to go when the patient did not come (`noshow`); `not_booked` if not given.",
         ),
     ],
-    example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    time: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n    remind: [1d, 2h]\n    reminder: Your visit is on {visit.day} at {visit.time}.\n  next: end\n  not_booked: visit_task\n",
+    example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    time: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n    invite:\n      words: Please book your check-up on {visit.day} until {due.day}.\n      again: [2d]\n    remind: [1d, 2h]\n    reminder: Your visit is on {visit.day} at {visit.time}.\n  next: end\n  not_booked: visit_task\n",
     decode,
 };
 
@@ -117,6 +130,7 @@ struct Book {
     next: Target,
     not_booked: Option<Target>,
     missed: Option<Target>,
+    invitation: Option<Invitation>,
     reminders: Option<Reminders>,
 }
 
@@ -136,14 +150,29 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         next: parts.way("next")?,
         not_booked: parts.way("not_booked"),
         missed: parts.way("missed"),
+        invitation: invite::decode(body)?,
         reminders: remind::decode(body)?,
     }))
 }
+
+/// What can be learnt of how a visit stands: FHIR's words for what ends the step, and the step's own.
+const STATUSES: [&str; 9] = [
+    "booked",
+    "arrived",
+    "checked-in",
+    "fulfilled",
+    "cancelled",
+    "noshow",
+    "entered-in-error",
+    "not-booked",
+    "too-late",
+];
 
 impl Book {
     /// A visit was booked, or moved.
     fn booked(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, slot: Slot) {
         let n = token.n;
+        invite::ends(engine, token, "The visit was booked");
         if let Some(Stand::Booking { booked, .. }) = engine.stand_mut(n) {
             *booked = Some(slot);
         }
@@ -159,8 +188,31 @@ impl Book {
             Some(format!("Appointment/{visit}")),
         );
         let moved = token.stand.booked_ms() != Some(slot.start_ms);
-        if let Some(reminders) = self.reminders.as_ref().filter(|_| moved) {
-            reminders.begin(engine, step, token, slot.start_ms);
+        if let Some(reminders) = self.reminders.as_ref().filter(|_| moved)
+            && let Some(token) = engine.token(n).cloned()
+        {
+            reminders.begin(engine, step, &token, slot.start_ms);
+        }
+    }
+}
+
+impl Book {
+    /// Staff propose another time for a visit that isn't booked: what the patient is told is of that one.
+    fn proposed_anew(&self, engine: &mut Engine<'_>, n: u32, start_ms: u64, end_ms: Option<u64>) {
+        let Some(Stand::Booking { proposed, .. }) = engine.stand_mut(n) else {
+            return;
+        };
+        if self.invitation.is_some() && proposed.start_ms != start_ms {
+            *proposed = self.slot(start_ms, end_ms);
+        }
+    }
+
+    fn slot(&self, start_ms: u64, end_ms: Option<u64>) -> Slot {
+        Slot {
+            start_ms,
+            end_ms: end_ms
+                .filter(|end_ms| *end_ms > start_ms)
+                .unwrap_or(start_ms + self.minutes * MINUTE_MS),
         }
     }
 }
@@ -187,14 +239,17 @@ impl StepKind for Book {
     fn unseen(&self) -> Vec<Way<'_>> {
         // A visit that can't wait is one that somebody has to hear of when nobody comes to it.
         let mut ways = self.ways();
-        ways.retain(|way| cannot_wait(self) && way.label != "visit over");
+        ways.retain(|way| self.cannot_wait() && way.label != "visit over");
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["status".to_owned(), "day".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        vec![
+            ("status", Given::Code(STATUSES.to_vec())),
+            ("day", Given::Text),
+        ]
     }
     fn types(&self) -> &'static [ResourceType] {
-        if self.reminders.is_none() {
+        if self.messages().is_empty() {
             return &[ResourceType::Appointment];
         }
         &[ResourceType::Appointment, ResourceType::Communication]
@@ -210,6 +265,8 @@ impl StepKind for Book {
                 .findings
                 .error("J023", place, "`book_by` is later than the visit itself");
         }
+        check.messages(step);
+        self.check_invitation(check, step);
         self.check_reminders(check, step);
     }
     fn moments(&self, check: &Check<'_, '_>, step: &Step) -> Vec<(&Moment, Place)> {
@@ -222,8 +279,9 @@ impl StepKind for Book {
         matches!(variable, "due.day" | "visit.day" | "visit.time")
     }
 
-    fn stand(&self, definition: &Definition, state: &State, _: u64) -> Stand {
+    fn stand(&self, definition: &Definition, state: &State, now_ms: u64) -> Stand {
         let start_ms = moment(definition, state, &self.on);
+        let by_ms = self.books_by_ms(definition, state);
         Stand::Booking {
             proposed: Slot {
                 start_ms,
@@ -231,13 +289,21 @@ impl StepKind for Book {
             },
             booked: None,
             reminded: None,
+            invited: self
+                .invitation
+                .as_ref()
+                .map(|invitation| invitation.begins(now_ms, by_ms.min(start_ms))),
         }
+    }
+    fn by_ms(&self, definition: &Definition, state: &State, token: &Token) -> Option<u64> {
+        let by_ms = self.books_by_ms(definition, state);
+        token.stand.booked_ms().is_none().then_some(by_ms)
     }
     fn makes(&self) -> Option<(ResourceType, &'static str)> {
         Some((ResourceType::Appointment, "visit"))
     }
     fn enter(&self, engine: &mut Engine<'_>, step: &Step, n: u32) {
-        let by_ms = moment(engine.definition, &engine.state, &self.book_by);
+        let by_ms = self.books_by_ms(engine.definition, &engine.state);
         let Some(Stand::Booking { proposed, .. }) =
             engine.token(n).map(|token| token.stand.clone())
         else {
@@ -258,6 +324,9 @@ impl StepKind for Book {
             end_ms: proposed.end_ms,
             by_ms,
         });
+        if self.invitation.is_some() {
+            engine.send(step, n, Which::Invitation, 0);
+        }
     }
     fn timers(
         &self,
@@ -276,8 +345,18 @@ impl StepKind for Book {
                 timers.extend(next.map(|next| (remind::TIMER, next.at_ms)));
                 timers
             }
-            Stand::Booking { booked: None, .. } => {
-                vec![("by", moment(definition, state, &self.book_by))]
+            Stand::Booking {
+                booked: None,
+                proposed,
+                ..
+            } => {
+                let by_ms = self.books_by_ms(definition, state);
+                let mut timers = vec![("by", by_ms)];
+                let next = self.invitation.as_ref();
+                let asks_ms = by_ms.min(proposed.start_ms);
+                let next = next.and_then(|invitation| invitation.next(token, asks_ms));
+                timers.extend(next.map(|next| (invite::TIMER, next.at_ms)));
+                timers
             }
             _ => Vec::new(),
         }
@@ -298,15 +377,28 @@ impl StepKind for Book {
             }
             return Ok(());
         }
+        if slot == invite::TIMER {
+            // Nobody is asked to book what is over already.
+            let by_ms = match &token.stand {
+                Stand::Booking { proposed, .. } => proposed.start_ms,
+                _ => u64::MAX,
+            };
+            let by_ms = by_ms.min(self.books_by_ms(engine.definition, &engine.state));
+            if let Some(invitation) = &self.invitation {
+                invitation.due(engine, step, token, by_ms);
+            }
+            return Ok(());
+        }
         if booked.is_some() {
             engine.call_off(token, CALLED_OFF, "The visit is over");
             engine.leave(token.n, "visit over", &self.next);
             return Ok(());
         }
+        engine.call_off(token, CALLED_OFF, NOT_IN_TIME);
         let appointment = engine.resource_id(token.n, "visit");
         engine.effects.push(Effect::CancelVisit {
             appointment,
-            why: "Not booked in time".to_owned(),
+            why: NOT_IN_TIME.to_owned(),
         });
         engine.learn(&step.id, "status", json!("not-booked"));
         let target = self.not_booked.clone().unwrap_or_default();
@@ -336,12 +428,7 @@ impl StepKind for Book {
         let (label, target) = match status.as_str() {
             "booked" => {
                 let start_ms = start_ms.unwrap_or(proposed.start_ms);
-                let slot = Slot {
-                    start_ms,
-                    end_ms: end_ms
-                        .filter(|end| *end > start_ms)
-                        .unwrap_or(start_ms + self.minutes * MINUTE_MS),
-                };
+                let slot = self.slot(start_ms, *end_ms);
                 if *booked != Some(slot) {
                     self.booked(engine, step, token, slot);
                 }
@@ -350,7 +437,12 @@ impl StepKind for Book {
             "arrived" | "checked-in" | "fulfilled" => ("visit over", &self.next),
             "cancelled" | "entered-in-error" => ("not booked", &not_booked),
             "noshow" => ("missed", self.missed.as_ref().unwrap_or(&not_booked)),
-            _ => return,
+            _ => {
+                if let (None, Some(start_ms)) = (booked, start_ms) {
+                    self.proposed_anew(engine, token.n, *start_ms, *end_ms);
+                }
+                return;
+            }
         };
         engine.learn(&step.id, "status", json!(status));
         let why = match label {
@@ -380,21 +472,47 @@ impl StepKind for Book {
         }
     }
 
-    fn message(&self) -> Option<&Message> {
-        self.reminders.as_ref().map(|reminders| &reminders.message)
+    fn messages(&self) -> Vec<(&'static [&'static str], &Message)> {
+        let invitation = self.invitation.as_ref();
+        let invitation = invitation.map(|invitation| (ASKS, &invitation.message));
+        let reminders = self.reminders.as_ref();
+        let reminders = reminders.map(|reminders| (WHOLE, &reminders.message));
+        invitation.into_iter().chain(reminders).collect()
     }
-    fn sends_after(&self) -> Vec<u64> {
-        self.reminders
-            .as_ref()
-            .map_or_else(Vec::new, Reminders::apart_ms)
+    fn message_of(&self, which: Which) -> Option<&Message> {
+        match which {
+            Which::Invitation | Which::Again { .. } => {
+                let invitation = self.invitation.as_ref();
+                invitation.map(|invitation| &invitation.message)
+            }
+            Which::Ahead { .. } => {
+                let reminders = self.reminders.as_ref();
+                reminders.map(|reminders| &reminders.message)
+            }
+            Which::Message | Which::Reminder => None,
+        }
+    }
+    fn sends(&self) -> Vec<(&Message, u64)> {
+        let invitation = self.invitation.iter().flat_map(|invitation| {
+            let after = invitation.after_ms();
+            after.map(move |after_ms| (&invitation.message, after_ms))
+        });
+        let reminders = self.reminders.iter().flat_map(|reminders| {
+            let apart = reminders.apart_ms().into_iter();
+            apart.map(move |after_ms| (&reminders.message, after_ms))
+        });
+        invitation.chain(reminders).collect()
     }
     fn wording(&self, which: Which) -> Option<(&Template, String)> {
-        let message = self.message()?;
-        let title = format!("Reminder: {}", message.title);
-        matches!(which, Which::Ahead { .. }).then_some((&message.words, title))
+        if let Which::Ahead { .. } = which {
+            let message = self.message_of(which)?;
+            return Some((&message.words, format!("Reminder: {}", message.title)));
+        }
+        self.invitation.as_ref()?.wording(which)
     }
     fn under_way(&self, stand: &Stand) -> Vec<(Which, u8)> {
-        remind::on_the_way(stand).into_iter().collect()
+        let invited = invite::on_the_way(stand).into_iter();
+        invited.chain(remind::on_the_way(stand)).collect()
     }
     fn goes_out(
         &self,
@@ -404,17 +522,26 @@ impl StepKind for Book {
         _: u64,
         now_ms: u64,
     ) -> Option<u64> {
-        remind::goes_out(stand, which, channel, now_ms)
+        match which {
+            Which::Ahead { .. } => remind::goes_out(stand, which, channel, now_ms),
+            _ => invite::goes_out(stand, which, channel, now_ms),
+        }
     }
     fn delivered(&self, engine: &mut Engine<'_>, _: &Step, n: u32, _: Channel) {
+        // Of both kinds one alone is ever on its way.
+        invite::arrived_or_not(engine, n);
         remind::arrived_or_not(engine, n);
     }
-    /// The visit is waited for whether or not the patient could be reminded of it; the trail says that they weren't.
-    fn undelivered(&self, engine: &mut Engine<'_>, n: u32, _: Which) {
-        remind::arrived_or_not(engine, n);
+    /// The visit is waited for whether or not the patient could be told of it; the trail says that they weren't.
+    fn undelivered(&self, engine: &mut Engine<'_>, n: u32, which: Which) {
+        match which {
+            Which::Ahead { .. } => remind::arrived_or_not(engine, n),
+            _ => invite::arrived_or_not(engine, n),
+        }
     }
 
     fn taken_over(&self, engine: &mut Engine<'_>, step: &Step, n: u32, before: &Node) {
+        invite::taken_over(self.invitation.as_ref(), engine, step, n, before);
         if let Some(reminders) = &self.reminders {
             reminders.taken_over(engine, step, n, before);
         }
@@ -422,6 +549,9 @@ impl StepKind for Book {
     fn carried(&self, stand: &Stand, before: &Node, after: &Node) -> Carried {
         if remind::on_the_way(stand).is_some() {
             return Carried::Later("a reminder of a visit is on its way");
+        }
+        if invite::on_the_way(stand).is_some() {
+            return Carried::Later("a message about a visit is on its way");
         }
         let times = ["title", "time", "minutes", "book_by"];
         // What is booked is booked, whatever would be proposed today.
@@ -470,14 +600,24 @@ impl StepKind for Book {
                     until_ms: Some(slot.start_ms),
                 }
             }
-            None => Waiting {
-                what: format!(
-                    "Waits for the visit to be booked (proposed for {})",
-                    say_day(proposed.start_ms, zone)
-                ),
-                plain: format!("Please book your visit: {}", self.title),
-                until_ms: Some(moment(definition, state, &self.book_by)),
-            },
+            None => {
+                let by_ms = self.books_by_ms(definition, state);
+                let next = self.invitation.as_ref();
+                let asks_ms = by_ms.min(proposed.start_ms);
+                let next = next.and_then(|invitation| invitation.next(token, asks_ms));
+                let next = next.map_or_else(String::new, |next| {
+                    let at = say_minute(next.at_ms, zone);
+                    format!("; the next reminder goes out at {at}")
+                });
+                Waiting {
+                    what: format!(
+                        "Waits for the visit to be booked (proposed for {}){next}",
+                        say_day(proposed.start_ms, zone)
+                    ),
+                    plain: format!("Please book your visit: {}", self.title),
+                    until_ms: Some(by_ms),
+                }
+            }
         })
     }
     fn entered(&self, title: &str) -> Option<String> {
@@ -495,6 +635,13 @@ impl StepKind for Book {
             } => Some(Plan {
                 what: format!("{}: {}", crate::words::capital(&which.say()), step.title),
                 plain: format!("We will remind you of your visit: {}", self.title),
+            }),
+            What::Sent {
+                which: which @ Which::Again { .. },
+                ..
+            } => Some(Plan {
+                what: format!("{}: {}", crate::words::capital(&which.say()), step.title),
+                plain: format!("We will remind you if you have not booked: {}", self.title),
             }),
             What::Left { label, .. } if label == "not booked" => Some(Plan {
                 what: format!("Given up on if not booked: {}", step.title),

@@ -6,7 +6,7 @@ use crate::decode::build::{Parts, line, path};
 use crate::definition::{Definition, Path, Step, Target, Way};
 use crate::engine::Engine;
 use crate::spec::{Focus, Kind, Record, Shape, may, must};
-use crate::yaml::inside;
+use fhir::path::Wanted;
 use std::sync::Arc;
 
 static CASE: Record = Record {
@@ -101,15 +101,7 @@ impl StepKind for Branch {
     }
     fn check(&self, check: &mut Check<'_, '_>, _: &Step) {
         for case in &self.cases {
-            if let Some((position, message)) = check.unlearnt(&case.when.text) {
-                let place = inside(
-                    check.findings.source,
-                    case.when.place,
-                    &case.when.text,
-                    position,
-                );
-                check.findings.error("J016", place, message);
-            }
+            check.learnt(&case.when, Wanted::Condition);
         }
     }
 

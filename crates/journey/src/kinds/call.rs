@@ -17,6 +17,7 @@ use crate::spec::{Focus, Kind, Record, Shape, may, must};
 use crate::state::{Owed, Stand, State, Token, What};
 use crate::time::say_duration;
 use crate::yaml::{Content, Node};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -504,9 +505,11 @@ impl StepKind for Call {
         );
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        let learnt = self.learns.iter().map(|(name, ..)| name.clone());
-        [CALL_STATUS.to_owned()].into_iter().chain(learnt).collect()
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let learnt = self.learns.iter();
+        let learnt = learnt.map(|(name, ..)| (name.as_str(), Given::Unknown));
+        let status = (CALL_STATUS, Given::Integer);
+        [status].into_iter().chain(learnt).collect()
     }
     fn class_of(&self, member: &str) -> DataClass {
         let found = self.learns.iter().find(|(name, ..)| name == member);
@@ -594,7 +597,8 @@ impl StepKind for Call {
             "completed" => {
                 let known = self.gives();
                 let mut kept = Map::new();
-                for (member, value) in values.iter().filter(|(name, _)| known.contains(name)) {
+                let is_known = |name: &str| known.iter().any(|(known, _)| *known == name);
+                for (member, value) in values.iter().filter(|(name, _)| is_known(name)) {
                     engine.learn(&step.id, member, value.clone());
                     if self.takes_back_by(member) {
                         kept.insert(member.clone(), value.clone());

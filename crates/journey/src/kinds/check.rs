@@ -10,12 +10,13 @@ use crate::definition::{Definition, Path, Step, Target, Way};
 use crate::engine::{Effect, Engine};
 use crate::spec::{Focus, Kind, Record, Shape, may, must};
 use fhir::ResourceType;
+use fhir::path::Given;
 use serde_json::json;
 use std::sync::Arc;
 use trust::Purpose;
 
-/// Types in patients' records that the policy of the journeys' engine doesn't let it look at: bills and
-/// the audit.
+/// Types in patients' records that no condition looks at: bills and the audit, which the policy of the journeys'
+/// engine doesn't let it look at, and insurers' answers, of which it asks whether they say yes, and no amounts.
 pub(crate) const NOT_LOOKED_AT: &[ResourceType] = &[
     ResourceType::Account,
     ResourceType::AuditEvent,
@@ -59,11 +60,17 @@ static CHECK: Record = Record {
         ),
         may(
             "coverage",
-            Shape::Choice(&[(
-                "active",
-                "A `Coverage` whose status is active and whose period, if it has one, holds today. No insurer is asked, so it says nothing of what is paid for.",
-            )]),
-            "Whether the record has a coverage.",
+            Shape::Choice(&[
+                (
+                    "active",
+                    "A `Coverage` whose status is active and whose period, if it has one, holds today. No insurer is asked, so it says nothing of what is paid for.",
+                ),
+                (
+                    "eligible",
+                    "What an insurer answered last: the newest complete `CoverageEligibilityResponse` says of an insurance that it is in force, for a benefit period that holds today, or, where it names none, no longer than 31 days ago. A `call` can ask the insurer before.",
+                ),
+            ]),
+            "Whether the patient is insured, as the record knows.",
         ),
     ],
 };
@@ -89,6 +96,8 @@ pub(crate) enum Question {
     Consent(Purpose),
     /// Whether it has a coverage that is active.
     Coverage,
+    /// Whether an insurer has said that one is in force.
+    Eligible,
 }
 
 #[derive(Debug)]
@@ -104,6 +113,8 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         Question::Has(kind, body.get("where").and_then(path))
     } else if let Some(purpose) = line(body, "consent") {
         Question::Consent(Purpose::parse(&purpose)?)
+    } else if line(body, "coverage").as_deref() == Some("eligible") {
+        Question::Eligible
     } else {
         Question::Coverage
     };
@@ -121,8 +132,8 @@ impl StepKind for Check {
     fn ways(&self) -> Vec<Way<'_>> {
         vec![way("yes", &self.yes, true), way("no", &self.no, true)]
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["holds".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        vec![("holds", Given::Boolean)]
     }
     fn asks(&self) -> Option<&Question> {
         Some(&self.question)

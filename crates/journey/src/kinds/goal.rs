@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::spec::{Focus, Kind, OPEN_TASKS, Record, Shape, may, must};
 use crate::state::State;
 use crate::words::thing;
+use fhir::path::Given;
 use std::sync::Arc;
 
 static GOAL: Record = Record {
@@ -81,8 +82,8 @@ impl StepKind for Goal {
     fn ways(&self) -> Vec<Way<'_>> {
         Vec::new()
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["reached".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        vec![("reached", Given::Boolean)]
     }
     fn watches(&self) -> bool {
         true

@@ -14,6 +14,7 @@ use crate::resources::{Maker, resource};
 use crate::spec::{Kind, Record, Shape, may, must};
 use crate::state::{Stand, State, Token, What};
 use crate::yaml::Node;
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -131,8 +132,9 @@ impl StepKind for Part {
         ways.push(way("time over", &self.time_over, false));
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["ended".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        // The endings of the other journey stand in its own file.
+        vec![("ended", Given::Text)]
     }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Task]

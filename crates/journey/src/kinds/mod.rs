@@ -38,11 +38,17 @@ use crate::time::Moment;
 use crate::watch::Watch;
 use crate::words;
 use crate::yaml::{Node, Place};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use std::collections::BTreeSet;
 use trust::partners::DataClass;
 
 /// All step kinds, in the order of the reference.
+/// Whether a record is the body of a call, which people don't read.
+pub(crate) fn goes_outside(record: &'static spec::Record) -> bool {
+    matches!(call::KIND.body, spec::Shape::Record(call) if std::ptr::eq(call, record))
+}
+
 pub(crate) static KINDS: &[&spec::Kind] = &[
     &send::KIND,
     &ask::KIND,
@@ -61,10 +67,8 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &exit::KIND,
 ];
 
-/// Whether what a step sends can't wait.
-fn cannot_wait(kind: &dyn StepKind) -> bool {
-    (kind.message()).is_some_and(|message| message.urgency == Urgency::Clinical)
-}
+/// Where a message stands that is a step's own part of the file as a whole.
+const WHOLE: &[&str] = &[];
 
 /// What is waited for at a place, in words.
 pub(crate) struct Waiting {
@@ -90,6 +94,21 @@ pub(crate) struct Outside {
     pub(crate) partner: String,
 }
 
+/// A rule over measurements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ruled<'a> {
+    /// LOINC code of what it is about.
+    pub(crate) code: &'a str,
+    /// Whether it is about there being none.
+    pub(crate) silence: bool,
+    /// How long its window is, where it compares readings; of a silence, how long that is.
+    pub(crate) within_ms: Option<u64>,
+    /// When it stops watching, if not with the journey.
+    pub(crate) until: Option<&'a Moment>,
+    /// What it starts.
+    pub(crate) then: &'a Target,
+}
+
 /// What becomes of a place when another version of the journey leads on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carried {
@@ -112,8 +131,9 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn table(&self) -> &'static spec::Kind;
     /// The ways out, in reading order. Labels are those of the engine, so that counts fit edges.
     fn ways(&self) -> Vec<Way<'_>>;
-    /// Members that it gives to what the journey has learnt.
-    fn gives(&self) -> Vec<String> {
+    /// Members that it gives to what the journey has learnt, and what each may be. Whoever reads what was published
+    /// before goes by the names alone.
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
         Vec::new()
     }
     /// The resource types whose events can mean something to it.
@@ -133,9 +153,30 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn is_work(&self) -> bool {
         false
     }
+    /// Whether it is about a risk for the patient: what it sends, or asks of staff, can't wait.
+    fn cannot_wait(&self) -> bool {
+        let mut messages = self.messages().into_iter();
+        messages.any(|(_, message)| message.urgency == Urgency::Clinical)
+    }
+    /// The rule over measurements that it is.
+    fn rule(&self) -> Option<Ruled<'_>> {
+        None
+    }
     /// The ways by which it is left when something that can't wait was not seen by whom it is for.
     fn unseen(&self) -> Vec<Way<'_>> {
         Vec::new()
+    }
+    /// Members that it gives by which somebody may be seen to be at risk, as far as that can be told.
+    fn tells_risk(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    /// Whether a person outside comes to see the patient by it, or another journey or partner goes on with it.
+    fn hands_on(&self) -> bool {
+        let visit = |(kind, _): (ResourceType, &str)| kind == ResourceType::Appointment;
+        self.is_work()
+            || self.calls().is_some()
+            || self.begins().is_some()
+            || self.makes().is_some_and(visit)
     }
     /// Whether the patient answers it.
     fn is_answered(&self) -> bool {
@@ -207,9 +248,12 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn rounds_within(&self, _length_ms: u64) -> u32 {
         1
     }
-    /// How long after somebody comes here its messages go out.
-    fn sends_after(&self) -> Vec<u64> {
-        vec![0]
+    /// What it sends, and how long after somebody comes here.
+    fn sends(&self) -> Vec<(&Message, u64)> {
+        self.message()
+            .map(|message| (message, 0))
+            .into_iter()
+            .collect()
     }
     /// The moment that is waited for here, if the file doesn't say what happens when it is past.
     fn comes_to_late(&self) -> Option<&Moment> {
@@ -347,14 +391,29 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
 
     // Messages.
 
-    /// What it sends.
+    /// What it sends, where all of that goes by the same channels.
     fn message(&self) -> Option<&Message> {
         None
+    }
+    /// All that it sends, each with where it stands in the step's own part of the file.
+    fn messages(&self) -> Vec<(&'static [&'static str], &Message)> {
+        self.message()
+            .map(|message| (WHOLE, message))
+            .into_iter()
+            .collect()
+    }
+    /// That of its messages which has these words.
+    fn message_of(&self, _which: Which) -> Option<&Message> {
+        self.message()
     }
     /// Words and heading of one of its messages.
     fn wording(&self, _which: Which) -> Option<(&Template, String)> {
         self.message()
             .map(|message| (&message.words, message.title.clone()))
+    }
+    /// By when somebody has to act at a place here, where its messages say so.
+    fn by_ms(&self, _definition: &Definition, _state: &State, _token: &Token) -> Option<u64> {
+        None
     }
     /// Its messages that are under way, with the places of their channels.
     fn under_way(&self, _stand: &Stand) -> Vec<(Which, u8)> {

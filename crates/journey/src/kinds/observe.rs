@@ -1,7 +1,7 @@
 //! A rule over the patient's measurements. It watches beside everything else; [`crate::watch`] has its
 //! arithmetic.
 
-use super::{StepKind, Waiting, same_of, way};
+use super::{Ruled, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, line, number};
 use crate::definition::{Definition, Step, Target, Way};
@@ -13,6 +13,7 @@ use crate::units;
 use crate::watch::{self, Found, Watch};
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
+use fhir::path::Given;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -27,10 +28,16 @@ static OBSERVE: Record = Record {
         "falls_more_than",
         "mean_above",
         "mean_below",
+        "above",
+        "below",
         "none_for",
     ],
     fields: &[
-        must("code", Shape::Loinc, "LOINC code of the `Observation`."),
+        must(
+            "code",
+            Shape::Loinc,
+            "LOINC code of the `Observation`, or of one of its components, as of a blood pressure.",
+        ),
         may(
             "unit",
             Shape::Unit,
@@ -57,6 +64,16 @@ static OBSERVE: Record = Record {
             "Fires when the mean of the readings `within` so long is less than this, in `unit`.",
         ),
         may(
+            "above",
+            Shape::Positive,
+            "Fires when a single reading is greater than this, in `unit`.",
+        ),
+        may(
+            "below",
+            Shape::Positive,
+            "Fires when a single reading is less than this, in `unit`.",
+        ),
+        may(
             "readings",
             Shape::Integer(2, 256),
             "With a mean: of how many readings at least; 2 if not given. Of more than 256 in one window the newest count.",
@@ -69,12 +86,12 @@ static OBSERVE: Record = Record {
         may(
             "within",
             Shape::Duration,
-            "The most time that may lie between the two measurements, or between the first and the last of a mean.",
+            "The most time that may lie between the two measurements, or between the first and the last of a mean. Of a single reading, how long after it was made it may be told of; `24h` if not given.",
         ),
         may(
             "quiet_for",
             Shape::Duration,
-            "After it fired, how long it stays quiet; `24h` if not given. Whatever this says, the same rise never fires twice: after firing, only measurements from the one that fired on are compared, and a mean is of those after it.",
+            "After it fired, how long it stays quiet; `24h` if not given. Whatever this says, the same rise never fires twice: after firing, only measurements from the one that fired on are compared, and a mean or a single reading is of those after it.",
         ),
         may(
             "until",
@@ -118,6 +135,9 @@ pub(crate) enum Rule {
     /// The mean, of so many readings at least.
     Above(f64, u32),
     Below(f64, u32),
+    /// One reading.
+    Over(f64),
+    Under(f64),
     /// No reading at all.
     None,
 }
@@ -125,6 +145,17 @@ pub(crate) enum Rule {
 impl Rule {
     fn is_mean(self) -> bool {
         matches!(self, Self::Above(..) | Self::Below(..))
+    }
+    pub(crate) fn is_single(self) -> bool {
+        matches!(self, Self::Over(_) | Self::Under(_))
+    }
+    /// Whether a single reading is what it is about.
+    pub(crate) fn is_beyond(self, value_millionths: i64) -> bool {
+        match self {
+            Self::Over(bound) => value_millionths > watch::millionths(bound),
+            Self::Under(bound) => value_millionths < watch::millionths(bound),
+            _ => false,
+        }
     }
 }
 
@@ -141,17 +172,21 @@ fn rule(body: &Node) -> Option<Rule> {
         .or_else(|| threshold("falls_more_than").map(Rule::Falls))
         .or_else(|| threshold("mean_above").map(|mean| Rule::Above(mean, readings)))
         .or_else(|| threshold("mean_below").map(|mean| Rule::Below(mean, readings)))
+        .or_else(|| threshold("above").map(Rule::Over))
+        .or_else(|| threshold("below").map(Rule::Under))
         .or_else(|| body.get("none_for").map(|_| Rule::None))
 }
 
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     let body = parts.body;
     let none_for_ms = length(body, "none_for");
+    let rule = rule(body)?;
+    let within_ms = if rule.is_single() { DAY_MS } else { 0 };
     Some(Arc::new(Observe {
         code: line(body, "code")?,
         unit: line(body, "unit").unwrap_or_default(),
-        rule: rule(body)?,
-        within_ms: none_for_ms.or(length(body, "within")).unwrap_or(0),
+        rule,
+        within_ms: none_for_ms.or(length(body, "within")).unwrap_or(within_ms),
         quiet_ms: length(body, "quiet_for").unwrap_or(DAY_MS),
         until: body
             .get("until")
@@ -168,14 +203,15 @@ impl Observe {
         let silence = self.rule == Rule::None;
         let mut wrong = Vec::new();
         for name in ["unit", "within"] {
-            if !silence && has(name).is_none() {
+            let single = name == "within" && self.rule.is_single();
+            if !silence && !single && has(name).is_none() {
                 let words = format!("`{}` compares values, and needs `{name}` for that", step.id);
                 wrong.push(("J003", step.place, words));
             }
         }
         for (name, goes, with) in [
-            ("within", !silence, "a rise, a fall or a mean"),
-            ("quiet_for", !silence, "a rise, a fall or a mean"),
+            ("within", !silence, "a rule about values"),
+            ("quiet_for", !silence, "a rule about values"),
             ("readings", self.rule.is_mean(), "a mean"),
         ] {
             if let Some(place) = has(name).filter(|_| !goes) {
@@ -221,6 +257,11 @@ impl Observe {
                     unit,
                     ("hours", json!((change.to_ms - change.from_ms) / HOUR_MS)),
                 ],
+                Found::Mean(mean) if self.rule.is_single() => vec![
+                    ("value", watch::number(mean.mean_millionths)),
+                    unit,
+                    ("hours", json!(now_ms.saturating_sub(mean.to_ms) / HOUR_MS)),
+                ],
                 Found::Mean(mean) => vec![
                     ("mean", watch::number(mean.mean_millionths)),
                     ("readings", json!(mean.readings)),
@@ -239,19 +280,34 @@ impl StepKind for Observe {
     fn ways(&self) -> Vec<Way<'_>> {
         vec![way(crate::passages::FIRES, &self.then, false)]
     }
-    fn gives(&self) -> Vec<String> {
-        let members: &[&str] = match self.rule {
-            Rule::Rises(_) | Rule::Falls(_) => &["rise", "from", "to", "unit", "hours"],
-            Rule::Above(..) | Rule::Below(..) => &["mean", "readings", "unit", "hours"],
-            Rule::None => &["hours"],
-        };
-        members.iter().copied().map(str::to_owned).collect()
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let hours = ("hours", Given::Integer);
+        let unit = ("unit", Given::Code(vec![self.unit.as_str()]));
+        let number = |name| (name, Given::Number);
+        match self.rule {
+            Rule::Rises(_) | Rule::Falls(_) => {
+                vec![number("rise"), number("from"), number("to"), unit, hours]
+            }
+            Rule::Above(..) | Rule::Below(..) => {
+                vec![number("mean"), ("readings", Given::Integer), unit, hours]
+            }
+            Rule::Over(_) | Rule::Under(_) => vec![number("value"), unit, hours],
+            Rule::None => vec![hours],
+        }
     }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Observation]
     }
     fn watches(&self) -> bool {
         true
+    }
+    // That nobody measured is reason enough to remind, and no risk yet.
+    fn tells_risk(&self) -> Vec<&str> {
+        match self.rule {
+            Rule::None => Vec::new(),
+            _ if !units::tells_risk(&self.code) => Vec::new(),
+            _ => self.gives().into_iter().map(|(name, _)| name).collect(),
+        }
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
@@ -294,29 +350,40 @@ impl StepKind for Observe {
             id,
             codes,
             value,
+            components,
             at_ms,
         } = fact
         else {
             return;
         };
-        if !codes.contains(&self.code) {
-            return;
-        }
+        // What was of this code and, corrected, is of another is no reading any more.
+        let mut parts = components.iter();
+        let value = if !codes.contains(&self.code) {
+            let part = parts.find(|(codes, _)| codes.contains(&self.code));
+            part.and_then(|(_, value)| value.as_ref())
+        } else if self.rule == Rule::None && self.unit.is_empty() {
+            // A panel has its values in its components.
+            value
+                .as_ref()
+                .or_else(|| parts.find_map(|(_, value)| value.as_ref()))
+        } else {
+            value.as_ref()
+        };
         let over = self
             .until
             .as_ref()
             .is_some_and(|until| *at_ms > moment(engine.definition, &engine.state, until));
         // A clock that runs wrong must not push the window into the future: readings of now would lie
         // before it, and nobody would look at them. What was dated anew like that is taken out.
-        let usable = !over && *at_ms <= engine.context.now_ms + DAY_MS;
-        let value =
-            value
-                .as_ref()
-                .filter(|_| usable)
-                .and_then(|(value, unit)| match self.unit.as_str() {
-                    "" => Some(*value),
-                    wanted => units::convert(*value, unit, wanted),
-                });
+        let now_ms = engine.context.now_ms;
+        let late = self.rule.is_single() && at_ms.saturating_add(self.within_ms) < now_ms;
+        let usable = !over && !late && *at_ms <= now_ms + DAY_MS;
+        let value = value
+            .filter(|_| usable)
+            .and_then(|(value, unit)| match self.unit.as_str() {
+                "" => Some(*value),
+                wanted => units::convert(*value, unit, wanted),
+            });
         if let Some(watch) = engine.state.watches.get_mut(&step.id) {
             watch.record(self, id, *at_ms, value);
         }
@@ -345,6 +412,16 @@ impl StepKind for Observe {
         Some((&self.code, self.within_ms))
     }
 
+    fn rule(&self) -> Option<Ruled<'_>> {
+        Some(Ruled {
+            code: &self.code,
+            silence: self.rule == Rule::None,
+            within_ms: (!self.rule.is_single()).then_some(self.within_ms),
+            until: self.until.as_ref(),
+            then: &self.then,
+        })
+    }
+
     fn keeps_watch(&self, before: &Node, after: &Node) -> bool {
         let rule = |step: &Node| {
             let body = step.get(KIND.name);
@@ -371,6 +448,8 @@ impl StepKind for Observe {
             Rule::Below(mean, _) => {
                 format!("Watches whether the mean of {name} in {within} is below {mean} {unit}")
             }
+            Rule::Over(bound) => format!("Watches whether {name} is above {bound} {unit}"),
+            Rule::Under(bound) => format!("Watches whether {name} is below {bound} {unit}"),
             Rule::None => format!("Watches whether there is no reading of {name} for {within}"),
         };
         Some(Waiting {

@@ -11,7 +11,7 @@ use crate::engine::{Engine, EngineError};
 use crate::spec::{Focus, Kind, Record, Shape, may, must};
 use crate::state::{Stand, State, Token, What};
 use crate::time::{say_day, say_duration, say_time};
-use crate::yaml::inside;
+use fhir::path::{Given, Wanted};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -168,8 +168,8 @@ impl StepKind for Repeat {
         let rounds = u32::try_from(later).unwrap_or(u32::MAX).saturating_add(1);
         rounds.min(self.times)
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["rounds".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        vec![("rounds", Given::Integer)]
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
@@ -191,11 +191,8 @@ impl StepKind for Repeat {
             }
             _ => {}
         }
-        if let Some(until) = &self.until
-            && let Some((position, message)) = check.unlearnt(&until.text)
-        {
-            let place = inside(check.findings.source, until.place, &until.text, position);
-            check.findings.error("J016", place, message);
+        if let Some(until) = &self.until {
+            check.learnt(until, Wanted::Condition);
         }
     }
 

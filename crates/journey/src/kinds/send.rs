@@ -1,18 +1,20 @@
 //! A message to the patient.
 
-use super::{Carried, Plan, StepKind, Waiting, cannot_wait, way};
+use super::{Carried, Plan, StepKind, Waiting, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{EXPIRED, Engine, EngineError};
+use crate::room::Urgency;
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATION,
-    TRANSLATIONS, URGENCY, may, must,
+    TRANSLATIONS, URGENCY, WINDOW, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
-use crate::time::DAY_MS;
+use crate::time::{DAY_MS, say_duration};
 use crate::yaml::Node;
 use fhir::ResourceType;
+use fhir::path::Given;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -46,6 +48,11 @@ static SEND: Record = Record {
             "urgency",
             URGENCY,
             "How much it can't wait where messages are limited; `routine` if not given.",
+        ),
+        may(
+            "window",
+            Shape::Record(&WINDOW),
+            "Hours in which it may go out, beside the quiet hours of the journey and the organisation.",
         ),
         may("because", Shape::Line, BECAUSE),
         may(
@@ -98,6 +105,61 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     }))
 }
 
+impl Send {
+    /// Hours that can't be, that mean nothing, or that a message can wait through only by failing.
+    fn check_window(&self, check: &mut Check<'_, '_>, step: &Step) {
+        let Some(window) = &self.message.window else {
+            return;
+        };
+        let place = check.at(step, &["send", "window"]);
+        let opens = check.definition.limits.opens_within(window);
+        let mut say = |error, words: String| {
+            let findings = &mut check.findings;
+            if error {
+                findings.error("J085", place, words);
+            } else {
+                findings.warning("J085", place, words);
+            }
+        };
+        if window.until <= window.from {
+            say(true, "the window ends before it begins; hours over midnight are two windows, of which a message has one".to_owned());
+            return;
+        }
+        if !self
+            .message
+            .channels
+            .iter()
+            .any(|channel| crate::room::reaches_out(*channel))
+        {
+            say(
+                true,
+                "nothing waits for a window in the portal, and the message goes nowhere else"
+                    .to_owned(),
+            );
+        }
+        if !opens {
+            say(true, "the journey's quiet hours (`messages`) leave nothing of the window, so no message ever goes".to_owned());
+        }
+        if self.message.urgency == Urgency::Clinical {
+            say(
+                true,
+                "what is `clinical` goes out at once, so a window means nothing to it".to_owned(),
+            );
+        }
+        let closed_ms = window.longest_closed_ms();
+        if closed_ms >= self.expires_ms {
+            say(
+                false,
+                format!(
+                    "the window is closed for up to {}, and a channel has {} (`expires`): who comes here at the wrong time gets the message by the next channel, or not at all",
+                    say_duration(closed_ms),
+                    say_duration(self.expires_ms)
+                ),
+            );
+        }
+    }
+}
+
 impl StepKind for Send {
     fn table(&self) -> &'static Kind {
         &KIND
@@ -114,18 +176,21 @@ impl StepKind for Send {
     }
     fn unseen(&self) -> Vec<Way<'_>> {
         let mut ways = self.ways();
-        ways.retain(|way| cannot_wait(self) && way.label != "delivered");
+        ways.retain(|way| self.cannot_wait() && way.label != "delivered");
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["delivered_by".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let channels = self.message.channels.iter();
+        let channels = channels.map(|channel| channel.name()).collect();
+        vec![("delivered_by", Given::Code(channels))]
     }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Communication]
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
-        check.message(step, KIND.name);
+        check.messages(step);
+        self.check_window(check, step);
         if self.on_failure.is_none() {
             check.findings.error("J013", step.place, format!("`{}` has no `on_failure`: say what happens when no channel delivers the message (a task for staff, or `end`)", step.id));
         }

@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::spec::{Kind, Record, Shape, may, must};
 use crate::state::What;
 use crate::yaml::Node;
+use fhir::path::Given;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -152,8 +153,9 @@ impl StepKind for Split {
             .map(|arm| way(&arm.id, &arm.next, true))
             .collect()
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["arm".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let arms = self.arms.iter().map(|arm| arm.id.as_str());
+        vec![("arm", Given::Code(arms.collect()))]
     }
     fn experiment<'a>(&'a self, step: &'a Step) -> Option<(&'a str, Vec<(&'a str, u64)>)> {
         let arms = self.arms.iter().map(|arm| (arm.id.as_str(), arm.weight));

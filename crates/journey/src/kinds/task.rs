@@ -9,17 +9,18 @@ use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, template};
 use crate::definition::{Definition, Step, Target, Way};
 use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
-use crate::resources::{Maker, Times, resource, role};
+use crate::resources::{Maker, Times, resource};
 use crate::spec::{Clearance, Kind, PRIORITIES, ROLES, Record, Shape, may, must};
 use crate::state::{Stand, State, Token, What};
 use crate::template::Template;
 use crate::time::say_duration;
 use crate::yaml::{Content, Node};
+use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use ladder::{RUNG, Rung};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use trust::conventions::TASK_SYSTEM;
+use trust::conventions::{TASK_SYSTEM, performer_types};
 
 static ESCALATION: Record = Record {
     name: "escalation",
@@ -43,6 +44,11 @@ static TASK: Record = Record {
             "Why, in a sentence for staff; `{step.member}` names what the journey has learnt, e.g. `{weight_watch.rise}`.",
         ),
         must("role", ROLES, "Whose worklist."),
+        may(
+            "queue",
+            Shape::Name,
+            "Whose of them: a team's, a ward's. The worklist can be narrowed to it, and it stays when the task goes to another role.",
+        ),
         may("priority", PRIORITIES, "`routine` if not given."),
         must(
             "due",
@@ -102,6 +108,7 @@ struct Task {
     title: String,
     reason: Template,
     role: String,
+    queue: Option<String>,
     priority: String,
     due_ms: u64,
     ladder: Vec<Rung>,
@@ -125,6 +132,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         title: line(body, "title")?,
         reason: template(body.get("reason")?)?,
         role: line(body, "role")?,
+        queue: line(body, "queue"),
         priority: line(body, "priority").unwrap_or_else(|| "routine".to_owned()),
         due_ms: length(body, "due")?,
         ladder: ladder::decode(body)?,
@@ -269,11 +277,22 @@ impl StepKind for Task {
         }
         ways
     }
-    fn gives(&self) -> Vec<String> {
-        vec!["outcome".to_owned()]
+    fn gives(&self) -> Vec<(&str, Given<'_>)> {
+        let outcomes = self.outcomes.iter().map(|(outcome, _)| outcome.as_str());
+        let mut known: Vec<&str> = outcomes.chain(["done", "not done"]).collect();
+        if matches!(self.overdue, Some(Overdue::Go(_))) {
+            known.push("overdue");
+        }
+        if self.four_eyes {
+            known.push("not_confirmed");
+        }
+        vec![("outcome", Given::Code(known))]
     }
     fn is_work(&self) -> bool {
         true
+    }
+    fn cannot_wait(&self) -> bool {
+        self.presses()
     }
     fn unseen(&self) -> Vec<Way<'_>> {
         self.not_in_time()
@@ -527,7 +546,7 @@ impl StepKind for Task {
                 "description": title,
                 "for": maker.subject(),
                 "authoredOn": maker.now(),
-                "performerType": [role(whose)],
+                "performerType": performer_types(whose, self.queue.as_deref()),
                 "reasonCode": {"text": reason},
                 "restriction": {"period": {"end": fhir::date::instant(*due_ms)}},
                 // The outcomes to choose from, and who can't choose.

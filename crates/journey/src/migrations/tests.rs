@@ -80,7 +80,9 @@ fn done(definition: &Definition, decision: Decision, now_ms: u64, log: &mut Log)
             } => {
                 match which {
                     Which::Message => log.push(("message", step, now_ms)),
-                    Which::Reminder | Which::Ahead { .. } => log.push(("reminder", step, now_ms)),
+                    Which::Reminder | Which::Ahead { .. } | Which::Again { .. } => {
+                        log.push(("reminder", step, now_ms));
+                    }
                     // It comes with its form.
                     Which::Invitation => {}
                 }

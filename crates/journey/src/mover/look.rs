@@ -24,6 +24,12 @@ impl Mover<'_> {
                 let active = |found: &Resource| Some(facts::is_active(found, now_ms, zone));
                 self.is_there(ResourceType::Coverage, &active).await
             }
+            Question::Eligible => {
+                let kind = ResourceType::CoverageEligibilityResponse;
+                self.looked_for.insert(kind);
+                let answers = self.of_type(kind, &[]).await?;
+                Ok(Some(facts::is_eligible(answers.iter(), now_ms, zone)))
+            }
             Question::Has(kind, condition) => {
                 let entry = facts::entry_of(state);
                 let fulfils = |found: &Resource| weigh(condition.as_ref(), found, &entry, now_ms);

@@ -5,7 +5,7 @@
 
 use super::{MoveError, Mover, PatientIds, room};
 use crate::definition::Definition;
-use crate::engine::{Ids, Manual, about, message_slot};
+use crate::engine::{Ids, Manual, about, channel_of, message_slot};
 use crate::resources;
 use crate::state::{Held, State, What, Which};
 use fhir::{Resource, ResourceType};
@@ -100,13 +100,12 @@ impl Mover<'_> {
     ) -> Option<Resource> {
         let token = state.tokens.iter().find(|token| token.n == held.n)?;
         let step = definition.step(&token.step)?;
-        let channels = &step.kind.message()?.channels;
-        let channel = channels.get(usize::from(held.channel))?;
-        let about = about(step, token, |slot| {
+        let channel = channel_of(step, held.which, held.channel)?;
+        let about = about((definition, state), step, token, |slot| {
             ids.id(&format!("{instance}/{}/{slot}", held.n))
         });
         let maker = self.maker(definition, instance, state);
-        maker.ordered(step, held, id, *channel, about.as_ref())
+        maker.ordered(step, held, id, channel, about.as_ref())
     }
 
     /// The message that somebody calls off by having written to its order. What counts is what the order says now.

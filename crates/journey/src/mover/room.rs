@@ -2,7 +2,7 @@
 
 use super::{MoveError, Mover};
 use crate::definition::{Channel, Definition};
-use crate::room::{Asks, Book, Limits, Room, zone_of};
+use crate::room::{Asks, Book, Limits, Room, Window, zone_of};
 use crate::state::{State, Which};
 use crate::{MESSAGE_BOOK, facts};
 use ledger::{Expected, Ledger, Owner, TenantId};
@@ -38,6 +38,7 @@ impl Mover<'_> {
         &mut self,
         definition: &Definition,
         channel: Channel,
+        window: Option<&Window>,
         asks: &Asks<'_>,
     ) -> Result<Room, MoveError> {
         // What will be refused anyway takes nobody's place, and the next channel is tried at once.
@@ -55,7 +56,7 @@ impl Mover<'_> {
         if refused.is_some() && self.refusal(definition, channel).await?.is_some() {
             return Ok(Room::Free);
         }
-        let limits = self.limits(definition);
+        let limits = self.limits(definition).within(window);
         if !limits.has_caps() {
             return Ok(Book::default().ask(&limits, &zone, asks, now_ms));
         }

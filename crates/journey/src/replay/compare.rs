@@ -162,6 +162,7 @@ fn differs((real, real_ms): (&Resource, u64), (draft, draft_ms): (&Resource, u64
     match real.kind() {
         ResourceType::Task => {
             both("role", &["performerType", "0", "coding", "0", "code"]);
+            both("queue", &["performerType", "1", "coding", "0", "code"]);
             both("priority", &["priority"]);
         }
         ResourceType::Appointment => {

@@ -252,3 +252,108 @@ fn the_zone_is_the_patients_own_or_that_of_an_address_in_use() {
         assert_eq!(name, expected);
     }
 }
+
+#[test]
+fn a_window_opens_by_the_clock_on_the_wall() {
+    let office = |days: &[Weekday]| Window {
+        from: trust::consent::time_of_day("09:00").unwrap(),
+        until: trust::consent::time_of_day("17:00").unwrap(),
+        days: days.to_vec(),
+    };
+    use Weekday::{Friday, Monday, Sunday, Thursday, Tuesday, Wednesday};
+    let weekdays = [Monday, Tuesday, Wednesday, Thursday, Friday];
+    for (zone_name, days, now, opens) in [
+        ("UTC", &[][..], "2026-03-02T09:00:00Z", None),
+        ("UTC", &[], "2026-03-02T16:59:59Z", None),
+        (
+            "UTC",
+            &[],
+            "2026-03-02T17:00:00Z",
+            Some("2026-03-03T09:00:00Z"),
+        ),
+        (
+            "UTC",
+            &[],
+            "2026-03-02T08:59:59Z",
+            Some("2026-03-02T09:00:00Z"),
+        ),
+        // 27 March 2026 is a Friday, and in the following night but one the clocks go forward in Berlin.
+        (
+            "UTC",
+            &weekdays,
+            "2026-03-27T17:00:00Z",
+            Some("2026-03-30T09:00:00Z"),
+        ),
+        (
+            "Europe/Berlin",
+            &weekdays,
+            "2026-03-27T16:30:00Z",
+            Some("2026-03-30T07:00:00Z"),
+        ),
+        ("Europe/Berlin", &[Sunday], "2026-03-29T10:00:00Z", None),
+        (
+            "Europe/Berlin",
+            &[Sunday],
+            "2026-03-29T15:00:00Z",
+            Some("2026-04-05T07:00:00Z"),
+        ),
+        // Still Sunday there, and so closed.
+        (
+            "America/New_York",
+            &weekdays,
+            "2026-03-02T03:00:00Z",
+            Some("2026-03-02T14:00:00Z"),
+        ),
+    ] {
+        let zone = zone(zone_name).unwrap();
+        let now = at(now);
+        let opening = office(days).opens(&zoned(now, &zone));
+        assert_eq!(opening, opens.map(at), "{zone_name} {now}");
+    }
+    for (days, hours) in [
+        (&[][..], 16),
+        (&weekdays, 64),
+        (&[Sunday], 160),
+        (&[Monday, Thursday], 88),
+    ] {
+        assert_eq!(
+            office(days).longest_closed_ms(),
+            hours * HOUR_MS,
+            "{days:?}"
+        );
+    }
+}
+
+/// Beside quiet hours and limits: it goes when all of them let it.
+#[test]
+fn a_window_and_quiet_hours_hold_together() {
+    let window = Window {
+        from: trust::consent::time_of_day("07:00").unwrap(),
+        until: trust::consent::time_of_day("10:00").unwrap(),
+        days: Vec::new(),
+    };
+    let limits = quiet("21:00", "08:00").within(Some(&window));
+    let ask = |urgency, now: &str| {
+        let asks = Asks {
+            key: "i/1/message",
+            urgency,
+            until_ms: u64::MAX,
+        };
+        Book::default().ask(&limits, &TimeZone::UTC, &asks, at(now))
+    };
+    let until = |text: &str| Room::Until {
+        at_ms: at(text),
+        why: Why::Quiet,
+    };
+    let routine = |now: &str| ask(Urgency::Routine, now);
+    assert_eq!(
+        routine("2026-03-02T07:30:00Z"),
+        until("2026-03-02T08:00:00Z")
+    );
+    assert_eq!(routine("2026-03-02T08:00:00Z"), Room::Free);
+    assert_eq!(
+        routine("2026-03-02T10:00:00Z"),
+        until("2026-03-03T08:00:00Z")
+    );
+    assert_eq!(ask(Urgency::Clinical, "2026-03-02T23:00:00Z"), Room::Free);
+}

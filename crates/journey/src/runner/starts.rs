@@ -324,7 +324,7 @@ impl Journeys {
                 .of_type(
                     ResourceType::Observation,
                     &[
-                        ("code", &code),
+                        ("combo-code", &code),
                         ("date", &format!("ge{since}")),
                         ("date", &format!("le{until}")),
                     ],

@@ -62,9 +62,10 @@ pub(super) fn fits(definition: &Definition, node: &Node, findings: &mut Findings
         return;
     }
     let known = step.kind.gives();
+    let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     for (key, _) in node.get("answers").map(Node::members).unwrap_or_default() {
-        if key.name == CALL_STATUS || !known.contains(&key.name) {
-            let near = suggestion(&key.name, known.iter().map(String::as_str));
+        if key.name == CALL_STATUS || !known.contains(&key.name.as_str()) {
+            let near = suggestion(&key.name, known.iter().copied());
             let message = format!("`{}` learns no `{}`{near}", step.id, key.name);
             findings.error("J004", key.place, message);
         }

@@ -265,10 +265,10 @@ static SENT: Table = Table {
             "which",
             Form::Choice(&[
                 ("message", "The message of a `send`."),
-                ("invitation", "The invitation of an `ask`."),
+                ("invitation", "The invitation of an `ask` or a `book`."),
                 (
                     "reminder",
-                    "The reminder of an `ask`, or one before the visit of a `book`.",
+                    "The reminder of an `ask`, or one of a `book`: while the visit isn't booked, or before it.",
                 ),
             ]),
             "Which words.",

@@ -171,6 +171,7 @@ impl World for Patient<'_> {
     ) -> Option<Input> {
         match effect {
             Effect::Ask {
+                step,
                 n,
                 which,
                 place,
@@ -184,7 +185,8 @@ impl World for Patient<'_> {
                     urgency: *urgency,
                     until_ms: *until_ms,
                 };
-                let limits = Limits::of(&MessageRules::default(), &definition.limits);
+                let limits = Limits::of(&MessageRules::default(), &definition.limits)
+                    .within(definition.window(step, *which));
                 let zone = &definition.zone;
                 Some(Input::Room {
                     n: *n,
@@ -633,6 +635,7 @@ impl Patient<'_> {
             id: format!("{}/{day}", of.code),
             codes: vec![of.code.clone()],
             value: Some((value, of.unit.clone())),
+            components: Vec::new(),
             at_ms: run.now_ms(),
         };
         self.tell(run, fact)

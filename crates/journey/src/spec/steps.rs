@@ -98,10 +98,31 @@ pub(crate) static TRANSLATION: Record = Record {
     ],
 };
 
-/// The same of a form's invitation and reminder.
+/// A question in another language.
+static QUESTION: Record = Record {
+    name: "question in another language",
+    doc: "A question in another language, for patients who prefer it. What isn't there is shown in the journey's own.",
+    one_of: &[],
+    fields: &[
+        must("id", Shape::Line, "The question's `id`."),
+        must("text", Shape::Line, "The question, in plain words."),
+        may(
+            "help",
+            Shape::Line,
+            "A sentence of help under the question.",
+        ),
+        may(
+            "options",
+            Shape::Map("code", &Shape::Line),
+            "The words of its options by code.",
+        ),
+    ],
+};
+
+/// The same of a form's invitation, reminder and questions.
 pub(crate) static TRANSLATIONS_OF_A_FORM: Record = Record {
     name: "invitation in another language",
-    doc: "A form's invitation and reminder in another language. The questions stay in the journey's own.",
+    doc: "A form in another language: invitation, reminder, heading and questions. Days in it are dates (`2026-12-03`).",
     one_of: &[],
     fields: &[
         must("title", Shape::Line, "The heading."),
@@ -117,6 +138,11 @@ pub(crate) static TRANSLATIONS_OF_A_FORM: Record = Record {
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
         SMS_OF_A_TRANSLATION,
+        may(
+            "questions",
+            Shape::List(&Shape::Record(&QUESTION)),
+            "The questions; those that aren't there are asked in the journey's own language.",
+        ),
     ],
 };
 
@@ -128,6 +154,28 @@ pub(crate) static TRANSLATION_OF_A_VISIT: Record = Record {
     fields: &[
         must("title", Shape::Line, "What the visit is for."),
         must("reminder", Shape::Words(Clearance::Closed), "The reminder."),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, those of the journey's own language.",
+        ),
+        SMS_OF_A_TRANSLATION,
+    ],
+};
+
+/// The same of what asks the patient to book a visit.
+pub(crate) static TRANSLATION_OF_A_PROPOSAL: Record = Record {
+    name: "proposal in another language",
+    doc: "What asks the patient to book a visit, in another language. Days in it are dates (`2026-12-03`).",
+    one_of: &[],
+    fields: &[
+        must("title", Shape::Line, "What the visit is for."),
+        must("words", Shape::Words(Clearance::Closed), "The words."),
+        may(
+            "reminder",
+            Shape::Words(Clearance::Closed),
+            "The reminder while it isn't booked; `words` if not given.",
+        ),
         may(
             "email",
             Shape::Record(&EMAIL),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Which {
     /// The message of a `send`.
     Message,
-    /// The invitation of an `ask`.
+    /// The invitation of an `ask`, or of a `book`.
     Invitation,
     /// The reminder of an `ask`.
     Reminder,
@@ -24,8 +24,16 @@ pub enum Which {
         #[serde(rename = "m")]
         minutes: u32,
     },
+    /// The reminder of a `book`, while the visit isn't booked.
+    Again {
+        /// How long after the visit was proposed.
+        #[serde(rename = "m")]
+        minutes: u32,
+    },
 }
 
+/// Before the length of a reminder of a visit that isn't booked, where a message is named.
+const AGAIN: &str = "again";
 /// Before the numbers of a reminder of a visit, where a message is named.
 const AHEAD: &str = "ahead";
 
@@ -35,13 +43,14 @@ impl Which {
         match self {
             Self::Message => "message",
             Self::Invitation => "invitation",
-            Self::Reminder | Self::Ahead { .. } => "reminder",
+            Self::Reminder | Self::Ahead { .. } | Self::Again { .. } => "reminder",
         }
     }
     /// What it is called among the messages of one place, in ids.
     pub(crate) fn slot(self) -> String {
         match self {
             Self::Ahead { time, minutes } => format!("{AHEAD}-{time}-{minutes}"),
+            Self::Again { minutes } => format!("{AGAIN}-{minutes}"),
             Self::Message | Self::Invitation | Self::Reminder => self.word().to_owned(),
         }
     }
@@ -52,8 +61,12 @@ impl Which {
             "invitation" => Some(Self::Invitation),
             "reminder" => Some(Self::Reminder),
             other => {
-                let numbers = other.strip_prefix(AHEAD)?.strip_prefix('-')?;
-                let (time, minutes) = numbers.split_once('-')?;
+                let (what, numbers) = other.split_once('-')?;
+                if what == AGAIN {
+                    let minutes = numbers.parse().ok()?;
+                    return Some(Self::Again { minutes });
+                }
+                let (time, minutes) = numbers.split_once('-').filter(|_| what == AHEAD)?;
                 Some(Self::Ahead {
                     time: time.parse().ok()?,
                     minutes: minutes.parse().ok()?,
@@ -68,6 +81,10 @@ impl Which {
                 "reminder {} before",
                 say_duration(u64::from(minutes) * MINUTE_MS)
             ),
+            Self::Again { minutes } => format!(
+                "reminder {} after the proposal",
+                say_duration(u64::from(minutes) * MINUTE_MS)
+            ),
             Self::Message | Self::Invitation | Self::Reminder => self.word().to_owned(),
         }
     }
@@ -78,7 +95,8 @@ impl Which {
             Self::Ahead {
                 time: _,
                 minutes: _,
-            } => SECOND,
+            }
+            | Self::Again { minutes: _ } => SECOND,
         }
     }
 }
@@ -134,17 +152,29 @@ pub(crate) struct Reminded {
     pub(crate) on_the_way: Option<OnTheWay>,
 }
 
-/// A reminder of a visit of which nobody knows yet what became of it.
+/// How far the messages are that ask the patient to book a visit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Invited {
+    /// Messages whose time is not after this one are done with: sent, or passed over.
+    #[serde(rename = "d")]
+    pub(crate) done_ms: u64,
+    /// The one that is on its way.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) on_the_way: Option<OnTheWay>,
+}
+
+/// A message about a visit of which nobody knows yet what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OnTheWay {
-    /// How long before the visit.
+    /// How long before the visit; of one that isn't booked, how long after it was proposed.
     #[serde(rename = "m")]
     pub(crate) minutes: u32,
     /// The place of its channel.
     #[serde(rename = "c")]
     pub(crate) channel: u8,
-    /// When the next one is due, or the visit begins.
+    /// When the next one is due, the visit begins, or it has to be booked.
     #[serde(rename = "u")]
     pub(crate) until_ms: u64,
 }

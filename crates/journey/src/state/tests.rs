@@ -110,6 +110,19 @@ fn additions() -> Vec<(&'static str, Value)> {
             json!([{"n": 1, "s": "visit", "t": 1000, "a": {"booking": {"p": {"s": 1, "e": 2}, "b": {"s": 3, "e": 4}, "r": {"t": 2, "d": 900, "w": {"m": 10_080, "c": 1, "u": 950}}}}}]),
         ),
         (
+            "t",
+            json!([{"n": 1, "s": "visit", "t": 1000, "a": {"booking": {"p": {"s": 1, "e": 2}, "i": {"d": 900}}}}]),
+        ),
+        (
+            "t",
+            json!([{"n": 1, "s": "visit", "t": 1000, "a": {"booking": {"p": {"s": 1, "e": 2}, "i": {"d": 900, "w": {"m": 0, "c": 1, "u": 950}}}}}]),
+        ),
+        (
+            "h",
+            entry(json!({"sent": {"c": "email", "k": {"again": {"m": 4320}}}})),
+        ),
+        ("h", entry(json!({"passed": {"k": "invitation"}}))),
+        (
             "h",
             entry(json!({"sent": {"c": "email", "k": {"ahead": {"t": 1, "m": 1440}}}})),
         ),
@@ -312,7 +325,8 @@ fn stand() -> impl Strategy<Value = Stand> {
         (slot(), prop::option::of(slot())).prop_map(|(proposed, booked)| Stand::Booking {
             proposed,
             booked,
-            reminded: None
+            reminded: None,
+            invited: None
         }),
         any::<u32>().prop_map(|left| Stand::Joining { left }),
     ]

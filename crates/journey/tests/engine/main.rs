@@ -9,6 +9,7 @@
 mod calls;
 mod dates;
 mod hands;
+mod invites;
 mod kinds;
 mod limits;
 mod measures;

@@ -42,9 +42,65 @@ fn measured(run: &mut Run, id: &str, at_hour: u64, value: Option<(f64, &str)>, c
         id: id.to_owned(),
         codes: vec![code.to_owned()],
         value: value.map(|(value, unit)| (value, unit.to_owned())),
+        components: Vec::new(),
         at_ms: DISCHARGE + at_hour * HOUR,
     };
     run.event("Observation/o", fact, vec![]);
+}
+
+/// A blood pressure as devices and practices tell it: a panel with two components.
+fn pressure(run: &mut Run, id: &str, at_hour: u64, systolic: f64, diastolic: f64) {
+    let part = |code: &str, value| (vec![code.to_owned()], Some((value, "mm[Hg]".to_owned())));
+    let fact = Fact::Observation {
+        id: id.to_owned(),
+        codes: vec!["85354-9".to_owned()],
+        value: None,
+        components: vec![part("8480-6", systolic), part("8462-4", diastolic)],
+        at_ms: DISCHARGE + at_hour * HOUR,
+    };
+    run.event("Observation/o", fact, vec![]);
+}
+
+fn fired(run: &Run) -> Vec<u64> {
+    let state = serde_json::to_value(&run.state).unwrap();
+    let trail = state["h"].as_array().unwrap();
+    trail
+        .iter()
+        .filter(|entry| entry["w"].get("fired").is_some())
+        .map(|entry| (entry["t"].as_u64().unwrap() - DISCHARGE) / HOUR)
+        .collect()
+}
+
+#[test]
+fn a_component_is_a_reading() {
+    let high = "{code: 8480-6, unit: 'mm[Hg]', above: 180, quiet_for: 12h}";
+    let mut run = begin(&compiled(&watches(high)), "p");
+    for (id, hour, systolic, diastolic) in [
+        ("a", 24, 150.0, 190.0),
+        ("b", 48, 185.0, 110.0),
+        ("c", 72, 181.0, 95.0),
+    ] {
+        run.until(hour * HOUR);
+        pressure(&mut run, id, hour, systolic, diastolic);
+    }
+    assert_eq!(fired(&run), [48, 72]);
+    let silent = "{code: 8480-6, none_for: 3d, until: discharge + 6d}";
+    let mut run = begin(&compiled(&watches(silent)), "p");
+    run.until(60 * HOUR);
+    pressure(&mut run, "a", 60, 130.0, 80.0);
+    run.until(100 * HOUR);
+    assert_eq!(fired(&run), [] as [u64; 0], "there was one");
+    // The panel is a reading, too, where it is asked for as a whole.
+    let whole = "{code: 85354-9, none_for: 3d, until: discharge + 6d}";
+    let mut panel = begin(&compiled(&watches(whole)), "p");
+    panel.until(60 * HOUR);
+    pressure(&mut panel, "a", 60, 130.0, 80.0);
+    panel.until(100 * HOUR);
+    assert_eq!(fired(&panel), [] as [u64; 0], "there was one");
+    // It turns out to have been a pulse: then there was none since the start.
+    measured(&mut run, "a", 60, Some((130.0, "/min")), "8867-4");
+    run.until(101 * HOUR);
+    assert_eq!(fired(&run), [100]);
 }
 
 /// In which hours after the discharge the rule fired.
@@ -68,13 +124,26 @@ fn fires(observe: &str, readings: &[Reading]) -> Vec<u64> {
         }
     }
     run.until(40 * DAY);
-    let state = serde_json::to_value(&run.state).unwrap();
-    let trail = state["h"].as_array().unwrap();
-    trail
-        .iter()
-        .filter(|entry| entry["w"].get("fired").is_some())
-        .map(|entry| (entry["t"].as_u64().unwrap() - DISCHARGE) / HOUR)
-        .collect()
+    fired(&run)
+}
+
+/// A clock that is ahead, and what is told of late.
+#[test]
+fn a_single_reading_counts_for_a_day_and_hides_no_other() {
+    let high = "{code: 29463-7, unit: kg, above: 100, quiet_for: 1h}";
+    let mut run = begin(&compiled(&watches(high)), "p");
+    for (id, hour, at_hour, kilograms) in [
+        ("normal, dated ahead", 10, 20, 80.0),
+        ("of now", 12, 12, 101.0),
+        ("dated ahead", 14, 34, 102.0),
+        ("of now again", 16, 16, 103.0),
+        ("told of late", 40, 17, 104.0),
+        ("told of too late", 60, 35, 105.0),
+    ] {
+        run.until(hour * HOUR);
+        measured(&mut run, id, at_hour, Some((kilograms, "kg")), "29463-7");
+    }
+    assert_eq!(fired(&run), [12, 14, 16, 40]);
 }
 
 #[test]

@@ -571,6 +571,73 @@ fn rounds_go_on_where_they_are() {
     }
 }
 
+/// A version that asks otherwise for a visit that isn't booked: what was sent is not sent again, what is past is passed
+/// over, and nobody is moved while a message is on its way.
+#[test]
+fn who_was_asked_to_book_is_reminded_by_the_version_that_leads_on() {
+    let asks = |again: &str| {
+        let invite = format!("invite: {{words: Please book., again: [{again}]}}, book_by:");
+        with(BOOK, &[("book_by:", &invite)])
+    };
+    let delivers = || Some(Outcome::Delivered);
+    let again = |run: &Run| {
+        let log = run.log.iter();
+        let told = log.filter(|line| line.contains("reminder") || line.contains("invitation"));
+        told.cloned().collect::<Vec<_>>()
+    };
+
+    // It asked nobody: what is past is passed over, and what is ahead goes out.
+    let mut run = begin(BOOK, delivers());
+    run.until(2 * DAY);
+    assert_eq!(run.moves(&asks("1d, 3d"), &Map::new()), "moves");
+    run.until(4 * DAY);
+    assert_eq!(again(&run), ["3d01h reminder after/4320 first email"]);
+    let state = String::from_utf8(run.state.to_json()).unwrap();
+    assert_eq!(state.matches("\"passed\"").count(), 2, "{state}");
+
+    // It asked by other lengths.
+    let mut run = begin(&asks("1d"), delivers());
+    run.until(2 * DAY);
+    assert_eq!(run.moves(&asks("1d, 36h, 3d"), &Map::new()), "moves");
+    run.until(4 * DAY);
+    assert_eq!(again(&run), ["3d01h reminder after/4320 first email"]);
+
+    // One that is due when somebody is moved goes out, by what the other version says.
+    let mut run = begin(&asks("1d"), delivers());
+    run.now += DAY + HOUR;
+    assert_eq!(run.moves(&asks("1d, 3d"), &Map::new()), "moves");
+    run.until(2 * DAY);
+    assert_eq!(again(&run), ["1d02h reminder after/1440 first email"]);
+
+    // The other asks nobody any more.
+    let mut run = begin(&asks("1d"), delivers());
+    run.until(HOUR * 2);
+    assert_eq!(run.moves(BOOK, &Map::new()), "moves");
+    run.until(4 * DAY);
+    assert_eq!(again(&run), [""; 0]);
+    let state: serde_json::Value = serde_json::from_slice(&run.state.to_json()).unwrap();
+    assert!(state["t"][0]["a"]["booking"]["i"].is_null(), "{state}");
+
+    // Who is asked at another time is asked anew.
+    let mut run = begin(&asks("1d"), delivers());
+    run.until(HOUR * 2);
+    let later = with(&asks("1d"), &[("10d at 10:00", "11d at 10:00")]);
+    assert_eq!(run.moves(&later, &Map::new()), "moves");
+    assert_eq!(again(&run), ["0d02h invitation first email"]);
+
+    let mut run = begin(&asks("1d"), None);
+    let waits = "waits: a message about a visit is on its way";
+    assert_eq!(run.moves(&asks("2d"), &Map::new()), waits);
+
+    // A move is taken back, and the lengths are those of before.
+    let mut run = begin(&asks("2d"), delivers());
+    run.until(DAY);
+    assert_eq!(run.moves(&asks("3d"), &Map::new()), "moves");
+    run.back(&asks("2d")).unwrap();
+    run.until(4 * DAY);
+    assert_eq!(again(&run), ["2d01h reminder after/2880 first email"]);
+}
+
 #[test]
 fn rules_keep_what_they_have_seen_where_they_look_for_the_same() {
     let rules = "  watch: {title: Weight, observe: {code: 29463-7, unit: kg, rises_more_than: 4, within: 3d}, then: weight}

@@ -141,6 +141,7 @@ impl Run {
                     };
                     let which = match which {
                         Which::Ahead { time, minutes } => format!("reminder {time}/{minutes}"),
+                        Which::Again { minutes } => format!("reminder after/{minutes}"),
                         other => format!("{other:?}").to_lowercase(),
                     };
                     if outcome.is_none() {
@@ -327,6 +328,15 @@ impl Run {
         self.now = self.now.max(end);
         self
     }
+    /// The same for who weighs themselves each day, and always the same.
+    pub(crate) fn weighing_until(&mut self, since_discharge: u64) -> &mut Self {
+        let next = (self.now - DISCHARGE) / DAY + 1;
+        for day in next..since_discharge.div_ceil(DAY) {
+            self.until(day * DAY)
+                .weight(&format!("w{day}"), day * 24, 80.0);
+        }
+        self.until(since_discharge)
+    }
     /// Somebody steps in; the reason why it can't be done, if it can't.
     pub(crate) fn hand(&mut self, act: Act) -> Result<bool, String> {
         self.hand_of(act, None)
@@ -436,6 +446,7 @@ impl Run {
             id: id.to_owned(),
             codes: vec!["29463-7".into()],
             value: Some((kg, "kg".into())),
+            components: Vec::new(),
             at_ms: DISCHARGE + hours * HOUR,
         };
         self.event("Observation/o", fact, vec![]);

@@ -93,7 +93,7 @@ fn scores_are_worked_out_and_decide() {
         ),
         // Neither is one number.
         (
-            "{total: {formula: interest > down}}",
+            "{total: {formula: 'iif(interest > 0, interest > down, 7)'}}",
             often(),
             Value::Null,
             "unknown",
@@ -139,7 +139,43 @@ fn what_is_wrong_with_a_score_is_found() {
             true,
             "did you mean `sleep`?",
         ),
+        (
+            "{total: {formula: 'select(interest + slepe)'}}",
+            "J042",
+            true,
+            "slepe",
+        ),
+        (
+            "{total: {formula: 'select(interest + words)'}}",
+            "J042",
+            true,
+            "words",
+        ),
+        (
+            "{total: {formula: interest + sleep.score}}",
+            "J042",
+            true,
+            "score",
+        ),
         ("{total: {formula: '3'}}", "J042", true, "always the same"),
+        (
+            "{total: {formula: interest > sleep}}",
+            "J042",
+            true,
+            "has to be a number, and is Boolean",
+        ),
+        (
+            "{total: {formula: interest + 'x'}}",
+            "J042",
+            true,
+            "can't be calculated with",
+        ),
+        (
+            "{total: {formula: interest | sleep}}",
+            "J042",
+            false,
+            "several of these",
+        ),
         ("{total: {formula: 'interest +'}}", "J015", true, ""),
         (
             "{total: {sum: [interest], formula: interest}}",

@@ -12,22 +12,22 @@ use std::collections::BTreeMap;
 #[test]
 fn all_goes_well() {
     let mut run = Run::delivered();
-    run.until(2 * DAY);
+    run.weighing_until(2 * DAY);
     run.answer(
         "i/7/task",
         json!({"breathless": false, "swelling": false, "dizzy": false}),
     );
     run.visit("i/5/visit", "booked")
-        .until(7 * DAY)
+        .weighing_until(7 * DAY)
         .visit("i/5/visit", "fulfilled");
-    run.until(30 * DAY);
+    run.weighing_until(30 * DAY);
     let survey = run
         .log
         .iter()
         .find(|line| line.contains("form survey"))
         .cloned();
     assert!(survey.is_some(), "{:#?}", run.log);
-    run.until(30 * DAY + 5 * HOUR);
+    run.weighing_until(30 * DAY + 5 * HOUR);
     let form = run
         .made
         .iter()
@@ -55,7 +55,7 @@ fn all_goes_well() {
 #[test]
 fn no_answer_is_reminded_then_called() {
     let mut run = Run::delivered();
-    run.until(5 * DAY);
+    run.weighing_until(5 * DAY);
     assert_eq!(
         run.log(),
         [
@@ -87,7 +87,7 @@ fn outcomes_of_the_call() {
         ("in-progress", None, None),
     ] {
         let mut run = Run::delivered();
-        run.until(4 * DAY);
+        run.weighing_until(4 * DAY);
         let before = run.log.len();
         run.task("i/8/task", status, outcome);
         let fresh: Vec<&str> = run.log[before..]
@@ -137,7 +137,7 @@ fn alarming_answers_go_to_a_clinician_at_once() {
 #[test]
 fn a_late_answer_still_counts() {
     let mut run = Run::delivered();
-    run.until(4 * DAY)
+    run.weighing_until(4 * DAY)
         .answer("i/7/task", json!({"breathless": true}));
     assert_eq!(
         run.log[run.log.len() - 2..],
@@ -213,6 +213,7 @@ fn a_baseline_from_before_the_start_counts() {
         id: id.into(),
         codes: vec!["29463-7".into()],
         value: Some((kg, "kg".into())),
+        components: Vec::new(),
         at_ms: DISCHARGE - hours_before * HOUR,
     };
     // In hospital the weight rose and fell; that is not this journey's matter.
@@ -241,6 +242,7 @@ fn a_reading_of_the_future_blinds_no_watch() {
         id: id.into(),
         codes: vec!["29463-7".into()],
         value: Some((kg, "kg".into())),
+        components: Vec::new(),
         at_ms: DISCHARGE + hours * HOUR,
     };
     let fired = |run: &Run| {
@@ -331,7 +333,7 @@ fn messages_under_way_are_called_off() {
 #[test]
 fn a_discharge_that_was_none_ends_the_journey() {
     let mut run = Run::delivered();
-    run.until(4 * DAY);
+    run.weighing_until(4 * DAY);
     assert!(run.event("Encounter/e1", Fact::EntryGone, vec![]));
     assert_eq!(
         run.state.ending(),
@@ -481,7 +483,7 @@ fn exits_end_everything() {
         ),
     ] {
         let mut run = Run::delivered();
-        run.until(4 * DAY);
+        run.weighing_until(4 * DAY);
         run.event(reference, fact, holds);
         assert_eq!(run.state.ending().unwrap().0, code);
         assert_eq!(
@@ -532,7 +534,7 @@ fn an_exit_that_holds_already_ends_the_journey_as_it_starts() {
 #[test]
 fn the_longest_time_ends_what_is_left() {
     let mut run = Run::delivered();
-    run.until(60 * DAY);
+    run.weighing_until(60 * DAY);
     assert_eq!(run.state.ending().unwrap().0, "time_over");
     // Tasks of staff stay: somebody should still call.
     assert!(

@@ -11,6 +11,8 @@ const CALL_AGAIN: &str = "Call the patient again, or their next of kin";
 const REVIEW: &str = "Review alarming symptoms";
 const WEIGHT: &str = "Call the patient about their weight";
 const VISIT: &str = "Arrange the day-7 visit by telephone";
+const MISSING: &str = "Ask the patient why no weight comes";
+const MISSING_AGAIN: &str = "Reach the patient or their next of kin about the weight";
 const TELL: &str = "Tell the patient about the follow-up";
 
 /// The discharge is on a Monday at two in the afternoon, so day two begins after 1 d 19 h.
@@ -45,11 +47,13 @@ const WELL: Part = &[
     (7, Act::Answer(SURVEY, &[("score", Said::Number(9))])),
 ];
 
-/// Who isn't heard of, is called twice, and isn't well.
+/// Who isn't heard of and sends no weight, is called twice, and isn't well.
 const SILENT: Part = &[
     (0, Act::Stay("IMP")),
     (3, Act::Work(CALL, Some("not_reached"))),
+    (3, Act::Work(MISSING, Some("not_reached"))),
     (4, Act::Work(CALL_AGAIN, Some("worse"))),
+    (4, Act::Work(MISSING_AGAIN, Some("weighs_again"))),
     (5, Act::Work(REVIEW, None)),
     (6, Act::Work(VISIT, None)),
 ];

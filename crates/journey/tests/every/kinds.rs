@@ -19,7 +19,7 @@ purposes = ['TREAT']
 const ROUNDS: &[u64] = &[0, HOUR, DAY, 2 * DAY, 5 * DAY, 20 * DAY];
 
 struct Case {
-    /// The kind, and the step of it.
+    /// The kind, with a name behind a hyphen where there are several of it; and the step of it.
     kind: &'static str,
     step: &'static str,
     steps: &'static str,
@@ -212,13 +212,19 @@ static CASES: &[Case] = &[
         step: "first",
         steps: "  first:
     title: A visit
-    book: {title: A visit, time: discharge + 5d, minutes: 30, book_by: discharge + 3d}
+    book:
+      title: A visit
+      time: discharge + 5d
+      minutes: 30
+      book_by: discharge + 3d
+      invite: {words: 'Please come on {visit.day}.', again: [12h, 2d]}
+      remind: [2d]
     next: work
     not_booked: end
 ",
         part: &[
             (0, Act::Stay("book")),
-            (1, Act::Visit("booked")),
+            (2, Act::Visit("booked")),
             (4, Act::Visit("fulfilled")),
         ],
     },
@@ -306,7 +312,129 @@ static CASES: &[Case] = &[
 ",
         part: &[(0, Act::Stay("exit"))],
     },
+    Case {
+        kind: "send-window",
+        step: "first",
+        steps: "  first:
+    title: A message
+    send:
+      title: Hello
+      words: Hello.
+      channels: [email, portal]
+      expires: 2d
+      window: {from: '08:00', until: '10:00'}
+    next: work
+    on_failure: end
+",
+        part: &[(0, Act::Stay("send-window")), (2, Act::Work("Work", None))],
+    },
+    Case {
+        kind: "wait-first",
+        step: "first",
+        steps: "  first:
+    title: One of them
+    wait:
+      first_of:
+        - {for: 4d, next: end}
+        - {event: Procedure, where: status = 'completed', next: work}
+",
+        part: &[
+            (0, Act::Stay("wait-first")),
+            (2, Act::Operate),
+            (3, Act::Work("Work", None)),
+        ],
+    },
+    Case {
+        kind: "observe-mean",
+        step: "watch",
+        steps: "  first: {title: A pause, wait: {for: 10d}, next: end}
+  watch:
+    title: Heavy on average
+    observe: {code: 29463-7, unit: kg, mean_above: 80, within: 3d}
+    then: work
+",
+        part: &[
+            (0, Act::Stay("observe-mean")),
+            (1, Act::Weigh(79.0)),
+            (2, Act::Weigh(83.0)),
+            (3, Act::Work("Work", None)),
+        ],
+    },
+    Case {
+        kind: "observe-above",
+        step: "watch",
+        steps: "  first: {title: A pause, wait: {for: 10d}, next: end}
+  watch:
+    title: Heavy
+    observe: {code: 29463-7, unit: kg, above: 82}
+    then: work
+",
+        part: &[
+            (0, Act::Stay("observe-above")),
+            (1, Act::Weigh(79.0)),
+            (2, Act::Weigh(83.0)),
+            (3, Act::Work("Work", None)),
+        ],
+    },
+    Case {
+        kind: "observe-silent",
+        step: "watch",
+        steps: "  first: {title: A pause, wait: {for: 10d}, next: end}
+  watch:
+    title: No weight
+    observe: {code: 29463-7, none_for: 3d, until: discharge + 6d}
+    then: work
+",
+        part: &[
+            (0, Act::Stay("observe-silent")),
+            (1, Act::Weigh(79.0)),
+            (4, Act::Work("Work", None)),
+        ],
+    },
+    Case {
+        kind: "check-consent",
+        step: "first",
+        steps: "  first:
+    title: May we?
+    check: {consent: TREAT}
+    yes: work
+    no: end
+",
+        part: &[(0, Act::Stay("check-consent")), (1, Act::Work("Work", None))],
+    },
+    Case {
+        kind: "check-insured",
+        step: "first",
+        steps: "  first:
+    title: Insured?
+    check: {coverage: eligible}
+    yes: end
+    no: work
+",
+        part: &[(0, Act::Stay("check-insured")), (1, Act::Work("Work", None))],
+    },
+    Case {
+        kind: "book-remind",
+        step: "first",
+        steps: "  first:
+    title: A visit
+    book: {title: A visit, remind: [1d, 2h], time: discharge + 5d, minutes: 30, book_by: discharge + 3d}
+    next: work
+    not_booked: end
+",
+        part: &[
+            (0, Act::Stay("book-remind")),
+            (1, Act::Visit("booked")),
+            (4, Act::Visit("fulfilled")),
+        ],
+    },
 ];
+
+impl Case {
+    fn of_kind(&self) -> &'static str {
+        self.kind.split('-').next().unwrap_or(self.kind)
+    }
+}
 
 const EXITS: &str = "exits:
   death: {title: Died, event: Patient, where: deceased.exists() and deceased != false}
@@ -378,7 +506,9 @@ fn kinds() -> BTreeSet<String> {
 
 #[tokio::test]
 async fn each_kind_has_a_case_that_goes_through_it() {
-    let cases: BTreeSet<String> = CASES.iter().map(|case| case.kind.to_owned()).collect();
+    let cases: BTreeSet<String> = (CASES.iter())
+        .map(|case| case.of_kind().to_owned())
+        .collect();
     assert_eq!(
         cases,
         kinds(),
@@ -393,7 +523,7 @@ async fn each_kind_has_a_case_that_goes_through_it() {
         let name = format!("every-{}", case.kind);
         let graph = world.journeys.graph(&permit, &name, None).await.unwrap();
         let node = graph.nodes.iter().find(|node| node.id == case.step);
-        assert_eq!(node.unwrap().kind, case.kind);
+        assert_eq!(node.unwrap().kind, case.of_kind());
         let came = visited.contains(&format!("{name}/{}", case.step));
         assert!(came, "{}: {told:#?}", case.kind);
         // Everybody has an end that isn't that their longest time was over.
@@ -402,7 +532,7 @@ async fn each_kind_has_a_case_that_goes_through_it() {
             .find(|line| line.contains(&format!(" {name} ends")));
         let wanted = if case.kind == "exit" {
             "All is done"
-        } else if case.kind == "book" {
+        } else if case.of_kind() == "book" {
             // Its work is left until the longest time is over.
             "time"
         } else {

@@ -6,6 +6,7 @@ use journey::Journeys;
 use serde_json::Value;
 use trust::{Action, Role};
 
+mod idle;
 mod kept;
 
 /// What a service's page says.

@@ -73,7 +73,8 @@ fn reminders_of_a_visit_make_sense() {
         ("      remind: []\n", &["J004 error"]),
         (
             "      remind: [1d]\n      urgency: clinical\n      because: The result is bad.\n",
-            &["J080 error"],
+            // A rule leads to it, too.
+            &["J080 error", "J081 error"],
         ),
     ] {
         let found = found(two_days, more);
@@ -86,4 +87,94 @@ fn reminders_of_a_visit_make_sense() {
     let late = found("discharge + 9d at 22:00", "      remind: [1d, 2h]\n");
     assert_eq!(late.len(), 1, "{late:#?}");
     assert!(late[0].ends_with("it is 12 hours from then"), "{late:#?}");
+}
+
+/// What asks the patient to book fits together, and is held to what other messages are held to.
+#[test]
+fn invitations_to_a_visit_make_sense() {
+    let found = |book_by: &str, invite: &str| {
+        let book = format!(
+            "    book:\n      title: Check-up\n      time: discharge + 10d at 10:00\n      minutes: 30\n      book_by: {book_by}\n      invite: {{words: 'Please book {{visit.day}} until {{due.day}}.'{invite}}}\n    next: end\n    not_booked: end\n"
+        );
+        let source = GOOD.replacen(TASK, &book, 1);
+        let findings = journey::check(&source).into_iter();
+        let said = findings.map(|finding| {
+            let kind = if finding.error { "error" } else { "warning" };
+            let line = source.lines().nth(finding.line - 1).unwrap_or_default();
+            assert!(line.len() >= finding.column, "{finding:?}");
+            format!("{} {kind} {}", finding.code, finding.message)
+        });
+        said.collect::<Vec<_>>()
+    };
+    for (more, expected) in [
+        ("", &[][..]),
+        (
+            ", again: [2d, 5d], reminder: Please book., channels: [portal]",
+            &[],
+        ),
+        (
+            ", again: [2d, 48h]",
+            &["J064 error the reminder after 2 days stands twice"],
+        ),
+        (
+            ", again: [5d, 2d]",
+            &["J064 warning the reminder after 2 days comes before the one above it"],
+        ),
+        (
+            ", again: [1d, 2d, 3d, 4d, 5d, 6d, 7d]",
+            &["J064 error 7 reminders of one proposal; there may be 6"],
+        ),
+        (
+            ", again: [9d]",
+            &[
+                "J064 warning the reminder after 9 days is never sent: the visit has to be booked within 9 days",
+            ],
+        ),
+        (
+            ", reminder: Please.",
+            &["J064 error `reminder` is for reminders"],
+        ),
+        (", again: [soon]", &["J009 error"]),
+        (", again: []", &["J004 error"]),
+        (
+            ", channels: [email, email]",
+            &["J024 error channel `email` stands twice"],
+        ),
+        (
+            ", email: {subject: Your visit, text: 'On {visit.day}: {link}'}",
+            &["J017 error `{visit.day}` is PHI"],
+        ),
+        (
+            ", email: {subject: Your visit, text: Please come.}",
+            &["J034 warning this e-mail has no `{link}`"],
+        ),
+        (
+            ", again: [1d], reminder: 'Hello {patient.given}.'",
+            &["J019 error"],
+        ),
+        (
+            ", urgency: clinical",
+            &["J080 error", "J081 error", "J051 error"],
+        ),
+        (", because: It is.", &["J051 error `because` says why"]),
+        (
+            ", translations: {en: {title: Visit, words: Book.}}",
+            &["J055 error"],
+        ),
+        (
+            ", translations: {es: {title: Visita, words: 'Hola {patient.given}.'}}",
+            &["J057 warning", "J057 warning", "J019 error"],
+        ),
+        (", ask: me", &["J002 error"]),
+    ] {
+        let mut found = found("discharge + 8d at 12:00", more);
+        found.sort_by_key(|line| expected.iter().position(|start| line.starts_with(start)));
+        assert_eq!(found.len(), expected.len(), "{more}: {found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{more}: {found}");
+        }
+    }
+    // From the journey's start it is exact.
+    assert_eq!(found("start + 3d", ", again: [3d]").len(), 1);
+    assert_eq!(found("start + 3d", ", again: [71h]").len(), 0);
 }

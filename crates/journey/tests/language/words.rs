@@ -170,3 +170,189 @@ fn text_messages_are_held_to_what_e_mails_are() {
     let channels = GOOD.replacen("[email, portal]", "[sms, email, sms]", 1);
     assert!(codes(&channels).contains(&"J024".to_owned()));
 }
+
+/// A form of GOOD with more questions, in Spanish with these of them.
+fn form(questions: &str) -> String {
+    let form = "        - id: well
+          text: Are you well?
+          type: yes-no
+        - {id: where, text: Where?, help: Say it., type: choice, options: {leg: Leg, arm: Arm}}
+";
+    let spanish = match questions {
+        "" => String::new(),
+        questions => format!(", questions: [{questions}]"),
+    };
+    let more = format!("      translations:\n        es: {{title: Hola, words: Hola.{spanish}}}\n");
+    let head = "        - id: well\n          text: Are you well?\n          type: yes-no\n";
+    assert!(GOOD.contains(head));
+    let source = GOOD.replacen(head, form, 1);
+    let end = "      remind_after: 24h\n";
+    source
+        .replacen(end, &format!("{end}{more}"), 1)
+        // The welcome has no Spanish, which is said elsewhere.
+        .replacen("        text: Read it at {link}\n", "        text: Read it at {link}\n      translations: {es: {title: Hola, words: Hola., email: {subject: Hola, text: '{link}'}}}\n", 1)
+}
+
+#[test]
+fn a_form_is_whole_in_each_of_its_languages() {
+    let well = "{id: well, text: ¿Bien?}";
+    let place = "{id: where, text: ¿Dónde?, help: Dígalo., options: {leg: Pierna, arm: Brazo}}";
+    for (questions, expected) in [
+        (format!("{well}, {place}"), &[][..]),
+        (format!("{place}, {well}"), &[]),
+        (
+            String::new(),
+            &["J065 warning of this form's questions `well`, `where` aren't there in `es`"],
+        ),
+        (
+            well.to_owned(),
+            &["J065 warning of this form's questions `where` aren't there"],
+        ),
+        (
+            format!("{well}, {{id: where, text: ¿Dónde?, help: Dígalo.}}"),
+            &["J065 warning of question `where` the options `leg`, `arm` aren't there in `es`"],
+        ),
+        (
+            format!(
+                "{well}, {{id: where, text: ¿Dónde?, help: Dígalo., options: {{leg: Pierna, hand: Mano}}}}"
+            ),
+            &[
+                "J065 error question `where` has no option `hand`",
+                "J065 warning of question `where` the options `arm` aren't there",
+            ],
+        ),
+        (
+            format!("{well}, {{id: where, text: ¿Dónde?, options: {{leg: Pierna, arm: Brazo}}}}"),
+            &["J065 warning the help of question `where` isn't there in `es`"],
+        ),
+        (
+            format!("{{id: well, text: ¿Bien?, help: Dígalo.}}, {place}"),
+            &["J065 error question `well` has help in `es` and none in `en`"],
+        ),
+        (
+            format!("{{id: wel, text: ¿Bien?}}, {well}, {place}"),
+            &["J065 error this form has no question `wel`; did you mean `well`?"],
+        ),
+        (
+            format!("{well}, {place}, {well}"),
+            &["J024 error question `well` stands twice in `es`"],
+        ),
+        (format!("{{id: well}}, {place}"), &["J003 error"]),
+        (
+            format!("{{id: well, text: ¿Bien?, type: yes-no}}, {place}"),
+            &["J002 error"],
+        ),
+    ] {
+        let source = form(&questions);
+        let found: Vec<String> = (journey::check(&source).into_iter())
+            .map(|finding| {
+                let line = source.lines().nth(finding.line - 1).unwrap();
+                assert!(line.contains("es:"), "{finding:?}");
+                let kind = if finding.error { "error" } else { "warning" };
+                format!("{} {kind} {}", finding.code, finding.message)
+            })
+            .collect();
+        assert_eq!(found.len(), expected.len(), "{questions}: {found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{questions}: {found}");
+        }
+        if let Ok(formatted) = journey::format(&source) {
+            assert_eq!(journey::diff(&source, &formatted).unwrap_or_default(), []);
+        }
+    }
+}
+
+#[test]
+fn a_changed_question_of_a_translation_is_a_change_of_words() {
+    let well = |words: &str| form(&format!("{{id: well, text: {words}}}"));
+    let changes = journey::diff(&well("¿Bien?"), &well("¿Está bien?")).unwrap();
+    let found: Vec<_> = changes
+        .iter()
+        .map(|change| (change.place.as_str(), change.what))
+        .collect();
+    let place = "steps.questions.ask.translations.es.questions.well.text";
+    assert_eq!(found, [(place, journey::Changes::Words)]);
+}
+
+#[test]
+fn hours_that_cannot_be_are_said() {
+    let quiet = "messages: {quiet: {from: '20:00', until: '08:00'}}\n";
+    let channels = "      channels: [email, portal]\n";
+    let office = "{from: '09:00', until: '17:00'}";
+    for (head, window, rest, expected) in [
+        ("", office, "", None),
+        (quiet, office, "", None),
+        (
+            "",
+            "{from: '17:00', until: '09:00'}",
+            "",
+            Some((true, "ends before it begins")),
+        ),
+        (
+            "",
+            "{from: '09:00', until: '09:00'}",
+            "",
+            Some((true, "ends before it begins")),
+        ),
+        (
+            quiet,
+            "{from: '06:00', until: '08:00'}",
+            "",
+            Some((true, "leave nothing")),
+        ),
+        (
+            quiet,
+            "{from: '20:00', until: '23:00'}",
+            "",
+            Some((true, "leave nothing")),
+        ),
+        (quiet, "{from: '06:00', until: '08:30'}", "", None),
+        (quiet, "{from: '19:00', until: '21:00'}", "", None),
+        (
+            "",
+            "{from: '09:00', until: '17:00', days: [mon, tue, wed, thu, fri]}",
+            "",
+            Some((false, "closed for up to")),
+        ),
+        (
+            "",
+            "{from: '09:00', until: '17:00', days: [mon, tue, wed, thu, fri]}",
+            "      expires: 3d\n",
+            None,
+        ),
+        (
+            "",
+            office,
+            "      expires: 12h\n",
+            Some((false, "closed for up to")),
+        ),
+        (
+            "",
+            office,
+            "      urgency: clinical\n      because: Bleeding.\n",
+            Some((true, "goes out at once")),
+        ),
+    ] {
+        let source = with(head, "").replacen(
+            channels,
+            &format!("{channels}      window: {window}\n{rest}"),
+            1,
+        );
+        let found = journey::check(&source);
+        let found = found.iter().find(|finding| finding.code == "J085");
+        match expected {
+            None => assert!(found.is_none(), "{head}{window} {rest}: {found:?}"),
+            Some((error, words)) => {
+                let found = found.unwrap_or_else(|| panic!("{head}{window} {rest}"));
+                assert_eq!(found.error, error, "{found:?}");
+                assert!(found.message.contains(words), "{found:?}");
+            }
+        }
+    }
+    let portal = with("", "").replacen(
+        channels,
+        &format!("      channels: [portal]\n      window: {office}\n"),
+        1,
+    );
+    assert!(codes(&portal).iter().any(|code| code == "J085"));
+}

@@ -47,7 +47,11 @@ steps:
       reminder: Please answer still.
       give_up_after: 3d
       translations:
-        es: {title: ¿Cómo está?, words: 'Conteste antes del {due.day}.', reminder: Conteste todavía.}
+        es:
+          title: ¿Cómo está?
+          words: 'Conteste antes del {due.day}.'
+          reminder: Conteste todavía.
+          questions: [{id: well, text: ¿Está bien?}]
     answered: end
     no_answer: end
 ";
@@ -137,6 +141,22 @@ async fn each_patient_is_written_to_in_the_language_that_they_prefer() {
     );
     let english_ones = messages(&world, &english).await;
     assert!(english_ones.iter().all(|(language, ..)| language.is_none()));
+    // The form is one for all, with each language beside its texts; its task has its name in them.
+    let tasks = world.of(&spanish, ResourceType::Task).await;
+    assert_eq!(tasks[0].text_at(&["description"]), Some("How are you?"));
+    assert_eq!(tasks[0].text_at(&["language"]), Some("en"));
+    let canonical = tasks[0]
+        .at(&["input", "0", "valueCanonical"])
+        .and_then(Value::as_str);
+    let form = canonical.unwrap().strip_prefix("Questionnaire/").unwrap();
+    let form = world.read(ResourceType::Questionnaire, form).await;
+    let said = |words: &str| {
+        json!({"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/translation", "extension": [
+        {"url": "lang", "valueCode": "es"}, {"url": "content", "valueString": words}]}]})
+    };
+    assert_eq!(tasks[0].get("_description"), Some(&said("¿Cómo está?")));
+    assert_eq!(form.get("_title"), Some(&said("¿Cómo está?")));
+    assert_eq!(form.at(&["item", "0", "_text"]), Some(&said("¿Está bien?")));
     // Whoever has come to prefer another language is written to in that from then on.
     speaks(&world, &spanish, &["en"]).await;
     speaks(&world, &english, &["es"]).await;

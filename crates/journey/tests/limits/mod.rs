@@ -110,6 +110,32 @@ async fn what_is_clinical_goes_out_at_night_and_beyond_the_limit() {
     assert_eq!(sent, expected, "{told:#?}");
 }
 
+/// The hours of one message, where nothing else is limited.
+#[tokio::test]
+async fn a_message_waits_for_its_window_and_goes_when_it_opens() {
+    let window = "\n      window: {from: \"08:00\", until: \"10:00\"}";
+    let source = source("news", NIGHT, window).replace(&format!("messages: {NIGHT}\n"), "");
+    let world = World::with(Mail::Delivers, &source).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let held = "0h Message by email held for quiet hours until 2026-11-03 08:00: Tell";
+    assert_eq!(told(&world, &patient).await, [held]);
+    assert_eq!(world.outbox().await, 0);
+    let world = world.reopen().await;
+    world.pass(17 * HOUR).await;
+    assert_eq!(told(&world, &patient).await, [held]);
+    world.pass(HOUR).await;
+    assert_eq!(
+        told(&world, &patient).await,
+        [held, "18h Message by email: Tell"]
+    );
+    // One that comes to it while it is open goes at once.
+    world.pass(HOUR).await;
+    let other = world.patient().await;
+    world.operate(&other).await;
+    assert_eq!(told(&world, &other).await, ["19h Message by email: Tell"]);
+}
+
 #[tokio::test]
 async fn the_night_is_the_patients_and_moves_with_them() {
     let world = World::with(Mail::Delivers, &source("notes", NIGHT, "")).await;
@@ -368,4 +394,35 @@ async fn what_is_not_needed_any_more_is_revoked() {
     world.die(&patient).await;
     let orders = orders(&world, &patient).await;
     assert_eq!((orders.len(), status(&orders[0])), (1, "revoked"));
+}
+
+/// What an insurer answered, looked at by the journeys' engine over a real record.
+#[tokio::test]
+async fn an_insurers_answer_is_looked_at() {
+    let source = source("covered", NIGHT, "")
+        .replace("start: tell", "start: covered")
+        .replace(
+            "steps:\n",
+            "steps:\n  covered:\n    title: Covered?\n    check: {coverage: eligible}\n    yes: call\n    no: tell\n",
+        );
+    let world = World::with(Mail::Delivers, &source).await;
+    let (insured, other) = (world.patient().await, world.patient().await);
+    let answer = |patient: &str, in_force: bool| {
+        json!({
+            "resourceType": "CoverageEligibilityResponse", "id": world.mint(patient), "status": "active",
+            "purpose": ["validation"], "outcome": "complete", "created": "2026-11-01",
+            "patient": {"reference": format!("Patient/{patient}")}, "insurer": {"display": "Payer"},
+            "request": {"display": "asked by telephone"},
+            "insurance": [{"coverage": {"display": "policy"}, "inforce": in_force}]
+        })
+    };
+    world.put(vec![answer(&insured, true)]).await;
+    world.put(vec![answer(&other, false)]).await;
+    for (patient, expected) in [(&insured, "call"), (&other, "tell")] {
+        world.operate(patient).await;
+        let view = world.view(patient).await;
+        let steps: Vec<&str> = view.trail.iter().map(|entry| entry.step.as_str()).collect();
+        assert!(steps.contains(&expected), "{steps:?}");
+        assert_eq!(steps.contains(&"call"), expected == "call", "{steps:?}");
+    }
 }

@@ -367,7 +367,7 @@ async fn a_batch_that_loses_its_server_moves_everybody_once_and_lists_who_is_not
     let seen = Some(preview.seen.as_str());
     let begun = one
         .journeys
-        .begin_migration(&permit, moving(), "Other words", 50, seen);
+        .begin_migration(&permit, moving(), "Other words", 10, seen);
     let id = begun.await.unwrap();
     let ledger = one.trust.vault().ledger();
     let is_ones = ledger.holds(ledger.shard_of(TENANT, &Owner::Tenant, &id));

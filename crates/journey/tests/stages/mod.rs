@@ -516,3 +516,132 @@ async fn the_file_of_a_version_that_was_followed_becomes_a_new_one() {
         assert_eq!((view.version, view.stage), (version, VersionStage::Live));
     }
 }
+
+/// A journey of a day with an e-mail of this subject.
+fn mailing(words: &str, subject: &str) -> String {
+    let send = format!(
+        "steps:\n  note: {{title: Note, send: {{title: Note, words: Hello., channels: [email, portal], email: {{subject: {subject}, text: 'Read it at {{link}}'}}}}, next: rest}}\n"
+    );
+    source(words)
+        .replacen("steps:\n", &send, 1)
+        .replacen("start: rest", "start: note", 1)
+}
+
+/// A version as programs published it whose checker knew less.
+async fn published_before(world: &World, version: u32, source: &str) {
+    let squad = squad(world).await;
+    let stored = json!({
+        "name": NAME,
+        "version": version,
+        "source": source,
+        "published_ms": 1,
+        "published_by": "Sam",
+    });
+    let ledger = world.trust.vault().ledger();
+    let name = format!("definition/{NAME}/{version}");
+    let unit = trust::Unit {
+        internals: vec![trust::Internal {
+            kind: kinds::JOURNEY_DEFINITION,
+            id: ledger.derive_id(TENANT, &ledger::Owner::Tenant, &name),
+            owner: ledger::Owner::Tenant,
+            expected: ledger::Expected::Absent,
+            body: serde_json::to_vec(&stored).unwrap(),
+            deleted: false,
+            tokens: vec![("name".to_owned(), NAME.to_owned())],
+        }],
+        ..trust::Unit::default()
+    };
+    world.trust.vault().commit(&squad, unit).await.unwrap();
+}
+
+/// The way back to what was live is not closed by what the checker has learnt since.
+#[tokio::test]
+async fn a_text_that_was_live_once_can_be_so_again() {
+    let world = World::with(Mail::Delivers, &source("One")).await;
+    let old = mailing("Two", "Your dialysis");
+    let squad_of = squad(&world).await;
+    let refused = world.journeys.publish(&squad_of, &old).await;
+    assert!(
+        matches!(refused, Err(JourneyError::Findings(_))),
+        "{refused:?}"
+    );
+    published_before(&world, 2, &old).await;
+    let world = world.reopen().await;
+    world.publish(&source("Three")).await;
+    let squad_of = squad(&world).await;
+    let back = world.journeys.publish(&squad_of, &old).await.unwrap();
+    assert_eq!((back.version, back.live), (4, true));
+    let found = back.findings.iter().find(|found| found.code == "J017");
+    assert!(
+        found.is_some_and(|found| !found.error),
+        "{:?}",
+        back.findings
+    );
+    // By its stages too, and a text that is not the same is another.
+    world.publish(&source("Five")).await;
+    let live = VersionStage::Live;
+    let squad_of = squad(&world).await;
+    let all = share(100);
+    let staged = world
+        .journeys
+        .stage_file(&squad_of, &old, live, &all, "Back");
+    assert_eq!(staged.await.unwrap().version, 6);
+    let other = mailing("Six", "Your dialysis");
+    let refused = world.journeys.publish(&squad_of, &other).await;
+    assert!(
+        matches!(refused, Err(JourneyError::Findings(_))),
+        "{refused:?}"
+    );
+}
+
+const RIDES: &str = r#"[[partner]]
+name = "rides"
+title = "County rides"
+base = "https://rides.example.org"
+contract = "baa"
+until = "2099-12-31"
+data = ["contact"]
+purposes = ["TREAT"]
+"#;
+
+/// What the list of words says of a call stops a new text, and none that patients are on.
+#[tokio::test]
+async fn a_staged_version_is_not_stuck_by_words_of_the_list() {
+    let world = World::among(Mail::Delivers, &source("One"), Some(RIDES)).await;
+    let calling = |words: &str, why: &str| {
+        let call = format!(
+            "steps:\n  ride: {{title: Ride, call: {{partner: rides, path: /bookings, values: {{why: {{is: {why}}}}}, up_to: 1d}}, next: rest, failed: rest, timed_out: rest}}\n"
+        );
+        source(words)
+            .replacen("steps:\n", &call, 1)
+            .replacen("start: rest", "start: ride", 1)
+    };
+    let squad_of = squad(&world).await;
+    let new = calling("Two", "to dialysis");
+    let cleared = RIDES.replace("[\"contact\"]", "[\"contact\", \"health\"]");
+    let live = VersionStage::Live;
+    let staged = VersionStage::Staged;
+    let (all, some) = (share(100), share(10));
+    for to in [staged, live] {
+        let refused = world
+            .journeys
+            .stage_file(&squad_of, &new, to, &all, "Because");
+        let refused = refused.await;
+        assert!(
+            matches!(refused, Err(JourneyError::Findings(_))),
+            "{refused:?}"
+        );
+    }
+    // It is staged while they may be told, and patients are on it.
+    let world = World::among(Mail::Delivers, &source("One"), Some(&cleared)).await;
+    let squad_of = squad(&world).await;
+    let first = world
+        .journeys
+        .stage_file(&squad_of, &new, staged, &some, "Because");
+    assert_eq!(first.await.unwrap().version, 2);
+    std::fs::write(world.folder.path().join("policies/partners.toml"), RIDES).unwrap();
+    let world = world.reopen().await;
+    set(&world, 2, staged, &share(50)).await.unwrap();
+    let view = set(&world, 2, live, &share(100)).await.unwrap();
+    assert_eq!(view.stage, live);
+}

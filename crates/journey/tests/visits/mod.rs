@@ -51,7 +51,11 @@ async fn operated(mail: Mail, more: &str) -> (World, String) {
 async fn told(world: &World, patient: &str) -> Vec<String> {
     let view = world.view(patient).await;
     let trail = view.trail.iter();
-    let told = trail.filter(|entry| entry.what.contains("eminder"));
+    let told = trail.filter(|entry| {
+        ["eminder", "nvitation"]
+            .iter()
+            .any(|word| entry.what.contains(word))
+    });
     let told = told.map(|entry| {
         let hour = (entry.at_ms - START) / HOUR;
         (entry.at_ms, format!("{hour}h {}", entry.what))
@@ -235,5 +239,171 @@ async fn a_reminder_that_waits_for_the_morning_is_revoked_when_the_visit_moves()
     let status = |order: &Resource| order.get("status").cloned();
     let all: Vec<Option<Value>> = orders.iter().map(status).collect();
     assert_eq!(all, [Some(json!("revoked"))]);
+    assert_eq!(world.messages_now(&patient).await, 0);
+}
+
+/// The same visit, which the patient is asked to book.
+fn invited(more: &str) -> String {
+    let invite = "      invite:
+        words: Hello {patient.given|there}. Please book your visit on {visit.day} at {visit.time} until {due.day}.
+        again: [12h, 36h]
+        reminder: Please book by {due.day}.
+        email: {subject: Please answer, text: 'What we ask is here: {link}'}
+        translations:
+          es:
+            title: Control
+            words: Reserve para el {visit.day}.
+            reminder: Reserve antes del {due.day}.
+            email: {subject: Conteste, text: 'Lo que preguntamos: {link}'}
+      remind";
+    source(more).replacen("      remind", invite, 1)
+}
+
+#[tokio::test]
+async fn the_proposal_is_told_and_reminded_of_until_somebody_books() {
+    let world = World::with(Mail::Delivers, &invited("")).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let world = world.after_crash();
+    world.drain().await;
+    let first = "0h Invitation by email: Check-up";
+    assert_eq!(told(&world, &patient).await, [first]);
+    let wait = world.view(&patient).await.waiting[0].what.clone();
+    let proposed = "Waits for the visit to be booked (proposed for Thursday 12 November 2026)";
+    assert!(wait.starts_with(proposed), "{wait}");
+    assert!(
+        wait.contains("; the next reminder goes out at 2026-11-03"),
+        "{wait}"
+    );
+
+    let planned = world.view(&patient).await.planned;
+    let planned: Vec<(u64, &str, &str)> = (planned.iter())
+        .filter(|item| item.what.contains("after the proposal"))
+        .map(|item| {
+            (
+                (item.at_ms - START) / HOUR,
+                item.what.as_str(),
+                item.plain.as_str(),
+            )
+        })
+        .collect();
+    let plain = "We will remind you if you have not booked: Check-up";
+    let ahead = [
+        (12, "Reminder 12 hours after the proposal: Check-up", plain),
+        (36, "Reminder 36 hours after the proposal: Check-up", plain),
+    ];
+    assert_eq!(planned, ahead);
+
+    let world = world.reopen().await;
+    world.until(DAY).await;
+    let world = world.after_crash();
+    world.visit(&patient, "booked").await;
+    let world = world.after_crash();
+    world.until(4 * DAY).await;
+    let expected = [
+        first,
+        "12h Reminder 12 hours after the proposal by email: Check-up",
+        "68h Reminder 7 days before by email: Check-up",
+    ];
+    assert_eq!(told(&world, &patient).await, expected);
+
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    let visits = world.of(&patient, ResourceType::Appointment).await;
+    let about = json!([{"reference": format!("Appointment/{}", visits[0].id().unwrap())}]);
+    let mut words: Vec<&str> = messages.iter().map(said).collect();
+    words.sort_unstable();
+    let expected = [
+        "Hello Ottilie. Please book your visit on Thursday 12 November 2026 at 10:00 until Wednesday 4 November 2026.",
+        "Hello Ottilie. Your visit is on Thursday 12 November 2026 at 10:00.",
+        "Please book by Wednesday 4 November 2026.",
+    ];
+    assert_eq!(words, expected);
+    for message in &messages {
+        assert_eq!(message.get("about"), Some(&about));
+        assert_eq!(message.text_at(&["status"]), Some("completed"));
+    }
+}
+
+/// What has not left is called off with the proposal, and nobody is asked who can't be any more.
+#[tokio::test]
+async fn mail_that_asks_is_called_off_when_the_visit_is_booked_called_off_or_the_patient_stopped() {
+    for (status, ends) in [("booked", false), ("cancelled", true), ("", true)] {
+        let world = World::with(Mail::Silent, &invited("")).await;
+        let patient = world.patient().await;
+        world.operate(&patient).await;
+        let sent = world.of(&patient, ResourceType::Communication).await;
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].text_at(&["status"]), Some("preparation"));
+        let mail = world.outgoing().await;
+        assert_eq!(mail.len(), 1);
+        assert_eq!(mail[0].text, "What we ask is here: {link}");
+        if status.is_empty() {
+            world.die(&patient).await;
+        } else {
+            world.visit(&patient, status).await;
+        }
+        let world = world.after_crash();
+        world.drain().await;
+        let id = sent[0].id().unwrap();
+        let found = world.read(ResourceType::Communication, id).await;
+        assert_eq!(found.text_at(&["status"]), Some("stopped"), "{status}");
+        assert_eq!(world.view(&patient).await.ended.is_some(), ends, "{status}");
+        world.until(2 * DAY + 12 * HOUR).await;
+        assert_eq!(world.messages_now(&patient).await, 1, "{status}");
+    }
+}
+
+/// Staff propose another time, and the reminder says it; it comes in the patient's language.
+#[tokio::test]
+async fn a_reminder_says_the_time_that_is_proposed_now_in_the_patient_s_language() {
+    let world = World::with(Mail::Delivers, &invited("")).await;
+    let patient = world.patient().await;
+    let mut person = world.read(ResourceType::Patient, &patient).await;
+    let spanish = json!([{"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": "es-MX"}]}, "preferred": true}]);
+    person.set("communication", spanish);
+    world.put(vec![person.into_value()]).await;
+    world.operate(&patient).await;
+    for mut visit in world.of(&patient, ResourceType::Appointment).await {
+        assert_eq!(visit.text_at(&["status"]), Some("proposed"));
+        visit.set("start", json!(fhir::date::instant(START + 8 * DAY)));
+        visit.set("end", json!(fhir::date::instant(START + 8 * DAY + HOUR)));
+        world.put(vec![visit.into_value()]).await;
+    }
+    world.drain().await;
+    let proposed = "Waits for the visit to be booked (proposed for Tuesday 10 November 2026)";
+    let wait = world.view(&patient).await.waiting[0].what.clone();
+    assert!(wait.starts_with(proposed), "{wait}");
+    world.until(DAY).await;
+    let mut messages = world.of(&patient, ResourceType::Communication).await;
+    messages.sort_by_key(|message| said(message).to_owned());
+    let words: Vec<&str> = messages.iter().map(said).collect();
+    let expected = [
+        "Reserve antes del 2026-11-04.",
+        "Reserve para el 2026-11-12.",
+    ];
+    assert_eq!(words, expected);
+    for message in &messages {
+        assert_eq!(message.text_at(&["language"]), Some("es"));
+        assert_eq!(message.text_at(&["topic", "text"]), Some("Control"));
+    }
+}
+
+/// An invitation that waits for the end of quiet hours is a request, which is revoked when the visit is booked.
+#[tokio::test]
+async fn an_invitation_that_waits_is_revoked_when_the_visit_is_booked() {
+    let quiet = "messages: {quiet: {from: \"09:00\", until: \"20:00\"}}\n";
+    let world = World::with(Mail::Delivers, &invited(quiet)).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let orders = world.of(&patient, ResourceType::CommunicationRequest).await;
+    assert_eq!(orders.len(), 1);
+    assert_eq!(orders[0].text_at(&["status"]), Some("active"));
+    assert!(said(&orders[0]).contains("Please book your visit on Thursday 12 November 2026"));
+    world.visit(&patient, "booked").await;
+    let world = world.reopen().await;
+    world.until(2 * DAY).await;
+    let orders = world.of(&patient, ResourceType::CommunicationRequest).await;
+    assert_eq!(orders.len(), 1);
+    assert_eq!(orders[0].text_at(&["status"]), Some("revoked"));
     assert_eq!(world.messages_now(&patient).await, 0);
 }

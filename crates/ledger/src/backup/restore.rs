@@ -576,7 +576,7 @@ fn count_outbox(backend: &dyn Backend) -> Result<u64, LedgerError> {
         let page = snapshot.outbox(from, u64::MAX, 256)?;
         count += page.len() as u64;
         let next = (page.last().filter(|_| page.len() == 256))
-            .and_then(|last| crate::reads::following(last.key.due_ms, last.key.shard, last.key.id));
+            .and_then(|last| crate::due::following(last.key.due_ms, last.key.shard, last.key.id));
         let Some((due_ms, shard, id)) = next else {
             return Ok(count);
         };

@@ -527,7 +527,7 @@ impl<'a> Taking<'a> {
         loop {
             let page = self.snapshot.timers(from, u64::MAX, PAGE)?;
             let next = (page.last().filter(|_| page.len() == PAGE)).and_then(|last| {
-                crate::reads::following(last.key.due_ms, last.key.shard, last.key.id)
+                crate::due::following(last.key.due_ms, last.key.shard, last.key.id)
             });
             for timer in page {
                 self.push(&Frame::Change(Change::Timer(timer)))?;
@@ -545,7 +545,7 @@ impl<'a> Taking<'a> {
         loop {
             let page = self.snapshot.outbox(from, u64::MAX, PAGE)?;
             let next = (page.last().filter(|_| page.len() == PAGE)).and_then(|last| {
-                crate::reads::following(last.key.due_ms, last.key.shard, last.key.id)
+                crate::due::following(last.key.due_ms, last.key.shard, last.key.id)
             });
             for row in page {
                 self.push(&Frame::Change(Change::Outbox(row)))?;

@@ -3,8 +3,8 @@
 use super::Doctor;
 use crate::backend::{KeyRow, SubjectKey, Table, Write};
 use crate::bootstrap::tenant_row;
+use crate::due::following;
 use crate::prepare::open_outbox;
-use crate::reads::following;
 use crate::redo::{REDO, entry_of};
 use crate::tenants::{self, TenantState};
 use crate::{LedgerError, OutboxKey, SHARDS, Shard, TenantId, TimerKey};

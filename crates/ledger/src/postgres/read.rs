@@ -14,13 +14,15 @@ use super::many;
 use super::past;
 use super::replica;
 use super::rows::{
-    self, Columns, Param, Sixteen, big, bound, damaged, int, small, stored, text, uuid,
+    self, Columns, Param, Sixteen, big, boolean, bound, damaged, int, ints, small, smalls, stored,
+    tenant, text, uuid,
 };
 use super::scan::scan;
 use super::server::{Before, Flight, Server, Statement};
 use crate::backend::{
     Head, HeadKey, KeyRow, Newest, OutboxRow, Snapshot, Standing, SubjectKey, Table, Write,
 };
+use crate::due::{Due, Whose};
 use crate::outer::TOKENS;
 use crate::tree::{Tree, stored_by};
 use crate::{
@@ -428,6 +430,57 @@ pub(super) fn limit(rows: usize) -> Param {
     big(i64::try_from(rows).unwrap_or(i64::MAX))
 }
 
+/// From which key on, until when, and how many.
+fn due((due_ms, shard, id): Due, until_ms: u64, rows: usize) -> Vec<Param> {
+    vec![
+        big(bound(due_ms)),
+        small(shard_bound(shard)),
+        uuid(Sixteen(id)),
+        big(bound(until_ms)),
+        limit(rows),
+    ]
+}
+
+/// The same, and whose: a tenant or below zero, consumers or channels, whether all shards or which.
+fn due_of(from: Due, until_ms: u64, whose: &Whose, rows: usize) -> Result<Vec<Param>, LedgerError> {
+    let mut params = due(from, until_ms, rows);
+    let shards = whose.shards.iter().flatten().copied();
+    params.extend([
+        int(whose.tenant.map_or(Ok(-1), tenant)?),
+        ints(whose.numbers.iter().copied().map(i32::from).collect()),
+        boolean(whose.shards.is_none()),
+        smalls(shards.map(shard_bound).collect()),
+    ]);
+    Ok(params)
+}
+
+fn timer(row: &Columns<'_>) -> Result<Timer, LedgerError> {
+    Ok(Timer {
+        key: TimerKey {
+            due_ms: row.big(0)?,
+            shard: row.shard(1)?,
+            id: row.sixteen(2)?,
+        },
+        tenant: row.tenant(3)?,
+        consumer: row.int(4)?,
+        payload: row.get(5)?,
+    })
+}
+
+fn outbox(row: &Columns<'_>) -> Result<OutboxRow, LedgerError> {
+    Ok(OutboxRow {
+        key: OutboxKey {
+            due_ms: row.big(0)?,
+            shard: row.shard(1)?,
+            id: row.sixteen(2)?,
+        },
+        tenant: row.tenant(3)?,
+        channel: row.int(4)?,
+        attempt: row.big(5)?,
+        sealed: row.get(6)?,
+    })
+}
+
 impl Snapshot for PgSnapshot {
     fn enter(&self, tenant: TenantId) {
         self.wanted.store(i64::from(tenant.0), Ordering::Release);
@@ -690,25 +743,24 @@ impl Snapshot for PgSnapshot {
         let sql = "SELECT due_ms, shard, id, tenant, consumer, payload FROM timer \
                    WHERE (due_ms, shard, id) >= ($1, $2, $3) AND due_ms <= $4 \
                    ORDER BY due_ms, shard, id LIMIT $5";
-        let params = vec![
-            big(bound(from.due_ms)),
-            small(shard_bound(from.shard)),
-            uuid(Sixteen(from.id)),
-            big(bound(until_ms)),
-            limit(rows),
-        ];
-        self.page("timer", sql, params, |row| {
-            Ok(Timer {
-                key: TimerKey {
-                    due_ms: row.big(0)?,
-                    shard: row.shard(1)?,
-                    id: row.sixteen(2)?,
-                },
-                tenant: row.tenant(3)?,
-                consumer: row.int(4)?,
-                payload: row.get(5)?,
-            })
-        })
+        let params = due(from.due(), until_ms, rows);
+        self.page("timer", sql, params, timer)
+    }
+
+    fn timers_of(
+        &self,
+        from: TimerKey,
+        until_ms: u64,
+        whose: &Whose,
+        rows: usize,
+    ) -> Result<Vec<Timer>, LedgerError> {
+        let sql = "SELECT due_ms, shard, id, tenant, consumer, payload FROM timer \
+                   WHERE (due_ms, shard, id) >= ($1, $2, $3) AND due_ms <= $4 \
+                   AND ($6 < 0 OR tenant = $6) AND (cardinality($7) = 0 OR consumer = ANY ($7)) \
+                   AND ($8 OR shard = ANY ($9)) \
+                   ORDER BY due_ms, shard, id LIMIT $5";
+        let params = due_of(from.due(), until_ms, whose, rows)?;
+        self.page("timer", sql, params, timer)
     }
 
     fn outbox(
@@ -720,26 +772,24 @@ impl Snapshot for PgSnapshot {
         let sql = "SELECT due_ms, shard, id, tenant, channel, attempt, sealed FROM outbox \
                    WHERE (due_ms, shard, id) >= ($1, $2, $3) AND due_ms <= $4 \
                    ORDER BY due_ms, shard, id LIMIT $5";
-        let params = vec![
-            big(bound(from.due_ms)),
-            small(shard_bound(from.shard)),
-            uuid(Sixteen(from.id)),
-            big(bound(until_ms)),
-            limit(rows),
-        ];
-        self.page("outbox", sql, params, |row| {
-            Ok(OutboxRow {
-                key: OutboxKey {
-                    due_ms: row.big(0)?,
-                    shard: row.shard(1)?,
-                    id: row.sixteen(2)?,
-                },
-                tenant: row.tenant(3)?,
-                channel: row.int(4)?,
-                attempt: row.big(5)?,
-                sealed: row.get(6)?,
-            })
-        })
+        let params = due(from.due(), until_ms, rows);
+        self.page("outbox", sql, params, outbox)
+    }
+
+    fn outbox_of(
+        &self,
+        from: OutboxKey,
+        until_ms: u64,
+        whose: &Whose,
+        rows: usize,
+    ) -> Result<Vec<OutboxRow>, LedgerError> {
+        let sql = "SELECT due_ms, shard, id, tenant, channel, attempt, sealed FROM outbox \
+                   WHERE (due_ms, shard, id) >= ($1, $2, $3) AND due_ms <= $4 \
+                   AND ($6 < 0 OR tenant = $6) AND (cardinality($7) = 0 OR channel = ANY ($7)) \
+                   AND ($8 OR shard = ANY ($9)) \
+                   ORDER BY due_ms, shard, id LIMIT $5";
+        let params = due_of(from.due(), until_ms, whose, rows)?;
+        self.page("outbox", sql, params, outbox)
     }
 
     fn has_outbox(&self, key: &OutboxKey) -> Result<bool, LedgerError> {

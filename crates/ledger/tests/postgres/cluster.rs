@@ -250,12 +250,16 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        self.child = Some(command.spawn().expect("setpriv (util-linux) starts"));
-        self.wait_until_ready();
+        self.wait_until_ready(&mut command);
     }
 
-    fn wait_until_ready(&self) {
+    /// Starts it, and again where it ends at once: the children of one that was killed have its memory for a moment.
+    fn wait_until_ready(&mut self, command: &mut Command) {
         for look in 0.. {
+            let child = self.child.as_mut();
+            if child.is_none_or(|child| child.try_wait().is_ok_and(|ended| ended.is_some())) {
+                self.child = Some(command.spawn().expect("setpriv (util-linux) starts"));
+            }
             let ready = Command::new(programs().join("pg_isready"))
                 .args(["-q", "-p", &self.port.to_string(), "-h"])
                 .arg(self.folder())

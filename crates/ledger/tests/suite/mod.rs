@@ -3,6 +3,7 @@
 
 pub(crate) mod backup;
 mod documents;
+mod due;
 pub(crate) mod earlier;
 mod keeping;
 pub(crate) mod logs;
@@ -34,6 +35,7 @@ pub(crate) use documents::{
     numbers_rise_when_the_clock_stands_or_falls, one_commit_may_be_large,
     racing_writers_lose_nothing, tenants_see_only_their_own, what_is_not_expected_is_refused_whole,
 };
+pub(crate) use due::each_finds_what_is_due_of_its_own;
 pub(crate) use earlier::a_history_is_found_again;
 pub(crate) use keeping::{
     a_closed_ledger_says_so, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
@@ -118,7 +120,7 @@ macro_rules! conformance {
         $crate::conformance! { $store;
             documents_are_written_read_and_kept, what_is_not_expected_is_refused_whole, searches_find_live_documents,
             a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose,
-            ranges_are_found, pages_of_a_search_join, feeds_and_watchers_see_facts, timers_come_due,
+            ranges_are_found, pages_of_a_search_join, feeds_and_watchers_see_facts, timers_come_due, each_finds_what_is_due_of_its_own,
             the_outbox_settles_once, cursors_move_once, tenants_see_only_their_own, tenants_come_and_go, a_handle_is_for_one_tenant, tenants_store_no_more_than_they_may, everything_is_there_after_reopening,
             logs_are_read_tile_by_tile, trees_go_on_from_older_checkpoints, witnesses_are_asked_with_a_proof, witnesses_are_heard,
             a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,

@@ -102,10 +102,12 @@ impl Worklist {
             let is_role = |coding: &Value| {
                 coding["system"] == ROLE_SYSTEM && coding["code"] == agent.role.name()
             };
-            if is_theirs {
+            // What somebody was handed and has not claimed waits for them.
+            let handed_on = is_theirs && status == "requested";
+            if is_theirs && !handed_on {
                 return Some(Work::Own);
             }
-            return codings.any(is_role).then_some(Work::Queue);
+            return (handed_on || codings.any(is_role)).then_some(Work::Queue);
         }
         let changed = task
             .text_at(&["meta", "lastUpdated"])
@@ -155,6 +157,8 @@ mod tests {
         for (status, role, owner, at, expected) in [
             ("requested", "coordinator", "", now, Some(Work::Queue)),
             ("requested", "clinician", "", now, None),
+            // Handed to them, and not claimed yet.
+            ("requested", "clinician", "c", now, Some(Work::Queue)),
             ("in-progress", "clinician", "c", late, Some(Work::Own)),
             (
                 "in-progress",

@@ -46,7 +46,7 @@ use self::refusals::{Refusals, Why};
 use self::sessions::Sessions;
 use crate::audit::{Auditor, Event, Outcome, Record, origin};
 use crate::policy::Policies;
-use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kinds};
+use crate::{Action, Agent, Permit, Purpose, Refusal, Role, Target, TrustError, Vault, kinds};
 
 pub use browsers::in_browser;
 pub use emergency::{
@@ -323,6 +323,37 @@ impl Identity {
         let id = self.account_id(by.tenant, &fold(user_name));
         let found = self.account(by.tenant, &id).await?;
         Ok(found.map(|kept| kept.id))
+    }
+    /// The open account of a colleague who may be given work, by user name: id, name and role.
+    ///
+    /// # Errors
+    /// `Refused` unless the permit is one to work; `Invalid` when there is no such colleague; `Ledger`.
+    pub async fn colleague(
+        &self,
+        permit: &Permit,
+        user_name: &str,
+    ) -> Result<(String, String, Role), TrustError> {
+        if permit.action() != Action::Work {
+            return Err(TrustError::Refused(Refusal {
+                reason: format!("a permit to {} gives nobody work", permit.action().name()),
+                because: Vec::new(),
+            }));
+        }
+        let tenant = permit.tenant();
+        let id = self.account_id(tenant, &fold(user_name));
+        let found = self.account(tenant, &id).await?;
+        let may = |role| matches!(role, Role::Coordinator | Role::Clinician);
+        match found.filter(|kept| kept.body.active && may(kept.body.role)) {
+            Some(kept) => Ok((kept.id, kept.body.name, kept.body.role)),
+            None => {
+                // Whoever tries names is seen to do so.
+                let note = "no coordinator or clinician has a user name that was given";
+                self.looked(permit, note).await?;
+                manage::invalid(
+                    "There is no coordinator or clinician with this user name. Look at how it is written.",
+                )
+            }
+        }
     }
     /// Gives an account a TOTP secret without the enrolment dance (demo and recovery); returns it in base32.
     ///

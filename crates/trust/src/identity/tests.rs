@@ -94,6 +94,47 @@ async fn accounts_are_found_by_name_by_those_who_may() {
     assert!(matches!(refused, Err(TrustError::Refused(_))));
 }
 
+#[tokio::test]
+async fn work_is_given_to_colleagues_who_do_it() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    for (name, role) in [
+        ("carla", Role::Coordinator),
+        ("devi", Role::Clinician),
+        ("paul", Role::PrivacyOfficer),
+        ("gone", Role::Clinician),
+    ] {
+        identity.create(&demo(), account(name, role)).await.unwrap();
+    }
+    let carla = staff(Role::Coordinator);
+    let permit = async |action| {
+        let asked = house.permit(&carla, Purpose::CareManagement, action).await;
+        asked.unwrap()
+    };
+    let works = permit(Action::Work).await;
+    let (_, _, role) = identity.colleague(&works, " Devi ").await.unwrap();
+    assert_eq!(role, Role::Clinician);
+    let admin = house
+        .permit(&demo(), Purpose::Operations, Action::Administer)
+        .await
+        .unwrap();
+    let gone = identity.account_named(&demo(), "gone").await.unwrap();
+    identity
+        .set_active(&admin, &gone.unwrap(), false)
+        .await
+        .unwrap();
+    for nobody in ["paul", "gone", "nobody", ""] {
+        let found = identity.colleague(&works, nobody).await;
+        assert!(
+            matches!(found, Err(TrustError::Invalid(_))),
+            "{nobody:?} {found:?}"
+        );
+    }
+    let reads = permit(Action::Observe).await;
+    let refused = identity.colleague(&reads, "devi").await;
+    assert!(matches!(refused, Err(TrustError::Refused(_))));
+}
+
 // Proves: 45 CFR 164.308(a)(3)(ii)(A)
 #[tokio::test]
 async fn accounts_are_made_by_those_who_may() {

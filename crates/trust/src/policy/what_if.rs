@@ -115,11 +115,11 @@ impl Trust {
         })
     }
 
-    /// Whether policies let who has a permit do something else, for the same purpose and under a permit of its
-    /// own: for pages, which offer nothing that would be refused.
+    /// Whether policies, and the scopes of an access token, let who has a permit do something else, for the same
+    /// purpose and under a permit of its own: for pages and cards, which offer nothing that would be refused.
     #[must_use]
     pub fn would_let(&self, permit: &Permit, interaction: Action, kind: ResourceType) -> bool {
-        permit.grants.interaction(interaction, kind)
+        permit.grants.interaction(interaction, kind) && permit.scopes_allow(interaction, kind)
     }
 
     /// Whom a consent can name: those who are known as something in FHIR. For whoever may see consents.

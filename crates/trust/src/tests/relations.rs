@@ -314,8 +314,8 @@ async fn a_task_opens_nothing_where_a_relationship_is_needed() {
         .put([a_patient("p", "Berg"), a_weight("o", "p", "2026-06-01")])
         .await;
     let (trust, agent) = under(&house, "england").await;
-    let task = |id: &str, owner: &str| {
-        json!({"resourceType": "Task", "id": id, "status": "requested", "intent": "order",
+    let task = |id: &str, status: &str, owner: &str| {
+        json!({"resourceType": "Task", "id": id, "status": status, "intent": "order",
             "for": {"reference": "Patient/p"},
             "performerType": [{"coding": [{"system": "urn:cairn:role", "code": "clinician"}]}],
             "owner": {"identifier": {"system": "urn:cairn:account", "value": owner}}})
@@ -335,7 +335,9 @@ async fn a_task_opens_nothing_where_a_relationship_is_needed() {
         (found.unwrap().is_some(), explained(&house, "p").await)
     };
     let told = |words: &str| Some(words.to_owned());
-    house.put([task("queue", "somebody-else")]).await;
+    house
+        .put([task("queue", "requested", "somebody-else")])
+        .await;
     let seen = look(ResourceType::Observation, "o").await;
     assert_eq!(seen, (false, told("none")));
     // The list that it is on is seen by everybody anyway, and explained.
@@ -343,7 +345,11 @@ async fn a_task_opens_nothing_where_a_relationship_is_needed() {
     assert_eq!(seen, (true, told("work list Task/queue")));
     let seen = look(ResourceType::Patient, "p").await;
     assert_eq!(seen, (true, told("work list Task/queue")));
-    house.put([task("own", &agent.id)]).await;
+    // What they were handed and have not claimed is a row of a list, too.
+    house.put([task("handed", "requested", &agent.id)]).await;
+    let seen = look(ResourceType::Observation, "o").await;
+    assert_eq!(seen, (false, told("none")));
+    house.put([task("own", "accepted", &agent.id)]).await;
     let seen = look(ResourceType::Observation, "o").await;
     assert_eq!(seen, (false, told("task of theirs Task/own")));
 }

@@ -18,6 +18,7 @@ use crate::tasks::OPEN;
 use crate::time::{fhir_time, iso};
 
 use super::change;
+use super::languages::{Said, Tongue};
 
 /// Longest text answer, characters.
 const TEXT_MAX: usize = 4_000;
@@ -57,15 +58,19 @@ impl<'a> Question<'a> {
             .as_f64()
             .or_else(|| extension["valueDecimal"].as_f64())
     }
-    fn help(&self) -> Option<&'a str> {
-        self.item["item"]
-            .as_array()?
-            .iter()
-            .find(|item| item["type"] == "display")?["text"]
-            .as_str()
+    fn said(&self, tongue: &'a Tongue) -> Said<'a> {
+        tongue.said(self.item, "text").unwrap_or(Said {
+            words: self.text,
+            lang: None,
+        })
     }
-    /// Options: value of the field, words, answer.
-    fn options(&self) -> Vec<(String, String, Value)> {
+    fn help(&self, tongue: &'a Tongue) -> Option<Said<'a>> {
+        let items = self.item["item"].as_array()?;
+        let help = items.iter().find(|item| item["type"] == "display")?;
+        tongue.said(help, "text")
+    }
+    /// Options: value of the field, words, answer. What an option is in other languages is no part of the answer.
+    fn options(&self, tongue: &'a Tongue) -> Vec<(String, Said<'a>, Value)> {
         let options = self.item["answerOption"]
             .as_array()
             .map(Vec::as_slice)
@@ -77,17 +82,25 @@ impl<'a> Question<'a> {
                     .as_object()?
                     .iter()
                     .find(|(member, _)| member.starts_with("value"))?;
+                let plain = |words: &'a str| Said { words, lang: None };
                 let (code, words) = match value {
                     Value::Object(_) => {
-                        let code = value["code"].as_str()?.to_owned();
-                        let words = value["display"].as_str().unwrap_or(&code).to_owned();
-                        (code, words)
+                        let code = value["code"].as_str()?;
+                        let words = tongue.said(value, "display");
+                        (code.to_owned(), words.unwrap_or(plain(code)))
                     }
-                    Value::String(text) => (text.clone(), text.clone()),
-                    other => (other.to_string(), other.to_string()),
+                    Value::String(text) => {
+                        let words = tongue.said(option, member);
+                        (text.clone(), words.unwrap_or(plain(text)))
+                    }
+                    other => (other.to_string(), plain("")),
                 };
+                let mut value = value.clone();
+                if let Some(coding) = value.as_object_mut() {
+                    coding.remove("_display");
+                }
                 let mut answer = Map::new();
-                answer.insert(member.clone(), value.clone());
+                answer.insert(member.clone(), value);
                 Some((code, words, Value::Object(answer)))
             })
             .collect()
@@ -139,7 +152,7 @@ impl<'a> Question<'a> {
                 json!({ "valueDate": typed })
             }
             "choice" | "open-choice" => self
-                .options()
+                .options(&Tongue::default())
                 .into_iter()
                 .find(|(code, ..)| code == typed)
                 .map(|(_, _, answer)| answer)
@@ -154,7 +167,8 @@ impl<'a> Question<'a> {
 /// Something wrong with an answer.
 struct Wrong {
     field: String,
-    question: String,
+    /// The question's item.
+    question: Value,
     words: &'static str,
 }
 
@@ -176,21 +190,21 @@ fn read(items: &Value, fields: &Fields, wrong: &mut Vec<Wrong>) -> Vec<Value> {
             _ => match question.answer(fields) {
                 Ok(Some(answer)) => out.push(json!({ "linkId": question.link_id, "text": question.text, "answer": [answer] })),
                 Ok(None) => {}
-                Err(words) => wrong.push(Wrong { field: question.field(), question: question.text.to_owned(), words }),
+                Err(words) => wrong.push(Wrong { field: question.field(), question: item.clone(), words }),
             },
         }
     }
     out
 }
 
-fn draw(items: &Value, fields: &Fields, wrong: &[Wrong]) -> Markup {
+fn draw(items: &Value, tongue: &Tongue, fields: &Fields, wrong: &[Wrong]) -> Markup {
     html! {
         @for item in items.as_array().into_iter().flatten() {
             @if let Some(question) = Question::of(item) {
                 @match question.kind {
-                    "display" => { p { (question.text) } },
-                    "group" => { fieldset class="stack-wide" { legend { (question.text) } (draw(&item["item"], fields, wrong)) } },
-                    _ => (draw_question(&question, fields, wrong)),
+                    "display" => { p { (question.said(tongue)) } },
+                    "group" => { fieldset class="stack-wide" { legend { (question.said(tongue)) } (draw(&item["item"], tongue, fields, wrong)) } },
+                    _ => (draw_question(&question, tongue, fields, wrong)),
                 }
             }
         }
@@ -198,18 +212,24 @@ fn draw(items: &Value, fields: &Fields, wrong: &[Wrong]) -> Markup {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "bounds are small numbers")]
-fn draw_question(question: &Question<'_>, fields: &Fields, wrong: &[Wrong]) -> Markup {
+fn draw_question(
+    question: &Question<'_>,
+    tongue: &Tongue,
+    fields: &Fields,
+    wrong: &[Wrong],
+) -> Markup {
     let field = question.field();
     let typed = fields.get(&field).unwrap_or_default();
     let trouble = wrong.iter().find(|wrong| wrong.field == field);
     let hint_id = format!("{field}-hint");
-    let describes = (question.help().is_some() || trouble.is_some()).then_some(hint_id.as_str());
-    let optional = html! { @if !question.required { span class="quiet" { " (may stay empty)" } } };
+    let help = question.help(tongue);
+    let describes = (help.is_some() || trouble.is_some()).then_some(hint_id.as_str());
+    let optional = html! { @if !question.required { span class="quiet" { " " (tongue.page("(may stay empty)")) } } };
     let hint = html! {
         @if describes.is_some() {
             span class="hint" id=(hint_id) {
-                @if let Some(help) = question.help() { (help) }
-                @if let Some(trouble) = trouble { span class="alert" { " " (trouble.words) } }
+                @if let Some(help) = help { (help) }
+                @if let Some(trouble) = trouble { span class="alert" { " " (tongue.page(trouble.words)) } }
             }
         }
     };
@@ -225,10 +245,10 @@ fn draw_question(question: &Question<'_>, fields: &Fields, wrong: &[Wrong]) -> M
         }
         _ => None,
     };
-    let radios = |options: Vec<(String, String)>, class: &'static str| {
+    let radios = |options: Vec<(String, Markup)>, class: &'static str| {
         html! {
             fieldset id=(field) tabindex="-1" aria-describedby=[describes] {
-                legend { (question.text) (optional) }
+                legend { (question.said(tongue)) (optional) }
                 (hint)
                 div class=(class) {
                     @for (value, words) in &options {
@@ -238,20 +258,26 @@ fn draw_question(question: &Question<'_>, fields: &Fields, wrong: &[Wrong]) -> M
             }
         }
     };
-    let pair = |value: &str, words: &str| (value.to_owned(), words.to_owned());
+    let pair = |value: &str, words: &str| (value.to_owned(), html! { (tongue.page(words)) });
     match question.kind {
         "boolean" => radios(vec![pair("yes", "Yes"), pair("no", "No")], "choices"),
         "choice" | "open-choice" => radios(
             question
-                .options()
+                .options(tongue)
                 .into_iter()
-                .map(|(code, words, _)| (code, words))
+                .map(|(code, words, _)| {
+                    let words = match words.words {
+                        "" => html! { (code) },
+                        _ => html! { (words) },
+                    };
+                    (code, words)
+                })
                 .collect(),
             "choices",
         ),
         "integer" if let Some(scale) = scale => radios(
             scale
-                .map(|step| (step.to_string(), step.to_string()))
+                .map(|step| (step.to_string(), html! { (step) }))
                 .collect(),
             "scale",
         ),
@@ -264,7 +290,7 @@ fn draw_question(question: &Question<'_>, fields: &Fields, wrong: &[Wrong]) -> M
             };
             html! {
                 div {
-                    label class="question" for=(field) { (question.text) (optional) }
+                    label class="question" for=(field) { (question.said(tongue)) (optional) }
                     (hint)
                     @if kind == "text" { textarea id=(field) name=(field) maxlength=(TEXT_MAX) required[question.required] aria-describedby=[describes] { (typed) } }
                     @else { input id=(field) type=(input) name=(field) value=(typed) inputmode=[mode] step=[step] maxlength=(TEXT_MAX) required[question.required] aria-describedby=[describes]; }
@@ -360,19 +386,27 @@ fn is_open(task: &Resource) -> bool {
         .is_some_and(|status| OPEN.split(',').any(|open| open == status))
 }
 
+/// Until when the form can be answered; days are dates in languages of which this program knows no names of days.
+fn answer_by(ctx: &Ctx, tongue: &Tongue, due_ms: i64) -> Markup {
+    let words = tongue.page("Please answer by");
+    match words.lang {
+        None => html! { (words) " " (ctx.times.plain(due_ms)) ", " (ctx.times.ago(due_ms)) "." },
+        Some(_) => html! { (words) " " (ctx.times.day_key(due_ms)) "." },
+    }
+}
+
 fn draw_page(
     ctx: &Ctx,
     id: &str,
     task: &Resource,
     form: &Resource,
-    fields: &Fields,
-    wrong: &[Wrong],
+    tongue: &Tongue,
+    (fields, wrong): (&Fields, &[Wrong]),
 ) -> Response {
-    let title = form
-        .text_at(&["title"])
-        .or_else(|| task.text_at(&["description"]))
-        .unwrap_or("Questions")
-        .to_owned();
+    let title = tongue
+        .said(form.as_value(), "title")
+        .or_else(|| tongue.said(task.as_value(), "description"))
+        .unwrap_or(tongue.page("Questions"));
     let due = task
         .text_at(&["restriction", "period", "end"])
         .and_then(|text| fhir_time(&ctx.times, text));
@@ -381,21 +415,21 @@ fn draw_page(
         div class="stack-wide" {
             div {
                 h1 { (title) }
-                @if let Some((due, ..)) = due { p class="quiet" { "Please answer by " (ctx.times.plain(due)) ", " (ctx.times.ago(due)) "." } }
+                @if let Some((due, ..)) = due { p class="quiet" { (answer_by(ctx, tongue, due)) } }
             }
-            @if let Some(words) = form.text_at(&["description"]) { p class="words" { (words) } }
+            @if let Some(words) = tongue.said(form.as_value(), "description") { p class="words" { (words) } }
             @if !wrong.is_empty() {
                 div class="problem" role="alert" tabindex="-1" autofocus {
-                    strong { "Nothing was sent yet. Please look at:" }
-                    ul { @for wrong in wrong { li { a href={ "#" (wrong.field) } { (wrong.question) } ": " (wrong.words) } } }
+                    strong { (tongue.page("Nothing was sent yet. Please look at:")) }
+                    ul { @for wrong in wrong { li { a href={ "#" (wrong.field) } { @if let Some(question) = tongue.said(&wrong.question, "text") { (question) } } ": " (tongue.page(wrong.words)) } } }
                 }
             }
             form class="stack-wide" method="post" action={ "/portal/forms/" (id) } novalidate[!wrong.is_empty()] {
                 (csrf(ctx))
-                (draw(form.get("item").unwrap_or(&none), fields, wrong))
-                button class="primary" type="submit" { "Send my answers" }
+                (draw(form.get("item").unwrap_or(&none), tongue, fields, wrong))
+                button class="primary" type="submit" { (tongue.page("Send my answers")) }
             }
-            p class="quiet small" { "Your care team sees your answers. If you feel very unwell, do not wait for them: call the emergency number." }
+            p class="quiet small" { (tongue.page("Your care team sees your answers. If you feel very unwell, do not wait for them: call the emergency number.")) }
         }
     };
     portal(ctx, "Questions", None, None, &body)
@@ -414,11 +448,15 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
                 "These questions are closed. You do not need to answer them any more.",
             )
         };
-        let body = html! { div class="stack-wide" { h1 { (task.text_at(&["description"]).unwrap_or("Questions")) } p { (layout::state(state, words)) } p { a class="button" href="/portal" { "What is next for me" } } } };
+        let tongue = Tongue::of_form(&ctx, patient, &task).await?;
+        let title = tongue.said(task.as_value(), "description");
+        let body = html! { div class="stack-wide" { h1 { (title.unwrap_or(tongue.page("Questions"))) } p { (layout::state(state, words)) } p { a class="button" href="/portal" { "What is next for me" } } } };
         return Ok(portal(&ctx, "Questions", None, None, &body));
     }
     let form = questionnaire(&ctx, patient, canonical(&task).ok_or(PageError::NotFound)?).await?;
-    Ok(draw_page(&ctx, &id, &task, &form, &Fields::default(), &[]))
+    let tongue = Tongue::of_form(&ctx, patient, &form).await?;
+    let nothing = Fields::default();
+    Ok(draw_page(&ctx, &id, &task, &form, &tongue, (&nothing, &[])))
 }
 
 /// `POST /portal/forms/{task}`.
@@ -437,7 +475,15 @@ pub(crate) async fn submit(
         &mut wrong,
     );
     if !wrong.is_empty() {
-        return Ok(draw_page(&ctx, &id, &asked, &form, &fields, &wrong));
+        let tongue = Tongue::of_form(&ctx, &patient, &form).await?;
+        return Ok(draw_page(
+            &ctx,
+            &id,
+            &asked,
+            &form,
+            &tongue,
+            (&fields, &wrong),
+        ));
     }
     let response_id = ctx
         .app
@@ -569,10 +615,11 @@ mod tests {
     fn the_form_keeps_what_was_typed_and_escapes() {
         let html = draw(
             &form(),
+            &Tongue::default(),
             &fields(&[("q-note", "<script>")]),
             &[Wrong {
                 field: "q-score".into(),
-                question: String::new(),
+                question: Value::Null,
                 words: "Please answer.",
             }],
         )

@@ -7,6 +7,8 @@ use crate::context::Ctx;
 use crate::patient::facts::is_form;
 use crate::time::fhir_time;
 
+use super::languages::Tongue;
+
 /// What sort of thing it is; the order is the order of the page when times are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -20,6 +22,8 @@ pub(crate) enum Kind {
 pub(crate) struct Item {
     pub(crate) kind: Kind,
     pub(crate) title: String,
+    /// The language of the title, where it isn't the page's.
+    pub(crate) lang: Option<String>,
     pub(crate) words: Option<String>,
     /// When it is, or until when it is to be done.
     pub(crate) at_ms: Option<i64>,
@@ -45,14 +49,19 @@ fn at(ctx: &Ctx, resource: &Resource, path: &[&str]) -> Option<i64> {
     fhir_time(&ctx.times, resource.text_at(path)?).map(|(ms, ..)| ms)
 }
 
-/// An open form.
-pub(crate) fn of_task(ctx: &Ctx, task: &Resource) -> Option<Item> {
-    is_form(task).then(|| Item {
+/// An open form, as it is called in the patient's language.
+pub(crate) fn of_task(ctx: &Ctx, patient: &Resource, task: &Resource) -> Option<Item> {
+    if !is_form(task) {
+        return None;
+    }
+    let tongue = Tongue::of(Some(patient), task);
+    let title = tongue.said(task.as_value(), "description");
+    Some(Item {
         kind: Kind::Form,
-        title: task
-            .text_at(&["description"])
-            .unwrap_or("A form to fill in")
+        title: title
+            .map_or("A form to fill in", |title| title.words)
             .to_owned(),
+        lang: title.and_then(|title| title.lang).map(str::to_owned),
         words: None,
         at_ms: at(ctx, task, &["restriction", "period", "end"]),
         by_ms: None,
@@ -96,6 +105,7 @@ pub(crate) fn of_visit(ctx: &Ctx, visit: &Resource) -> Option<Item> {
             .text_at(&["description"])
             .unwrap_or("A visit")
             .to_owned(),
+        lang: None,
         words: visit.text_at(&["patientInstruction"]).map(str::to_owned),
         at_ms: start,
         by_ms: at(ctx, visit, &["requestedPeriod", "0", "end"]).filter(|_| kind == Kind::Offer),
@@ -114,6 +124,7 @@ mod tests {
         let item = |kind, at_ms| Item {
             kind,
             title: String::new(),
+            lang: None,
             words: None,
             at_ms,
             by_ms: None,

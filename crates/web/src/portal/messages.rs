@@ -19,6 +19,8 @@ use super::{PER_TYPE_MAX, change};
 pub(crate) struct Line {
     pub(crate) id: String,
     pub(crate) title: String,
+    /// The language of the title, where it isn't the pages'.
+    pub(crate) language: Option<String>,
     pub(crate) at_ms: i64,
     pub(crate) unread: bool,
 }
@@ -40,6 +42,7 @@ pub(crate) fn inbox(ctx: &Ctx, communications: &[Resource]) -> Vec<Line> {
                 .text_at(&["topic", "text"])
                 .unwrap_or("A message")
                 .to_owned(),
+            language: message.text_at(&["language"]).map(str::to_owned),
             at_ms: time(message),
             unread: message.get("received").is_none(),
         })
@@ -80,7 +83,7 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
                 ul class="links" {
                     @for line in &lines {
                         li {
-                            a class=[line.unread.then_some("strong")] href={ "/portal/inbox/" (line.id) } { (line.title) }
+                            a lang=[line.language.as_deref()] class=[line.unread.then_some("strong")] href={ "/portal/inbox/" (line.id) } { (line.title) }
                             p class="quiet small" { @if line.unread { "new, " } (ctx.times.plain(line.at_ms)) }
                         }
                     }
@@ -98,14 +101,47 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
     ))
 }
 
-/// The task that a message is about.
-fn about(message: &Resource) -> Option<String> {
+/// The resource of a type that a message is about.
+fn about(message: &Resource, kind: ResourceType) -> Option<String> {
     let references = message.get("about")?.as_array()?;
     references
         .iter()
         .filter_map(|reference| Reference::parse(reference["reference"].as_str()?))
-        .find(|reference| reference.kind == ResourceType::Task)
+        .find(|reference| reference.kind == kind)
         .map(|reference| reference.id)
+}
+
+/// The visit that a message is about: its id, and whether it waits for an answer. One that was called off is none.
+async fn visit(
+    ctx: &Ctx,
+    patient: &str,
+    message: &Resource,
+) -> Result<Option<(String, bool)>, PageError> {
+    let Some(id) = about(message, ResourceType::Appointment) else {
+        return Ok(None);
+    };
+    let permit = ctx
+        .permit(Action::Read, Some(ResourceType::Appointment), Some(patient))
+        .await?;
+    let found = ctx
+        .vault()
+        .read(&permit, ResourceType::Appointment, &id)
+        .await?;
+    let found = found.filter(|found| !found.deleted);
+    let status = found
+        .as_ref()
+        .and_then(|found| found.resource.text_at(&["status"]));
+    let start = found
+        .as_ref()
+        .and_then(|found| found.resource.text_at(&["start"]));
+    let start = start.and_then(|text| fhir_time(&ctx.times, text));
+    // What is over can't be taken any more.
+    let is_over = start.is_some_and(|(start_ms, ..)| start_ms <= ctx.times.care_ms);
+    Ok(match status {
+        Some("proposed" | "pending") if !is_over => Some((id, true)),
+        Some("booked") => Some((id, false)),
+        _ => None,
+    })
 }
 
 /// `GET /portal/inbox/{id}`. The first opening notes the time in `Communication.received`.
@@ -151,7 +187,7 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         .await?;
     }
     let mut form = None;
-    if let Some(task) = about(&message) {
+    if let Some(task) = about(&message, ResourceType::Task) {
         let permit = ctx
             .permit(Action::Read, Some(ResourceType::Task), Some(&patient))
             .await?;
@@ -166,6 +202,8 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
             .filter(|found| !found.deleted && open(&found.resource))
             .map(|_| task);
     }
+    let visit = visit(&ctx, &patient, &message).await?;
+    let language = message.text_at(&["language"]);
     let sent = message
         .text_at(&["sent"])
         .and_then(|at| fhir_time(&ctx.times, at));
@@ -173,12 +211,17 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         div class="stack-wide" {
             div {
                 p class="crumbs" { a href="/portal/inbox" { "Messages" } }
-                h1 { (message.text_at(&["topic", "text"]).unwrap_or("A message")) }
+                h1 lang=[language] { (message.text_at(&["topic", "text"]).unwrap_or("A message")) }
                 @if let Some((at, ..)) = sent { p class="quiet small" { (ctx.times.plain(at)) ", " (ctx.times.ago(at)) } }
             }
-            @for part in payload(&message) { p class="words" { (part) } }
+            @for part in payload(&message) { p class="words" lang=[language] { (part) } }
             @if message.get("payload").and_then(Value::as_array).is_none_or(Vec::is_empty) { p class="quiet" { "This message has no words." } }
             @if let Some(task) = form { p { a class="button primary" href={ "/portal/forms/" (task) } { "Answer the questions" } } }
+            @match &visit {
+                Some((id, true)) => p { a class="button primary" href={ "/portal/visits/" (id) } { "Accept or decline the visit" } },
+                Some((id, false)) => p { a href={ "/portal/visits/" (id) } { "See the visit" } },
+                None => {},
+            }
             p { a href="/portal" { "What is next for me" } }
         }
     };

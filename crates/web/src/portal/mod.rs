@@ -3,6 +3,7 @@
 pub(crate) mod choices;
 pub(crate) mod forms;
 mod items;
+mod languages;
 pub(crate) mod messages;
 pub(crate) mod proxies;
 pub(crate) mod record;
@@ -133,7 +134,7 @@ async fn load(ctx: &Ctx) -> Result<Home, PageError> {
     let own = own.first().ok_or(PageError::NotFound)?;
     let mut items: Vec<Item> = tasks
         .iter()
-        .filter_map(|task| items::of_task(ctx, task))
+        .filter_map(|task| items::of_task(ctx, own, task))
         .chain(
             visits
                 .iter()
@@ -173,7 +174,7 @@ fn next_card(ctx: &Ctx, home: &Home) -> Markup {
                     Kind::Form | Kind::Offer => (layout::state(State::NeedsYou, "Please do this")),
                     Kind::Visit => (layout::state(State::Waiting, "Coming up")),
                 }
-                h2 id="next" { (item.title) }
+                h2 id="next" lang=[item.lang.as_deref()] { (item.title) }
                 dl class="facts" {
                     @match item.kind {
                         Kind::Form => { @if let Some(due) = item.at_ms { dt { "Until" } dd { (ctx.times.plain(due)) ", " (ctx.times.ago(due)) } } },
@@ -227,7 +228,7 @@ fn home_part(ctx: &Ctx, home: &Home) -> Markup {
                     h2 id="also" { "Also" }
                     ul class="links" {
                         @for item in &home.items[1..] {
-                            li { a href=(item.href) { (item.title) } @if let Some(at) = item.at_ms { p class="quiet small" { @if item.kind == Kind::Form { "until " } (ctx.times.plain(at)) ", " (ctx.times.ago(at)) } } }
+                            li { a href=(item.href) lang=[item.lang.as_deref()] { (item.title) } @if let Some(at) = item.at_ms { p class="quiet small" { @if item.kind == Kind::Form { "until " } (ctx.times.plain(at)) ", " (ctx.times.ago(at)) } } }
                         }
                     }
                 }

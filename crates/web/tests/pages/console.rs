@@ -145,6 +145,56 @@ async fn tasks_are_handed_on_to_another_role() {
     assert!(page.status.is_client_error(), "{}", page.status);
 }
 
+/// A ward's work is told apart, goes to somebody and comes back, and stays the ward's.
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_a_queue_are_handed_to_somebody_and_given_back() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let task = world.task(&ida, "urgent", "Odd thing").await;
+    world.task(&ida, "urgent", "Other thing").await;
+    let mut kept = world.get(ResourceType::Task, &task).await;
+    let role = kept.get("performerType").unwrap()[0].clone();
+    let queue =
+        json!({ "coding": [{ "system": trust::conventions::QUEUE_SYSTEM, "code": "ward-3" }] });
+    kept.set("performerType", json!([role, queue]));
+    kept.strip_meta();
+    world.change(kept.into_value(), 1).await;
+    let mut carla = world.staff("carla").await;
+    let mut devi = world.staff("devi").await;
+    let page = carla.get("/console/worklist?queue=ward-3").await;
+    page.shows("Odd thing");
+    page.shows("ward 3");
+    assert!(!page.has("Other thing"));
+    let path = format!("/console/tasks/{task}");
+    let delegate = format!("{path}/delegate");
+    let hand_on = [("role", "coordinator"), ("person", " Devi ")];
+    carla.act("/console/worklist", &delegate, &hand_on).await;
+    let kept = world.get(ResourceType::Task, &task).await;
+    assert_eq!(kept.text_at(&["status"]), Some("requested"));
+    assert_eq!(kept.text_at(&["owner", "display"]), Some("Devi Rao"));
+    // It is hers to begin, in her own role's worklist, and still the ward's.
+    let page = devi.get("/console/worklist?who=mine&queue=ward-3").await;
+    page.shows("Odd thing");
+    devi.act("/console/worklist", &format!("{path}/claim"), &[])
+        .await;
+    let kept = world.get(ResourceType::Task, &task).await;
+    assert_eq!(kept.text_at(&["status"]), Some("accepted"));
+    devi.act("/console/worklist", &format!("{path}/release"), &[])
+        .await;
+    let kept = world.get(ResourceType::Task, &task).await;
+    assert_eq!(kept.text_at(&["status"]), Some("requested"));
+    assert!(kept.get("owner").is_none());
+    for nobody in ["nobody", "ada"] {
+        let hand_on = [("role", "clinician"), ("person", nobody)];
+        let page = carla
+            .act("/console/worklist?who=all", &delegate, &hand_on)
+            .await;
+        assert!(page.status.is_client_error(), "{nobody} {}", page.status);
+        let kept = world.get(ResourceType::Task, &task).await;
+        assert!(kept.get("owner").is_none());
+    }
+}
+
 /// Who did something neither claims nor does what confirms it; others do.
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_else_confirms() {

@@ -23,6 +23,155 @@ pub(crate) async fn with_form(world: &World, patient: &str) -> (String, String) 
     (form, task)
 }
 
+/// A journey whose form has other languages, one of them in part.
+const ASKS: &str = "name: asks
+title: Asks
+owner: Team
+purpose: TREAT
+at_most: 30d
+entry: {request: {by: [clinician]}, per: event}
+exits:
+  death: {title: Died, event: Patient, where: deceased.exists() and deceased != false}
+  consent: {title: Consent withdrawn, consent: withdrawn}
+start: ask
+steps:
+  ask:
+    title: Ask
+    ask:
+      title: How are you today?
+      words: Please answer.
+      questions:
+        - {id: breathless, text: Are you out of breath?, help: For example on stairs., type: yes-no}
+        - {id: where, text: Where?, type: choice, options: {leg: In the leg, arm: In the arm}, required: false}
+      give_up_after: 2d
+      translations:
+        es:
+          title: ¿Cómo está hoy?
+          words: Conteste, por favor.
+          questions:
+            - {id: breathless, text: ¿Le falta el aire?, help: Por ejemplo al subir escaleras., }
+            - {id: where, text: ¿Dónde?, options: {leg: En la pierna, arm: En el brazo}}
+        pt:
+          title: Como está hoje?
+          words: Responda, por favor.
+          questions:
+            - {id: where, text: Onde?, options: {leg: Na perna}}
+    answered: end
+    no_answer: end
+";
+
+/// The form as it is published with the journey, and a task to fill it in, as the journey makes it.
+async fn with_translated_form(world: &World, patient: &str) -> String {
+    let bundle = journey::export(ASKS, 1).unwrap();
+    let mut form = bundle["entry"][1]["resource"].clone();
+    assert_eq!(form["resourceType"], "Questionnaire");
+    form["id"] = json!(world.id_of(patient));
+    let task = world.id_of(patient);
+    let name = form["_title"].clone();
+    let canonical = format!("{}|1", form["url"].as_str().unwrap());
+    world
+        .put(vec![
+            form,
+            json!({ "resourceType": "Task", "id": task, "status": "requested", "intent": "order", "language": "en", "code": { "coding": [{ "system": "urn:cairn:task-code", "code": "complete-questionnaire" }] }, "description": "How are you today?", "_description": name,
+                "for": { "reference": format!("Patient/{patient}") }, "owner": { "reference": format!("Patient/{patient}") }, "authoredOn": "2026-03-01T08:00:00Z", "restriction": { "period": { "end": "2026-03-03T08:00:00Z" } },
+                "input": [{ "type": { "text": "questionnaire" }, "valueCanonical": canonical }] }),
+        ])
+        .await;
+    task
+}
+
+async fn speaks(world: &World, patient: &str, code: &str) {
+    let mut person = world.get(ResourceType::Patient, patient).await;
+    let version = person
+        .text_at(&["meta", "versionId"])
+        .unwrap()
+        .parse()
+        .unwrap();
+    person.strip_meta();
+    person.set("communication", json!([{ "language": { "coding": [{ "system": "urn:ietf:bcp:47", "code": code }] }, "preferred": true }]));
+    world.change(person.into_value(), version).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_in_the_language_that_the_patient_prefers() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let task = with_translated_form(&world, &ida).await;
+    let path = format!("/portal/forms/{task}");
+    let mut own = world.patients_browser(&ida).await;
+    // Who prefers nothing that is there is asked in the journey's own language.
+    let english = own.get(&path).await;
+    for words in [
+        "How are you today?",
+        "Are you out of breath?",
+        "In the leg",
+        "Send my answers",
+    ] {
+        english.shows(words);
+    }
+    assert!(
+        !english.has("lang=\"es\"") && !english.has("¿"),
+        "{}",
+        english.body
+    );
+
+    speaks(&world, &ida, "es-MX").await;
+    let home = own.get("/portal").await;
+    home.shows("<h2 id=\"next\" lang=\"es\">¿Cómo está hoy?</h2>");
+    check_html("home in Spanish", &home.body);
+    let spanish = own.get(&path).await;
+    for words in [
+        "<span lang=\"es\">¿Cómo está hoy?</span>",
+        "<span lang=\"es\">¿Le falta el aire?</span>",
+        "<span lang=\"es\">Por ejemplo al subir escaleras.</span>",
+        "<span lang=\"es\">En la pierna</span>",
+        "<span lang=\"es\">Sí</span>",
+        "<span lang=\"es\">(puede quedar vacío)</span>",
+        "<span lang=\"es\">Enviar mis respuestas</span>",
+        "2026-03-03.",
+    ] {
+        spanish.shows(words);
+    }
+    for english in [
+        "Are you out of breath?",
+        "In the leg",
+        "Send my answers",
+        "Please answer",
+    ] {
+        assert!(!spanish.has(english), "{english}");
+    }
+    check_html("form in Spanish", &spanish.body);
+    let wrong = own.act(&path, &path, &[("q-where", "leg")]).await;
+    wrong.shows("<span lang=\"es\">Por favor, conteste esta pregunta.</span>");
+    wrong.shows("<span lang=\"es\">Todavía no se ha enviado nada. Por favor, revise:</span>");
+    check_html("form with a problem in Spanish", &wrong.body);
+
+    // What isn't there in it stays in the journey's own, and isn't said to be Portuguese.
+    speaks(&world, &ida, "pt-BR").await;
+    let portuguese = own.get(&path).await;
+    portuguese.shows("<span lang=\"pt\">Na perna</span>");
+    portuguese.shows("<span>In the arm</span>");
+    portuguese.shows("Are you out of breath?");
+    portuguese.shows("<span lang=\"pt\">Não</span>");
+
+    // Staff and conditions are told the same as ever.
+    let fields = [("q-breathless", "yes"), ("q-where", "arm")];
+    assert_eq!(
+        own.act(&path, &path, &fields).await.location(),
+        "/portal?said=answered"
+    );
+    let responses = world.all(ResourceType::QuestionnaireResponse, &ida).await;
+    assert_eq!(
+        responses[0].at(&["item"]),
+        Some(&json!([
+            { "linkId": "breathless", "text": "Are you out of breath?", "answer": [{ "valueBoolean": true }] },
+            { "linkId": "where", "text": "Where?", "answer": [{ "valueCoding": { "code": "arm", "display": "In the arm" } }] },
+        ]))
+    );
+    let done = own.get(&path).await;
+    done.shows("<span lang=\"pt\">Como está hoje?</span>");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_is_answered_once_and_completes_its_task() {
     let world = World::new().await;
@@ -162,6 +311,36 @@ async fn a_visit_is_accepted_or_declined() {
             .text_at(&["status"]),
         Some("cancelled")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_about_a_visit_leads_to_it() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let (visit, message) = (world.id_of(&ida), world.id_of(&ida));
+    let about = json!([{ "reference": format!("Appointment/{visit}") }]);
+    world
+        .put(vec![
+            json!({ "resourceType": "Appointment", "id": visit, "status": "proposed", "start": "2026-03-08T10:00:00Z", "end": "2026-03-08T10:30:00Z", "description": "Visit after a week", "participant": [{ "actor": { "reference": format!("Patient/{ida}") }, "status": "needs-action" }] }),
+            json!({ "resourceType": "Communication", "id": message, "status": "completed", "language": "es", "subject": { "reference": format!("Patient/{ida}") }, "about": about, "sent": "2026-02-28T10:00:00Z", "topic": { "text": "Control" }, "payload": [{ "contentString": "Díganos si puede venir." }] }),
+        ])
+        .await;
+    let mut own = world.patients_browser(&ida).await;
+    let (inbox, path) = (
+        format!("/portal/inbox/{message}"),
+        format!("/portal/visits/{visit}"),
+    );
+    let page = own.get(&inbox).await;
+    page.shows("Accept or decline the visit");
+    page.shows(&format!("href=\"{path}\""));
+    page.shows("<h1 lang=\"es\">Control</h1>");
+    page.shows("<p class=\"words\" lang=\"es\">Díganos si puede venir.</p>");
+    check_html("message about a visit", &page.body);
+    own.act(&path, &path, &[("answer", "accept")]).await;
+    own.get(&inbox).await.shows("See the visit");
+    own.act(&path, &path, &[("answer", "decline")]).await;
+    let page = own.get(&inbox).await;
+    assert!(!page.has(&path), "{}", page.body);
 }
 
 // Proves: 45 CFR 164.508(b)

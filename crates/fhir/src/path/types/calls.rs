@@ -42,15 +42,15 @@ fn of_text(function: Function) -> Option<&'static str> {
     })
 }
 
-impl Check {
+impl<'a> Check<'a> {
     pub(super) fn call(
         &mut self,
         position: usize,
         function: Function,
         arguments: &[Expr],
-        what: What,
-        this: &What,
-    ) -> What {
+        what: What<'a>,
+        this: &What<'a>,
+    ) -> What<'a> {
         use Function as F;
         let inner = match function {
             F::Where | F::Select | F::Exists | F::All | F::Trace => what.clone().single(),
@@ -73,7 +73,7 @@ impl Check {
         given_by(function, what, &given)
     }
 
-    pub(super) fn wants_text(&mut self, position: usize, name: &str, what: &What) {
+    pub(super) fn wants_text(&mut self, position: usize, name: &str, what: &What<'_>) {
         // Elements that are dates or times are read as they are written.
         if what.is_never(|sort| matches!(sort, Sort::Text | Sort::Moment | Sort::Time)) {
             let words = format!("`{name}` wants a text, and is called on {}", what.words());
@@ -86,7 +86,7 @@ impl Check {
 }
 
 /// What comes of a function on this, where its arguments give that.
-fn given_by(function: Function, what: What, given: &[What]) -> What {
+fn given_by<'a>(function: Function, what: What<'a>, given: &[What<'a>]) -> What<'a> {
     use Function as F;
     let first = || given.first().cloned().unwrap_or_else(What::unknown);
     match function {

@@ -1,28 +1,43 @@
 //! What items of a collection may be, as far as it can be told without them.
 
+use super::given::Given;
 use crate::facts::{TypeId, structures};
 use crate::path::parse::{Literal, System};
 
 /// What one item may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
+pub(super) enum Of<'a> {
     /// An element or a resource.
     Fhir(TypeId),
+    /// Something whose shape was told.
+    Given(&'a Given<'a>),
     /// A computed value.
     System(System),
 }
 
 /// One of the types that items may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind {
-    pub(super) of: Of,
-    /// The codes that a required binding allows.
-    pub(super) codes: Option<&'static [&'static str]>,
+pub(super) struct Kind<'a> {
+    pub(super) of: Of<'a>,
+    /// The codes that a required binding, or what was told, allows.
+    pub(super) codes: Option<&'a [&'a str]>,
     /// Whether it is a coding of the concept that is bound, beside which there may be others.
     pub(super) beside: bool,
 }
 
-impl Kind {
+impl<'a> Kind<'a> {
+    pub(super) fn given(given: &'a Given<'a>) -> Self {
+        let codes = match given {
+            Given::Code(codes) => Some(codes.as_slice()),
+            _ => None,
+        };
+        Self {
+            of: Of::Given(given),
+            codes,
+            beside: false,
+        }
+    }
+
     pub(super) fn fhir(kind: TypeId) -> Self {
         Self {
             of: Of::Fhir(kind),
@@ -42,6 +57,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self.of {
             Of::Fhir(kind) => structures().get(kind).name,
+            Of::Given(given) => given.name(),
             Of::System(System::Boolean) => "Boolean",
             Of::System(System::String) => "String",
             Of::System(System::Integer) => "Integer",
@@ -57,6 +73,7 @@ impl Kind {
     /// How it behaves in operators; nothing where other types may stand behind it.
     fn sort(self) -> Option<Sort> {
         match self.of {
+            Of::Given(given) => given.sort(),
             Of::System(system) => Some(match system {
                 System::Boolean => Sort::Boolean,
                 System::String => Sort::Text,
@@ -100,14 +117,14 @@ pub(super) enum Sort {
 
 /// What a collection may hold.
 #[derive(Debug, Clone)]
-pub(super) struct What {
+pub(super) struct What<'a> {
     /// The types; nothing where any is possible.
-    pub(super) kinds: Option<Vec<Kind>>,
+    pub(super) kinds: Option<Vec<Kind<'a>>>,
     /// Whether there may be several.
     pub(super) many: bool,
 }
 
-impl What {
+impl<'a> What<'a> {
     pub(super) fn unknown() -> Self {
         Self {
             kinds: None,
@@ -122,10 +139,18 @@ impl What {
         }
     }
 
-    pub(super) fn one(kind: Kind) -> Self {
+    pub(super) fn one(kind: Kind<'a>) -> Self {
         Self {
             kinds: Some(vec![kind]),
             many: false,
+        }
+    }
+
+    /// What comes of something whose shape was told.
+    pub(super) fn given(given: &'a Given<'a>) -> Self {
+        match given {
+            Given::Unknown => Self::unknown(),
+            given => Self::one(Kind::given(given)),
         }
     }
 
@@ -203,7 +228,7 @@ impl What {
     }
 
     /// The codes that there may be, and whether there may be others beside them.
-    pub(super) fn codes(&self) -> Option<(Vec<&'static str>, bool)> {
+    pub(super) fn codes(&self) -> Option<(Vec<&'a str>, bool)> {
         let kinds = self.kinds.as_ref().filter(|kinds| !kinds.is_empty())?;
         let mut all = Vec::new();
         for kind in kinds {

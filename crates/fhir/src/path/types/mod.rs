@@ -7,6 +7,7 @@
 //! is told apart ([`PathFinding::certain`]).
 
 mod calls;
+mod given;
 mod kinds;
 mod operators;
 
@@ -17,6 +18,7 @@ use super::parse::{
 use crate::ResourceType;
 use crate::facts::{Structure, TypeId, structures};
 use crate::nearest::suggestion;
+pub use given::Given;
 use kinds::{Kind, Of, Sort, What};
 use operators::Pair;
 
@@ -29,6 +31,8 @@ pub struct PathFinding {
     pub message: String,
     /// Whether it is wrong whatever the data are; else where there are several of something, or other codes.
     pub certain: bool,
+    /// Whether it is that there is nothing of a name.
+    pub is_name: bool,
 }
 
 /// What is to come of an expression.
@@ -40,6 +44,8 @@ pub enum Wanted {
     Condition,
     /// A date or a time.
     Moment,
+    /// A number.
+    Number,
 }
 
 impl Expression {
@@ -48,11 +54,21 @@ impl Expression {
     pub fn faults(&self, focus: ResourceType, wanted: Wanted) -> Vec<PathFinding> {
         let this = structures().find(focus.name());
         let this = this.map_or_else(What::unknown, |kind| What::one(Kind::fhir(kind)));
+        self.faults_on(&this, wanted)
+    }
+
+    /// What is wrong with the expression when it is evaluated on something of a shape that is told.
+    #[must_use]
+    pub fn faults_of(&self, given: &Given<'_>, wanted: Wanted) -> Vec<PathFinding> {
+        self.faults_on(&What::given(given), wanted)
+    }
+
+    fn faults_on(&self, this: &What<'_>, wanted: Wanted) -> Vec<PathFinding> {
         let mut check = Check {
             findings: Vec::new(),
             root: this.clone(),
         };
-        let what = check.expr(&self.root, &this);
+        let what = check.expr(&self.root, this);
         check.result(&self.root, &what, wanted);
         check.findings.sort_by_key(|found| found.position);
         check.findings.dedup();
@@ -60,10 +76,10 @@ impl Expression {
     }
 }
 
-struct Check {
+struct Check<'a> {
     findings: Vec<PathFinding>,
     /// What it is evaluated on.
-    root: What,
+    root: What<'a>,
 }
 
 /// Whether elements of the type may be of any other one that specialises it.
@@ -88,12 +104,13 @@ fn texts(expr: &Expr) -> Vec<(usize, &str)> {
     }
 }
 
-impl Check {
+impl<'a> Check<'a> {
     fn wrong(&mut self, position: usize, message: String) {
         self.findings.push(PathFinding {
             position,
             message,
             certain: true,
+            is_name: false,
         });
     }
 
@@ -102,10 +119,11 @@ impl Check {
             position,
             message,
             certain: false,
+            is_name: false,
         });
     }
 
-    fn result(&mut self, expr: &Expr, what: &What, wanted: Wanted) {
+    fn result(&mut self, expr: &Expr, what: &What<'_>, wanted: Wanted) {
         let (fits, words): (fn(Sort) -> bool, _) = match wanted {
             Wanted::Anything => return,
             Wanted::Condition => (
@@ -116,15 +134,19 @@ impl Check {
                 |sort| matches!(sort, Sort::Moment | Sort::Text),
                 "this has to be a date or a time, and is",
             ),
+            Wanted::Number => (
+                |sort| sort == Sort::Number,
+                "this has to be a number, and is",
+            ),
         };
         if what.is_never(fits) {
             self.wrong(expr.position, format!("{words} {}", what.words()));
-        } else if wanted == Wanted::Condition {
+        } else if matches!(wanted, Wanted::Condition | Wanted::Number) {
             self.is_single(expr, what);
         }
     }
 
-    fn expr(&mut self, expr: &Expr, this: &What) -> What {
+    fn expr(&mut self, expr: &Expr, this: &What<'a>) -> What<'a> {
         match &expr.kind {
             Form::Empty => What::nothing(),
             Form::Literal(literal) => What::literal(literal),
@@ -159,7 +181,7 @@ impl Check {
     }
 
     /// What of it may be of a type.
-    fn kept(&mut self, position: usize, what: &What, name: TypeName) -> What {
+    fn kept(&mut self, position: usize, what: &What<'a>, name: TypeName) -> What<'a> {
         let many = what.many;
         let TypeName::Fhir(wanted) = name else {
             return What { kinds: None, many };
@@ -175,7 +197,7 @@ impl Check {
         for kind in kinds {
             match kind.of {
                 // What is computed has types of the same names.
-                Of::System(_) => may_be = true,
+                Of::System(_) | Of::Given(_) => may_be = true,
                 Of::Fhir(of) if structures().is_a(of, wanted) => kept.push(*kind),
                 Of::Fhir(of) if structures().is_a(wanted, of) => kept.push(Kind::fhir(wanted)),
                 Of::Fhir(_) => {}
@@ -190,7 +212,7 @@ impl Check {
         What { kinds, many }
     }
 
-    fn path(&mut self, start: &Start, steps: &[Step], this: &What) -> What {
+    fn path(&mut self, start: &Start, steps: &[Step], this: &What<'a>) -> What<'a> {
         let mut steps = steps;
         let mut what = match start {
             Start::This => this.clone(),
@@ -221,7 +243,7 @@ impl Check {
         what
     }
 
-    fn step(&mut self, step: &Step, what: What, this: &What) -> What {
+    fn step(&mut self, step: &Step, what: What<'a>, this: &What<'a>) -> What<'a> {
         match &step.kind {
             StepKind::Member(name, _) => self.member(step.position, name, &what),
             StepKind::At(index) => {
@@ -249,11 +271,16 @@ impl Check {
         }
     }
 
-    fn member(&mut self, position: usize, name: &str, what: &What) -> What {
+    fn member(&mut self, position: usize, name: &str, what: &What<'a>) -> What<'a> {
         let Some(kinds) = &what.kinds else {
             return What::unknown();
         };
-        let mut found: Vec<Kind> = Vec::new();
+        if let Some(Of::Given(given)) = kinds.first().map(|kind| kind.of)
+            && kinds.len() == 1
+        {
+            return self.member_given(position, name, given);
+        }
+        let mut found: Vec<Kind<'a>> = Vec::new();
         let mut many = what.many;
         let mut anywhere = kinds.is_empty();
         let mut types = Vec::new();
@@ -294,6 +321,28 @@ impl Check {
             kinds: Some(found),
             many,
         }
+    }
+}
+
+impl<'a> Check<'a> {
+    fn member_given(&mut self, position: usize, name: &str, given: &'a Given<'a>) -> What<'a> {
+        let members = match given {
+            Given::Members(members) => members.as_slice(),
+            Given::Unknown => return What::unknown(),
+            _ => &[],
+        };
+        if let Some((_, member)) = members.iter().find(|(known, _)| *known == name) {
+            return What::given(member);
+        }
+        let near = suggestion(name, members.iter().map(|(name, _)| *name));
+        let message = format!("there is no `{name}` here{near}");
+        self.findings.push(PathFinding {
+            position,
+            message,
+            certain: true,
+            is_name: true,
+        });
+        What::unknown()
     }
 }
 

@@ -5,11 +5,14 @@ use super::{Check, texts};
 use crate::nearest::suggestion;
 use crate::path::parse::{Expr, Operator, System};
 
+/// So many codes are listed where another one is named.
+const LISTED_MAX: usize = 12;
+
 /// Two operands with where they stand.
-pub(super) struct Pair<'a> {
+pub(super) struct Pair<'e, 'a> {
     pub(super) position: usize,
-    pub(super) left: (&'a Expr, What),
-    pub(super) right: (&'a Expr, What),
+    pub(super) left: (&'e Expr, What<'a>),
+    pub(super) right: (&'e Expr, What<'a>),
 }
 
 fn may_equal(left: Sort, right: Sort) -> bool {
@@ -37,8 +40,8 @@ fn may_calculate(operator: Operator, left: Sort, right: Sort) -> bool {
     }
 }
 
-impl Check {
-    pub(super) fn operate(&mut self, operator: Operator, pair: Pair<'_>) -> What {
+impl<'a> Check<'a> {
+    pub(super) fn operate(&mut self, operator: Operator, pair: Pair<'_, 'a>) -> What<'a> {
         use Operator as O;
         match operator {
             O::Union => pair.left.1.or(pair.right.1).several(),
@@ -90,7 +93,7 @@ impl Check {
     }
 
     /// What is asked whether it holds.
-    pub(super) fn truth(&mut self, expr: &Expr, what: &What) {
+    pub(super) fn truth(&mut self, expr: &Expr, what: &What<'_>) {
         self.is_single(expr, what);
         if what.is_never(|sort| sort == Sort::Boolean) {
             let words = format!(
@@ -101,20 +104,26 @@ impl Check {
         }
     }
 
-    fn equality(&mut self, operator: Operator, pair: &Pair<'_>) {
+    fn equality(&mut self, operator: Operator, pair: &Pair<'_, '_>) {
         let (left, right) = (&pair.left, &pair.right);
         // Nothing is equivalent to nothing, and case doesn't matter.
         if matches!(operator, Operator::Equivalent | Operator::NotEquivalent) {
             return;
         }
         if left.1.never_fits(&right.1, may_equal) {
-            self.never(pair.position, "are never equal", pair);
+            let is_truth = |what: &What<'_>| what.is_never(|sort| sort != Sort::Boolean);
+            let words = if is_truth(&left.1) || is_truth(&right.1) {
+                "are never equal; compare it with `true` or `false`"
+            } else {
+                "are never equal"
+            };
+            self.never(pair.position, words, pair);
             return;
         }
         self.codes_named(&left.1, right.0);
         self.codes_named(&right.1, left.0);
         // Collections of different lengths are not equal.
-        let lonely = |one: &What| !one.many && one.sorts().is_some();
+        let lonely = |one: &What<'_>| !one.many && one.sorts().is_some();
         let several = [(left, right), (right, left)]
             .into_iter()
             .find(|(several, other)| several.1.many && lonely(&other.1));
@@ -131,7 +140,7 @@ impl Check {
         }
     }
 
-    fn membership(&mut self, one: &(&Expr, What), all: &(&Expr, What)) {
+    fn membership(&mut self, one: &(&Expr, What<'_>), all: &(&Expr, What<'_>)) {
         self.is_single(one.0, &one.1);
         if one.1.never_fits(&all.1, may_equal) {
             let words = format!("{} is never among {}", one.1.words(), all.1.words());
@@ -143,7 +152,7 @@ impl Check {
     }
 
     /// Codes that the specification doesn't have for an element that allows no others.
-    fn codes_named(&mut self, what: &What, named: &Expr) {
+    fn codes_named(&mut self, what: &What<'_>, named: &Expr) {
         let Some((codes, beside)) = what.codes() else {
             return;
         };
@@ -152,7 +161,12 @@ impl Check {
                 continue;
             }
             let near = suggestion(text, codes.iter().copied());
-            let words = format!("`{text}` is none of the codes that this may have{near}");
+            let all = if near.is_empty() && codes.len() <= LISTED_MAX {
+                format!(" ({})", codes.join(", "))
+            } else {
+                String::new()
+            };
+            let words = format!("`{text}` is none of the codes that this may have{near}{all}");
             if beside {
                 self.unsure(position, words);
             } else {
@@ -161,20 +175,20 @@ impl Check {
         }
     }
 
-    fn both_single(&mut self, pair: &Pair<'_>) {
+    fn both_single(&mut self, pair: &Pair<'_, '_>) {
         for (expr, what) in [&pair.left, &pair.right] {
             self.is_single(expr, what);
         }
     }
 
-    pub(super) fn is_single(&mut self, expr: &Expr, what: &What) {
+    pub(super) fn is_single(&mut self, expr: &Expr, what: &What<'_>) {
         if what.many && what.sorts().is_some() {
             let words = "there may be several of these, and then nothing comes of this; take one, or ask `.exists()`";
             self.unsure(expr.position, words.to_owned());
         }
     }
 
-    fn never(&mut self, position: usize, what: &str, pair: &Pair<'_>) {
+    fn never(&mut self, position: usize, what: &str, pair: &Pair<'_, '_>) {
         let words = format!(
             "{} and {} {what}",
             pair.left.1.words(),
@@ -185,9 +199,9 @@ impl Check {
 }
 
 /// What comes of a calculation that is possible.
-fn calculated(operator: Operator, pair: Pair<'_>) -> What {
+fn calculated<'a>(operator: Operator, pair: Pair<'_, 'a>) -> What<'a> {
     let (left, right) = (pair.left.1, pair.right.1);
-    let all = |what: &What, sort| {
+    let all = |what: &What<'_>, sort| {
         what.sorts()
             .is_some_and(|sorts| sorts.into_iter().all(|one| one == sort))
     };
@@ -200,7 +214,7 @@ fn calculated(operator: Operator, pair: Pair<'_>) -> What {
     }
     if all(&left, Sort::Moment) || all(&left, Sort::Time) {
         let kinds = left.kinds.map(|kinds| {
-            let plain = |kind: Kind| Kind {
+            let plain = |kind: Kind<'a>| Kind {
                 codes: None,
                 ..kind
             };

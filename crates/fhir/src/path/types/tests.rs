@@ -1,4 +1,4 @@
-use super::{PathFinding, Wanted};
+use super::{Given, PathFinding, Wanted};
 use crate::ResourceType;
 use crate::facts::search;
 use crate::path::Expression;
@@ -121,7 +121,7 @@ fn what_can_never_be_is_found_where_it_stands() {
             "active = 'true'",
             Condition,
             7,
-            "boolean and String are never equal",
+            "boolean and String are never equal; compare it with `true` or `false`",
         ),
         (
             "Observation",
@@ -208,14 +208,14 @@ fn what_can_never_be_is_found_where_it_stands() {
             "status in ('finished' | 'ended')",
             Condition,
             24,
-            "`ended` is none of the codes that this may have",
+            "`ended` is none of the codes that this may have (arrived, cancelled, entered-in-error, finished, in-progress, onleave, planned, triaged, unknown)",
         ),
         (
             "Task",
             "where('done' = status).exists()",
             Condition,
             6,
-            "`done` is none of the codes that this may have",
+            "`done` is none of the codes that this may have (accepted, cancelled, completed, draft, entered-in-error, failed, in-progress, on-hold, ready, received, rejected, requested)",
         ),
     ] {
         let found = certain(kind, text, wanted);
@@ -321,4 +321,111 @@ fn every_search_parameter_asks_what_can_be() {
         }
     }
     assert!(checked > 1000, "only {checked}");
+}
+
+/// What is known of something that is no resource is held to as elements are.
+#[test]
+fn shapes_that_are_told_are_held_to() {
+    let given = Given::Members(vec![
+        (
+            "form",
+            Given::Members(vec![
+                ("well", Given::Boolean),
+                ("kind", Given::Code(vec!["ache", "burn"])),
+                ("level", Given::Integer),
+                ("since", Given::Date),
+                ("words", Given::Text),
+                ("any", Given::Unknown),
+            ]),
+        ),
+        ("none", Given::Members(Vec::new())),
+    ]);
+    let certain = |text: &str, wanted| {
+        let faults = Expression::compile(text).unwrap().faults_of(&given, wanted);
+        let faults = faults.into_iter().filter(|found| found.certain);
+        let faults = faults.map(|found| (found.position, found.message, found.is_name));
+        faults.collect::<Vec<_>>()
+    };
+    for fine in [
+        "form.well",
+        "form.well = true and form.level > 2.5",
+        "form.kind = 'ache' or form.kind in ('ache' | 'burn')",
+        "form.since < today() and form.since > '2026-01-01'",
+        "form.words.contains('x') or form.kind.startsWith('a')",
+        "form.any = 1 or form.any = 'x' or form.any.more",
+        "none.exists() or form.exists(well = true)",
+        "form.where(level > 1).exists()",
+        "iif(form.well, form.level, 0) > 1",
+        "form.kind ~ 'ACHE'",
+    ] {
+        assert_eq!(certain(fine, Wanted::Condition), [], "{fine}");
+    }
+    for (text, wanted, position, message, is_name) in [
+        (
+            "form.well = 'no'",
+            Wanted::Condition,
+            10,
+            "Boolean and String are never equal; compare it with `true` or `false`",
+            false,
+        ),
+        (
+            "form.kind = 'c'",
+            Wanted::Condition,
+            12,
+            "`c` is none of the codes that this may have (ache, burn)",
+            false,
+        ),
+        (
+            "form.kind in ('ache' | 'bern')",
+            Wanted::Condition,
+            23,
+            "`bern` is none of the codes that this may have; did you mean `burn`?",
+            false,
+        ),
+        (
+            "form.level > 'x'",
+            Wanted::Condition,
+            11,
+            "Integer and String can't be compared",
+            false,
+        ),
+        (
+            "form.level",
+            Wanted::Condition,
+            0,
+            "this has to be true or false, and is Integer",
+            false,
+        ),
+        (
+            "form",
+            Wanted::Condition,
+            0,
+            "this has to be true or false, and is several values",
+            false,
+        ),
+        (
+            "form.exists(wel = true)",
+            Wanted::Condition,
+            12,
+            "there is no `wel` here; did you mean `well`?",
+            true,
+        ),
+        (
+            "form.well.more",
+            Wanted::Anything,
+            10,
+            "there is no `more` here",
+            true,
+        ),
+        (
+            "form.well",
+            Wanted::Number,
+            0,
+            "this has to be a number, and is Boolean",
+            false,
+        ),
+    ] {
+        let expected = [(position, message.to_owned(), is_name)];
+        assert_eq!(certain(text, wanted), expected, "{text}");
+    }
 }

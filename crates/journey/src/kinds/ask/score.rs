@@ -8,6 +8,7 @@ use crate::spec::{Focus, Record, Shape, may};
 use crate::watch::{millionths, number};
 use crate::yaml::{Node, Place, inside};
 use fhir::nearest;
+use fhir::path::{Given, PathFinding, Wanted};
 use serde_json::{Map, Value, json};
 
 /// Least and greatest weight: scales in use stay far within.
@@ -140,6 +141,28 @@ impl Question {
     }
 }
 
+/// What a formula does with numbers that can't be done, or comes to that is none.
+fn check_formula(formula: &Path, check: &mut Check<'_, '_>, ask: &Ask) {
+    let numbers = ask.questions.iter().filter(|question| question.counts());
+    let numbers = numbers.map(|question| (question.id.as_str(), Given::Number));
+    let given = Given::Members(numbers.collect());
+    let faults = formula.expression.faults_of(&given, Wanted::Number);
+    let source = check.findings.source;
+    // Names that aren't there are told by themselves, but for those within functions and of members.
+    let named: Vec<usize> = (names_in(&formula.text).into_iter())
+        .map(|(position, _)| position)
+        .collect();
+    let told = |found: &PathFinding| found.is_name && named.contains(&found.position);
+    for found in faults.into_iter().filter(|found| !told(found)) {
+        let place = inside(source, formula.place, &formula.text, found.position);
+        if found.certain {
+            check.findings.error("J042", place, found.message);
+        } else {
+            check.findings.warning("J042", place, found.message);
+        }
+    }
+}
+
 impl Score {
     /// The score of some numbers.
     fn of(&self, numbers: &Map<String, Value>, now_ms: u64) -> Option<Value> {
@@ -184,6 +207,9 @@ impl Score {
         if matches!(&self.rule, Rule::Formula(formula) if !names(formula)) {
             let words = format!("`{}` names no question, so it is always the same", self.id);
             check.findings.error("J042", self.place, words);
+        }
+        if let Rule::Formula(formula) = &self.rule {
+            check_formula(formula, check, ask);
         }
         for (name, place) in named {
             let asked = ask.questions.iter().find(|question| question.id == name);

@@ -18,7 +18,7 @@ use jiff::civil::Time;
 /// The timer of the next reminder.
 pub(super) const TIMER: &str = "remind";
 /// Most reminders of one visit.
-const MOST: usize = 6;
+pub(super) const MOST: usize = 6;
 /// How long a channel may take before the next is tried, where no reminder and no visit comes before.
 const CHANNEL_MS: u64 = DAY_MS;
 /// What a reminder says where the file doesn't.
@@ -49,8 +49,8 @@ pub(super) struct Ahead {
 }
 
 /// The lengths of a list in the file.
-fn lengths(body: &Node) -> Vec<(u32, Place)> {
-    let items = body.get("remind").map(Node::items).unwrap_or_default();
+pub(super) fn lengths(body: &Node, name: &str) -> Vec<(u32, Place)> {
+    let items = body.get(name).map(Node::items).unwrap_or_default();
     let lengths = items.iter().filter_map(|item| {
         let length_ms = time::duration(item.text()?).ok()?;
         Some((u32::try_from(length_ms / MINUTE_MS).ok()?, item.place))
@@ -58,7 +58,7 @@ fn lengths(body: &Node) -> Vec<(u32, Place)> {
     lengths.collect()
 }
 
-fn length_ms(minutes: u32) -> u64 {
+pub(super) fn length_ms(minutes: u32) -> u64 {
     u64::from(minutes) * MINUTE_MS
 }
 
@@ -75,7 +75,7 @@ pub(super) fn decode(body: &Node) -> Option<Option<Reminders>> {
         Some(words) => template(words)?,
         None => Template::parse(WORDS).ok()?,
     };
-    let lengths = lengths(body).into_iter();
+    let lengths = lengths(body, "remind").into_iter();
     Some(Some(Reminders {
         message: message_with(body, line(body, "title")?, words)?,
         minutes: lengths.map(|(minutes, _)| minutes).collect(),
@@ -111,9 +111,14 @@ fn reminded_mut(stand: &mut Stand) -> Option<&mut Reminded> {
 pub(super) fn goes_out(stand: &mut Stand, which: Which, channel: u8, now_ms: u64) -> Option<u64> {
     let current = on_the_way(stand).is_some_and(|(current, _)| current == which);
     let reminded = reminded_mut(stand).filter(|_| current)?;
-    let on_the_way = reminded.on_the_way.as_mut()?;
+    on_its_way(&mut reminded.on_the_way, channel, now_ms)
+}
+
+/// The same of any message about a visit that is the one on its way.
+pub(super) fn on_its_way(message: &mut Option<OnTheWay>, channel: u8, now_ms: u64) -> Option<u64> {
+    let on_the_way = message.as_mut()?;
     if on_the_way.channel != channel && on_the_way.until_ms <= now_ms {
-        reminded.on_the_way = None;
+        *message = None;
         return None;
     }
     on_the_way.channel = channel;
@@ -257,7 +262,8 @@ impl Reminders {
             .as_ref()
             .map_or(1, |before| before.time.saturating_add(1));
         let now_ms = engine.context.now_ms;
-        let before = before.get("book").map(lengths).unwrap_or_default();
+        let before = before.get("book").map(|body| lengths(body, "remind"));
+        let before = before.unwrap_or_default();
         let known = |minutes: u32| before.iter().any(|(known, _)| *known == minutes);
         let done_ms = reminded.map_or(0, |reminded| reminded.done_ms);
         let mut due = self.ahead(engine.definition, slot.start_ms);
@@ -282,6 +288,11 @@ fn passed(engine: &mut Engine<'_>, step: &Step, time: u32, ahead: Ahead) {
         time,
         minutes: ahead.minutes,
     };
+    passes(engine, step, which);
+}
+
+/// A message about a visit is not sent, which the trail says.
+pub(super) fn passes(engine: &mut Engine<'_>, step: &Step, which: Which) {
     engine.trail(&step.id, What::Passed { which }, None);
 }
 
@@ -304,11 +315,10 @@ impl Book {
     }
 
     pub(super) fn check_reminders(&self, check: &mut Check<'_, '_>, step: &Step) {
-        check.message(step, "book");
         let Some(body) = check.node(step, &["book"]) else {
             return;
         };
-        let lengths = lengths(body);
+        let lengths = lengths(body, "remind");
         let idle = OF_REMINDERS.iter().filter(|_| self.reminders.is_none());
         let idle: Vec<(&str, Place)> = idle
             .filter_map(|name| Some((*name, body.get(name)?.place)))

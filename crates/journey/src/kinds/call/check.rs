@@ -5,7 +5,8 @@ use super::values::{Named, plainly};
 use super::{Call, KIND};
 use crate::check::{Check, paths_in};
 use crate::definition::Step;
-use crate::yaml::{Node, Place, inside};
+use crate::yaml::{Node, Place};
+use fhir::path::Wanted;
 use fhir::{ResourceType, suggestion};
 use trust::conventions::CALL_STATUS;
 
@@ -149,10 +150,7 @@ impl Call {
             check.findings.error("J062", place, words);
         }
         let Some(path) = value.learnt() else { return };
-        if let Some((position, message)) = check.unlearnt(&path.text) {
-            let place = inside(check.findings.source, path.place, &path.text, position);
-            check.findings.error("J016", place, message);
-        } else if paths_in(&path.text).is_empty() {
+        if !check.learnt(path, Wanted::Anything) && paths_in(&path.text).is_empty() {
             let words = format!(
                 "`{}` names nothing that the journey learns; fixed words are `is`",
                 value.name

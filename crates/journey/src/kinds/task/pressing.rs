@@ -20,7 +20,7 @@ impl Task {
         rungs.fold(rank(&self.priority), usize::max)
     }
 
-    fn presses(&self) -> bool {
+    pub(super) fn presses(&self) -> bool {
         self.rank() >= PRESSING
     }
 

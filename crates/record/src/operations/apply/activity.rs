@@ -175,10 +175,17 @@ pub(super) fn activity(
     place: &str,
     notes: &mut Vec<String>,
 ) -> Result<Value, Fault> {
-    let kind_name = definition
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or("Task");
+    let kind_name = match definition.get("kind").and_then(Value::as_str) {
+        Some(kind) => kind,
+        // R4 describes `dosage` as that of a MedicationRequest. As a task it would lose what is to be taken.
+        None if definition.get("dosage").is_some() => {
+            notes.push(format!(
+                "{place} says no kind; as it has a dosage, it is taken for a MedicationRequest"
+            ));
+            "MedicationRequest"
+        }
+        None => "Task",
+    };
     let Some(kind) = KINDS.iter().find(|kind| kind.name == kind_name) else {
         let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
         let words = format!(
@@ -334,6 +341,16 @@ fn when(
     let list = [timed];
     let mut spans = super::when::Times::of(&list, context.now_ms, super::born_ms(context))?;
     Ok(spans.pop().filter(|span| span.says.is_some()))
+}
+
+/// Whether the `Timing` of a dose says how long one takes, and not when they are.
+fn says_no_times(timing: &Value) -> bool {
+    let repeat = timing.get("repeat").and_then(Value::as_object);
+    let lengths = ["duration", "durationMax", "durationUnit"];
+    let of_length = |name: &String| lengths.contains(&name.as_str());
+    timing.get("event").is_none()
+        && timing.get("code").is_none()
+        && repeat.is_none_or(|repeat| repeat.keys().all(of_length))
 }
 
 /// An activity on its way to a resource.
@@ -504,9 +521,14 @@ impl Activity<'_> {
                 let doses = made
                     .entry("dosageInstruction")
                     .or_insert_with(|| json!([{}]));
-                for dose in doses.as_array_mut().into_iter().flatten() {
-                    if dose.get("timing").is_none() {
-                        dose["timing"] = timing.clone();
+                let doses = doses.as_array_mut().into_iter().flatten();
+                for dose in doses.filter(|dose| dose.is_object()) {
+                    match (dose.get_mut("timing"), timing.get("event")) {
+                        (None, _) => dose["timing"] = timing.clone(),
+                        (Some(own), Some(event)) if own.is_object() && says_no_times(own) => {
+                            own["event"] = event.clone();
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -236,6 +236,11 @@ impl Record {
                 let resource = Resource::from_value(value);
                 let resource = resource.map_err(|outcome| RecordError::with(400, outcome))?;
                 check_type(kind, &resource)?;
+                // What is stored was looked at when it was written.
+                let issues = fhir::validate::check(&resource);
+                if !issues.is_empty() {
+                    return Err(RecordError::with(422, OperationOutcome { issues }));
+                }
                 resource.into_value()
             }
         };
@@ -321,7 +326,10 @@ impl Record {
     ) -> Result<(), RecordError> {
         let mut wanted = Wanted::default();
         wanted.look(plan)?;
-        while let Some((canonical, place)) = wanted.definitions.pop() {
+        // In their order, so that it is the first that is missing of which is told.
+        let mut next = 0;
+        while let Some((canonical, place)) = wanted.definitions.get(next).cloned() {
+            next += 1;
             if context.definitions.contains_key(&canonical) {
                 continue;
             }
@@ -474,11 +482,22 @@ fn best(rows: Vec<Value>) -> Option<Value> {
 
 /// What was retired is not applied any more, by whatever name.
 fn check_in_force(definition: &Value, place: &str) -> Result<(), Fault> {
+    check_modifiers(definition, place)?;
     if definition["status"] != "retired" {
         return Ok(());
     }
     let words = "is a definition that is retired, and those are not applied";
     Err(fault(IssueCode::BusinessRule, place, words))
+}
+
+/// Nobody may pass over a `modifierExtension` that they don't know, and none is known here.
+pub(super) fn check_modifiers(holder: &Value, place: &str) -> Result<(), Fault> {
+    if holder.get("modifierExtension").is_none() {
+        return Ok(());
+    }
+    let place = format!("{place}.modifierExtension");
+    let words = "may change what all the rest means, and is not known here";
+    Err(fault(IssueCode::NotSupported, &place, words))
 }
 
 fn in_part() -> RecordError {
@@ -511,15 +530,18 @@ fn applied(context: &Context, definition: &Value) -> Result<Value, Fault> {
     }
     let mut notes = Vec::new();
     let canonical = canonical_of(definition);
+    let scope = values::Scope::default();
+    let worked = context.worked_out(definition, &["contained"], &scope, "ActivityDefinition")?;
     let mut made = activity::activity(
         context,
-        &values::Scope::default(),
-        definition,
+        &scope,
+        &worked,
         canonical.as_deref(),
         None,
         "ActivityDefinition",
         &mut notes,
     )?;
+    plan::bring_along(context, definition, &mut made)?;
     if !notes.is_empty() {
         let note = |words: String| serde_json::json!({"url": NOT_CARRIED, "valueString": words});
         made["extension"] = notes.into_iter().map(note).collect();

@@ -3,9 +3,17 @@
 use super::activity::{Within, activity, form};
 use super::values::{Context, Scope, put};
 use super::when::{Span, Timed, Times, instant, moved, timing_of};
-use super::{ACTIONS_MAX, DEPTH_MAX, Fault, born_ms, canonical_of, fault};
+use super::{ACTIONS_MAX, DEPTH_MAX, Fault, born_ms, canonical_of, check_modifiers, fault};
 use fhir::IssueCode;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// The extension of an action that says on which days of a cycle it is done.
+const DAYS_OF_CYCLE: &str = "http://hl7.org/fhir/StructureDefinition/timing-daysOfCycle";
+
+/// The members that can refer to something that the same resource contains.
+const REFERRING: [&str; 4] = ["reference", "valueCanonical", "answerValueSet", "valueSet"];
 
 /// What of an action stands in a `RequestGroup` as it stands in the plan.
 const CARRIED: [&str; 13] = [
@@ -29,7 +37,7 @@ const LACKS: &str = "Parts of the record may be kept from whoever asked for this
 
 /// An action of a plan that applies.
 struct Action<'a> {
-    value: &'a Value,
+    value: Cow<'a, Value>,
     place: String,
     scope: Scope<'a>,
     parent: Option<usize>,
@@ -41,12 +49,18 @@ struct Action<'a> {
 struct Definition<'a> {
     canonical: &'a str,
     value: &'a Value,
+    /// The same with what it says is to be worked out.
+    worked: Cow<'a, Value>,
+    /// What contains what it refers to by `#`.
+    holder: &'a Value,
 }
 
 /// A plan on its way.
 struct Making<'a> {
     context: &'a Context,
     contained: Vec<Value>,
+    /// What was taken along from what definitions contain, by where it lies, and how it is referred to.
+    along: HashMap<usize, String>,
     notes: Vec<String>,
     /// The plans that are being applied, one within the other.
     within: Vec<String>,
@@ -58,13 +72,7 @@ struct Making<'a> {
 /// # Errors
 /// What the plan asks for and isn't done here, and what can't be.
 pub(super) fn care_plan(context: &Context, plan: &Value) -> Result<Value, Fault> {
-    let mut making = Making {
-        context,
-        contained: Vec::new(),
-        notes: Vec::new(),
-        within: Vec::new(),
-        actions: 0,
-    };
+    let mut making = Making::of(context);
     if context.may_lack_rows {
         making.notes.push(LACKS.to_owned());
     }
@@ -105,7 +113,80 @@ pub(super) fn care_plan(context: &Context, plan: &Value) -> Result<Value, Fault>
     Ok(made)
 }
 
+/// Takes into a request of its own what its definition contains and it refers to.
+pub(super) fn bring_along(
+    context: &Context,
+    definition: &Value,
+    made: &mut Value,
+) -> Result<(), Fault> {
+    let mut making = Making::of(context);
+    making.bring(made, definition, "ActivityDefinition")?;
+    if !making.contained.is_empty() {
+        made["contained"] = Value::Array(making.contained);
+    }
+    Ok(())
+}
+
 impl<'a> Making<'a> {
+    fn of(context: &'a Context) -> Self {
+        Self {
+            context,
+            contained: Vec::new(),
+            along: HashMap::new(),
+            notes: Vec::new(),
+            within: Vec::new(),
+            actions: 0,
+        }
+    }
+
+    /// Takes along what something refers to in what its definition contains, and has it refer to it there.
+    fn bring(&mut self, value: &mut Value, holder: &Value, place: &str) -> Result<(), Fault> {
+        match value {
+            Value::Array(items) => {
+                for item in items {
+                    self.bring(item, holder, place)?;
+                }
+            }
+            Value::Object(members) => {
+                for (name, part) in members.iter_mut() {
+                    let id = part.as_str().and_then(|text| text.strip_prefix('#'));
+                    let id = id.filter(|_| REFERRING.contains(&name.as_str()));
+                    match id {
+                        Some(id) => *part = json!(self.taken_along(id, holder, place)?),
+                        None => self.bring(part, holder, place)?,
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn taken_along(&mut self, id: &str, holder: &Value, place: &str) -> Result<String, Fault> {
+        let Some(found) = contained(holder, id) else {
+            let words = "refers to something that the definition doesn't contain";
+            return Err(fault(IssueCode::NotFound, place, words));
+        };
+        // Definitions stay where they are for as long as they are applied.
+        let key = std::ptr::from_ref(found).addr();
+        if let Some(reference) = self.along.get(&key) {
+            return Ok(reference.clone());
+        }
+        self.context.make(found, place)?;
+        let kind = found["resourceType"].as_str().unwrap_or_default();
+        let at = self.contained.len();
+        let id = format!("{}-{}", kind.to_ascii_lowercase(), at + 1);
+        let reference = format!("#{id}");
+        // It has its place before what it refers to, which may refer to it.
+        self.contained.push(Value::Null);
+        self.along.insert(key, reference.clone());
+        let mut copy = found.clone();
+        copy["id"] = json!(id);
+        self.bring(&mut copy, holder, place)?;
+        self.contained[at] = copy;
+        Ok(reference)
+    }
+
     /// Takes a resource into the plan. What refers to it there.
     fn contain(&mut self, name: &str, mut resource: Value, place: &str) -> Result<String, Fault> {
         self.context.make(&resource, place)?;
@@ -238,6 +319,7 @@ impl<'a> Making<'a> {
                 );
                 return Err(fault(IssueCode::TooLong, &place, words));
             }
+            check_modifiers(value, &place)?;
             let scope = self.context.with_inputs(scope, value, &place)?;
             if !self.applies(value, &scope, &place)? {
                 continue;
@@ -250,10 +332,11 @@ impl<'a> Making<'a> {
                     words,
                 ));
             }
-            let definition = self.definition(plan, value, &place)?;
+            let definition = self.definition(plan, value, &scope, &place)?;
             let own = actions.len();
+            let but = ["action", "contained"];
             actions.push(Action {
-                value,
+                value: self.context.worked_out(value, &but, &scope, &place)?,
                 place: place.clone(),
                 scope: scope.clone(),
                 parent,
@@ -284,10 +367,10 @@ impl<'a> Making<'a> {
         &mut self,
         plan: &'a Value,
         action: &'a Value,
+        scope: &Scope<'_>,
         place: &str,
     ) -> Result<Option<Definition<'a>>, Fault> {
-        if let Some(uri) = action.get("definitionUri") {
-            let _ = uri;
+        if action.get("definitionUri").is_some() {
             self.notes.push(format!(
                 "{place}.definitionUri is nothing that is looked up here"
             ));
@@ -299,15 +382,30 @@ impl<'a> Making<'a> {
             Some(id) => contained(plan, id),
             None => self.context.definitions.get(canonical),
         };
+        if let Some(value) = value {
+            check_modifiers(value, &format!("{place}.definitionCanonical"))?;
+        }
+        let place = format!("{place}.definitionCanonical");
         let value = value.ok_or_else(|| {
-            let place = format!("{place}.definitionCanonical");
-            fault(
-                IssueCode::NotFound,
-                &place,
-                "names no definition that is here for you",
-            )
+            let words = "names no definition that is here for you";
+            fault(IssueCode::NotFound, &place, words)
         })?;
-        Ok(Some(Definition { canonical, value }))
+        let worked = if value["resourceType"] == "ActivityDefinition" {
+            self.context
+                .worked_out(value, &["contained"], scope, &place)?
+        } else {
+            Cow::Borrowed(value)
+        };
+        Ok(Some(Definition {
+            canonical,
+            value,
+            worked,
+            holder: if canonical.starts_with('#') {
+                plan
+            } else {
+                value
+            },
+        }))
     }
 
     /// An action of the `RequestGroup`.
@@ -327,7 +425,7 @@ impl<'a> Making<'a> {
                 made.insert(member.to_owned(), value.clone());
             }
         }
-        let carried: Vec<Value> = conditions(action.value)
+        let carried: Vec<Value> = conditions(&action.value)
             .filter(|condition| {
                 condition.get("kind").and_then(Value::as_str) != Some("applicability")
             })
@@ -342,7 +440,7 @@ impl<'a> Making<'a> {
         if let Some((of, value)) = &span.says {
             made.insert(format!("timing{of}"), value.clone());
         }
-        let who = self.participants(action.value);
+        let who = self.participants(&action.value);
         if !who.is_empty() {
             made.insert("participant".to_owned(), Value::Array(who));
         }
@@ -367,10 +465,13 @@ impl<'a> Making<'a> {
                 ),
             }
         })?;
-        if let Some(resource) = resource {
+        if let Some(mut resource) = resource {
             let name = if resource["resourceType"] == "RequestGroup" {
                 "group"
             } else {
+                if let Some(definition) = &action.definition {
+                    self.bring(&mut resource, definition.holder, &action.place)?;
+                }
                 "activity"
             };
             let reference = self.contain(name, resource, &action.place)?;
@@ -402,14 +503,14 @@ impl<'a> Making<'a> {
         match kind.unwrap_or_default() {
             "ActivityDefinition" => {
                 let within = Within {
-                    action: action.value,
+                    action: &action.value,
                     span,
                 };
                 let notes = &mut self.notes;
                 let made = activity(
                     self.context,
                     &action.scope,
-                    definition.value,
+                    &definition.worked,
                     canonical.as_deref(),
                     Some(within),
                     &place,
@@ -423,7 +524,10 @@ impl<'a> Making<'a> {
                     .map(Some)
             }
             "Questionnaire" => {
-                let canonical = canonical.unwrap_or_else(|| definition.canonical.to_owned());
+                // One that is contained is there under that name alone.
+                let canonical = canonical
+                    .filter(|_| !definition.canonical.starts_with('#'))
+                    .unwrap_or_else(|| definition.canonical.to_owned());
                 let title = action
                     .value
                     .get("title")
@@ -463,18 +567,34 @@ fn conditions(action: &Value) -> impl Iterator<Item = &Value> {
 
 /// An action as far as times go. Its own timing comes before that of the activity.
 fn timed<'t>(action: &'t Action<'_>) -> Timed<'t> {
+    let days = days(&action.value);
     let activity = (action.definition.as_ref())
-        .map(|definition| definition.value)
-        .filter(|value| value["resourceType"] == "ActivityDefinition");
+        .map(|definition| definition.worked.as_ref())
+        .filter(|value| value["resourceType"] == "ActivityDefinition" && days.is_empty());
     let related = action.value.get("relatedAction").and_then(Value::as_array);
     Timed {
         id: action.value.get("id").and_then(Value::as_str),
         place: action.place.clone(),
         parent: action.parent,
         parts: action.parts.clone(),
-        timing: timing_of(action.value).or_else(|| activity.and_then(timing_of)),
+        timing: timing_of(&action.value).or_else(|| activity.and_then(timing_of)),
+        days,
         related: related.into_iter().flatten().collect(),
     }
+}
+
+/// The days of a cycle on which an action is done.
+fn days(action: &Value) -> Vec<i64> {
+    let extensions = |holder: &Value| {
+        let list = holder.get("extension").and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let of = extensions(action).into_iter();
+    of.filter(|one| one["url"] == DAYS_OF_CYCLE)
+        .flat_map(|one| extensions(&one))
+        .filter(|one| one["url"] == "day")
+        .filter_map(|one| one["valueInteger"].as_i64())
+        .collect()
 }
 
 /// What a definition contains, by its id.

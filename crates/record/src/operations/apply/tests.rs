@@ -593,3 +593,185 @@ fn a_plan_says_that_rows_may_have_been_kept() {
     let note = made["note"][0]["text"].as_str().unwrap();
     assert!(note.contains("may be kept"), "{note}");
 }
+
+fn cql(text: &str) -> Value {
+    json!({"language": "text/cql", "expression": text})
+}
+
+fn worked_out(expression: &Value) -> Value {
+    json!({"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/cqf-expression", "valueExpression": expression}]})
+}
+
+/// After `heart-valve-replacement` and `citalopramPrescription`: elements that say how they are worked out, an amount
+/// that CQL and FHIRPath write the same way, and what the definition contains.
+#[test]
+fn elements_are_worked_out_and_what_is_contained_comes_along() {
+    let drug = |id: &str| {
+        json!({"resourceType": "ActivityDefinition", "id": id, "status": "active", "kind": "MedicationRequest",
+        "productReference": {"reference": "#product"}, "dosage": [{"text": "one a day"}],
+        "timingTiming": {"_event": [worked_out(&cql("Now()")), null, worked_out(&fhirpath("now() + 1 day"))], "event": [null, "2026-03-05"]},
+        "dynamicValue": [{"path": "dispenseRequest.quantity", "expression": cql("30 '{tbl}'")}]})
+    };
+    let product = json!({"resourceType": "Medication", "id": "product", "code": {"text": "Citalopram"},
+        "ingredient": [{"itemReference": {"reference": "#substance"}}]});
+    let substance =
+        json!({"resourceType": "Substance", "id": "substance", "code": {"text": "Citalopram"}});
+    let mut alone = drug("drug");
+    alone["contained"] = json!([product, substance]);
+    let checked = |value: &Value| {
+        assert_eq!(
+            value["dosageInstruction"][0]["timing"]["event"],
+            json!([
+                "2026-03-01T12:00:00.000Z",
+                "2026-03-05",
+                "2026-03-02T12:00:00.000Z"
+            ])
+        );
+        let quantity = &value["dispenseRequest"]["quantity"];
+        assert_eq!(
+            (&quantity["value"], &quantity["unit"]),
+            (&json!(30), &json!("{tbl}"))
+        );
+    };
+    let alone = made(&context(), &alone);
+    checked(&alone);
+    let product_of = |whole: &Value, request: &Value| {
+        let reference = request["medicationReference"]["reference"]
+            .as_str()
+            .unwrap();
+        let product = inside(whole, reference).clone();
+        let reference = product["ingredient"][0]["itemReference"]["reference"].as_str();
+        assert_eq!(
+            inside(whole, reference.unwrap())["resourceType"],
+            "Substance"
+        );
+        product
+    };
+    assert_eq!(product_of(&alone, &alone)["code"]["text"], "Citalopram");
+
+    // In a plan, once for all that refer to it; a form that it contains too.
+    let form = json!({"resourceType": "Questionnaire", "id": "form", "status": "active", "url": "http://x.test/form"});
+    let plan = json!({"resourceType": "PlanDefinition", "status": "active",
+        "contained": [drug("a"), drug("b"), product, substance, form],
+        "action": [{"_title": worked_out(&fhirpath("'For ' + gender")), "title": "x", "definitionCanonical": "#a"},
+            {"title": "again", "definitionCanonical": "#b"}, {"title": "ask", "definitionCanonical": "#form"}]});
+    let plan = made(&context(), &plan);
+    let actions = &group(&plan)["action"];
+    assert_eq!(actions[0]["title"], "For female");
+    let request = |number: usize| {
+        inside(
+            &plan,
+            actions[number]["resource"]["reference"].as_str().unwrap(),
+        )
+    };
+    checked(request(0));
+    assert_eq!(product_of(&plan, request(0)), product_of(&plan, request(1)));
+    let form = request(2)["input"][0]["valueCanonical"].as_str().unwrap();
+    assert_eq!(inside(&plan, form)["url"], "http://x.test/form");
+}
+
+/// After `KDN5`: doses on days of cycles, of an activity that says no kind.
+#[test]
+fn doses_on_days_of_a_cycle() {
+    let days = |days: &[i64]| {
+        let days: Vec<Value> = days
+            .iter()
+            .map(|day| json!({"url": "day", "valueInteger": day}))
+            .collect();
+        json!([{"url": "http://hl7.org/fhir/StructureDefinition/timing-daysOfCycle", "extension": days}])
+    };
+    let plan = json!({"resourceType": "PlanDefinition", "status": "draft",
+        "contained": [{"resourceType": "ActivityDefinition", "id": "drug", "status": "draft", "productCodeableConcept": {"text": "Drug"},
+            "dosage": [{"text": "in half an hour", "timing": {"repeat": {"duration": 30, "durationUnit": "min"}}}]}],
+        "action": [{"timingTiming": {"repeat": {"count": 2, "duration": 21, "durationUnit": "d"}}, "action": [
+            {"extension": days(&[1, 8]), "definitionCanonical": "#drug"}]}]});
+    let made = made(&context(), &plan);
+    let cycle = &group(&made)["action"][0];
+    let bounds = &cycle["timingTiming"]["repeat"]["boundsPeriod"];
+    assert_eq!(bounds["end"], "2026-04-12T12:00:00.000Z");
+    let events = json!([
+        "2026-03-01T12:00:00.000Z",
+        "2026-03-08T12:00:00.000Z",
+        "2026-03-22T12:00:00.000Z",
+        "2026-03-29T12:00:00.000Z"
+    ]);
+    let action = &cycle["action"][0];
+    assert_eq!(action["timingTiming"]["event"], events);
+    let request = inside(&made, action["resource"]["reference"].as_str().unwrap());
+    assert_eq!(request["resourceType"], "MedicationRequest");
+    let timing = &request["dosageInstruction"][0]["timing"];
+    assert_eq!(
+        (&timing["event"], &timing["repeat"]["duration"]),
+        (&events, &json!(30))
+    );
+    assert!(
+        made["note"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("no kind"),
+        "{made}"
+    );
+}
+
+#[test]
+fn what_is_not_there_or_not_known_is_refused() {
+    let with = |more: Value| {
+        let mut action = json!({"title": "x"});
+        action
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        json!({"resourceType": "PlanDefinition", "status": "draft", "action": [action],
+            "contained": [{"resourceType": "ActivityDefinition", "id": "drug", "status": "draft", "kind": "MedicationRequest",
+                "productReference": {"reference": "#gone"}}]})
+    };
+    for (more, code, place, words) in [
+        (
+            json!({"definitionCanonical": "#drug"}),
+            IssueCode::NotFound,
+            "PlanDefinition.action[0]",
+            "doesn't contain",
+        ),
+        (
+            json!({"modifierExtension": [{"url": "http://x.test/not", "valueBoolean": true}]}),
+            IssueCode::NotSupported,
+            "PlanDefinition.action[0].modifierExtension",
+            "not known",
+        ),
+        (
+            json!({"timingTiming": {"_event": [worked_out(&cql("Due"))]}}),
+            IssueCode::NotSupported,
+            "PlanDefinition.action[0].timingTiming.event[0]",
+            "CQL",
+        ),
+        (
+            json!({"_title": worked_out(&fhirpath("'a' | 'b'"))}),
+            IssueCode::Value,
+            "PlanDefinition.action[0].title",
+            "several",
+        ),
+        // A name of CQL, though a number can be called so.
+        (
+            json!({"dynamicValue": [{"path": "title", "expression": cql("inf")}]}),
+            IssueCode::NotSupported,
+            "PlanDefinition.action[0].dynamicValue[0].expression",
+            "CQL",
+        ),
+    ] {
+        let fault = applied(&context(), &with(more)).unwrap_err();
+        assert_eq!((fault.code, fault.place.as_str()), (code, place));
+        assert!(fault.words.contains(words), "{}", fault.words);
+    }
+}
+
+/// What is stored although its structure is wrong brings nobody down.
+#[test]
+fn doses_that_are_none_are_passed_over() {
+    for dose in [json!("one a day"), json!({"timing": "daily"})] {
+        let drug = json!({"resourceType": "ActivityDefinition", "id": "drug", "status": "active", "kind": "MedicationRequest",
+            "productCodeableConcept": {"text": "Melatonin"}, "dosage": [dose],
+            "timingTiming": {"event": ["2026-03-05"]}});
+        let made = applied(&context(), &drug).expect("a request");
+        assert_eq!(made["dosageInstruction"], drug["dosage"]);
+    }
+}

@@ -4,6 +4,7 @@ use super::{Fault, INPUTS_MAX, failed, fault};
 use fhir::IssueCode;
 use fhir::path::{Budget, Environment, Expression, Item};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The most characters of an expression, as those of search parameters have.
@@ -18,6 +19,9 @@ pub(super) struct Input {
     pub(super) kind: fhir::ResourceType,
     pub(super) parameters: Vec<(String, String)>,
 }
+
+/// The extension of an element that says how its value is worked out (R4, `cqf-expression`).
+const WORKED_OUT: &str = "http://hl7.org/fhir/StructureDefinition/cqf-expression";
 
 /// Whom and what a definition is applied to.
 #[derive(Debug)]
@@ -245,6 +249,127 @@ impl Context {
         }
     }
 
+    /// A part of a definition in which those elements have their values that say how they are worked out. `but` are
+    /// the members that are left as they stand.
+    pub(super) fn worked_out<'v>(
+        &self,
+        whole: &'v Value,
+        but: &[&str],
+        scope: &Scope<'_>,
+        place: &str,
+    ) -> Result<Cow<'v, Value>, Fault> {
+        let Some(members) = whole.as_object() else {
+            return Ok(Cow::Borrowed(whole));
+        };
+        let is_left = |name: &str| but.contains(&name);
+        let concerned = |(name, part): (&String, &Value)| !is_left(name) && has_expressions(part);
+        if !members.iter().any(concerned) {
+            return Ok(Cow::Borrowed(whole));
+        }
+        let made = self.work_members(members, but, scope, place)?;
+        Ok(Cow::Owned(Value::Object(made)))
+    }
+
+    fn work_members(
+        &self,
+        members: &Map<String, Value>,
+        but: &[&str],
+        scope: &Scope<'_>,
+        place: &str,
+    ) -> Result<Map<String, Value>, Fault> {
+        let mut made = Map::new();
+        for (name, part) in members {
+            if but.contains(&name.as_str()) {
+                made.insert(name.clone(), part.clone());
+                continue;
+            }
+            match name.strip_prefix('_').filter(|_| has_expressions(part)) {
+                Some(name) => {
+                    let place = format!("{place}.{name}");
+                    let own = members.get(name);
+                    if let Some(value) = self.work_primitive(own, part, scope, &place)? {
+                        made.insert(name.to_owned(), value);
+                    }
+                }
+                // What stands beside a primitive element says what it is.
+                None if members
+                    .get(&format!("_{name}"))
+                    .is_some_and(has_expressions) => {}
+                None => {
+                    let place = format!("{place}.{name}");
+                    if let Some(value) = self.work(part, scope, &place)? {
+                        made.insert(name.clone(), value);
+                    }
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    fn work(&self, value: &Value, scope: &Scope<'_>, place: &str) -> Result<Option<Value>, Fault> {
+        match value {
+            Value::Array(items) => {
+                let mut made = Vec::new();
+                for (number, item) in items.iter().enumerate() {
+                    made.extend(self.work(item, scope, &format!("{place}[{number}]"))?);
+                }
+                Ok(Some(Value::Array(made)).filter(|made| made != &Value::Array(Vec::new())))
+            }
+            Value::Object(members) => match expression_in(value) {
+                Some(expression) => self.one(expression, scope, place),
+                None => {
+                    let made = self.work_members(members, &[], scope, place)?;
+                    Ok(Some(Value::Object(made)))
+                }
+            },
+            other => Ok(Some(other.clone())),
+        }
+    }
+
+    /// A primitive element, of which `own` is what stands in it, and `beside` has the extensions.
+    fn work_primitive(
+        &self,
+        own: Option<&Value>,
+        beside: &Value,
+        scope: &Scope<'_>,
+        place: &str,
+    ) -> Result<Option<Value>, Fault> {
+        let Value::Array(list) = beside else {
+            return match expression_in(beside) {
+                Some(expression) => self.one(expression, scope, place),
+                None => Ok(own.cloned()),
+            };
+        };
+        let own: &[Value] = own.and_then(Value::as_array).map_or(&[], Vec::as_slice);
+        let mut made = Vec::new();
+        for number in 0..list.len().max(own.len()) {
+            let place = format!("{place}[{number}]");
+            match list.get(number).and_then(expression_in) {
+                Some(expression) => made.extend(self.evaluate(expression, scope, &place)?),
+                None => made.extend(own.get(number).filter(|one| !one.is_null()).cloned()),
+            }
+        }
+        Ok((!made.is_empty()).then_some(Value::Array(made)))
+    }
+
+    /// The one value that an expression gives, or none.
+    fn one(
+        &self,
+        expression: &Value,
+        scope: &Scope<'_>,
+        place: &str,
+    ) -> Result<Option<Value>, Fault> {
+        let mut values = self.evaluate(expression, scope, place)?;
+        match values.len() {
+            0 | 1 => Ok(values.pop()),
+            _ => Err(fault(
+                IssueCode::Value,
+                place,
+                "is worked out to several values",
+            )),
+        }
+    }
+
     /// Puts the values of `dynamicValue` where their paths say. `choose` says for each path what it is put into: the
     /// type there, and the rest of the path.
     pub(super) fn fill(
@@ -275,6 +400,24 @@ impl Context {
     }
 }
 
+/// What an element says of how its value is worked out.
+fn expression_in(element: &Value) -> Option<&Value> {
+    let list = element.get("extension")?.as_array()?;
+    list.iter()
+        .find(|one| one["url"] == WORKED_OUT)?
+        .get("valueExpression")
+}
+
+fn has_expressions(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_expressions),
+        Value::Object(members) => {
+            expression_in(value).is_some() || members.values().any(has_expressions)
+        }
+        _ => false,
+    }
+}
+
 /// About how many bytes a value takes.
 fn bytes_of(value: &Value) -> usize {
     let inner = match value {
@@ -302,8 +445,22 @@ pub(super) fn put(
     fhir::fill(into, kind, path, values)
 }
 
-/// The FHIRPath of an `Expression`. Of CQL those that are written the same in both are taken: numbers, texts, true,
-/// false, `Now()` and `Today()`.
+/// Whether CQL and FHIRPath both read it as a text.
+fn is_text(text: &str) -> bool {
+    let inner = text
+        .strip_prefix('\'')
+        .and_then(|rest| rest.strip_suffix('\''));
+    inner.is_some_and(|inner| !inner.contains(['\'', '\\']))
+}
+
+/// Whether it is a number, and no name that a number can have (`inf`).
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.starts_with(|first: char| first.is_ascii_digit()) && digits.parse::<f64>().is_ok()
+}
+
+/// The FHIRPath of an `Expression`. Of CQL those that are written the same in both are taken: numbers, quantities,
+/// texts, true, false, `Now()` and `Today()`.
 fn text_of(expression: &Value, place: &str) -> Result<String, Fault> {
     let language = expression.get("language").and_then(Value::as_str);
     let text = expression.get("expression").and_then(Value::as_str);
@@ -324,17 +481,16 @@ fn text_of(expression: &Value, place: &str) -> Result<String, Fault> {
                 "Today()" => return Ok("today()".to_owned()),
                 _ => {}
             }
-            let quoted = text
-                .strip_prefix('\'')
-                .and_then(|rest| rest.strip_suffix('\''));
-            let is_text = quoted.is_some_and(|inner| !inner.contains(['\'', '\\']));
-            if is_text || matches!(text, "true" | "false") || text.parse::<f64>().is_ok() {
+            let is_quantity = text
+                .split_once(' ')
+                .is_some_and(|(number, unit)| is_number(number) && is_text(unit.trim_start()));
+            if is_text(text) || is_number(text) || is_quantity || matches!(text, "true" | "false") {
                 return Ok(text.to_owned());
             }
             Err(fault(
                 IssueCode::NotSupported,
                 place,
-                "is in CQL, which is not evaluated here; write it in text/fhirpath (of CQL only numbers, texts, true, false, Now() and Today() are taken)",
+                "is in CQL, which is not evaluated here; write it in text/fhirpath (of CQL only numbers, quantities, texts, true, false, Now() and Today() are taken)",
             ))
         }
         _ => Err(fault(

@@ -3,13 +3,16 @@
 //! An action without either is when the group is that it lies in; a group without either, when the plan begins. What
 //! comes after another begins when that one has ended (or begun), by its offset later; of several, after the last of
 //! them. What comes before another has ended by then. A range of offsets is a window. Whoever has no length of their
-//! own ends with the last of their parts, or at once.
+//! own ends with the last of their parts, or at once. What repeats so many times ends with the last period; what
+//! repeats without end has none, so nothing comes after it. Days of a cycle are counted in the group that repeats.
 
 use super::{Fault, fault};
 use fhir::IssueCode;
 use fhir::path::{Environment, Expression};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+/// The most moments that days of cycles are worked out to.
+const MOMENTS_MAX: usize = 500;
 /// The most milliseconds that a duration can have: a hundred years.
 const LENGTH_MS_MAX: f64 = 100.0 * 366.0 * 86_400_000.0;
 
@@ -24,6 +27,8 @@ pub(super) struct Timed<'a> {
     pub(super) parts: Vec<usize>,
     /// Its `timing[x]`: the `[x]`, and the value.
     pub(super) timing: Option<(&'static str, &'a Value)>,
+    /// The days of a cycle on which it is done (R4's extension `timing-daysOfCycle`), the first of which is 1.
+    pub(super) days: Vec<i64>,
     pub(super) related: Vec<&'a Value>,
 }
 
@@ -209,6 +214,15 @@ impl<'a> Times<'a> {
         if let Some(end_ms) = span.end_ms {
             return Ok(end_ms);
         }
+        let action = &self.actions[of];
+        if action
+            .timing
+            .is_some_and(|(_, timing)| repeats_for_ever(timing))
+        {
+            let place = format!("{}.timing", action.place);
+            let words = "repeats without an end, so nothing can be after it";
+            return Err(fault(IssueCode::BusinessRule, &place, words));
+        }
         let mut end_ms = span.start_ms;
         for part in self.actions[of].parts.clone() {
             end_ms = end_ms.max(self.end(part)?);
@@ -217,6 +231,9 @@ impl<'a> Times<'a> {
     }
 
     fn work_out(&mut self, of: usize) -> Result<Span, Fault> {
+        if !self.actions[of].days.is_empty() {
+            return self.in_cycles(of);
+        }
         let action = &self.actions[of];
         let place = action.place.clone();
         let (mut after, mut before) = (None::<(i64, Option<i64>)>, None::<(i64, Option<i64>)>);
@@ -325,6 +342,89 @@ impl<'a> Times<'a> {
         Ok((low, high, is_before))
     }
 
+    /// When an action is that is done on days of a cycle, which the nearest group that repeats has.
+    fn in_cycles(&mut self, of: usize) -> Result<Span, Fault> {
+        let action = &self.actions[of];
+        let place = format!("{}.extension", action.place);
+        if action.timing.is_some() {
+            let words = "names days of a cycle, and the action has a timing besides";
+            return Err(fault(IssueCode::NotSupported, &place, words));
+        }
+        let mut around = action.parent;
+        let (group, count, length, unit) = loop {
+            let Some(group) = around else {
+                let words = "names days of a cycle, and no group around says how long one is and how many there are (timingTiming.repeat)";
+                return Err(fault(IssueCode::BusinessRule, &place, words));
+            };
+            let timing = self.actions[group].timing.map(|(_, timing)| timing);
+            let repeat = timing.and_then(|timing| timing.get("repeat")?.as_object());
+            let cycles = repeat.and_then(|repeat| {
+                let (length, unit) = period_of(repeat)?;
+                Some((repeat.get("count")?.as_u64()?, length, unit))
+            });
+            match cycles {
+                Some((count, length, unit)) => break (group, count, length, unit),
+                None => around = self.actions[group].parent,
+            }
+        };
+        let start_ms = self.span(group)?.start_ms;
+        let days = self.actions[of].days.clone();
+        let many = usize::try_from(count).unwrap_or(usize::MAX);
+        if many.saturating_mul(days.len()) > MOMENTS_MAX {
+            let words = format!("leads to more than {MOMENTS_MAX} days");
+            return Err(fault(IssueCode::TooLong, &place, words));
+        }
+        let begins = |cycle: u64| {
+            #[allow(clippy::cast_precision_loss, reason = "bounded above")]
+            let by = json!({"value": length * cycle as f64, "code": unit});
+            moved(start_ms, &by, 1, &place)
+        };
+        let mut moments = Vec::new();
+        for cycle in 0..count {
+            let (from_ms, until_ms) = (begins(cycle)?, begins(cycle + 1)?);
+            for day in &days {
+                let strange = || {
+                    let words = "names a day that the cycle doesn't have";
+                    fault(IssueCode::Value, &place, words)
+                };
+                if *day < 1 {
+                    return Err(strange());
+                }
+                let at_ms = moved(from_ms, &json!({"value": day - 1, "code": "d"}), 1, &place)?;
+                if at_ms >= until_ms {
+                    return Err(strange());
+                }
+                moments.push(at_ms);
+            }
+        }
+        moments.sort_unstable();
+        moments.dedup();
+        let (Some(first_ms), Some(last_ms)) = (moments.first().copied(), moments.last().copied())
+        else {
+            let words = "names days of a cycle that there is none of";
+            return Err(fault(IssueCode::Value, &place, words));
+        };
+        for (number, related) in self.actions[of].related.clone().into_iter().enumerate() {
+            let place = format!("{}.relatedAction[{number}]", self.actions[of].place);
+            let (early_ms, late_ms, is_before) = self.bound(of, related, &place)?;
+            let fits = if is_before {
+                last_ms <= late_ms
+            } else {
+                early_ms <= first_ms
+            };
+            if !fits {
+                let words = "is not so on the days of the cycle that the action is on";
+                return Err(fault(IssueCode::BusinessRule, &place, words));
+            }
+        }
+        let events: Vec<String> = moments.into_iter().map(instant).collect();
+        Ok(Span {
+            start_ms: first_ms,
+            end_ms: (first_ms != last_ms).then_some(last_ms),
+            says: Some(("Timing", json!({"event": events}))),
+        })
+    }
+
     /// What an action's own timing makes of the moment at which it could begin.
     fn own(&self, of: usize, start_ms: i64) -> Result<Span, Fault> {
         let action = &self.actions[of];
@@ -402,7 +502,8 @@ fn repeated(start_ms: i64, timing: &Value, place: &str) -> Result<Span, Fault> {
             says: Some(("Timing", said)),
         });
     };
-    let (mut from_ms, mut until_ms) = (start_ms, None);
+    let mut from_ms = start_ms;
+    let mut until_ms = None;
     if let Some(bounds) = repeat.get("boundsPeriod") {
         let of = |name: &str| bounds.get(name).map(|text| moment(text, place)).transpose();
         from_ms = of("start")?.unwrap_or(start_ms);
@@ -418,6 +519,9 @@ fn repeated(start_ms: i64, timing: &Value, place: &str) -> Result<Span, Fault> {
             .map(|length| moved(start_ms, length, 1, place))
             .transpose()?;
     }
+    if until_ms.is_none() {
+        until_ms = counted(from_ms, repeat, place)?;
+    }
     repeat.insert("boundsPeriod".to_owned(), period(from_ms, until_ms));
     Ok(Span {
         start_ms: from_ms,
@@ -426,249 +530,46 @@ fn repeated(start_ms: i64, timing: &Value, place: &str) -> Result<Span, Fault> {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 1 March 2026, noon.
-    const NOON_MS: i64 = 1_772_366_400_000;
-
-    /// The times of actions, as `id start end`; each is written as `id`, `in` which group, `timing`, relations.
-    fn times(actions: &Value) -> Result<Vec<String>, String> {
-        let list = actions.as_array().unwrap();
-        let place_of = |id: &Value| list.iter().position(|one| one["id"] == *id);
-        let mut timed: Vec<Timed<'_>> = list
-            .iter()
-            .map(|one| Timed {
-                id: one["id"].as_str(),
-                place: format!("at {}", one["id"].as_str().unwrap()),
-                parent: one.get("in").and_then(place_of),
-                parts: Vec::new(),
-                timing: timing_of(one),
-                related: one["related"].as_array().into_iter().flatten().collect(),
-            })
-            .collect();
-        for place in 0..timed.len() {
-            if let Some(parent) = timed[place].parent {
-                timed[parent].parts.push(place);
-            }
-        }
-        let born_ms = fhir::date::parse("1960-02-29").unwrap().start_ms;
-        let spans = Times::of(&timed, NOON_MS, Some(born_ms));
-        let spans = spans.map_err(|fault| format!("{}: {}", fault.place, fault.words))?;
-        let said = |(one, span): (&Value, &Span)| {
-            let end = span.end_ms.map_or_else(|| "-".to_owned(), instant);
-            format!(
-                "{} {} {end}",
-                one["id"].as_str().unwrap(),
-                instant(span.start_ms)
-            )
-            .replace(":00.000Z", "")
-        };
-        Ok(list.iter().zip(&spans).map(said).collect())
-    }
-
-    fn check(actions: &Value, expected: &[&str]) {
-        assert_eq!(times(actions).unwrap(), expected, "{actions}");
-    }
-
-    #[test]
-    fn actions_are_when_their_timing_says() {
-        let d = |value: i64, unit: &str| json!({"value": value, "unit": unit});
-        for (kind, timing, expected) in [
-            ("DateTime", json!("2026-04-01"), "a 2026-04-01T00:00 -"),
-            (
-                "Period",
-                json!({"start": "2026-04-01", "end": "2026-04-03"}),
-                "a 2026-04-01T00:00 2026-04-04T00:00",
-            ),
-            (
-                "Age",
-                json!({"value": 65, "code": "a"}),
-                "a 2025-02-28T00:00 -",
-            ),
-            ("Duration", d(2, "d"), "a 2026-03-01T12:00 2026-03-03T12:00"),
-            (
-                "Duration",
-                d(1, "mo"),
-                "a 2026-03-01T12:00 2026-04-01T12:00",
-            ),
-            (
-                "Range",
-                json!({"low": d(1, "h"), "high": d(2, "h")}),
-                "a 2026-03-01T13:00 2026-03-01T14:00",
-            ),
-            (
-                "Timing",
-                json!({"event": ["2026-04-01", "2026-04-05"]}),
-                "a 2026-04-01T00:00 2026-04-05T00:00",
-            ),
-            (
-                "Timing",
-                json!({"repeat": {"boundsDuration": d(1, "wk"), "frequency": 1}}),
-                "a 2026-03-01T12:00 2026-03-08T12:00",
-            ),
-            (
-                "Timing",
-                json!({"repeat": {"frequency": 1}}),
-                "a 2026-03-01T12:00 -",
-            ),
-        ] {
-            let member = format!("timing{kind}");
-            let actions = json!([{"id": "a", member: timing}]);
-            check(&actions, &[expected]);
-        }
-    }
-
-    #[test]
-    fn actions_are_when_their_relations_say() {
-        let lasts = json!({"value": 2, "unit": "h"});
-        for (how, offset, expected) in [
-            (
-                "after-end",
-                json!({"offsetDuration": {"value": 1, "unit": "h"}}),
-                "b 2026-03-01T15:00 -",
-            ),
-            ("after", json!({}), "b 2026-03-01T14:00 -"),
-            (
-                "after-start",
-                json!({"offsetDuration": {"value": 30, "unit": "min"}}),
-                "b 2026-03-01T12:30 -",
-            ),
-            ("concurrent", json!({}), "b 2026-03-01T12:00 -"),
-            ("concurrent-with-end", json!({}), "b 2026-03-01T14:00 -"),
-            (
-                "before-start",
-                json!({"offsetDuration": {"value": 1, "unit": "d"}}),
-                "b 2026-02-28T12:00 -",
-            ),
-            ("before-end", json!({}), "b 2026-03-01T14:00 -"),
-            (
-                "after-end",
-                json!({"offsetRange": {"low": {"value": 1, "unit": "h"}, "high": {"value": 3, "unit": "h"}}}),
-                "b 2026-03-01T15:00 2026-03-01T17:00",
-            ),
-            (
-                "before",
-                json!({"offsetRange": {"low": {"value": 1, "unit": "h"}, "high": {"value": 3, "unit": "h"}}}),
-                "b 2026-03-01T09:00 2026-03-01T11:00",
-            ),
-        ] {
-            let mut related = json!({"actionId": "a", "relationship": how});
-            let members = offset.as_object().unwrap().clone();
-            related.as_object_mut().unwrap().extend(members);
-            // Whatever order they are written in.
-            for actions in [
-                json!([{"id": "b", "related": [related]}, {"id": "a", "timingDuration": lasts}]),
-                json!([{"id": "a", "timingDuration": lasts}, {"id": "b", "related": [related]}]),
-            ] {
-                let found = times(&actions).unwrap();
-                assert!(found.contains(&expected.to_owned()), "{how}: {found:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn groups_and_chains() {
-        let hour = json!({"value": 1, "unit": "h"});
-        let after = |of: &str| json!([{"actionId": of, "relationship": "after-end", "offsetDuration": hour}]);
-        // A group ends with the last of its parts; what lies in one begins with it.
-        check(
-            &json!([
-                {"id": "g", "related": after("x")},
-                {"id": "x", "timingDuration": hour},
-                {"id": "p", "in": "g"},
-                {"id": "q", "in": "g", "related": after("p"), "timingDuration": hour},
-                {"id": "z", "related": after("g")},
-            ]),
-            &[
-                "g 2026-03-01T14:00 -",
-                "x 2026-03-01T12:00 2026-03-01T13:00",
-                "p 2026-03-01T14:00 -",
-                "q 2026-03-01T15:00 2026-03-01T16:00",
-                "z 2026-03-01T17:00 -",
-            ],
-        );
-        // Of several, after the last; between two, for as long as they leave.
-        let mut both = after("x");
-        both.as_array_mut()
-            .unwrap()
-            .push(json!({"actionId": "y", "relationship": "before-start"}));
-        check(
-            &json!([
-                {"id": "x", "timingDuration": hour},
-                {"id": "y", "timingDateTime": "2026-03-02T00:00:00Z"},
-                {"id": "z", "related": both},
-            ]),
-            &[
-                "x 2026-03-01T12:00 2026-03-01T13:00",
-                "y 2026-03-02T00:00 -",
-                "z 2026-03-01T14:00 2026-03-02T00:00",
-            ],
-        );
-        // As long before as it lasts.
-        check(
-            &json!([
-                {"id": "y", "timingDateTime": "2026-03-02T00:00:00Z"},
-                {"id": "z", "timingDuration": hour, "related": [{"actionId": "y", "relationship": "before-start"}]},
-            ]),
-            &[
-                "y 2026-03-02T00:00 -",
-                "z 2026-03-01T23:00 2026-03-02T00:00",
-            ],
-        );
-    }
-
-    #[test]
-    fn what_can_not_be_is_said() {
-        let related = |of: &str, how: &str| json!([{"actionId": of, "relationship": how}]);
-        let mut squeezed = related("a", "after");
-        let before = json!({"actionId": "b", "relationship": "before"});
-        squeezed.as_array_mut().unwrap().push(before);
-        for (actions, words) in [
-            (
-                json!([{"id": "a", "related": related("b", "after")}, {"id": "b", "related": related("a", "after")}]),
-                "depends on itself",
-            ),
-            (
-                json!([{"id": "a", "related": related("a", "after")}]),
-                "no other action",
-            ),
-            (
-                json!([{"id": "a", "related": related("gone", "after")}]),
-                "no other action",
-            ),
-            (
-                json!([{"id": "g"}, {"id": "a", "in": "g", "related": related("g", "after-end")}]),
-                "depends on itself",
-            ),
-            (
-                json!([{"id": "a", "timingDateTime": "2026-05-01"}, {"id": "b"}, {"id": "c", "related": squeezed}]),
-                "ends later",
-            ),
-            (
-                json!([{"id": "a", "timingDuration": {"value": 1, "unit": "kg"}}]),
-                "unit of time",
-            ),
-            (
-                json!([{"id": "a", "timingDuration": {"value": 1e9, "unit": "d"}}]),
-                "hundred years",
-            ),
-            (
-                json!([{"id": "a", "timingDuration": {"value": 1.5, "unit": "mo"}}]),
-                "whole numbers",
-            ),
-            (
-                json!([{"id": "a", "timingDuration": {"unit": "h"}}]),
-                "no length",
-            ),
-            (
-                json!([{"id": "a", "timingDuration": {"value": 1, "unit": "h", "comparator": "<"}}]),
-                "comparator",
-            ),
-        ] {
-            let said = times(&actions).unwrap_err();
-            assert!(said.contains(words), "{actions}: {said}");
-        }
-    }
+/// How long one period of a schedule is: its `period`, and where it has none, how long each of what is repeated lasts.
+fn period_of(repeat: &Map<String, Value>) -> Option<(f64, &str)> {
+    [("period", "periodUnit"), ("duration", "durationUnit")]
+        .into_iter()
+        .find_map(|(length, unit)| {
+            let length = repeat.get(length)?.as_f64()?;
+            Some((length, repeat.get(unit)?.as_str()?))
+        })
 }
+
+/// When a schedule that is gone through so many times is over. Its last period counts whole.
+fn counted(start_ms: i64, repeat: &Map<String, Value>, place: &str) -> Result<Option<i64>, Fault> {
+    let number = |name: &str| repeat.get(name).and_then(Value::as_u64);
+    let (Some(count), Some((length, unit))) = (
+        number("countMax").or_else(|| number("count")),
+        period_of(repeat),
+    ) else {
+        return Ok(None);
+    };
+    let periods = count.div_ceil(number("frequency").unwrap_or(1).max(1));
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "what is longer than a hundred years is refused"
+    )]
+    let by = json!({"value": length * periods as f64, "code": unit});
+    moved(start_ms, &by, 1, place).map(Some)
+}
+
+/// Whether a `Timing` goes on and on.
+fn repeats_for_ever(timing: &Value) -> bool {
+    let Some(repeat) = timing.get("repeat") else {
+        return false;
+    };
+    let ends = ["boundsDuration", "boundsRange", "count", "countMax"];
+    let is_bounded = repeat
+        .get("boundsPeriod")
+        .is_some_and(|bounds| bounds.get("end").is_some())
+        || ends.iter().any(|name| repeat.get(name).is_some());
+    repeat.get("period").is_some() && !is_bounded && timing.get("event").is_none()
+}
+
+#[cfg(test)]
+mod tests;
