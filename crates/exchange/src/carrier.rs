@@ -5,15 +5,17 @@
 use std::pin::Pin;
 
 use fhir::Resource;
-use ledger::OutboxEntry;
+use ledger::{OutboxEntry, TenantId};
 use lettre::Address;
 use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_SMS, Message};
+use trust::sms::Number;
+use trust::{TrustError, Vault};
 
 use crate::check::{Reason, Refused};
 use crate::mail::{Mail, Wording};
 use crate::outcome::Outcome;
 use crate::retry::Meaning;
-use crate::sms::{Number, Sms};
+use crate::sms::{Sms, UNANSWERED_MAX};
 
 /// A channel that messages leave by.
 pub(crate) enum Carrier {
@@ -75,6 +77,13 @@ impl Carrier {
     pub(crate) fn has_receipts(&self) -> bool {
         matches!(self, Self::Sms(_))
     }
+    /// How often a message is handed over whose answer never came, where the other side doesn't know a repeat.
+    pub(crate) fn unanswered_max(&self) -> Option<u8> {
+        match self {
+            Self::Mail(_) => None,
+            Self::Sms(_) => Some(UNANSWERED_MAX),
+        }
+    }
     /// Waits until the server may have another message.
     pub(crate) async fn turn(&self) {
         match self {
@@ -82,11 +91,20 @@ impl Carrier {
             Self::Sms(sms) => sms.turn().await,
         }
     }
-    /// Where a patient wants to be reached.
-    pub(crate) fn find(&self, patient: &Resource, at_ms: i64) -> Result<To, Refused> {
+    /// Where a patient wants to be reached, and may be.
+    pub(crate) async fn find(
+        &self,
+        vault: &Vault,
+        tenant: TenantId,
+        patient: &Resource,
+        at_ms: i64,
+    ) -> Result<Result<To, Refused>, TrustError> {
         match self {
-            Self::Mail(_) => crate::mail::find(patient, at_ms).map(To::Address),
-            Self::Sms(sms) => sms.find(patient, at_ms).map(To::Number),
+            Self::Mail(_) => Ok(crate::mail::find(patient, at_ms).map(To::Address)),
+            Self::Sms(_) => {
+                let found = vault.texts_to(tenant, patient, at_ms).await?;
+                Ok(found.map(To::Number).map_err(crate::sms::refused))
+            }
         }
     }
     /// The address of somebody who acts for a patient. They have given an e-mail address, and none but that.

@@ -3,6 +3,7 @@
 
 use fhir::{Resource, ResourceType};
 use trust::consent::{Act, Rules};
+use trust::conventions::NO_RECEIPT;
 use trust::outgoing::Message;
 use trust::{Purpose, consent};
 
@@ -34,6 +35,12 @@ pub enum Reason {
     RetriesExhausted,
     /// Its words held patient details.
     PhiGuard,
+    /// Quiet hours would not have ended in its time.
+    QuietHours,
+    /// There was no room among the patient's messages in its time.
+    Capped,
+    /// Nobody knows whether it has arrived: its answers never came.
+    NoReceipt,
 }
 
 impl Reason {
@@ -52,6 +59,9 @@ impl Reason {
             Self::PermanentFailure => "permanent-failure",
             Self::RetriesExhausted => "retries-exhausted",
             Self::PhiGuard => PHI_GUARD,
+            Self::QuietHours => "quiet-hours",
+            Self::Capped => "capped",
+            Self::NoReceipt => NO_RECEIPT,
         }
     }
 }
@@ -197,6 +207,8 @@ mod tests {
             journey: "j/1".to_owned(),
             step: "s".to_owned(),
             expires_ms,
+            hours: None,
+            unanswered: 0,
         }
     }
 

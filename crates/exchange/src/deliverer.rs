@@ -11,28 +11,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
-use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
+use ledger::{LedgerError, OutboxEntry, OutboxKey};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use trust::outgoing::{Message, Notice};
-use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustError, Unit, Versioned};
+use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError, Unit};
 
+use crate::attempt::Attempt;
 use crate::breaker::{Breaker, Room};
 use crate::carrier::{Carrier, To, Trouble};
 use crate::check::{Reason, Refused, check};
-use crate::compose::link;
 use crate::mail::Mail;
-use crate::outcome::{Outcome, count, is_waiting, mark, note};
+use crate::outcome::Outcome;
 use crate::retry::{self, Meaning, Next};
-use crate::sms::{Sms, count_again, is_again, references};
+use crate::sms::{Sms, references};
 use crate::{MailOptions, SmsOptions};
 
-/// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
-/// waits of a follow-up's steps. Each use needs the birth date too.
-const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
 /// How long one rests that policies refuse: they may do so all night, and the audit has each time.
@@ -43,13 +39,10 @@ const LEFT_REST: Duration = Duration::from_secs(1);
 /// stands still while the machine is suspended and knows nothing of the care clock being set, so the
 /// care clock is asked again this often; a look costs one short scan.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// How often a commit is tried again when somebody else changed the `Communication` meanwhile.
-const CONFLICTS_MAX: u32 = 8;
 /// Pauses before a commit is tried again that failed in the store.
 const COMMIT_PAUSES_MS: [u64; 4] = [50, 250, 1_000, 4_000];
-/// Consents are read this many at a time (the most that a search gives).
-const CONSENTS_PAGE: &str = "1000";
-
+/// What is said of a message whose patient isn't there any more.
+const GONE: &str = "The patient's record is gone.";
 /// What can go wrong on our side of a delivery. No patient details in the words.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliverError {
@@ -85,7 +78,7 @@ pub(crate) struct Inner {
     pub(crate) carrier: Carrier,
     /// Base URL of the portal, without a slash at the end.
     pub(crate) portal_base: String,
-    magic_links: bool,
+    pub(crate) magic_links: bool,
     parallel: usize,
     breaker: Mutex<Breaker>,
     /// Outbox entries that can't be opened.
@@ -409,7 +402,16 @@ impl Inner {
             .programmes_known_as(entry.tenant)
             .await?;
         let now_ms = self.trust.vault().ledger().clock().now_ms();
-        let find = |patient: &Resource, at_ms| self.carrier.find(patient, at_ms);
+        let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let found = match &patient {
+            Some(patient) => {
+                let vault = self.trust.vault();
+                let found = self.carrier.find(vault, entry.tenant, patient, at_ms);
+                found.await?
+            }
+            None => Err(Refused::new(Reason::NoAddress, GONE)),
+        };
+        let find = |_: &Resource, _| found;
         let outcome = match check(
             &attempt.message,
             purpose,
@@ -445,7 +447,11 @@ impl Inner {
                     "The address on record is that of somebody who acts for the patient.",
                 ))
             }
-            Ok(to) => attempt.deliver(&agent, &to, None).await?,
+            Ok(to) => {
+                attempt
+                    .deliver(&agent, (&to, patient.as_ref()), None)
+                    .await?
+            }
         };
         attempt.settle(&outcome).await
     }
@@ -495,7 +501,10 @@ impl Inner {
                 None
             }
             Some(Meaning::Unreachable | Meaning::Unknown) => breaker.failed(now),
-            Some(Meaning::Busy) => breaker.throttled(now),
+            Some(Meaning::Busy) => {
+                let after_ms = trouble.and_then(|trouble| trouble.after_ms);
+                breaker.throttled(now, after_ms.map(Duration::from_millis))
+            }
         };
         if let Some(pause) = pause {
             let name = self.carrier.name();
@@ -510,7 +519,7 @@ impl Inner {
     pub(crate) async fn hand_over(
         &self,
         entry: &OutboxEntry,
-        expires_ms: Option<u64>,
+        (expires_ms, unanswered): (Option<u64>, u8),
         handing: impl Future<Output = Result<Outcome, Trouble>> + Send,
     ) -> Result<Outcome, DeliverError> {
         // Another process may have taken over while the message was made.
@@ -522,16 +531,30 @@ impl Inner {
         self.saw(handed.as_ref().err());
         Ok(match handed {
             Ok(outcome) => outcome,
-            Err(trouble) => self.after(entry, expires_ms, &trouble),
+            Err(trouble) => self.after(entry, (expires_ms, unanswered), &trouble),
         })
     }
 
-    fn after(&self, entry: &OutboxEntry, expires_ms: Option<u64>, trouble: &Trouble) -> Outcome {
+    /// What comes after an attempt that came to nothing. `unanswered` is how often it was handed over without an answer
+    /// before.
+    fn after(
+        &self,
+        entry: &OutboxEntry,
+        (expires_ms, unanswered): (Option<u64>, u8),
+        trouble: &Trouble,
+    ) -> Outcome {
         let made = entry.attempt.saturating_add(1);
         let (words, name) = (trouble.words.clone(), self.carrier.name());
         tracing::info!(outbox = %hex(entry.key.id), attempt = made, why = words, "{name}: not delivered");
         if trouble.meaning == Meaning::Never {
             return Outcome::NotDone(Refused::new(trouble.reason, format!("Refused: {words}.")));
+        }
+        let is_unanswered = trouble.meaning == Meaning::Unknown;
+        let most = self.carrier.unanswered_max();
+        if is_unanswered && most.is_some_and(|most| unanswered.saturating_add(1) >= most) {
+            let words =
+                format!("Given up after {made} attempts, and it may have arrived: {words}.");
+            return Outcome::NotDone(Refused::new(Reason::NoReceipt, words));
         }
         let ledger = self.trust.vault().ledger();
         let now_ms = ledger.clock().now_ms();
@@ -547,7 +570,13 @@ impl Inner {
                 due_ms,
                 attempt,
                 words,
+                unanswered: is_unanswered && most.is_some(),
             },
+            // Where one of them had no answer, it may be there.
+            Next::GiveUp(_) if most.is_some() && (is_unanswered || unanswered > 0) => {
+                let words = format!("Given up, and it may have arrived: {words}.");
+                Outcome::NotDone(Refused::new(Reason::NoReceipt, words))
+            }
             Next::GiveUp(reason) => {
                 let tries = if made == 1 { "attempt" } else { "attempts" };
                 Outcome::NotDone(Refused::new(
@@ -556,247 +585,6 @@ impl Inner {
                 ))
             }
         }
-    }
-}
-
-struct Attempt<'a> {
-    inner: &'a Inner,
-    permit: Permit,
-    entry: &'a OutboxEntry,
-    message: Message,
-}
-
-impl Attempt<'_> {
-    /// The `Communication` that follows this message, if it still waits for it.
-    async fn communication(&self) -> Result<Option<Versioned>, TrustError> {
-        let found = self
-            .inner
-            .trust
-            .vault()
-            .load(
-                &self.permit,
-                ResourceType::Communication,
-                &self.message.communication,
-            )
-            .await?;
-        Ok(found.filter(|found| !found.deleted && is_waiting(&found.resource)))
-    }
-
-    async fn patient(&self) -> Result<Option<Resource>, TrustError> {
-        let found = self
-            .inner
-            .trust
-            .vault()
-            .load(&self.permit, ResourceType::Patient, &self.message.patient)
-            .await?;
-        Ok(found
-            .filter(|found| !found.deleted)
-            .map(|found| found.resource))
-    }
-
-    async fn consents(&self) -> Result<Vec<Resource>, DeliverError> {
-        let parameters = [
-            (
-                "patient".to_owned(),
-                format!("Patient/{}", self.message.patient),
-            ),
-            ("_count".to_owned(), CONSENTS_PAGE.to_owned()),
-        ];
-        let query = SearchQuery::parse(ResourceType::Consent, &parameters, false)
-            .map_err(|outcome| DeliverError::Query(outcome.summary()))?;
-        // All of one moment, or a withdrawal that is written meanwhile could be passed over.
-        let vault = self.inner.trust.vault();
-        let rows = vault.load_all(&self.permit, &query).await?;
-        Ok(rows.into_iter().map(|row| row.resource).collect())
-    }
-
-    /// To somebody who acts for the patient, while they do.
-    async fn to_proxy(
-        &self,
-        agent: &Agent,
-        proxy: &str,
-        patient: Option<&Resource>,
-    ) -> Result<Outcome, DeliverError> {
-        let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
-        let expires_ms = self.message.expires_ms;
-        if expires_ms.is_some_and(|expires_ms| now_ms > expires_ms) {
-            let words = "It was no longer of use when its turn came.";
-            return Ok(Outcome::NotDone(Refused::new(Reason::Expired, words)));
-        }
-        let patient_id = &self.message.patient;
-        let vault = self.inner.trust.vault();
-        let address = vault
-            .proxy_address(self.entry.tenant, proxy, patient_id)
-            .await?;
-        let Some(address) = address else {
-            let words = "They do not act for the patient any more.";
-            return Ok(Outcome::NotDone(Refused::new(Reason::ProxyEnded, words)));
-        };
-        let words = [
-            self.message.subject.as_str(),
-            &self.message.text,
-            &self.message.link_path,
-        ];
-        if let Some(detail) = patient.and_then(|patient| crate::guard::find(patient, &words)) {
-            let words = format!("Its words hold the patient's {detail}.");
-            return Ok(Outcome::NotDone(Refused::new(Reason::PhiGuard, words)));
-        }
-        match self.inner.carrier.parse(&address) {
-            Some(address) => self.deliver(agent, &address, Some(proxy)).await,
-            None => Ok(Outcome::NotDone(Refused::new(
-                Reason::NoAddress,
-                "The address of who acts for the patient is not one.",
-            ))),
-        }
-    }
-
-    /// To whoever takes a small child's messages; or refused as before.
-    async fn to_who_acts(
-        &self,
-        agent: &Agent,
-        patient: Option<&Resource>,
-        refused: Refused,
-    ) -> Result<Outcome, DeliverError> {
-        let Some(patient) = patient else {
-            return Ok(Outcome::NotDone(refused));
-        };
-        let vault = self.inner.trust.vault();
-        let found = vault.proxy_to_write_to(self.entry.tenant, patient).await?;
-        match found.map(|(proxy, address)| (proxy, self.inner.carrier.parse(&address))) {
-            Some((proxy, Some(address))) => self.deliver(agent, &address, Some(&proxy)).await,
-            Some((_, None)) | None => Ok(Outcome::NotDone(refused)),
-        }
-    }
-
-    /// Hands it over. The link signs in who it is for: the patient, or `proxy`.
-    async fn deliver(
-        &self,
-        agent: &Agent,
-        to: &To,
-        proxy: Option<&str>,
-    ) -> Result<Outcome, DeliverError> {
-        let identity = self.inner.trust.identity();
-        // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
-        // sign in at all.
-        let secret = match proxy {
-            Some(proxy) => Some(
-                identity
-                    .make_proxy_link(agent, proxy, LINK_LIFE_S, true)
-                    .await?,
-            ),
-            None if self.inner.magic_links => Some(
-                identity
-                    .make_link(agent, &self.message.patient, LINK_LIFE_S, true)
-                    .await?,
-            ),
-            None => None,
-        };
-        let link = link(
-            &self.inner.portal_base,
-            &self.message.link_path,
-            secret.as_deref(),
-        );
-        let now_ms = self.inner.trust.wall_clock().now_ms();
-        let (message, expires_ms) = (&self.message, self.message.expires_ms);
-        let handing = self
-            .inner
-            .carrier
-            .carry(self.entry, message, to, &link, now_ms)
-            .map_err(DeliverError::Compose)?;
-        self.inner.hand_over(self.entry, expires_ms, handing).await
-    }
-
-    /// Writes the outcome down; when the store fails, tries again for a while, because what a server
-    /// has taken would be sent twice otherwise.
-    async fn settle(&self, outcome: &Outcome) -> Result<(), DeliverError> {
-        persist(|| self.commit(outcome)).await
-    }
-
-    async fn commit(&self, outcome: &Outcome) -> Result<(), DeliverError> {
-        for _ in 0..CONFLICTS_MAX {
-            let mut again = false;
-            // What the server has taken was sent, whatever the journey decided meanwhile.
-            let unit = match (self.current().await?, outcome) {
-                (Some(found), Outcome::Sent | Outcome::Taken(_) | Outcome::Known) => {
-                    again = matches!(outcome, Outcome::Taken(taken) if is_again(&found.resource, &taken.reference));
-                    self.unit(outcome, Some(found))
-                }
-                (Some(found), Outcome::NotDone(_) | Outcome::PutOff { .. })
-                    if is_waiting(&found.resource) =>
-                {
-                    self.unit(outcome, Some(found))
-                }
-                _ => self.unit(&Outcome::Cancelled, None),
-            };
-            match self.inner.trust.vault().commit(&self.permit, unit).await {
-                Ok(_) => {
-                    count(outcome, self.inner.carrier.name());
-                    if again {
-                        count_again();
-                    }
-                    return Ok(());
-                }
-                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(DeliverError::Contended)
-    }
-
-    async fn current(&self) -> Result<Option<Versioned>, TrustError> {
-        let found = self
-            .inner
-            .trust
-            .vault()
-            .load(
-                &self.permit,
-                ResourceType::Communication,
-                &self.message.communication,
-            )
-            .await?;
-        Ok(found.filter(|found| !found.deleted))
-    }
-
-    fn unit(&self, outcome: &Outcome, communication: Option<Versioned>) -> Unit {
-        let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
-        let mut unit = Unit {
-            outbox_remove: vec![self.entry.key],
-            // What was handed over is written down whoever holds the shard by now, so that nobody hands
-            // it over again; if somebody has, the entry is gone and this is refused.
-            held: (!outcome.was_handed_over()).then_some(self.entry.key.shard),
-            patient: Some(self.message.patient.clone()),
-            note: Some(format!(
-                "{}: {}",
-                self.message.journey,
-                note(outcome, self.inner.carrier.words())
-            )),
-            ..Unit::default()
-        };
-        if let Some(found) = communication {
-            let mut resource = found.resource;
-            resource.strip_meta();
-            mark(&mut resource, outcome, now_ms);
-            unit.changes.push(Change::Put {
-                resource,
-                expected: Expected::Version(found.version),
-            });
-        }
-        if let Outcome::PutOff {
-            due_ms, attempt, ..
-        } = outcome
-        {
-            unit.outbox_add.push(OutboxDraft {
-                key: OutboxKey {
-                    due_ms: *due_ms,
-                    ..self.entry.key
-                },
-                owner: Owner::Patient(self.message.patient.clone()),
-                channel: self.entry.channel,
-                attempt: *attempt,
-                body: self.entry.body.clone(),
-            });
-        }
-        unit
     }
 }
 

@@ -6,13 +6,14 @@
 //! (journeys do), or put a server's words, an address or a number into a log, a metric, a URL or what is written of an
 //! attempt.
 //!
-//! Start reading at `deliverer.rs` (the loop and what one attempt is), then `check.rs` (may it go?),
+//! Start reading at `deliverer.rs` (the loop) and `attempt.rs` (one message), then `check.rs` (may it go?),
 //! `guard.rs` (does it hold patient details?), `carrier.rs` (what differs between channels), `mail.rs` and `smtp.rs` (one
 //! conversation), `sms/` (text messages) and `retry.rs` (when to try again). [`sink`] is a receiver for the demo.
 //!
 //! `calls/` calls partners for journeys, each call decided anew when it goes out.
 //! `hooks/` delivers the notifications of FHIR `Subscription`s over HTTP, each decided anew as a search of who asked.
 
+mod attempt;
 mod breaker;
 mod calls;
 mod carrier;
@@ -35,8 +36,8 @@ pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
 pub use deliverer::{MailDeliverer, SmsDeliverer};
 pub use hooks::HookDeliverer;
 pub use sms::{
-    Heard, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmsDoor, SmsOptions, Told, TwilioOptions,
-    Unheard,
+    DeliveredWhen, Heard, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmsDoor, SmsOptions, Told,
+    TwilioOptions, Unheard,
 };
 
 /// Where mail goes.

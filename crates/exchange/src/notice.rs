@@ -36,7 +36,7 @@ impl Inner {
                 let content = mail.compose(entry.key.id, &to, &wording);
                 let content = content.map_err(DeliverError::Compose)?;
                 let handing = async { mail.hand_over(&to, &content).await };
-                self.hand_over(entry, None, handing).await?
+                self.hand_over(entry, (None, 0), handing).await?
             }
             Err(_) => Outcome::NotDone(Refused::new(Reason::NoAddress, "The address is not one.")),
         };

@@ -2,6 +2,7 @@
 
 use fhir::Resource;
 use serde_json::json;
+use trust::consent::Waits;
 use trust::conventions::NOT_DONE_SYSTEM;
 
 use crate::check::Refused;
@@ -16,6 +17,8 @@ pub(crate) enum Outcome {
     Taken(Taken),
     /// A provider is known to have it: what it tells came before this could be written down.
     Known,
+    /// It may not leave now: it is night there, or too many have gone out. It was not tried.
+    Waits { due_ms: u64, why: Waits },
     /// It will not be sent.
     NotDone(Refused),
     /// It will be tried again.
@@ -23,6 +26,8 @@ pub(crate) enum Outcome {
         due_ms: u64,
         attempt: u32,
         words: String,
+        /// Whether the other side may have it all the same.
+        unanswered: bool,
     },
     /// Its `Communication` is gone or no longer waits for it.
     Cancelled,
@@ -66,6 +71,7 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             due_ms,
             attempt,
             words,
+            ..
         } => {
             let text = format!(
                 "Attempt {attempt} put off: {words}. Next at {}.",
@@ -79,7 +85,22 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
                 communication.remove("statusReason");
             }
         }
+        Outcome::Waits { due_ms, why } => {
+            let text = format!(
+                "It waits for {} until {}.",
+                waits_for(*why),
+                fhir::date::instant(*due_ms)
+            );
+            communication.set("statusReason", json!({ "text": text }));
+        }
         Outcome::Cancelled => {}
+    }
+}
+
+fn waits_for(why: Waits) -> &'static str {
+    match why {
+        Waits::Quiet => "the end of quiet hours",
+        Waits::Capped => "room among the patient's messages",
     }
 }
 
@@ -94,6 +115,7 @@ pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
         Outcome::Known => format!("{what} is with the provider already"),
         Outcome::NotDone(refused) => format!("{what} not sent ({})", refused.reason.code()),
         Outcome::PutOff { attempt, .. } => format!("{what} put off after attempt {attempt}"),
+        Outcome::Waits { why, .. } => format!("{what} waits for {}", waits_for(*why)),
         Outcome::Cancelled => format!("{what} no longer wanted"),
     }
 }
@@ -115,6 +137,7 @@ pub(crate) fn count(outcome: &Outcome, name: &str) {
             metrics::counter!(format!("{name}_failed_total"), "reason" => refused.reason.code())
                 .increment(1);
         }
+        Outcome::Waits { .. } => metrics::counter!(format!("{name}_waiting_total")).increment(1),
         Outcome::PutOff { .. } => metrics::counter!(format!("{name}_put_off_total")).increment(1),
         Outcome::Cancelled => metrics::counter!(format!("{name}_cancelled_total")).increment(1),
     }

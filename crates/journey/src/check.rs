@@ -482,3 +482,28 @@ impl Check<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program of before text messages knows no channel `sms`, as this one knows none of later. It doesn't read such a
+    /// version at all: it would send an e-mail in its place.
+    #[test]
+    fn a_version_with_a_channel_that_is_not_known_is_not_read() {
+        let source = |channels: &str| {
+            format!(
+                "name: notes\ntitle: Notes\nowner: Team\npurpose: TREAT\nat_most: 30d\nentry:\n  event: Procedure\n  \
+                 where: status = 'completed'\n  anchors: {{done: performedDateTime}}\n  within: 3d\n  per: event\nstart: tell\n\
+                 steps:\n  tell:\n    title: Tell\n    send: {{title: News, words: News., channels: {channels}}}\n    \
+                 next: end\n    on_failure: end\n"
+            )
+        };
+        assert!(read(&source("[sms, email]")).is_some());
+        assert!(read(&source("[pigeon, email]")).is_none());
+        let words = "channels: [email], sms: {words: 'See {link}'}";
+        let with_words = source("[email]").replacen("channels: [email]", words, 1);
+        assert!(read(&with_words).is_some());
+        assert!(read(&with_words.replacen("sms:", "pigeon:", 1)).is_none());
+    }
+}

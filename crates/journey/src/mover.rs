@@ -615,6 +615,10 @@ impl<'a> Mover<'a> {
             let proxy = self.vault.proxy_to_write_to(tenant, &person).await?;
             return Ok(refused.filter(|_| proxy.is_none()));
         }
+        if let (None, Channel::Sms, Some(person)) = (refused, channel, person) {
+            let person = person.clone();
+            return self.no_text(&person).await;
+        }
         Ok(refused)
     }
 

@@ -9,9 +9,10 @@ use crate::template::{self, Template};
 use crate::time;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
+use trust::consent::Hours;
 use trust::conventions::{
-    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, SMS_SYSTEM, STEP_SYSTEM,
-    performer_types, queue_of,
+    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM, ROLE_SYSTEM, SMS_SYSTEM,
+    STEP_SYSTEM, performer_types, queue_of,
 };
 use trust::outgoing::CallStanding;
 
@@ -23,6 +24,8 @@ pub(crate) const SMS_TEXT: &str = "There is a new message for you from your care
 
 /// What is said of a message that was not delivered in its time.
 pub(crate) const TOO_LATE: &str = "Not delivered in time";
+/// The same of one that has left, and of which nothing was heard: it may well be there.
+const NOTHING_HEARD: &str = "No receipt came in its time";
 /// What stands beside a task that was handed over.
 const HANDED_OVER: &str = "Not done in time; handed over";
 
@@ -298,6 +301,23 @@ impl Maker<'_> {
             journey: format!("{}/{}", self.definition.name, self.definition.version),
             step: step.id.clone(),
             expires_ms: Some(expires_ms),
+            hours: self.hours(said.message),
+            unanswered: 0,
+        })
+    }
+
+    /// When a message may leave, beside what the organisation says; nothing of one that can't wait.
+    fn hours(&self, message: &Message) -> Option<Hours> {
+        let own = &self.definition.limits;
+        (message.urgency != Urgency::Clinical).then(|| Hours {
+            zone: (self.definition.zone.iana_name())
+                .unwrap_or("UTC")
+                .to_owned(),
+            quiet: own.quiet,
+            window: message.window.clone(),
+            per_day: own.per_day,
+            per_week: own.per_week,
+            important: message.urgency == Urgency::Important,
         })
     }
 }
@@ -431,14 +451,39 @@ fn has_left(message: &Resource) -> bool {
         && identifiers.any(|one| one["system"] == SMS_SYSTEM)
 }
 
-/// The same of one that may have left: that its time is over can be said of it, and that nobody needs it any more can't.
-/// Whether it was called off.
+/// Why it is where it is, where that is so because an answer never came: the provider may have it.
+fn unanswered(message: &Resource) -> Option<Value> {
+    let codings = message.at(&["statusReason", "coding"])?.as_array()?;
+    let found = codings.iter().find(|coding| coding["code"] == NO_RECEIPT)?;
+    Some(found.clone())
+}
+
+/// The same of one that may have left. That nobody needs it any more can't be said of one that has; where its time is
+/// over, it is said that no receipt came. Whether it was called off.
 pub(crate) fn calls_off(message: &mut Resource, code: &str, why: &str) -> bool {
-    let too_late = code == crate::engine::CALLED_OFF && has_left(message);
-    if !too_late {
-        call_off(message, code, why);
+    let is_late = code != crate::engine::CALLED_OFF;
+    let unanswered = unanswered(message);
+    match (has_left(message), is_late) {
+        (true, false) => return false,
+        (true, true) => call_off(message, NO_RECEIPT, NOTHING_HEARD),
+        (false, true) if unanswered.is_some() => call_off(message, NO_RECEIPT, NOTHING_HEARD),
+        (false, _) => {
+            call_off(message, code, why);
+            keep(message, unanswered);
+        }
     }
-    !too_late
+    true
+}
+
+/// Goes on saying that the provider may have a message.
+fn keep(message: &mut Resource, unanswered: Option<Value>) {
+    let Some(coding) = unanswered else { return };
+    let mut reason = message.get("statusReason").cloned();
+    let reason = reason.get_or_insert_with(|| json!({}));
+    let mut codings = reason["coding"].as_array().cloned().unwrap_or_default();
+    codings.push(coding);
+    reason["coding"] = Value::Array(codings);
+    message.set("statusReason", reason.clone());
 }
 
 /// Holds a message back that hasn't left yet. Who delivers passes over it. One that has left goes its way.
@@ -446,16 +491,20 @@ pub(crate) fn hold(message: &mut Resource) {
     if has_left(message) {
         return;
     }
+    let unanswered = unanswered(message);
     message.set("status", json!("on-hold"));
     message.set("statusReason", json!({"text": "The journey is held"}));
+    keep(message, unanswered);
 }
 
 /// Lets a message go that was held back. Whether it was.
 pub(crate) fn release(message: &mut Resource) -> bool {
     let held = message.text_at(&["status"]) == Some("on-hold");
     if held {
+        let unanswered = unanswered(message);
         message.set("status", json!("preparation"));
         message.remove("statusReason");
+        keep(message, unanswered);
     }
     held
 }
@@ -497,13 +546,14 @@ pub(crate) fn is_own_change(before: &Resource, after: &Resource) -> bool {
             "preparation" => {
                 release(&mut made);
             }
-            "stopped" => call_off(
-                &mut made,
-                crate::engine::CALLED_OFF,
-                &text(&["statusReason", "text"]),
-            ),
+            "stopped" => {
+                let why = text(&["statusReason", "text"]);
+                calls_off(&mut made, crate::engine::CALLED_OFF, &why);
+            }
             // Who delivers says of what it found too late that it expired, too.
-            "not-done" => call_off(&mut made, crate::engine::EXPIRED, TOO_LATE),
+            "not-done" => {
+                calls_off(&mut made, crate::engine::EXPIRED, TOO_LATE);
+            }
             _ => return false,
         },
         ResourceType::Appointment if status == "cancelled" => {

@@ -56,7 +56,9 @@ pub const SMS_SYSTEM: &str = "urn:cairn:sms";
 pub const SMS_SEGMENTS_URL: &str = "urn:cairn:sms-segments";
 /// Extension of a message (valueMoney) beside it: what that cost, by the price in the configuration.
 pub const SMS_COST_URL: &str = "urn:cairn:sms-cost";
-/// Code system of reasons why a message was not sent: `consent`, `preference`, `no-address`,
+/// Code of a text message that has left, or may have, and of which nothing was heard in its time: it may be there.
+pub const NO_RECEIPT: &str = "no-receipt";
+/// Code system of reasons why a message was not sent: [`NO_RECEIPT`], `consent`, `preference`, `no-address`,
 /// `no-sign-in`, `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`; of a message that was
 /// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
 /// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`, and [`MAY_BE_DONE`] beside another.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use fhir::Resource;
 use serde_json::{Map, Value, json};
 
+use crate::consent::Hours;
 use crate::conventions::{CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM};
 
 /// The outbox channel number of e-mail.
@@ -52,6 +53,18 @@ pub struct Message {
     pub step: String,
     /// Do not send after this time (milliseconds since the epoch; care clock).
     pub expires_ms: Option<u64>,
+    /// When it may leave, where it has to wait for hours and limits. What was put out by programs that didn't know of
+    /// it goes when it is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<Hours>,
+    /// How often it was handed over without an answer, so that it may have been taken.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unanswered: u8,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(count: &u8) -> bool {
+    *count == 0
 }
 
 /// A notice to somebody of the staff at an address of the configuration: that there is something to do, with

@@ -1,8 +1,12 @@
-//! How many parts a text message takes on the air (3GPP TS 23.038 and TS 23.040). Pure.
+//! Text messages: how many parts one takes on the air (3GPP TS 23.038 and TS 23.040), and numbers that they go to. Pure.
 //!
 //! A part has room for 140 bytes: 160 characters of the default alphabet, or 70 units of UCS-2 where one character is
 //! outside it. A text of several parts loses six bytes of each to the header that joins them, and no character is torn
 //! apart between two.
+
+mod number;
+
+pub use number::{Country, Number};
 
 /// How a text is written on the air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@
 //!
 //! Besides, every document of a patient has the patient's id under [`OWNER`], one that could be of a patient
 //! and is of none has [`OWNERLESS`], a consent that may restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
-//! for any owner under [`TWINS`]. Patients are found by the last digits of their telephone numbers under [`NUMBER`]. A clause that tokens can't answer (`:contains`, `:missing`, `:text`,
+//! for any owner under [`TWINS`]. Patients and those who are related to them are found by the last digits of their telephone numbers under [`NUMBER`]. A clause that tokens can't answer (`:contains`, `:missing`, `:text`,
 //! `:identifier`, `:below`, `system|`, `ne`, `_source`) is left to the check on the opened body, which is made for every hit anyway.
 //!
 //! A token costs some ten bytes on disk and a part of every merge, so what is known otherwise has none:
@@ -54,13 +54,15 @@ pub(crate) const OWNER: &str = "~patient";
 const OWNERLESS: &str = "~nobody";
 /// The parameter of derived ids without their first two digits, the shard.
 const TWINS: &str = "~twins";
-/// The parameter of the last digits of a patient's telephone numbers, however these are written.
+/// The parameter of the last digits of somebody's telephone numbers, however these are written.
 const NUMBER: &str = "~number";
 /// The parameter of audit events of accesses that nothing explains.
 const RELATION: &str = "~relationship";
 /// The parameter of consents that may restrict access. Servers of before ask for it.
 const DENIES: &str = "~denies-access";
 
+/// Those who are found by their numbers.
+pub(crate) const PERSONS: [ResourceType; 2] = [ResourceType::Patient, ResourceType::RelatedPerson];
 /// How many of the last digits of a number it is found by: those of a subscriber, without area and country.
 const NUMBER_DIGITS: usize = 7;
 
@@ -219,7 +221,7 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     if resource.kind() == ResourceType::Consent && crate::consent::may_deny_access(resource) {
         tokens.push(make.one(DENIES, "", ""));
     }
-    if resource.kind() == ResourceType::Patient {
+    if PERSONS.contains(&resource.kind()) {
         tokens.extend(numbers(resource).map(|digits| make.one(NUMBER, "", &digits)));
     }
     tokens.sort_unstable();
@@ -234,9 +236,9 @@ fn last_digits(number: &str) -> Option<String> {
     digits.get(from..).map(str::to_owned)
 }
 
-/// What the numbers of a patient are found by.
-fn numbers(patient: &Resource) -> impl Iterator<Item = String> {
-    let telecoms = patient.get("telecom").and_then(Value::as_array);
+/// What the numbers of somebody are found by.
+fn numbers(person: &Resource) -> impl Iterator<Item = String> {
+    let telecoms = person.get("telecom").and_then(Value::as_array);
     let numbers = telecoms.into_iter().flatten().filter(|telecom| {
         let system = telecom.get("system").and_then(Value::as_str);
         matches!(system, Some("phone" | "sms"))
@@ -244,18 +246,19 @@ fn numbers(patient: &Resource) -> impl Iterator<Item = String> {
     numbers.filter_map(|telecom| last_digits(telecom.get("value")?.as_str()?))
 }
 
-/// Patients who may have a number: those with its last digits, and those whom programs of before wrote with one of
+/// Who of a type may have a number: those with its last digits, and those whom programs of before wrote with one of
 /// these forms of it.
 pub(crate) fn of_number(
     ledger: &Ledger,
     tenant: TenantId,
+    kind: ResourceType,
     number: &str,
     forms: &[String],
 ) -> Option<Query> {
     let make = Maker {
         ledger,
         tenant,
-        kind: kind(ResourceType::Patient),
+        kind: self::kind(kind),
         unmarked: false,
     };
     let digits = last_digits(number)?;

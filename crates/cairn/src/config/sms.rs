@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use trust::sms::Country;
 
 use super::{ConfigError, Settings};
 
@@ -14,12 +15,16 @@ pub struct SmsSettings {
     pub account: Option<String>,
     /// File with the account's token.
     pub token_file: Option<PathBuf>,
+    /// File with the token before, while it changes.
+    pub old_token_file: Option<PathBuf>,
     /// The number that messages come from, or the id of a messaging service.
     pub from: Option<String>,
     /// Base URL of the API.
     pub url: String,
-    /// Country of numbers that are written without one.
-    pub country: String,
+    /// Country of numbers that are written without one; without it these are none.
+    pub country: Option<String>,
+    /// What has to be known of a message before it counts as delivered.
+    pub delivered_when: exchange::DeliveredWhen,
     /// What somebody is told who sends HELP, or anything else.
     pub help: String,
     /// What a segment costs; with `currency`.
@@ -44,9 +49,11 @@ impl Default for SmsSettings {
         Self {
             account: None,
             token_file: None,
+            old_token_file: None,
             from: None,
             url: URL.to_owned(),
-            country: "US".to_owned(),
+            country: None,
+            delivered_when: exchange::DeliveredWhen::default(),
             help: HELP.to_owned(),
             price: None,
             currency: None,
@@ -67,6 +74,12 @@ impl SmsSettings {
         }
         if self.account.is_some() && (self.token_file.is_none() || self.from.is_none()) {
             return Err("sms.account needs sms.token_file and sms.from");
+        }
+        if self.old_token_file.is_some() && self.token_file.is_none() {
+            return Err("sms.old_token_file needs sms.token_file");
+        }
+        if (self.country.as_deref()).is_some_and(|country| Country::parse(country).is_none()) {
+            return Err("sms.country is a country's two letters (ISO 3166-1), e.g. US");
         }
         let is_priced = self.price.is_some() || self.currency.is_some();
         if is_priced && self.priced().is_none() {
@@ -95,14 +108,20 @@ impl Settings {
         else {
             return Ok(None);
         };
-        let token = std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::Invalid(format!("sms.token_file {}: {error}", path.display()))
-        })?;
+        let read = |name: &str, path: &PathBuf| {
+            let token = std::fs::read_to_string(path).map_err(|error| {
+                ConfigError::Invalid(format!("sms.{name} {}: {error}", path.display()))
+            })?;
+            Ok::<_, ConfigError>(token.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        let old_token = sms.old_token_file.as_ref();
+        let old_token = old_token.map(|path| read("old_token_file", path));
         Ok(Some(exchange::SmsOptions {
             provider: exchange::TwilioOptions {
                 base: sms.url.clone(),
                 account: account.clone(),
-                token: token.trim_end_matches(['\r', '\n']).to_owned(),
+                token: read("token_file", path)?,
+                old_token: old_token.transpose()?,
                 from: from.clone(),
                 timeout_ms: sms.timeout_ms,
             },
@@ -112,6 +131,7 @@ impl Settings {
             parallel: sms.parallel,
             per_second: sms.per_second,
             price: sms.priced(),
+            delivered_when: sms.delivered_when,
             // Without them, a patient would be led to a page where only staff can sign in.
             magic_links: true,
             help: sms.help.clone(),

@@ -9,6 +9,7 @@ mod own;
 mod passage;
 mod quota;
 mod reception;
+mod texts;
 mod turns;
 
 use std::collections::HashMap;
@@ -298,18 +299,8 @@ impl House {
         });
         let deliverer = deliverer.transpose()?;
         let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
-        let texts = plan.sms.clone().map(|mut sms| {
-            sms.portal_base.clone_from(&base_url);
-            sms.callback_base.clone_from(&base_url);
-            if let Some(from) = &own.sms_from {
-                sms.provider.from.clone_from(from);
-            }
-            let door = exchange::SmsDoor::new(trust.clone(), tenant, &sms);
-            let door = door.map_err(ServerError::Sms)?;
-            let deliverer = exchange::SmsDeliverer::new(trust.clone(), sms);
-            Ok::<_, ServerError>((deliverer.map_err(ServerError::Sms)?, Arc::new(door)))
-        });
-        let (texts, sms_door) = texts.transpose()?.unzip();
+        let texts = texts::open((&trust, tenant), plan.sms.as_ref(), own, &base_url)?;
+        let (texts, sms_door) = texts.unzip();
         let unreadable_sms = texts.as_ref().map(exchange::SmsDeliverer::unreadable);
         let indexed = Indexed::default();
 

@@ -1,8 +1,8 @@
 //! Where providers of channels tell us something: what became of text messages, and what people send to our number.
 //! Whoever tells proves by a signature that they are the provider; nothing else of a request is looked at before.
 
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::body::to_bytes;
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -14,6 +14,8 @@ use super::layers::RequestId;
 
 /// The header with the provider's signature.
 const SIGNATURE: &str = "x-twilio-signature";
+/// The largest form that is read: a text of ten parts, with what a provider tells beside it, is a tenth of it.
+const FORM_BYTES_MAX: usize = 64 * 1024;
 /// The most members of a form that are looked at.
 const MEMBERS_MAX: usize = 200;
 
@@ -34,7 +36,7 @@ async fn came(request: Request) -> Option<Came> {
     let path = request.uri().path_and_query().map(ToString::to_string)?;
     let signature = request.headers().get(SIGNATURE);
     let signature = signature.and_then(|value| value.to_str().ok().map(str::to_owned));
-    let bytes = Bytes::from_request(request, &()).await.ok()?;
+    let bytes = to_bytes(request.into_body(), FORM_BYTES_MAX).await.ok()?;
     let members = form_urlencoded::parse(&bytes)
         .take(MEMBERS_MAX)
         .map(|(name, value)| (name.into_owned(), value.into_owned()));

@@ -65,6 +65,7 @@ mod patches;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod policies;
+#[allow(dead_code, reason = "the tests of `exchange` use the rest")]
 #[path = "../../../exchange/tests/mail/provider.rs"]
 mod provider;
 mod providers;

@@ -2,7 +2,6 @@
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use trust::conventions::NOT_WANTED_EXTENSION;
 
 use crate::house::{House, NOON_MS, house_with, token};
 use crate::patience::Patience;
@@ -113,6 +112,9 @@ async fn a_text_goes_out_and_what_comes_back_moves_the_journey_and_the_preferenc
 
     let callback = message["StatusCallback"].as_str().expect("an address");
     let path = callback.strip_prefix(BASE).expect("our address");
+    let path = path
+        .strip_suffix("#rc=5&rp=all")
+        .expect("to be brought again");
     let sid = message["sid"].as_str().expect("an id");
     let form = [
         ("MessageSid", sid),
@@ -155,12 +157,37 @@ async fn a_text_goes_out_and_what_comes_back_moves_the_journey_and_the_preferenc
         said.contains("<Message>You will get no more text messages"),
         "{said}"
     );
+    // It is the telephone's, and no record says something that its patient didn't.
     let record = got(&house, "/fhir/r4/Patient/ada").await;
-    let texts = &record["telecom"][1];
-    assert_eq!(texts["system"], "sms", "{record}");
+    assert_eq!(record["telecom"], patient["telecom"], "{record}");
+    let again = json!({
+        "resourceType": "Encounter", "id": "again", "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "subject": {"reference": "Patient/ada"},
+        "period": {"end": fhir::date::instant(NOON_MS - 1_800_000)}
+    });
+    put(&house, "/fhir/r4/Encounter/again", &again).await;
+    let mut patience = Patience::new();
+    loop {
+        let found = got(&house, search).await;
+        let all = found["entry"].as_array().expect("entries");
+        let refused = all.iter().any(|one| {
+            let message = &one["resource"];
+            message["statusReason"]["coding"][0]["code"] == "preference"
+        });
+        if refused {
+            break;
+        }
+        patience.wait("the second text is turned down").await;
+    }
+    assert_eq!(provider.taken().len(), 1);
+    // A form that is too large is not read.
+    let large = "x".repeat(100_000);
+    let large = [("From", "+16175550142"), ("Body", large.as_str())];
+    let signature = provider.sign(heard, &large).await;
     assert_eq!(
-        texts["extension"],
-        json!([{"url": NOT_WANTED_EXTENSION, "valueBoolean": true}])
+        posted(&house, heard, &large, &signature).await.status(),
+        400
     );
     let help = [("From", "+16175550142"), ("Body", "what is this?")];
     let signature = provider.sign(heard, &help).await;

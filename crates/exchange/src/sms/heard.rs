@@ -1,13 +1,5 @@
 //! What people send to our number: STOP, START, HELP, and what nobody reads.
 
-use fhir::ResourceType;
-use ledger::{Expected, LedgerError};
-use trust::consent::set_texts_wanted;
-use trust::{Change, Permit, TrustError, Unit};
-
-use super::Number;
-use super::door::{SmsDoor, Unheard};
-
 /// The answer to STOP.
 pub(super) const STOPPED: &str =
     "You will get no more text messages from us. Send START to get them again.";
@@ -62,6 +54,16 @@ impl Word {
     }
 }
 
+/// What a provider says that it took a text for and has answered. What else it may say, we don't know, and read the text.
+pub(super) fn opted(by_provider: &str) -> Option<Word> {
+    match by_provider {
+        "STOP" => Some(Word::Stop),
+        "START" => Some(Word::Start),
+        "HELP" => Some(Word::Help),
+        _ => None,
+    }
+}
+
 /// What a text means.
 pub(super) fn word(text: &str) -> Word {
     let loud = text.to_uppercase();
@@ -83,76 +85,24 @@ pub(super) fn word(text: &str) -> Word {
     }
 }
 
-impl SmsDoor {
-    /// The ids of the patients with a number.
-    pub(super) async fn with_number(
-        &self,
-        permit: &Permit,
-        number: &Number,
-    ) -> Result<Vec<String>, TrustError> {
-        let forms = number.forms(self.country);
-        let vault = self.trust.vault();
-        let found = vault
-            .patients_by_number(permit, number.as_str(), &forms)
-            .await?;
-        let ids = found.into_iter().filter_map(|row| {
-            let telecoms = row.resource.get("telecom")?.as_array()?;
-            let mut telecoms = telecoms.iter();
-            let is_theirs = telecoms.any(|telecom| {
-                let value = telecom["value"].as_str();
-                value.is_some_and(|value| self.is_number(value, number))
-            });
-            let id = row.resource.id().filter(|_| is_theirs)?;
-            Some(id.to_owned())
-        });
-        Ok(ids.collect())
-    }
-
-    fn is_number(&self, text: &str, number: &Number) -> bool {
-        Number::parse(text, self.country).as_ref() == Some(number)
-    }
-
-    /// Writes down whether a patient wants text messages at a number. False when somebody else changed the patient
-    /// meanwhile.
-    pub(super) async fn prefer(
-        &self,
-        permit: &Permit,
-        patient: &str,
-        number: &Number,
-        wanted: bool,
-    ) -> Result<bool, Unheard> {
-        let vault = self.trust.vault();
-        let found = vault.load(permit, ResourceType::Patient, patient).await?;
-        let Some(found) = found.filter(|found| !found.deleted) else {
-            return Ok(true);
-        };
-        let mut resource = found.resource;
-        let is_it = |value: &str| self.is_number(value, number);
-        if !set_texts_wanted(&mut resource, is_it, wanted) {
-            return Ok(true);
-        }
-        resource.strip_meta();
-        let what = if wanted { "START" } else { "STOP" };
-        let unit = Unit {
-            changes: vec![Change::Put {
-                resource,
-                expected: Expected::Version(found.version),
-            }],
-            patient: Some(patient.to_owned()),
-            note: Some(format!("{what} by text message")),
-            ..Unit::default()
-        };
-        match vault.commit(permit, unit).await {
-            Ok(_) => Ok(true),
-            Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_a_provider_took_a_text_for_three_words_are_known() {
+        for (said, expected) in [
+            ("STOP", Some(Word::Stop)),
+            ("START", Some(Word::Start)),
+            ("HELP", Some(Word::Help)),
+            ("stop", None),
+            ("CANCEL", None),
+            ("MUTE", None),
+            ("", None),
+        ] {
+            assert_eq!(opted(said), expected, "{said}");
+        }
+    }
 
     #[test]
     fn words_are_heard_however_they_are_written() {

@@ -5,7 +5,6 @@
 
 mod door;
 mod heard;
-mod number;
 mod pace;
 mod price;
 mod receipts;
@@ -13,17 +12,16 @@ mod twilio;
 
 use fhir::Resource;
 use serde_json::{Value, json};
-use trust::consent;
+use trust::NoText;
 use trust::conventions::{SMS_COST_URL, SMS_SEGMENTS_URL, SMS_SYSTEM};
-use trust::sms::segments;
+use trust::sms::{Number, segments};
 
 pub use door::{Heard, SmsDoor, Told, Unheard};
-pub(crate) use number::{Country, Number};
 pub use price::Price;
 pub use twilio::TwilioOptions;
 
 use crate::carrier::Trouble;
-use crate::check::{Refused, Words, first};
+use crate::check::{Reason, Refused};
 use crate::outcome::Outcome;
 use pace::Pace;
 use twilio::Twilio;
@@ -33,19 +31,41 @@ const LINK: &str = "{link}";
 /// The most notes that a message keeps of attempts and receipts.
 const NOTES_MAX: usize = 50;
 
-const WORDS: Words = Words {
-    unusable: "The number on record is none that a text message can go to.",
-    unwanted: "The patient does not want text messages.",
-    none: "There is no number for text messages on record.",
-};
+/// What follows the address for receipts, where the provider reads how to bring them: up to five times more, whatever
+/// went wrong.
+const BRING_AGAIN: &str = "#rc=5&rp=all";
+/// How often a message is handed over whose answers never came.
+pub(crate) const UNANSWERED_MAX: u8 = 3;
+
+/// Why a patient gets none.
+pub(crate) fn refused(why: NoText) -> Refused {
+    match why {
+        NoText::Nowhere => Refused::new(
+            Reason::NoAddress,
+            "There is no number for text messages on record.",
+        ),
+        NoText::Unusable => Refused::new(
+            Reason::NoAddress,
+            "The number on record is none that texts can be sent to.",
+        ),
+        NoText::Unwanted => Refused::new(
+            Reason::Preference,
+            "The patient does not want text messages.",
+        ),
+        NoText::Stopped => {
+            Refused::new(Reason::Preference, "Somebody sent STOP from the telephone.")
+        }
+    }
+}
 
 /// Where text messages go.
 #[derive(Debug, Clone)]
 pub struct SmsOptions {
     /// The provider.
     pub provider: TwilioOptions,
-    /// Country of numbers that are written without one (ISO 3166-1, two letters).
-    pub country: String,
+    /// Country of numbers that are written without one (ISO 3166-1, two letters); whoever opens a store says it to
+    /// [`trust::Vault::set_texts`].
+    pub country: Option<String>,
     /// Base URL of the portal, for links.
     pub portal_base: String,
     /// Base URL of this server, where the provider tells what became of messages.
@@ -56,10 +76,25 @@ pub struct SmsOptions {
     pub per_second: u32,
     /// What a segment costs, if that is to be counted.
     pub price: Option<Price>,
+    /// What has to be known of a message before it counts as delivered.
+    pub delivered_when: DeliveredWhen,
     /// Whether links sign the patient in with their birth date (magic link) or lead to the sign-in page.
     pub magic_links: bool,
     /// What somebody is told who sends HELP, or anything else that is no STOP or START. The same for everybody.
     pub help: String,
+}
+
+/// What has to be known of a text message before it counts as delivered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveredWhen {
+    /// The handset has it, as a receipt says.
+    #[default]
+    Delivered,
+    /// The network has it, as a receipt says: for providers that hear nothing of handsets.
+    Sent,
+    /// The provider has it: for providers that tell nothing later.
+    Taken,
 }
 
 /// Path before the id of a message whose provider tells what became of it.
@@ -69,10 +104,10 @@ pub const SMS_HEARD_PATH: &str = "/channels/sms/heard";
 
 /// What hands text messages over.
 pub(crate) struct Sms {
-    country: Country,
     provider: Twilio,
     callback_base: String,
     price: Option<Price>,
+    delivered_when: DeliveredWhen,
     pace: Pace,
 }
 
@@ -85,6 +120,8 @@ pub(crate) struct Taken {
     pub(crate) alphabet: &'static str,
     /// What it costs, as far as that is known.
     pub(crate) cost: Option<Price>,
+    /// Whether nothing more will be heard of it, so that it counts as delivered.
+    pub(crate) is_last: bool,
 }
 
 /// The text as it leaves: with the link, in one piece.
@@ -101,21 +138,15 @@ pub(crate) fn compose(text: &str, link: &str) -> String {
 impl Sms {
     /// Checks that the options fit together.
     pub(crate) fn new(options: SmsOptions) -> Result<Self, String> {
-        let country = Country::parse(&options.country).ok_or_else(|| {
-            format!(
-                "{:?} is no country (two letters of ISO 3166-1, e.g. US)",
-                options.country
-            )
-        })?;
         if options.per_second == 0 {
             return Err("segments in a second must be at least 1".to_owned());
         }
         let callback_base = options.callback_base.trim_end_matches('/').to_owned();
         Ok(Self {
-            country,
             provider: Twilio::new(options.provider)?,
             callback_base,
             price: options.price,
+            delivered_when: options.delivered_when,
             pace: Pace::new(options.per_second),
         })
     }
@@ -125,10 +156,9 @@ impl Sms {
         self.pace.turn().await;
     }
 
-    /// The number that a patient wants text messages at.
-    pub(crate) fn find(&self, patient: &Resource, at_ms: i64) -> Result<Number, Refused> {
-        let channels = consent::texts(patient, at_ms);
-        first(&channels, &WORDS, |text| Number::parse(text, self.country))
+    /// Whether nothing is heard of a message later.
+    pub(crate) fn hears_nothing(&self) -> bool {
+        self.delivered_when == DeliveredWhen::Taken
     }
 
     /// Hands a message over. `communication` is the message's id, by which the provider tells what became of it.
@@ -138,17 +168,25 @@ impl Sms {
         text: &str,
         communication: &str,
     ) -> Result<Outcome, Trouble> {
-        let told = segments(text);
-        let count = u32::try_from(told.count).unwrap_or(u32::MAX);
+        let parts = segments(text);
+        let count = u32::try_from(parts.count).unwrap_or(u32::MAX);
         // Its first segment has had its turn.
         self.pace.spend(count.saturating_sub(1));
-        let callback = format!("{}{SMS_STATUS_PATH}{communication}", self.callback_base);
-        let reference = self.provider.send(to, text, &callback).await?;
+        let is_last = self.hears_nothing();
+        let callback = (!is_last).then(|| {
+            format!(
+                "{}{SMS_STATUS_PATH}{communication}{BRING_AGAIN}",
+                self.callback_base
+            )
+        });
+        let told = (text, callback.as_deref(), communication);
+        let reference = self.provider.send(to, told).await?;
         Ok(Outcome::Taken(Taken {
             reference,
             segments: count,
-            alphabet: told.alphabet.name(),
+            alphabet: parts.alphabet.name(),
             cost: self.price.as_ref().map(|price| price.times(count)),
+            is_last,
         }))
     }
 }
@@ -217,8 +255,15 @@ fn list(resource: &Resource, name: &str) -> Vec<Value> {
 /// Writes down that a provider has a message. What it has told already stands.
 pub(crate) fn taken(communication: &mut Resource, what: &Taken, now_ms: u64) {
     let referred = refer(communication, &what.reference);
-    if crate::outcome::is_waiting(communication) {
-        communication.set("status", json!("in-progress"));
+    // One whose journey was held while it left has left, and goes its way.
+    let status = communication.text_at(&["status"]);
+    if matches!(status, Some("preparation" | "in-progress" | "on-hold")) {
+        let status = if what.is_last {
+            "completed"
+        } else {
+            "in-progress"
+        };
+        communication.set("status", json!(status));
         communication.remove("statusReason");
     }
     if communication.get("sent").is_none() {
@@ -269,6 +314,7 @@ mod tests {
             segments: 2,
             alphabet: "GSM-7",
             cost: None,
+            is_last: false,
         };
         taken(&mut message, &what("SM1"), 0);
         taken(&mut message, &what("SM1"), 1);
@@ -284,5 +330,24 @@ mod tests {
         message.set("status", json!("completed"));
         taken(&mut message, &what("SM2"), 3);
         assert_eq!(message.text_at(&["status"]), Some("completed"));
+    }
+
+    #[test]
+    fn what_has_left_is_not_held_back() {
+        for (is_last, expected) in [(false, "in-progress"), (true, "completed")] {
+            let mut message = Resource::from_value(
+                json!({"resourceType": "Communication", "id": "c", "status": "on-hold"}),
+            )
+            .expect("a message");
+            let what = Taken {
+                reference: "SM1".to_owned(),
+                segments: 1,
+                alphabet: "GSM-7",
+                cost: None,
+                is_last,
+            };
+            taken(&mut message, &what, 0);
+            assert_eq!(message.text_at(&["status"]), Some(expected));
+        }
     }
 }

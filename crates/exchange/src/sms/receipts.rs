@@ -8,7 +8,7 @@ use trust::{Change, Permit, TrustError, Unit};
 
 use super::door::{SmsDoor, Unheard};
 use super::twilio::STOPPED;
-use super::{Referred, count_again, refer, remark};
+use super::{DeliveredWhen, Referred, count_again, refer, remark};
 use crate::check::Reason;
 use crate::outcome::is_waiting;
 
@@ -25,8 +25,9 @@ pub(super) enum Stand {
 
 impl Stand {
     /// By the provider's word for it.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str, delivered_when: DeliveredWhen) -> Option<Self> {
         Some(match text {
+            "sent" if delivered_when != DeliveredWhen::Delivered => Self::Arrived,
             "accepted" | "scheduled" | "queued" | "sending" | "sent" => Self::UnderWay,
             "delivered" | "read" => Self::Arrived,
             "undelivered" | "failed" | "canceled" => Self::Failed,
@@ -77,8 +78,9 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
     }
     let status = communication.text_at(&["status"]).unwrap_or_default();
     match receipt.stand {
+        // A message whose journey was held while it left has left.
         Stand::UnderWay => {
-            if status == "preparation" {
+            if matches!(status, "preparation" | "on-hold") {
                 communication.set("status", json!("in-progress"));
                 communication.remove("statusReason");
                 applied.changed = true;
@@ -94,7 +96,7 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
             }
         }
         Stand::Failed => {
-            if is_waiting(communication) {
+            if is_waiting(communication) || status == "on-hold" {
                 let code = receipt.error.map_or_else(String::new, |code| {
                     format!(" (the provider's error {code})")
                 });
@@ -196,7 +198,9 @@ mod tests {
             ("stopped", &[UnderWay], "stopped"),
             ("stopped", &[Failed], "stopped"),
             ("not-done", &[Arrived], "completed"),
-            ("on-hold", &[UnderWay], "on-hold"),
+            ("on-hold", &[UnderWay], "in-progress"),
+            ("on-hold", &[Failed], "not-done"),
+            ("on-hold", &[Arrived], "completed"),
             ("entered-in-error", &[Arrived], "entered-in-error"),
         ] {
             let mut message = message(before);
@@ -216,6 +220,22 @@ mod tests {
                 "{before} {stands:?}"
             );
             assert_eq!(references(&message), ["SM1"]);
+        }
+    }
+
+    #[test]
+    fn words_of_providers_mean_what_the_configuration_says() {
+        use DeliveredWhen::{Delivered, Sent};
+        for (word, when, expected) in [
+            ("queued", Delivered, Some(Stand::UnderWay)),
+            ("sent", Delivered, Some(Stand::UnderWay)),
+            ("sent", Sent, Some(Stand::Arrived)),
+            ("delivered", Sent, Some(Stand::Arrived)),
+            ("undelivered", Sent, Some(Stand::Failed)),
+            ("received", Delivered, None),
+            ("", Delivered, None),
+        ] {
+            assert_eq!(Stand::parse(word, when), expected, "{word} {when:?}");
         }
     }
 

@@ -10,20 +10,29 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde_json::Value;
 
-use super::Number;
+use trust::sms::Number;
+
 use crate::carrier::Trouble;
 use crate::check::Reason;
 use crate::retry::Meaning;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The key by which a server that knows it knows a request that comes again.
+const SAME: &str = "idempotency-key";
 /// The longest that the provider may ask to be left alone for, seconds.
 const RETRY_AFTER_MAX_S: u64 = 3_600;
 /// Error of a recipient who has told the provider to stop.
 pub(super) const STOPPED: u64 = 21_610;
-/// Errors that say that this recipient, or this text, can't be served: an invalid number, one that can't be reached, a
-/// region that isn't permitted, one who has stopped, no route, no mobile number, a text that is too long.
-const NEVER: [u64; 7] = [21_211, 21_214, 21_408, STOPPED, 21_612, 21_614, 21_617];
+/// Errors that are ours to mend, and say nothing about the message: no right to send, an account that is closed or
+/// suspended, a sender that is none or isn't this account's, a messaging service without senders, a sender that isn't
+/// registered where the message goes. All other errors of requests are about the recipient or the text.
+const OURS: [u64; 18] = [
+    20_002, 20_003, 20_005, 20_006, 20_008, 20_403, 20_404, 21_212, 21_603, 21_606, 21_659, 21_660,
+    21_701, 21_703, 30_002, 30_032, 30_034, 63_038,
+];
+/// Errors that ask for fewer at a time: too many requests, a queue that is full, a rate that was reached.
+const FEWER: [u64; 5] = [14_107, 20_429, 21_611, 30_001, 30_022];
 
 /// How the provider is reached.
 #[derive(Clone)]
@@ -34,6 +43,8 @@ pub struct TwilioOptions {
     pub account: String,
     /// Its token; what the provider tells is signed with it.
     pub token: String,
+    /// The token before, while it changes: what is signed with it is believed too.
+    pub old_token: Option<String>,
     /// The number that messages come from, or the id of a messaging service (`MG…`).
     pub from: String,
     /// How long one message may take to be handed over, milliseconds (real time).
@@ -41,7 +52,7 @@ pub struct TwilioOptions {
 }
 
 impl std::fmt::Debug for TwilioOptions {
-    /// Shows all but the token.
+    /// Shows all but the tokens.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("TwilioOptions")
@@ -67,7 +78,8 @@ impl Twilio {
         if !is_plain(&options.account) {
             return Err("the account for text messages is letters and digits".to_owned());
         }
-        if options.token.is_empty() || options.from.is_empty() {
+        let old = options.old_token.as_deref();
+        if options.token.is_empty() || old == Some("") || options.from.is_empty() {
             return Err("text messages need a token and a sender".to_owned());
         }
         if options.timeout_ms == 0 {
@@ -100,29 +112,33 @@ impl Twilio {
         })
     }
 
-    /// Hands a message over: what the provider calls it.
+    /// Hands a message over: what the provider calls it. With the text come the address for receipts, if any, and the
+    /// message's id, by which providers that know such a key know a repeat.
     pub(super) async fn send(
         &self,
         to: &Number,
-        text: &str,
-        callback: &str,
+        (text, callback, id): (&str, Option<&str>, &str),
     ) -> Result<String, Trouble> {
         let sender = if self.options.from.starts_with("MG") {
             "MessagingServiceSid"
         } else {
             "From"
         };
+        let told = callback.map(|callback| ("StatusCallback", callback));
+        let members = [
+            ("To", to.as_str()),
+            (sender, self.options.from.as_str()),
+            ("Body", text),
+        ];
         let body = form_urlencoded::Serializer::new(String::new())
-            .append_pair("To", to.as_str())
-            .append_pair(sender, &self.options.from)
-            .append_pair("Body", text)
-            .append_pair("StatusCallback", callback)
+            .extend_pairs(members.into_iter().chain(told))
             .finish();
         let request = self
             .client
             .post(self.url.clone())
             .basic_auth(&self.options.account, Some(&self.options.token))
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(SAME, id)
             .body(body);
         let answer = match request.send().await {
             Ok(answer) => answer,
@@ -136,9 +152,16 @@ impl Twilio {
             Err(_) => return Err(unknown()),
         };
         let status = answer.status();
-        let after_ms = (answer.headers().get(RETRY_AFTER))
-            .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
-            .map(|after_s| after_s.min(RETRY_AFTER_MAX_S) * 1_000);
+        let after_ms = (answer.headers().get(RETRY_AFTER)).and_then(|value| {
+            // A date is taken for the longest time: our clock may be another than theirs.
+            let after_s = value
+                .to_str()
+                .ok()?
+                .trim()
+                .parse()
+                .unwrap_or(RETRY_AFTER_MAX_S);
+            Some(after_s.min(RETRY_AFTER_MAX_S) * 1_000)
+        });
         let body = read(answer).await;
         let said = |name: &str| body.as_ref().and_then(|body| body.get(name));
         if status.is_success() {
@@ -196,14 +219,17 @@ fn refused(status: StatusCode, code: Option<u64>, after_ms: Option<u64>) -> Trou
         "the provider of text messages answered {}{code_words}",
         status.as_u16()
     );
-    let never = code.is_some_and(|code| NEVER.contains(&code));
-    let meaning = match status.as_u16() {
-        429 => Meaning::Busy,
-        503 => Meaning::Later,
-        500.. => Meaning::Unknown,
-        _ if never => Meaning::Never,
-        // The account, the sender, the form of what was asked: ours to mend, and nothing about the message.
-        _ => Meaning::Unreachable,
+    let meaning = match (status.as_u16(), code) {
+        (429, _) => Meaning::Busy,
+        (503, _) => Meaning::Unreachable,
+        (408 | 500.., _) => Meaning::Unknown,
+        (_, Some(code)) if FEWER.contains(&code) => Meaning::Busy,
+        (_, Some(code)) if OURS.contains(&code) => Meaning::Unreachable,
+        (400..500, Some(_)) => Meaning::Never,
+        // It may not even be the provider who says it: a way in, or the address, is wrong.
+        (401 | 403 | 404 | 407, None) => Meaning::Unreachable,
+        // Something that says no more than that; it is tried again, and nobody else waits for it.
+        _ => Meaning::Later,
     };
     let reason = if code == Some(STOPPED) {
         Reason::Preference
@@ -248,6 +274,9 @@ mod tests {
     fn refusals_mean_different_things() {
         for (status, code, meaning, reason) in [
             (400, Some(21_211), Meaning::Never, Reason::PermanentFailure),
+            (400, Some(21_614), Meaning::Never, Reason::PermanentFailure),
+            (400, Some(99_999), Meaning::Never, Reason::PermanentFailure),
+            (404, Some(21_617), Meaning::Never, Reason::PermanentFailure),
             (400, Some(STOPPED), Meaning::Never, Reason::Preference),
             (
                 400,
@@ -255,18 +284,29 @@ mod tests {
                 Meaning::Unreachable,
                 Reason::PermanentFailure,
             ),
-            (400, None, Meaning::Unreachable, Reason::PermanentFailure),
             (
                 401,
                 Some(20_003),
                 Meaning::Unreachable,
                 Reason::PermanentFailure,
             ),
+            (
+                403,
+                Some(30_002),
+                Meaning::Unreachable,
+                Reason::PermanentFailure,
+            ),
+            (400, None, Meaning::Later, Reason::PermanentFailure),
+            (401, None, Meaning::Unreachable, Reason::PermanentFailure),
             (404, None, Meaning::Unreachable, Reason::PermanentFailure),
             (429, Some(20_429), Meaning::Busy, Reason::PermanentFailure),
+            (429, Some(21_211), Meaning::Busy, Reason::PermanentFailure),
+            (400, Some(21_611), Meaning::Busy, Reason::PermanentFailure),
+            (302, None, Meaning::Later, Reason::PermanentFailure),
+            (408, None, Meaning::Unknown, Reason::PermanentFailure),
             (500, None, Meaning::Unknown, Reason::PermanentFailure),
             (502, None, Meaning::Unknown, Reason::PermanentFailure),
-            (503, None, Meaning::Later, Reason::PermanentFailure),
+            (503, None, Meaning::Unreachable, Reason::PermanentFailure),
         ] {
             let found = refused(StatusCode::from_u16(status).expect("a status"), code, None);
             assert_eq!(
@@ -283,6 +323,7 @@ mod tests {
             base: base.to_owned(),
             account: account.to_owned(),
             token: "secret-token".to_owned(),
+            old_token: Some("older-secret-token".to_owned()),
             from: "+16175550100".to_owned(),
             timeout_ms: 1_000,
         };

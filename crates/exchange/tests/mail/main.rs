@@ -10,6 +10,7 @@ mod provider;
 mod proxies;
 mod refusals;
 mod sink;
+mod stops;
 mod texts;
 mod troubles;
 mod world;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use exchange::{SmsDoor, SmsOptions, Told, TwilioOptions, Unheard};
+use exchange::{DeliveredWhen, SmsDoor, SmsOptions, Told, TwilioOptions, Unheard};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -15,6 +15,7 @@ use crate::patience::{Patience, in_time};
 
 const ACCOUNT: &str = "AC0123456789abcdef";
 const TOKEN: &str = "a-token-of-the-tests";
+pub const OLD_TOKEN: &str = "the-token-before";
 /// Where our server is, as the provider sees it.
 pub const BASE: &str = "https://care.example";
 
@@ -78,10 +79,12 @@ impl Provider {
                 base: format!("http://127.0.0.1:{}", self.port),
                 account: ACCOUNT.to_owned(),
                 token: TOKEN.to_owned(),
+                old_token: Some(OLD_TOKEN.to_owned()),
                 from: "+16175550100".to_owned(),
                 timeout_ms: 20_000,
             },
-            country: "US".to_owned(),
+            country: Some("US".to_owned()),
+            delivered_when: DeliveredWhen::Delivered,
             portal_base: "https://portal.example/".to_owned(),
             callback_base: BASE.to_owned(),
             parallel: 4,
@@ -126,13 +129,17 @@ impl Provider {
         }
     }
 
-    /// The signature of a form that is posted to an address.
+    /// The signature of a form that is posted to a path of ours.
     pub async fn sign(&self, path: &str, form: &[(&str, &str)]) -> String {
+        self.sign_as(&format!("{BASE}{path}"), form, TOKEN).await
+    }
+
+    /// The same with a token, of a form that is posted to an address.
+    pub async fn sign_as(&self, url: &str, form: &[(&str, &str)], token: &str) -> String {
         let form: serde_json::Map<String, Value> = (form.iter())
             .map(|(name, value)| ((*name).to_owned(), Value::from(*value)))
             .collect();
-        let url = format!("{BASE}{path}");
-        let asked = json!({"sign": {"url": url, "form": form}});
+        let asked = json!({"sign": {"url": url, "form": form, "token": token}});
         let answer = self.ask(&asked).await;
         answer["signature"]
             .as_str()
@@ -150,6 +157,10 @@ impl Provider {
     ) -> Result<(), Unheard> {
         let callback = message["StatusCallback"].as_str().expect("an address");
         let path = callback.strip_prefix(BASE).expect("our address");
+        // What follows says how to bring it, and stays with the provider.
+        let path = path
+            .strip_suffix("#rc=5&rp=all")
+            .expect("to be brought again");
         let (_, communication) = path.rsplit_once('/').expect("an id");
         let sid = message["sid"].as_str().expect("an id");
         let mut form = vec![
@@ -172,8 +183,20 @@ impl Provider {
 
     /// Brings what somebody has sent to our number: the answer.
     pub async fn bring(&self, door: &SmsDoor, from: &str, text: &str) -> Option<String> {
+        self.bring_with(door, from, text, &[]).await
+    }
+
+    /// The same with more in the form.
+    pub async fn bring_with(
+        &self,
+        door: &SmsDoor,
+        from: &str,
+        text: &str,
+        more: &[(&str, &str)],
+    ) -> Option<String> {
         let path = exchange::SMS_HEARD_PATH;
         let form = [("From", from), ("To", "+16175550100"), ("Body", text)];
+        let form = [&form, more].concat();
         let signature = self.sign(path, &form).await;
         let members = owned(&form);
         let told = Told {

@@ -1,24 +1,27 @@
 //! Text messages: what leaves, what is asked again before it does, what comes back.
 
-use exchange::{Told, Unheard};
+use exchange::{DeliveredWhen, Told, Unheard};
 use serde_json::{Value, json};
+use trust::consent::Hours;
 use trust::conventions::{NOT_WANTED_EXTENSION, SMS_COST_URL, SMS_SEGMENTS_URL, SMS_SYSTEM};
 use trust::outgoing::Message;
 
 use crate::provider::{BASE, Provider, owned};
-use crate::world::{NOW_MS, World};
+use crate::world::{NOW_MS, TENANT, World};
 
-const NUMBER: &str = "+16175550142";
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+pub const NUMBER: &str = "+16175550142";
 
 /// A message as a journey puts it out, without words of its own.
-fn text(message: &mut Message) {
+pub fn text(message: &mut Message) {
     message.channel = "sms".to_owned();
     message.subject = String::new();
     message.text = "There is a new message for you from your care team: {link}".to_owned();
 }
 
 /// A telephone that somebody carries with them.
-fn mobile(value: &str) -> [(&'static str, Value); 1] {
+pub fn mobile(value: &str) -> [(&'static str, Value); 1] {
     let phone = json!({ "system": "phone", "use": "mobile", "value": value });
     [("telecom", json!([phone]))]
 }
@@ -34,7 +37,7 @@ fn references(communication: &Value) -> Vec<&str> {
 }
 
 /// Nothing of the number is in what is written of an attempt.
-fn assert_clean(communication: &Value) {
+pub fn assert_clean(communication: &Value) {
     let shown = communication.to_string();
     for detail in ["5550142", "555-0142", "uandt", "not to our liking"] {
         assert!(!shown.contains(detail), "{detail} in {shown}");
@@ -69,7 +72,11 @@ async fn a_text_leaves_with_its_link_and_its_receipt_completes_it() {
     );
     assert_eq!(
         message["StatusCallback"],
-        format!("{BASE}/channels/sms/status/{id}")
+        format!("{BASE}/channels/sms/status/{id}#rc=5&rp=all")
+    );
+    assert_eq!(
+        message["key"], id,
+        "a provider that knows keys knows a repeat"
     );
     assert_eq!(references(&taken), [message["sid"].as_str().unwrap()]);
     assert_eq!(taken["sent"], fhir::date::instant(NOW_MS));
@@ -254,6 +261,8 @@ async fn refusals_end_a_message_or_put_it_off() {
         (json!({"status": 400, "code": 21211}), "permanent-failure"),
         (json!({"status": 400, "code": 21614}), "permanent-failure"),
         (json!({"status": 400, "code": 21610}), "preference"),
+        // Of an error that nobody here knows, too.
+        (json!({"status": 400, "code": 29999}), "permanent-failure"),
     ] {
         let patient = world.patient(&mobile(NUMBER)).await;
         let id = world.queue(&patient, text).await;
@@ -268,6 +277,7 @@ async fn refusals_end_a_message_or_put_it_off() {
         json!({"status": 400, "code": 21606}),
         json!({"status": 401, "code": 20003}),
         json!({"status": 503}),
+        json!({"status": 400}),
         json!({"drop": true}),
     ] {
         let patient = world.patient(&mobile(NUMBER)).await;
@@ -290,7 +300,7 @@ async fn a_provider_that_wants_fewer_is_left_alone() {
     let patient = world.patient(&mobile(NUMBER)).await;
     let id = world.queue(&patient, text).await;
     provider
-        .next(json!([{"status": 429, "code": 20429, "retry_after": 90}, {"status": 429, "code": 20429}]))
+        .next(json!([{"status": 429, "code": 20429, "retry_after": 3}, {"status": 429, "code": 20429}]))
         .await;
     let running = world.run_texts(provider.options());
     let off = world.wait_put_off(&patient, &id, 0).await;
@@ -302,7 +312,7 @@ async fn a_provider_that_wants_fewer_is_left_alone() {
         "{off}"
     );
     let due = world.outbox().await[0].key.due_ms;
-    assert_eq!(due, NOW_MS + 90_000);
+    assert_eq!(due, NOW_MS + 3_000);
     world.to_next_attempt().await;
     let mut patience = crate::patience::Patience::new();
     while world.outbox().await[0].key.due_ms == due {
@@ -442,90 +452,287 @@ async fn an_answer_that_never_came_is_tried_again() {
     assert_eq!(provider.taken().len(), 2);
 }
 
+/// Why a patient's text message doesn't go, if it doesn't.
+pub async fn comes_to(world: &World, provider: &Provider, patient: &str) -> String {
+    let id = world.queue(patient, text).await;
+    let running = world.run_texts(provider.options());
+    let mut patience = crate::patience::Patience::new();
+    let found = loop {
+        let found = world.communication(patient, &id).await;
+        if found["status"] != "preparation" {
+            break found;
+        }
+        patience.wait("something becomes of it").await;
+    };
+    running.stop().await;
+    assert_clean(&found);
+    match found["statusReason"]["coding"][0]["code"].as_str() {
+        Some(code) => code.to_owned(),
+        None => found["status"].as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Where nobody has said of which country numbers are, one without a country is none.
 #[tokio::test]
-async fn stop_and_start_are_the_preference_of_everybody_with_the_number() {
+async fn a_number_without_a_country_is_none_where_nobody_says_which() {
+    let world = World::nowhere().await;
+    let provider = Provider::start().await;
+    let patient = world.patient(&mobile("(617) 555-0142")).await;
+    let id = world.queue(&patient, text).await;
+    let running = world.run_texts(provider.options());
+    let ended = world.wait_for(&patient, &id, "not-done").await;
+    running.stop().await;
+    assert_eq!(ended["statusReason"]["coding"][0]["code"], "no-address");
+    assert_eq!(
+        ended["statusReason"]["text"],
+        "The number on record is none that texts can be sent to."
+    );
+    let patient = world.patient(&mobile(NUMBER)).await;
+    assert_eq!(comes_to(&world, &provider, &patient).await, "in-progress");
+}
+
+/// A link that signs in goes to a telephone that is one person's alone.
+#[tokio::test]
+async fn nobody_is_signed_in_by_a_telephone_that_somebody_else_has_too() {
     let world = World::new().await;
     let provider = Provider::start().await;
-    let door = world.door(&provider.options());
     let sms = |value: &str| json!([{ "system": "sms", "value": value }]);
-    let forms = [
-        "+16175550142",
-        "617-555-0142",
-        "(617) 555-0142",
-        "1.617.555.0142",
-        "+1/617/5550142",
-    ];
-    let mut theirs = Vec::new();
-    for form in forms {
-        theirs.push(world.patient(&[("telecom", sms(form))]).await);
-        theirs.push(world.patient(&mobile(form)).await);
-    }
-    // The same last digits in another place, and nobody's.
-    let other = world.patient(&[("telecom", sms("+12125550142"))]).await;
-    let home = world
-        .patient(&[(
-            "telecom",
-            json!([{ "system": "phone", "use": "home", "value": NUMBER }]),
-        )])
+    let alone = world.patient(&mobile("(617) 555-0140")).await;
+    let shared = world.patient(&mobile("(617) 555-0141")).await;
+    world.patient(&[("telecom", sms("617.555.0141"))]).await;
+    let home = world.patient(&mobile("(617) 555-0143")).await;
+    let line = json!([{ "system": "phone", "use": "home", "value": "6175550143" }]);
+    world.patient(&[("telecom", line)]).await;
+    let related = world.patient(&mobile("(617) 555-0144")).await;
+    let child = world.patient(&mobile("(617) 555-0145")).await;
+    let owner = ledger::Owner::Patient(child.clone());
+    let mother = world.trust.vault().ledger().mint_id(TENANT, &owner);
+    let mother = json!({
+        "resourceType": "RelatedPerson", "id": mother,
+        "patient": { "reference": format!("Patient/{child}") },
+        "telecom": sms("+16175550144")
+    });
+    world.put(&child, mother).await;
+    let contact = json!([{ "telecom": sms("+1 617 555 0146") }]);
+    let called = world
+        .patient(&[("contact", contact), ("telecom", sms("+16175550146"))])
         .await;
-    let untouched = [world.record(&other).await, world.record(&home).await];
-    let wants = |record: &Value| {
-        let record = fhir::Resource::from_value(record.clone()).expect("a patient");
-        let texts = trust::consent::texts(&record, i64::try_from(NOW_MS).unwrap());
-        texts.iter().any(|one| one.wanted)
+    for (patient, signs_in) in [
+        (&alone, true),
+        (&shared, false),
+        (&home, false),
+        (&related, false),
+        (&called, false),
+    ] {
+        let id = world.queue(patient, text).await;
+        let mut options = provider.options();
+        options.magic_links = true;
+        let running = world.run_texts(options);
+        world.wait_for(patient, &id, "in-progress").await;
+        running.stop().await;
+        let message = provider.taken().pop().expect("a message");
+        let body = message["Body"].as_str().expect("a text");
+        assert_eq!(body.contains("/sign-in/link/"), signs_in, "{body}");
+        assert!(body.contains(&id), "{body}");
+    }
+}
+
+/// What is tried again in the night waits for the morning; what can't wait doesn't.
+#[tokio::test]
+async fn a_retry_that_falls_into_the_night_waits_for_its_end() {
+    // It is 07:33 now, and the night begins at 07:34.
+    let world = World::ruled("quiet = { from = \"07:34\", until = \"09:00\" }").await;
+    let provider = Provider::start().await;
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let hours = |message: &mut Message| {
+        text(message);
+        message.hours = Some(Hours {
+            zone: "UTC".to_owned(),
+            ..Hours::default()
+        });
+        message.expires_ms = Some(NOW_MS + 6 * HOUR_MS);
     };
-    let stopped = provider.bring(&door, NUMBER, " STOP. ").await;
-    assert_eq!(
-        stopped.as_deref(),
-        Some("You will get no more text messages from us. Send START to get them again.")
-    );
-    for patient in &theirs {
-        assert!(!wants(&world.record(patient).await), "{patient}");
+    let id = world.queue(&patient, hours).await;
+    provider.next(json!([{"status": 503}])).await;
+    let running = world.run_texts(provider.options());
+    world.wait_put_off(&patient, &id, 1).await;
+    // The next attempt is after 07:34.
+    world.to_next_attempt().await;
+    let end_ms = NOW_MS / DAY_MS * DAY_MS + 9 * HOUR_MS;
+    let mut patience = crate::patience::Patience::new();
+    while world.outbox().await[0].key.due_ms != end_ms {
+        patience.wait("it waits until nine").await;
     }
-    // What is said of calls stands.
-    let phone = world.record(&theirs[1]).await;
-    assert_eq!(phone["telecom"][0]["system"], "phone");
-    assert_eq!(phone["telecom"][0].get("extension"), None);
-    // Said again, nothing is written.
-    let version = phone["meta"]["versionId"].clone();
-    provider.bring(&door, NUMBER, "unsubscribe").await;
-    assert_eq!(world.record(&theirs[1]).await["meta"]["versionId"], version);
-    let started = provider.bring(&door, NUMBER, "start").await;
-    assert!(started.is_some_and(|reply| reply.contains("STOP")));
-    for patient in &theirs {
-        assert!(wants(&world.record(patient).await), "{patient}");
+    let waits = world.communication(&patient, &id).await;
+    assert_eq!(waits["status"], "preparation");
+    let why = waits["statusReason"]["text"].as_str().expect("words");
+    assert!(why.contains("the end of quiet hours"), "{why}");
+    assert_eq!(world.outbox().await[0].attempt, 1, "waiting is no attempt");
+    assert!(provider.taken().is_empty());
+    // What can't wait has no hours, and one whose time would be over by then goes another way at once.
+    let urgent = world.queue(&patient, text).await;
+    world.wait_for(&patient, &urgent, "in-progress").await;
+    let short = world
+        .queue(&patient, |message| {
+            hours(message);
+            message.expires_ms = Some(end_ms - 1);
+        })
+        .await;
+    let ended = world.wait_for(&patient, &short, "not-done").await;
+    assert_eq!(ended["statusReason"]["coding"][0]["code"], "quiet-hours");
+    world.clock.set(end_ms);
+    world.wait_for(&patient, &id, "in-progress").await;
+    running.stop().await;
+    assert_eq!(provider.taken().len(), 2);
+}
+
+/// Limits count what has left, when it leaves.
+#[tokio::test]
+async fn limits_are_asked_when_a_text_leaves() {
+    let world = World::ruled("per_day = 2\nkept_for_important = 1").await;
+    let provider = Provider::start().await;
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let limited = |important: bool| {
+        move |message: &mut Message| {
+            text(message);
+            message.hours = Some(Hours {
+                zone: "UTC".to_owned(),
+                important,
+                ..Hours::default()
+            });
+            message.expires_ms = Some(NOW_MS + 3 * DAY_MS);
+        }
+    };
+    let running = world.run_texts(provider.options());
+    let first = world.queue(&patient, limited(false)).await;
+    world.wait_for(&patient, &first, "in-progress").await;
+    world.clock.set(NOW_MS + HOUR_MS);
+    let second = world.queue(&patient, limited(false)).await;
+    let mut patience = crate::patience::Patience::new();
+    loop {
+        let all = world.outbox().await;
+        if all.iter().any(|entry| entry.key.due_ms == NOW_MS + DAY_MS) {
+            break;
+        }
+        patience.wait("the second waits for room").await;
     }
+    let waits = world.communication(&patient, &second).await;
+    let why = waits["statusReason"]["text"].as_str().expect("words");
+    assert!(why.contains("room among the patient's messages"), "{why}");
+    // One place is kept for what is important, and none is asked of what can't wait.
+    let third = world.queue(&patient, limited(true)).await;
+    world.wait_for(&patient, &third, "in-progress").await;
+    let urgent = world.queue(&patient, text).await;
+    world.wait_for(&patient, &urgent, "in-progress").await;
+    // Another patient has their own.
+    let other = world.patient(&mobile("+16175550143")).await;
+    let theirs = world.queue(&other, limited(false)).await;
+    world.wait_for(&other, &theirs, "in-progress").await;
+    assert_eq!(provider.taken().len(), 4);
+    world.clock.set(NOW_MS + DAY_MS + HOUR_MS);
+    world.wait_for(&patient, &second, "in-progress").await;
+    running.stop().await;
+}
+
+/// A text of which no answer ever comes is handed over three times and no more. It may be there: that is what is said.
+#[tokio::test]
+async fn what_is_never_answered_is_handed_over_three_times() {
+    let world = World::new().await;
+    let provider = Provider::start().await;
+    let options = provider.options();
+    let door = world.door(&options);
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let id = world.queue(&patient, text).await;
+    provider
+        .next(json!([{"take_and_drop": true}, {"take_and_drop": true}, {"take_and_drop": true}]))
+        .await;
+    let running = world.run_texts(options);
+    for attempt in 1..=2 {
+        world.wait_put_off(&patient, &id, attempt).await;
+        world.to_next_attempt().await;
+    }
+    let ended = world.wait_for(&patient, &id, "not-done").await;
+    running.stop().await;
+    assert_eq!(ended["statusReason"]["coding"][0]["code"], "no-receipt");
+    let words = ended["statusReason"]["text"].as_str().expect("words");
+    assert!(words.contains("may have arrived"), "{words}");
+    assert!(world.outbox().await.is_empty());
+    let messages = provider.taken();
+    assert_eq!(messages.len(), 3);
+    // Each time by the same key and address, by which a repeat is known.
+    for message in &messages {
+        assert_eq!(message["key"], id);
+        assert_eq!(message["StatusCallback"], messages[0]["StatusCallback"]);
+        provider
+            .receipt(&door, message, "delivered", None)
+            .await
+            .expect("noted");
+    }
+    let done = world.communication(&patient, &id).await;
+    assert_eq!(done["status"], "completed");
+    assert_eq!(references(&done).len(), 3);
+    let notes = done["note"].to_string();
     assert_eq!(
-        [world.record(&other).await, world.record(&home).await],
-        untouched
+        notes.matches("The provider has it twice").count(),
+        2,
+        "{notes}"
     );
 }
 
+/// Numbers that can't be reached say nothing about the provider: nobody else waits for them.
 #[tokio::test]
-async fn everybody_is_told_the_same_and_nothing_is_kept() {
+async fn what_is_refused_for_its_recipient_keeps_nobody_waiting() {
     let world = World::new().await;
     let provider = Provider::start().await;
-    let door = world.door(&provider.options());
+    let refusals = vec![json!({"status": 400, "code": 21211}); 12];
+    provider.next(Value::from(refusals)).await;
+    let mut all = Vec::new();
+    for _ in 0..12 {
+        let patient = world.patient(&mobile(NUMBER)).await;
+        all.push((patient.clone(), world.queue(&patient, text).await));
+    }
+    let mut options = provider.options();
+    options.parallel = 1;
+    let running = world.run_texts(options);
+    for (patient, id) in &all {
+        world.wait_for(patient, id, "not-done").await;
+    }
+    let began = tokio::time::Instant::now();
     let patient = world.patient(&mobile(NUMBER)).await;
-    let before = world.record(&patient).await;
-    let help = Some("Nobody reads this number.".to_owned());
-    for from in [NUMBER, "+12125550199"] {
-        for text in ["HELP", "info", "I have pain in my chest", "yes"] {
-            assert_eq!(
-                provider.bring(&door, from, text).await,
-                help,
-                "{from} {text}"
-            );
-        }
-    }
-    // Who has no patient with the number is told the same as who has.
-    let nobody = provider.bring(&door, "+12125550199", "STOP").await;
-    assert!(nobody.is_some());
-    // A short code or a name is a machine; it gets no answer that it could answer.
-    for from in ["12345", "BANK"] {
-        assert_eq!(provider.bring(&door, from, "STOP").await, None, "{from}");
-    }
-    assert_eq!(world.record(&patient).await, before);
+    let id = world.queue(&patient, text).await;
+    world.wait_for(&patient, &id, "in-progress").await;
+    // The first pause would be a second.
+    assert!(began.elapsed() < std::time::Duration::from_millis(900));
+    running.stop().await;
+}
+
+/// Where a provider hears nothing of handsets, what the network has counts as delivered; where it tells nothing at all,
+/// what it has taken.
+#[tokio::test]
+async fn what_counts_as_delivered_is_configured() {
+    let world = World::new().await;
+    let provider = Provider::start().await;
+    let mut options = provider.options();
+    options.delivered_when = DeliveredWhen::Sent;
+    let door = world.door(&options);
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let id = world.queue(&patient, text).await;
+    let running = world.run_texts(options);
+    world.wait_for(&patient, &id, "in-progress").await;
+    running.stop().await;
+    let message = provider.taken().pop().expect("a message");
+    let told = provider.receipt(&door, &message, "sent", None).await;
+    told.expect("noted");
+    world.wait_for(&patient, &id, "completed").await;
+
+    let mut options = provider.options();
+    options.delivered_when = DeliveredWhen::Taken;
+    let id = world.queue(&patient, text).await;
+    let running = world.run_texts(options);
+    world.wait_for(&patient, &id, "completed").await;
+    running.stop().await;
+    let message = provider.taken().pop().expect("a message");
+    assert_eq!(message.get("StatusCallback"), None, "{message}");
 }
 
 /// What is queued is paced, and all of it arrives.

@@ -3,7 +3,8 @@ What it tells is signed as twilio's own RequestValidator signs it.
 
 Prints {"port": N}, then {"message": …} for each message that it took. Reads commands from standard input, one JSON object
 a line: {"next": [{"status": 400, "code": N, "retry_after": N} | {"hang": true} | {"drop": true} | {"take_and_drop": true} | {"take_and_hang": true}]}
-says what it does with the next messages; {"sign": {"url": …, "form": {…}}} prints {"signature": …}.
+says what it does with the next messages; {"sign": {"url": …, "form": {…}, "token": …}} prints {"signature": …}. What it has
+taken has the key of the request beside its form.
 """
 
 import base64
@@ -70,7 +71,7 @@ class Api(BaseHTTPRequestHandler):
         with lock:
             count += 1
             sid = f"SM{count:032x}"
-        say({"message": {"sid": sid, **form}})
+        say({"message": {"sid": sid, "key": self.headers.get("Idempotency-Key"), **form}})
         if planned.get("take_and_hang"):
             threading.Event().wait(60)
         if planned.get("take_and_drop"):
@@ -91,4 +92,5 @@ for line in sys.stdin:
         say({"ready": True})
     if "sign" in command:
         asked = command["sign"]
-        say({"signature": validator.compute_signature(asked["url"], asked["form"])})
+        signer = RequestValidator(asked["token"]) if "token" in asked else validator
+        say({"signature": signer.compute_signature(asked["url"], asked["form"])})

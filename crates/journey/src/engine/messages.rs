@@ -1,7 +1,7 @@
 //! Messages: channel by channel, until one delivers or none is left.
 
 use super::{About, Context, Effect, Engine, EngineError, Outcome, Sent};
-use crate::definition::{Definition, Step};
+use crate::definition::{Channel, Definition, Step};
 use crate::state::{State, Token, What, Which};
 use fhir::ResourceType;
 

@@ -190,6 +190,21 @@ async fn without_a_receipt_in_its_time_the_next_channel_is_tried() {
         has(&all, "SMSWRIT: not-done") && has(&all, "EMAILWRIT: preparation"),
         "{all:?}"
     );
+    // It may be there, so nobody says that it isn't.
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    let late = messages
+        .iter()
+        .find(|one| one.text_at(&["status"]) == Some("not-done"));
+    let late = late.expect("the text message");
+    let code = late.text_at(&["statusReason", "coding", "0", "code"]);
+    assert_eq!(code, Some("no-receipt"));
+    let view = world.view(&patient).await;
+    let told = view
+        .trail
+        .iter()
+        .find(|entry| entry.what.contains("by sms:"));
+    let told = &told.expect("in the history").what;
+    assert!(told.contains("no receipt came in its time"), "{told}");
     let before = format!("{:?}", world.view(&patient).await.waiting);
     // It arrives after all; the journey has gone on.
     becomes(&world, &patient, |message| {
@@ -258,6 +273,133 @@ async fn numbers_are_used_as_the_patient_wants() {
         let found = if texts == 1 { "sms" } else { "email" };
         assert_eq!((found, texts + mails), (expected, 1), "{telecom} {patient}");
     }
+}
+
+/// Of a text whose answer never came nobody knows whether it is there: that is what is said of it in the end, also after
+/// its journey was held.
+#[tokio::test]
+async fn a_text_without_an_answer_may_be_there() {
+    for is_held in [false, true] {
+        let (world, patient) = operated(SOURCE, telecom()).await;
+        becomes(&world, &patient, |message| {
+            let coding =
+                json!([{"system": trust::conventions::NOT_DONE_SYSTEM, "code": "no-receipt"}]);
+            message.set(
+                "statusReason",
+                json!({"coding": coding, "text": "Attempt 1 put off"}),
+            );
+        })
+        .await;
+        if is_held {
+            let view = world.view(&patient).await;
+            let work = world.staff(Role::Coordinator, Action::Work).await;
+            for act in [journey::Act::Pause, journey::Act::Resume] {
+                let act = (world.journeys).act(&work, &patient, &view.id, act, "x", None);
+                act.await.expect("done");
+            }
+            world.drain().await;
+        }
+        world.pass(4 * HOUR).await;
+        let messages = world.of(&patient, ResourceType::Communication).await;
+        let late = messages
+            .iter()
+            .find(|one| one.text_at(&["status"]) == Some("not-done"));
+        let code = late.and_then(|late| late.text_at(&["statusReason", "coding", "0", "code"]));
+        assert_eq!(code, Some("no-receipt"), "{is_held} {late:?}");
+    }
+}
+
+/// A telephone that has sent STOP gets none, and the next channel is tried at once.
+#[tokio::test]
+async fn a_telephone_that_has_sent_stop_gets_no_text() {
+    let world = World::with(Mail::Silent, SOURCE).await;
+    let patient = world.patient_with_telecom(telecom()).await;
+    let number = trust::sms::Number::parse("+16175550142", None).expect("a number");
+    let permit = world
+        .part("sms-receiver", Purpose::Operations, Action::Send)
+        .await;
+    let vault = world.trust.vault();
+    let stopped = vault.set_stopped(&permit, &number, true).await;
+    stopped.expect("written down");
+    world.operate(&patient).await;
+    world.drain().await;
+    assert_eq!((world.texts().await.len(), world.outbox().await), (0, 1));
+    let all = world.messages(&patient).await;
+    assert!(
+        has(&all, "SMSWRIT: not-done") && has(&all, "EMAILWRIT: preparation"),
+        "{all:?}"
+    );
+}
+
+/// A number that doesn't say of which country it is gets none, where nobody has said which that is.
+#[tokio::test]
+async fn a_number_without_a_country_is_none() {
+    let national = json!([{"system": "sms", "value": "(617) 555-0142"},
+                          {"system": "email", "value": "a@example.com"}]);
+    let (world, _) = operated(SOURCE, national.clone()).await;
+    assert_eq!((world.texts().await.len(), world.outbox().await), (0, 1));
+    let world = World::with(Mail::Silent, SOURCE).await;
+    world.trust.vault().set_texts(trust::TextRules {
+        country: trust::sms::Country::parse("US"),
+        from: None,
+    });
+    let patient = world.patient_with_telecom(national).await;
+    world.operate(&patient).await;
+    world.drain().await;
+    assert_eq!((world.texts().await.len(), world.outbox().await), (1, 0));
+}
+
+/// What leaves says by which hours it may, and what can't wait says none.
+#[tokio::test]
+async fn a_text_says_when_it_may_leave() {
+    let hours = "messages: {quiet: {from: \"21:00\", until: \"08:00\"}, per_day: 3}\nentry:";
+    let source = SOURCE.replacen("entry:", hours, 1);
+    let window = "      expires: 4h\n      urgency: important\n      window: {from: '09:00', until: '17:00'}\n";
+    let source = source.replacen("      expires: 4h\n", window, 1);
+    let (world, _) = operated(&source, telecom()).await;
+    let said = world.texts().await.remove(0).hours.expect("hours");
+    let text = serde_json::to_value(&said).expect("JSON");
+    assert_eq!(
+        text,
+        json!({
+            "zone": "UTC", "quiet": {"from": "21:00", "until": "08:00"},
+            "window": {"from": "09:00", "until": "17:00"}, "per_day": 3, "important": true
+        })
+    );
+    let urgent = "      expires: 4h\n      urgency: clinical\n      because: Bleeding.\n";
+    let source = SOURCE.replacen("      expires: 4h\n", urgent, 1);
+    let (world, _) = operated(&source, telecom()).await;
+    assert_eq!(world.texts().await[0].hours, None);
+}
+
+/// A text that leaves while its journey is being held has left. What the provider says of it then counts, and it isn't
+/// sent again when the journey goes on.
+#[tokio::test]
+async fn a_failure_that_is_told_while_the_journey_is_held_counts() {
+    let (world, patient) = operated(SOURCE, telecom()).await;
+    let view = world.view(&patient).await;
+    let work = world.staff(Role::Coordinator, Action::Work).await;
+    let act = |act| (world.journeys).act(&work, &patient, &view.id, act, "In hospital", None);
+    act(journey::Act::Pause).await.expect("held");
+    assert_eq!(
+        mediums(&world.messages(&patient).await),
+        ["SMSWRIT: on-hold"]
+    );
+    // As a receipt writes it down.
+    world.drop_texts().await;
+    becomes(&world, &patient, |message| {
+        taken(message);
+        message.set("status", json!("not-done"));
+    })
+    .await;
+    act(journey::Act::Resume).await.expect("let go on");
+    world.drain().await;
+    let all = world.messages(&patient).await;
+    assert!(
+        has(&all, "SMSWRIT: not-done") && has(&all, "EMAILWRIT: preparation"),
+        "{all:?}"
+    );
+    assert_eq!(world.texts().await.len(), 0, "sent again");
 }
 
 /// While the journey is held, a text that has not left waits, and one that has left is not sent again.

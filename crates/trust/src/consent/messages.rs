@@ -1,18 +1,20 @@
 //! When and how often an organisation's messages may reach out to a patient, whichever journey sends them.
 
 use jiff::civil::Time;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
+
+use super::hours::minute;
 
 /// Hours of the day in which nobody is written to, by the patient's clock. Where it ends before it begins, it lasts
 /// over midnight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuietHours {
     /// The first minute of them.
-    #[serde(deserialize_with = "time")]
+    #[serde(with = "minute")]
     pub from: Time,
     /// The first minute after them.
-    #[serde(deserialize_with = "time")]
+    #[serde(with = "minute")]
     pub until: Time,
 }
 
@@ -42,10 +44,6 @@ pub fn time_of_day(text: &str) -> Result<Time, String> {
     }
     let part = |part: &str| part.parse::<i8>().map_err(|_| wrong());
     Time::new(part(hour)?, part(minute)?, 0, 0).map_err(|_| wrong())
-}
-
-fn time<'de, D: Deserializer<'de>>(text: D) -> Result<Time, D::Error> {
-    time_of_day(&String::deserialize(text)?).map_err(serde::de::Error::custom)
 }
 
 impl MessageRules {

@@ -1,55 +1,83 @@
-//! Whose a telephone number is.
+//! Whether a telephone is one person's alone.
 
-use fhir::ResourceType;
-use ledger::Number;
+use fhir::{Resource, ResourceType};
+use ledger::{Number, TenantId};
+use serde_json::Value;
 
+use super::Vault;
 use super::opening::{fetch_in, open_live};
-use super::{Vault, Versioned};
-use crate::{Action, Permit, TrustError, tokens};
+use crate::sms;
+use crate::{TrustError, tokens};
 
-/// Patients looked up at once.
+/// Documents looked up at once.
 const PAGE: usize = 100;
+/// The most documents that are opened for one number. Its last digits are those of a few people; where so many have
+/// them, the number is taken for somebody else's too.
+const OPENED_MAX: usize = 1_000;
 
 impl Vault {
-    /// Patients who may have a telephone number, found by blind tokens; whoever asks compares the numbers. `forms` are
-    /// ways in which it is written: patients whom a program wrote that knew no tokens of numbers are found by these
-    /// alone. For parts of Cairn that act by themselves; what they write of it is audited.
+    /// Whether somebody else has a patient's number too: another patient, somebody who is related to one, or who is to
+    /// be called for this one. For parts of Cairn that write to a number; who it is, is not told.
     ///
     /// # Errors
-    /// As [`Vault::load`].
-    pub async fn patients_by_number(
+    /// `Ledger`, `Damaged`.
+    pub async fn is_number_of_others(
         &self,
-        permit: &Permit,
-        number: &str,
-        forms: &[String],
-    ) -> Result<Vec<Versioned>, TrustError> {
-        let kind = ResourceType::Patient;
-        self.require_writing(permit, Action::Search, kind).await?;
-        let (ledger, tenant) = (self.ledger(), permit.tenant());
-        let Some(query) = tokens::of_number(ledger, tenant, number, forms) else {
-            return Ok(Vec::new());
-        };
+        tenant: TenantId,
+        patient: &Resource,
+        number: &sms::Number,
+    ) -> Result<bool, TrustError> {
+        let contacts = patient.get("contact").and_then(Value::as_array);
+        let mut contacts = contacts.into_iter().flatten();
+        if contacts.any(|contact| self.has_number(contact.get("telecom"), number)) {
+            return Ok(true);
+        }
+        let ledger = self.ledger();
+        let forms = number.forms(self.texts().country);
         let view = ledger.view()?;
-        let mut found = Vec::new();
-        let mut before: Option<Number> = None;
-        loop {
-            let hits = view.search(tenant, &query, before, None, PAGE).await?;
-            for hit in &hits {
-                let Some(stored) = fetch_in(&view, tenant, *hit).await? else {
-                    continue;
-                };
-                if stored.kind != tokens::kind(kind) || stored.deleted {
-                    continue;
+        let mut opened = 0;
+        for kind in tokens::PERSONS {
+            let query = tokens::of_number(ledger, tenant, kind, number.as_str(), &forms);
+            let Some(query) = query else { continue };
+            let mut before: Option<Number> = None;
+            loop {
+                let hits = view.search(tenant, &query, before, None, PAGE).await?;
+                for hit in &hits {
+                    let Some(stored) = fetch_in(&view, tenant, *hit).await? else {
+                        continue;
+                    };
+                    if stored.kind != tokens::kind(kind) || stored.deleted {
+                        continue;
+                    }
+                    opened += 1;
+                    if opened > OPENED_MAX {
+                        return Ok(true);
+                    }
+                    let (row, _) = open_live(&view, tenant, stored).await?;
+                    let person = &row.resource;
+                    let is_self = kind == ResourceType::Patient && person.id() == patient.id();
+                    if !is_self && self.has_number(person.get("telecom"), number) {
+                        return Ok(true);
+                    }
                 }
-                let (row, _) = open_live(&view, tenant, stored).await?;
-                if permit.covers(Action::Read, &row.resource) {
-                    found.push(row);
+                match hits.last() {
+                    Some(last) if hits.len() == PAGE => before = Some(last.number),
+                    _ => break,
                 }
-            }
-            match hits.last() {
-                Some(last) if hits.len() == PAGE => before = Some(last.number),
-                _ => return Ok(found),
             }
         }
+        Ok(false)
+    }
+
+    fn has_number(&self, telecoms: Option<&Value>, number: &sms::Number) -> bool {
+        let country = self.texts().country;
+        let mut telecoms = telecoms.and_then(Value::as_array).into_iter().flatten();
+        telecoms.any(|telecom| {
+            let value = telecom.get("value").and_then(Value::as_str);
+            value
+                .and_then(|value| sms::Number::parse(value, country))
+                .as_ref()
+                == Some(number)
+        })
     }
 }

@@ -3,7 +3,7 @@
 use fhir::{Resource, human};
 use maud::{Markup, html};
 use serde_json::Value;
-use trust::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
+use trust::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM, NO_RECEIPT};
 use trust::{Purpose, Purposes};
 
 use crate::layout::{self, State};
@@ -86,6 +86,7 @@ fn not_sent(resource: &Resource) -> String {
         "no-address" => "there is no address".to_owned(),
         "deceased" => "the patient has died".to_owned(),
         "expired" => "it was no longer of use".to_owned(),
+        NO_RECEIPT => "no receipt came, so it may have arrived".to_owned(),
         "permanent-failure" => "the receiving server refused it".to_owned(),
         "retries-exhausted" => "the receiving server could not be reached".to_owned(),
         other => status_words(other),
@@ -116,6 +117,12 @@ pub(crate) fn delivery(times: &Times, resource: &Resource) -> Markup {
             (layout::state(State::Done, "Delivered"))
             @if let Some(read) = at("received") { span class="quiet small" { " read " (times.ago(read)) } }
         },
+        // It may be there, and nobody knows.
+        "not-done"
+            if resource.text_at(&["statusReason", "coding", "0", "code"]) == Some(NO_RECEIPT) =>
+        {
+            html! { (layout::state(State::Waiting, "No receipt came")) }
+        }
         "not-done" | "stopped" => {
             html! { (layout::state(State::Failed, "Not sent")) span class="small" { ": " (not_sent(resource)) } }
         }

@@ -196,6 +196,9 @@ pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Respon
     .into_response())
 }
 
+/// What text messages are called here.
+const TEXTS: &str = "Text message";
+
 /// A channel that there is to choose.
 struct Choice {
     /// Its place in `telecom`.
@@ -207,7 +210,23 @@ struct Choice {
     wanted: bool,
 }
 
+/// How somebody gets text messages again from whose telephone STOP was sent.
+fn how_to_start(from: Option<&str>) -> String {
+    let to = match from {
+        Some(from) => format!("to {from}"),
+        None => "as an answer to one of our text messages".to_owned(),
+    };
+    format!(
+        "STOP was sent from this number, so no text messages go to it. To get them again, send START from it {to}."
+    )
+}
+
 impl Choice {
+    /// Whether nothing is sent there whatever is chosen here.
+    fn is_stopped(&self, stopped: &[String]) -> bool {
+        self.words == TEXTS && stopped.contains(&self.address)
+    }
+
     /// What the form calls it.
     fn name(&self) -> String {
         let texts = if self.texts { "t" } else { "" };
@@ -239,7 +258,7 @@ fn channels(patient: &Resource) -> Vec<Choice> {
         };
         let words = match telecom["system"].as_str() {
             Some("email") => "E-mail",
-            Some("sms") => "Text message",
+            Some("sms") => TEXTS,
             Some("phone") => "Phone call",
             _ => continue,
         };
@@ -252,7 +271,7 @@ fn channels(patient: &Resource) -> Vec<Choice> {
         };
         found.push(choice(false, words));
         if telecom["system"] == "phone" && telecom["use"] == "mobile" && !takes_texts(address) {
-            found.push(choice(true, "Text message"));
+            found.push(choice(true, TEXTS));
         }
     }
     found
@@ -307,6 +326,8 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     let channels = channels(&own);
     let confidential = confidential(&own);
     let only = only_words(&own, ctx.times.care_ms);
+    let stopped = crate::contact::stopped(&ctx, &own).await?;
+    let from = ctx.vault().texts().from;
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
@@ -320,7 +341,9 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
                     fieldset {
                         legend { "We may use" }
                         @for choice in &channels {
-                            label class="choice" { input type="checkbox" name="wanted" value=(choice.name()) checked[choice.wanted]; span { (choice.words) br; span class="quiet small" { (choice.address) } } }
+                            label class="choice" { input type="checkbox" name="wanted" value=(choice.name()) checked[choice.wanted]; span { (choice.words) br; span class="quiet small" { (choice.address) }
+                                @if choice.is_stopped(&stopped) { br; span class="small" { (layout::state(State::Waiting, "Stopped")) " " (how_to_start(from.as_deref())) } }
+                            } }
                         }
                     }
                     button class="primary" type="submit" { "Save" }

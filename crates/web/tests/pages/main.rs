@@ -35,6 +35,7 @@ mod proxies;
 mod sessions;
 mod stopping;
 mod stuck;
+mod texts;
 mod unexplained;
 mod versions;
 mod world;

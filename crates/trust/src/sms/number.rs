@@ -9,12 +9,13 @@ use phonenumber::{Mode, country, is_valid, parse};
 const TEXT_CHARS_MAX: usize = 40;
 
 /// The country that numbers without one are of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Country(country::Id);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Country(country::Id);
 
 impl Country {
     /// By its two letters (ISO 3166-1).
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)
     }
 
@@ -26,8 +27,8 @@ impl Country {
 }
 
 /// A number with its country: `+16175550142`.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Number(String);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Number(String);
 
 impl fmt::Debug for Number {
     /// Shows nothing of it.
@@ -40,7 +41,9 @@ impl fmt::Debug for Number {
 ///
 /// What it says is held against what was written: asked for a number of another country than the one it is told, it was
 /// seen to take away a digit that is a prefix in that country, and the number of somebody else was left.
-fn read(text: &str, country: Country) -> Option<phonenumber::PhoneNumber> {
+///
+/// Without a country, a number has to say its own: it begins with a plus.
+fn read(text: &str, country: Option<Country>) -> Option<phonenumber::PhoneNumber> {
     let is_plain = |letter: char| letter.is_ascii_digit() || " +-./()\u{a0}".contains(letter);
     // What people write, and nothing that the library would have to guess at.
     if text.chars().count() > TEXT_CHARS_MAX || !text.chars().all(is_plain) {
@@ -52,11 +55,12 @@ fn read(text: &str, country: Country) -> Option<phonenumber::PhoneNumber> {
     // No national number begins with two zeros.
     let whole = match text.strip_prefix('+') {
         Some(_) => Some(digits.as_str()),
-        None => digits.strip_prefix("00"),
+        // How one dials abroad differs from country to country.
+        None => country.and_then(|_| digits.strip_prefix("00")),
     };
     let number = match whole {
         Some(whole) => parse(None, format!("+{whole}")).ok()?,
-        None => parse(Some(country.0), &text).ok()?,
+        None => parse(Some(country?.0), &text).ok()?,
     };
     let found = number.format().mode(Mode::E164).to_string();
     let is_same = match whole {
@@ -64,24 +68,26 @@ fn read(text: &str, country: Country) -> Option<phonenumber::PhoneNumber> {
         // A prefix of one digit may be in the place of the country.
         None => digits.get(1..).is_some_and(|rest| found.ends_with(rest)),
     };
-    let is_here = whole.is_some() || number.country().code() == country.code()?;
+    let is_here = whole.is_some() || number.country().code() == country?.code()?;
     (is_same && is_here && is_valid(&number)).then_some(number)
 }
 
 impl Number {
-    /// A number as somebody wrote it.
-    pub(crate) fn parse(text: &str, country: Country) -> Option<Self> {
+    /// A number as somebody wrote it. `country` is that of numbers that are written without one, where one is known.
+    #[must_use]
+    pub fn parse(text: &str, country: Option<Country>) -> Option<Self> {
         let number = read(text.trim(), country)?;
         Some(Self(number.format().mode(Mode::E164).to_string()))
     }
 
     /// As it is dialled.
-    pub(crate) fn as_str(&self) -> &str {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Ways in which people write it.
-    pub(crate) fn forms(&self, country: Country) -> Vec<String> {
+    pub(crate) fn forms(&self, country: Option<Country>) -> Vec<String> {
         let Some(number) = read(&self.0, country) else {
             return vec![self.0.clone()];
         };
@@ -108,8 +114,8 @@ impl Number {
 mod tests {
     use super::*;
 
-    fn country(text: &str) -> Country {
-        Country::parse(text).expect("a country")
+    fn country(text: &str) -> Option<Country> {
+        (!text.is_empty()).then(|| Country::parse(text).expect("a country"))
     }
 
     #[test]
@@ -137,6 +143,13 @@ mod tests {
             // By the prefix of another country's exchange: not told from a national number for certain.
             ("011 49 151 23456789", "US", None),
             ("555-0142", "US", None),
+            // Nobody has said of which country those without one are.
+            ("+1-617-555-0142", "", Some("+16175550142")),
+            ("+49 151 23456789", "", Some("+4915123456789")),
+            ("(617) 555-0142", "", None),
+            ("1 617 555 0142", "", None),
+            ("0151 23456789", "", None),
+            ("0049 151 23456789", "", None),
             ("0151 23456789", "US", None),
             ("911", "US", None),
             ("", "US", None),
