@@ -69,6 +69,8 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "network.*" => "10.0.0.0/8",
         "sms.price" => "0.0079",
         "sms.currency" => "USD",
+        "sms.country" => "DE",
+        "sms.delivered_when" => "sent",
         "oauth.key_origins" => "https://keys.example",
         "subscriptions.origins" => "https://receiver.example",
         "http.trusted_proxies" => "10.0.0.0/8 ::1",
@@ -94,6 +96,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.host" => vec![("smtp.from", "x")],
         "sms.price" => vec![("sms.currency", "USD")],
         "sms.currency" => vec![("sms.price", "0.01")],
+        "sms.old_token_file" => vec![("sms.token_file", "x")],
         "sms.account" => vec![
             ("sms.token_file", "x"),
             ("sms.from", "x"),
