@@ -94,16 +94,30 @@ impl Number {
         let plain = self.0.trim_start_matches('+').to_owned();
         let international = number.format().mode(Mode::International).to_string();
         let national = number.format().mode(Mode::National).to_string();
-        let digits: String = national.chars().filter(char::is_ascii_digit).collect();
+        let code = number.country().code();
+        let groups = |text: &str| -> Vec<String> {
+            let groups = text.split(|letter: char| !letter.is_ascii_digit());
+            let groups = groups.filter(|group| !group.is_empty());
+            groups.map(str::to_owned).collect()
+        };
+        let (whole, own) = (groups(&international), groups(&national));
         let mut forms = vec![
             self.0.clone(),
             plain,
-            international.replace(' ', "-"),
+            own.concat(),
+            national.replace(") ", ")"),
+            format!("+{code} {national}"),
+            format!("{code} {national}"),
+            format!("{code}{}", own.concat()),
             international,
-            national.replace(['(', ')'], "").replace(' ', "-"),
             national,
-            digits,
         ];
+        for between in ["-", " ", ".", "/"] {
+            let joined = whole.join(between);
+            forms.push(format!("+{joined}"));
+            forms.push(joined);
+            forms.push(own.join(between));
+        }
         forms.sort();
         forms.dedup();
         forms
@@ -179,6 +193,18 @@ mod tests {
             "(617) 555-0142",
             "617-555-0142",
             "6175550142",
+            "617.555.0142",
+            "617 555 0142",
+            "617/555/0142",
+            "(617)555-0142",
+            "+1 (617) 555-0142",
+            "1 (617) 555-0142",
+            "1-617-555-0142",
+            "1 617 555 0142",
+            "1.617.555.0142",
+            "+1.617.555.0142",
+            "+1 617 555 0142",
+            "16175550142",
         ] {
             assert!(forms.iter().any(|one| one == form), "{form} in {forms:?}");
         }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Vault;
 use super::opening::{fetch_in, open_live};
+use crate::consent::is_same_number;
 use crate::sms;
 use crate::{TrustError, tokens};
 
@@ -73,11 +74,18 @@ impl Vault {
         let country = self.texts().country;
         let mut telecoms = telecoms.and_then(Value::as_array).into_iter().flatten();
         telecoms.any(|telecom| {
-            let value = telecom.get("value").and_then(Value::as_str);
-            value
-                .and_then(|value| sms::Number::parse(value, country))
-                .as_ref()
-                == Some(number)
+            let text = |name: &str| telecom.get(name).and_then(Value::as_str);
+            let Some(value) = text("value") else {
+                return false;
+            };
+            if matches!(text("system"), Some("email" | "url")) {
+                return false;
+            }
+            match sms::Number::parse(value, country) {
+                Some(other) => other == *number,
+                // What can't be read for certain is the number if it may be: it doesn't say of which country it is.
+                None => is_same_number(value, number.as_str()),
+            }
         })
     }
 }
