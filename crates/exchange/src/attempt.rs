@@ -1,18 +1,21 @@
 //! One attempt at one message: whom it goes to, whether it may leave now, and what is written down of it.
 
+use std::sync::OnceLock;
+
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use serde_json::{Value, json};
 use trust::consent::Waits;
-use trust::conventions::{INSTANCE_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM};
-use trust::outgoing::Message;
+use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
+use trust::outgoing::{Message, set_unanswered};
+use trust::sms::Number;
 use trust::{Agent, Change, Permit, TrustError, Unit, Versioned};
 
 use crate::carrier::To;
 use crate::check::{Reason, Refused};
 use crate::compose::link;
-use crate::deliverer::{DeliverError, Inner, persist};
+use crate::deliverer::{DeliverError, Inner, hex, persist};
 use crate::outcome::{Outcome, count, is_waiting, mark, note};
 use crate::sms::{count_again, is_again};
 
@@ -34,24 +37,11 @@ pub(crate) struct Attempt<'a> {
     pub(crate) permit: Permit,
     pub(crate) entry: &'a OutboxEntry,
     pub(crate) message: Message,
+    /// The message as it was kept when it was handed over.
+    pub(crate) ahead: OnceLock<Vec<u8>>,
 }
 
 impl Attempt<'_> {
-    /// The `Communication` that follows this message, if it still waits for it.
-    pub(crate) async fn communication(&self) -> Result<Option<Versioned>, TrustError> {
-        let found = self
-            .inner
-            .trust
-            .vault()
-            .load(
-                &self.permit,
-                ResourceType::Communication,
-                &self.message.communication,
-            )
-            .await?;
-        Ok(found.filter(|found| !found.deleted && is_waiting(&found.resource)))
-    }
-
     pub(crate) async fn patient(&self) -> Result<Option<Resource>, TrustError> {
         let found = self
             .inner
@@ -148,18 +138,18 @@ impl Attempt<'_> {
         (to, patient): (&To, Option<&Resource>),
         proxy: Option<&str>,
     ) -> Result<Outcome, DeliverError> {
+        let most = self.inner.carrier.unanswered_max();
+        if most.is_some_and(|most| self.message.unanswered >= most) {
+            let times = self.message.unanswered;
+            let words = format!(
+                "Given up: what became of {times} attempts is not known, and it may have arrived."
+            );
+            return Ok(Outcome::NotDone(Refused::new(Reason::NoReceipt, words)));
+        }
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
         }
         let identity = self.inner.trust.identity();
-        let is_others = match (to, proxy, patient) {
-            (To::Number(number), None, Some(patient)) => {
-                let vault = self.inner.trust.vault();
-                let tenant = self.entry.tenant;
-                vault.is_number_of_others(tenant, patient, number).await?
-            }
-            _ => false,
-        };
         // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
         // sign in at all.
         let secret = match proxy {
@@ -168,8 +158,6 @@ impl Attempt<'_> {
                     .make_proxy_link(agent, proxy, LINK_LIFE_S, true)
                     .await?,
             ),
-            // Whoever else has the telephone reads what comes to it. Who is meant signs in by themselves.
-            None if is_others => None,
             None if self.inner.magic_links => Some(
                 identity
                     .make_link(agent, &self.message.patient, LINK_LIFE_S, true)
@@ -189,8 +177,89 @@ impl Attempt<'_> {
             .carrier
             .carry(self.entry, message, to, &link, now_ms)
             .map_err(DeliverError::Compose)?;
+        self.write_ahead(&link).await?;
         let bounds = (expires_ms, message.unanswered);
-        self.inner.hand_over(self.entry, bounds, handing).await
+        let outcome = self.inner.hand_over(self.entry, bounds, handing).await?;
+        if let (To::Number(number), Outcome::NotDone(refused)) = (to, &outcome)
+            && refused.reason == Reason::Preference
+        {
+            self.stopped(agent, number).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Whether somebody else has the telephone that it goes to.
+    pub(crate) async fn is_of_others(
+        &self,
+        patient: Option<&Resource>,
+        number: &Number,
+    ) -> Result<bool, DeliverError> {
+        let Some(patient) = patient else {
+            return Ok(false);
+        };
+        let vault = self.inner.trust.vault();
+        let tenant = self.entry.tenant;
+        Ok(vault.is_number_of_others(tenant, patient, number).await?)
+    }
+
+    /// Writes down that it is handed over without an answer so far, before it is: whatever ends this process, or keeps
+    /// the outcome from being written, it counts. The outcome takes it back.
+    async fn write_ahead(&self, link: &str) -> Result<(), DeliverError> {
+        if self.inner.carrier.unanswered_max().is_none() {
+            return Ok(());
+        }
+        let message = Message {
+            unanswered: self.message.unanswered.saturating_add(1),
+            segments: self.inner.carrier.segments(&self.message, link),
+            ..self.message.clone()
+        };
+        // A message of strings can't fail to serialise.
+        let body = serde_json::to_vec(&message).unwrap_or_else(|_| self.entry.body.clone());
+        let unit = Unit {
+            outbox_remove: vec![self.entry.key],
+            outbox_add: vec![self.draft(self.entry.key, self.entry.attempt, body.clone())],
+            held: Some(self.entry.key.shard),
+            patient: Some(self.message.patient.clone()),
+            note: Some(format!(
+                "{}: {} is handed over",
+                self.message.journey,
+                self.inner.carrier.words()
+            )),
+            ..Unit::default()
+        };
+        match self.inner.trust.vault().commit(&self.permit, unit).await {
+            Ok(_) => {
+                let _ = self.ahead.set(body);
+                Ok(())
+            }
+            // It is gone: somebody took it out.
+            Err(TrustError::Ledger(LedgerError::Conflict)) => Err(DeliverError::Contended),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn draft(&self, key: OutboxKey, attempt: u32, body: Vec<u8>) -> OutboxDraft {
+        OutboxDraft {
+            key,
+            owner: Owner::Patient(self.message.patient.clone()),
+            channel: self.entry.channel,
+            attempt,
+            body,
+        }
+    }
+
+    /// The provider knows a STOP of a telephone that was not heard here.
+    async fn stopped(&self, agent: &Agent, number: &Number) {
+        let (trust, name) = (&self.inner.trust, self.inner.carrier.name());
+        let request_id = format!("{name}-{}-stop", hex(self.entry.key.id));
+        let written = async {
+            let permit = self.inner.of_nobody(agent, &request_id).await?;
+            trust.vault().set_stopped(&permit, number, true).await
+        };
+        // What became of the message has to be written down all the same; the provider goes on refusing the number.
+        if let Err(error) = written.await {
+            tracing::error!(%error, "{name}: a STOP that the provider knows could not be written down");
+        }
     }
 
     /// Whether it may not leave now: quiet hours and limits may have come over it since it was put on its way.
@@ -230,7 +299,8 @@ impl Attempt<'_> {
         Ok(Some(Outcome::NotDone(refused)))
     }
 
-    /// When other messages of journeys left for the patient in the last seven days, by channels that reach out.
+    /// When other messages of journeys were let go that left for the patient in the last seven days, by channels that
+    /// reach out; of those that don't say that, when they left. None leaves before it is let go.
     async fn sent_before(&self, now_ms: u64) -> Result<Vec<u64>, DeliverError> {
         let since_ms = now_ms.saturating_sub(WEEK_MS);
         let parameters = [
@@ -250,7 +320,7 @@ impl Attempt<'_> {
         let take = |row: Versioned| {
             let message = &row.resource;
             if message.id() != Some(self.message.communication.as_str()) && reached_out(message) {
-                let sent = message.text_at(&["sent"]);
+                let sent = let_go(message).or_else(|| message.text_at(&["sent"]));
                 let sent = sent.and_then(fhir::date::parse);
                 sent_ms.extend(sent.and_then(|sent| u64::try_from(sent.start_ms).ok()));
             }
@@ -272,7 +342,7 @@ impl Attempt<'_> {
             let mut again = false;
             // What the server has taken was sent, whatever the journey decided meanwhile.
             let unit = match (self.current().await?, outcome) {
-                (Some(found), Outcome::Sent | Outcome::Taken(_) | Outcome::Known) => {
+                (Some(found), Outcome::Sent | Outcome::Taken(_) | Outcome::Known(_)) => {
                     again = matches!(outcome, Outcome::Taken(taken) if is_again(&found.resource, &taken.reference));
                     self.unit(outcome, Some(found))
                 }
@@ -280,6 +350,14 @@ impl Attempt<'_> {
                     Some(found),
                     Outcome::NotDone(_) | Outcome::PutOff { .. } | Outcome::Waits { .. },
                 ) if is_waiting(&found.resource) => self.unit(outcome, Some(found)),
+                // Its journey has held it or called it off meanwhile, and the other side may have it.
+                (Some(found), _)
+                    if self.unanswered(outcome) > 0 && !is_settled(&found.resource) =>
+                {
+                    let mut unit = self.unit(&Outcome::Cancelled, None);
+                    unit.changes.push(self.may_be_there(found, outcome));
+                    unit
+                }
                 _ => self.unit(&Outcome::Cancelled, None),
             };
             match self.inner.trust.vault().commit(&self.permit, unit).await {
@@ -297,7 +375,8 @@ impl Attempt<'_> {
         Err(DeliverError::Contended)
     }
 
-    async fn current(&self) -> Result<Option<Versioned>, TrustError> {
+    /// The `Communication` that follows this message.
+    pub(crate) async fn current(&self) -> Result<Option<Versioned>, TrustError> {
         let found = self
             .inner
             .trust
@@ -327,14 +406,21 @@ impl Attempt<'_> {
             ..Unit::default()
         };
         if let Some(found) = communication {
-            let mut resource = found.resource;
-            resource.strip_meta();
+            let before = found.resource;
+            let mut resource = before.clone();
             mark(&mut resource, outcome, now_ms);
-            self.mark_unanswered(&mut resource, outcome);
-            unit.changes.push(Change::Put {
-                resource,
-                expected: Expected::Version(found.version),
-            });
+            if outcome.was_handed_over() {
+                self.mark_let_go(&mut resource);
+            } else {
+                self.mark_unanswered(&mut resource, outcome);
+            }
+            if resource != before {
+                resource.strip_meta();
+                unit.changes.push(Change::Put {
+                    resource,
+                    expected: Expected::Version(found.version),
+                });
+            }
         }
         let again = match outcome {
             Outcome::PutOff {
@@ -342,52 +428,116 @@ impl Attempt<'_> {
                 attempt,
                 unanswered,
                 ..
-            } => Some((*due_ms, *attempt, *unanswered)),
-            Outcome::Waits { due_ms, .. } => Some((*due_ms, self.entry.attempt, false)),
+            } => Some((*due_ms, *attempt, self.body(*unanswered))),
+            Outcome::Waits { due_ms, .. } => {
+                Some((*due_ms, self.entry.attempt, self.body_until(*due_ms)))
+            }
             _ => None,
         };
-        if let Some((due_ms, attempt, unanswered)) = again {
-            unit.outbox_add.push(OutboxDraft {
-                key: OutboxKey {
-                    due_ms,
-                    ..self.entry.key
-                },
-                owner: Owner::Patient(self.message.patient.clone()),
-                channel: self.entry.channel,
-                attempt,
-                body: self.body(unanswered),
-            });
+        if let Some((due_ms, attempt, body)) = again {
+            let key = OutboxKey {
+                due_ms,
+                ..self.entry.key
+            };
+            unit.outbox_add.push(self.draft(key, attempt, body));
         }
         unit
     }
 
-    /// Says of a message that is tried again that the other side may have it, where an answer never came.
-    fn mark_unanswered(&self, communication: &mut Resource, outcome: &Outcome) {
-        let is_unanswered = match outcome {
-            Outcome::PutOff { unanswered, .. } => *unanswered || self.message.unanswered > 0,
-            Outcome::Waits { .. } => self.message.unanswered > 0,
-            _ => false,
-        };
-        if is_unanswered && let Some(Value::Object(reason)) = communication.get("statusReason") {
-            let mut reason = reason.clone();
-            let coding = json!([{"system": NOT_DONE_SYSTEM, "code": NO_RECEIPT}]);
-            reason.insert("coding".to_owned(), coding);
-            communication.set("statusReason", Value::Object(reason));
+    /// How often it was handed over without an answer, after an outcome that is no answer either.
+    fn unanswered(&self, outcome: &Outcome) -> u8 {
+        let before = self.message.unanswered;
+        match outcome {
+            Outcome::PutOff {
+                unanswered: true, ..
+            } => before.saturating_add(1),
+            Outcome::Sent | Outcome::Taken(_) | Outcome::Known(_) => 0,
+            Outcome::PutOff { .. }
+            | Outcome::NotDone(_)
+            | Outcome::Waits { .. }
+            | Outcome::Cancelled => before,
         }
+    }
+
+    /// Says of a message that has not left, as far as is known, that the other side may have it where an answer never
+    /// came.
+    fn mark_unanswered(&self, communication: &mut Resource, outcome: &Outcome) {
+        let count = self.unanswered(outcome);
+        if count == 0 {
+            return;
+        }
+        set_unanswered(communication, count);
+        let reason = communication.get("statusReason").cloned();
+        let mut reason = match reason {
+            Some(Value::Object(reason)) => reason,
+            _ => serde_json::Map::new(),
+        };
+        let codings = reason.get("coding").and_then(Value::as_array);
+        let mut codings = codings.cloned().unwrap_or_default();
+        if !codings.iter().any(|coding| coding["code"] == NO_RECEIPT) {
+            codings.push(json!({"system": NOT_DONE_SYSTEM, "code": NO_RECEIPT}));
+        }
+        reason.insert("coding".to_owned(), Value::Array(codings));
+        communication.set("statusReason", Value::Object(reason));
+    }
+
+    fn may_be_there(&self, found: Versioned, outcome: &Outcome) -> Change {
+        let mut resource = found.resource;
+        resource.strip_meta();
+        self.mark_unanswered(&mut resource, outcome);
+        Change::Put {
+            resource,
+            expected: Expected::Version(found.version),
+        }
+    }
+
+    /// Says of a message that has left when it was let go.
+    fn mark_let_go(&self, communication: &mut Resource) {
+        let let_go_ms = self
+            .message
+            .hours
+            .as_ref()
+            .and_then(|hours| hours.let_go_ms);
+        let (Some(let_go_ms), None) = (let_go_ms, let_go(communication)) else {
+            return;
+        };
+        let extensions = communication.get("extension").and_then(Value::as_array);
+        let mut extensions = extensions.cloned().unwrap_or_default();
+        let at = fhir::date::instant(let_go_ms);
+        extensions.push(json!({"url": LET_GO_URL, "valueInstant": at}));
+        communication.set("extension", Value::Array(extensions));
     }
 
     /// The message as it is kept until it is tried again.
     fn body(&self, unanswered: bool) -> Vec<u8> {
-        if !unanswered {
-            return self.entry.body.clone();
+        let ahead = self.ahead.get().filter(|_| unanswered);
+        ahead.unwrap_or(&self.entry.body).clone()
+    }
+
+    /// The message as it is kept that is let go at a time: it counts as of then.
+    fn body_until(&self, due_ms: u64) -> Vec<u8> {
+        let mut message = self.message.clone();
+        if let Some(hours) = &mut message.hours {
+            hours.let_go_ms = hours.let_go_ms.map(|_| due_ms);
         }
-        let message = Message {
-            unanswered: self.message.unanswered.saturating_add(1),
-            ..self.message.clone()
-        };
-        // A message of strings can't fail to serialise.
         serde_json::to_vec(&message).unwrap_or_else(|_| self.entry.body.clone())
     }
+}
+
+/// Whether nothing more becomes of a message.
+fn is_settled(communication: &Resource) -> bool {
+    matches!(
+        communication.text_at(&["status"]),
+        Some("completed" | "entered-in-error")
+    )
+}
+
+/// When a message was let go, as it says itself.
+fn let_go(message: &Resource) -> Option<&str> {
+    let extensions = message.get("extension").and_then(Value::as_array);
+    let mut extensions = extensions.into_iter().flatten();
+    let said = extensions.find(|extension| extension["url"] == LET_GO_URL)?;
+    said["valueInstant"].as_str()
 }
 
 /// Whether it is a message of a journey that went out by a channel that reaches out.

@@ -9,13 +9,13 @@ use ledger::{OutboxEntry, TenantId};
 use lettre::Address;
 use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_SMS, Message};
 use trust::sms::Number;
-use trust::{TrustError, Vault};
+use trust::{Trust, TrustError, Vault};
 
 use crate::check::{Reason, Refused};
 use crate::mail::{Mail, Wording};
 use crate::outcome::Outcome;
 use crate::retry::Meaning;
-use crate::sms::{Sms, UNANSWERED_MAX};
+use crate::sms::{Parts, Sms, UNANSWERED_MAX};
 
 /// A channel that messages leave by.
 pub(crate) enum Carrier {
@@ -84,6 +84,28 @@ impl Carrier {
             Self::Sms(_) => Some(UNANSWERED_MAX),
         }
     }
+    /// How many segments a message takes, where it is counted by them.
+    pub(crate) fn segments(&self, message: &Message, link: &str) -> Option<u32> {
+        match self {
+            Self::Mail(_) => None,
+            Self::Sms(_) => Some(crate::sms::parts(&message.text, link)),
+        }
+    }
+    /// What a message that took so many segments took in all.
+    pub(crate) fn priced(&self, message: &Message) -> Option<Parts> {
+        match self {
+            Self::Mail(_) => None,
+            Self::Sms(sms) => Some(sms.priced(&message.text, message.segments?)),
+        }
+    }
+    /// The part of Cairn that hears what becomes of its messages, and who wants no more of them, where policies don't let
+    /// it do its work.
+    pub(crate) fn hears_nothing(&self, trust: &Trust) -> Option<&'static str> {
+        match self {
+            Self::Mail(_) => None,
+            Self::Sms(_) => (!crate::sms::hears(trust)).then_some(crate::sms::RECEIVER),
+        }
+    }
     /// Waits until the server may have another message.
     pub(crate) async fn turn(&self) {
         match self {
@@ -138,8 +160,9 @@ impl Carrier {
             (Self::Sms(sms), To::Number(to)) => {
                 let text = crate::sms::compose(&message.text, link);
                 let communication = message.communication.as_str();
+                let repeated = message.unanswered > 0;
                 Ok(Box::pin(async move {
-                    sms.hand_over(to, &text, communication).await
+                    sms.hand_over(to, &text, (communication, repeated)).await
                 }))
             }
             (Self::Mail(_), To::Number(_)) | (Self::Sms(_), To::Address(_)) => {

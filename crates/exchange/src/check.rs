@@ -25,6 +25,8 @@ pub enum Reason {
     ProxyEnded,
     /// The link couldn't be opened: there is no birth date to check it with.
     NoSignIn,
+    /// Somebody else has the telephone too, so no link that signs in goes there, and without one nobody gets in.
+    SharedNumber,
     /// The patient has died.
     Deceased,
     /// Its worth ran out before it could be delivered.
@@ -54,6 +56,7 @@ impl Reason {
             Self::NoAddress => "no-address",
             Self::ProxyEnded => "proxy-ended",
             Self::NoSignIn => "no-sign-in",
+            Self::SharedNumber => "shared-number",
             Self::Deceased => "deceased",
             Self::Expired => "expired",
             Self::PermanentFailure => "permanent-failure",
@@ -209,6 +212,7 @@ mod tests {
             expires_ms,
             hours: None,
             unanswered: 0,
+            segments: None,
         }
     }
 

@@ -4,11 +4,12 @@
 //! the message over to what carries it (`carrier.rs`), and write the outcome. The outcome of an attempt (the
 //! `Communication`'s new state and the outbox entry's end or its next time) is one commit. A crash between the server's
 //! "taken" and that commit sends the message again, so that the other side or we can tell: at least once, and
-//! recognisably so.
+//! recognisably so. What is text messages' own in it: that one is handed over is written down before, so that no more than
+//! a few times are without an answer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fhir::{Resource, ResourceType};
@@ -16,23 +17,25 @@ use ledger::{LedgerError, OutboxEntry, OutboxKey};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use trust::outgoing::{Message, Notice};
-use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError, Unit};
+use trust::outgoing::{Message, Notice, unanswered};
+use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
 
 use crate::attempt::Attempt;
 use crate::breaker::{Breaker, Room};
 use crate::carrier::{Carrier, To, Trouble};
 use crate::check::{Reason, Refused, check};
 use crate::mail::Mail;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, is_waiting};
 use crate::retry::{self, Meaning, Next};
-use crate::sms::{Sms, references};
+use crate::sms::{Sms, is_unpriced, references};
 use crate::{MailOptions, SmsOptions};
 
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
 /// How long one rests that policies refuse: they may do so all night, and the audit has each time.
 const REFUSED_REST: Duration = Duration::from_secs(60);
+/// How long one rests that can't be read; it is told of each time.
+const UNREADABLE_REST: Duration = Duration::from_secs(600);
 /// How long an entry rests that was left to another process: until this one knows which shards it holds.
 const LEFT_REST: Duration = Duration::from_secs(1);
 /// The longest sleep, real time. The sleep until the next entry is due is measured by a clock that
@@ -54,6 +57,12 @@ pub(crate) enum DeliverError {
     Compose(String),
     #[error("the message kept changing while its outcome was written")]
     Contended,
+    #[error("policies don't let {0} do its work, so nothing leaves")]
+    Unheard(&'static str),
+    #[error(
+        "the entry can't be read; it stays where it is, because another version may be able to"
+    )]
+    Unreadable,
 }
 
 impl From<TrustError> for DeliverError {
@@ -245,8 +254,13 @@ impl Round {
         let (task, fault) = match done {
             Ok((task, Ok(()))) => (task, None),
             Ok((task, Err(error))) => {
-                let refused = matches!(error, DeliverError::Trust(TrustError::Refused(_)));
-                let rest = if refused { REFUSED_REST } else { REST };
+                let rest = match error {
+                    DeliverError::Trust(TrustError::Refused(_)) | DeliverError::Unheard(_) => {
+                        REFUSED_REST
+                    }
+                    DeliverError::Unreadable => UNREADABLE_REST,
+                    _ => REST,
+                };
                 (task, Some((error.to_string(), rest)))
             }
             Err(error) => (error.id(), Some(("the delivery panicked".to_owned(), REST))),
@@ -362,7 +376,12 @@ impl Inner {
                 (Ok(notice), Carrier::Mail(mail)) => {
                     self.notify(&agent, entry, mail, &notice, &request_id).await
                 }
-                _ => self.drop_unreadable(&agent, entry, &request_id).await,
+                _ => {
+                    // Its step goes on when its time is over.
+                    metrics::counter!(format!("{name}_failed_total"), "reason" => "unreadable")
+                        .increment(1);
+                    Err(DeliverError::Unreadable)
+                }
             };
         };
         let purpose: Option<Purpose> = serde_json::from_value(message.purpose.as_str().into()).ok();
@@ -375,21 +394,34 @@ impl Inner {
             .trust
             .decide(&agent, granted, Action::Send, target, &request_id)
             .await?;
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             inner: self,
             permit,
             entry,
             message,
+            ahead: OnceLock::new(),
         };
         // All that is asked below is asked as it is then.
         self.carrier.turn().await;
-        let Some(communication) = attempt.communication().await? else {
+        let communication = attempt.current().await?;
+        if let Some(found) = &communication
+            && self.carrier.has_receipts()
+            && !references(&found.resource).is_empty()
+        {
+            // Its receipt came before we could write down that it was taken: somebody was killed in between.
+            let parts = self.carrier.priced(&attempt.message);
+            let parts = parts.filter(|_| is_unpriced(&found.resource));
+            return attempt.settle(&Outcome::Known(parts)).await;
+        }
+        let Some(communication) = communication.filter(|found| is_waiting(&found.resource)) else {
             // Nobody waits for this message any more.
             return attempt.settle(&Outcome::Cancelled).await;
         };
-        if self.carrier.has_receipts() && !references(&communication.resource).is_empty() {
-            // Its receipt came before we could write down that it was taken: somebody was killed in between.
-            return attempt.settle(&Outcome::Known).await;
+        // One that was held and let go is another entry, and has been handed over as often.
+        let unanswered = unanswered(&communication.resource);
+        attempt.message.unanswered = attempt.message.unanswered.max(unanswered);
+        if let Some(part) = self.carrier.hears_nothing(&self.trust) {
+            return Err(DeliverError::Unheard(part));
         }
         let patient = attempt.patient().await?;
         // What is written to somebody who acts for the patient is no message of a programme to the patient.
@@ -437,6 +469,15 @@ impl Inner {
                     "There is no birth date on record to check a sign-in link with.",
                 ))
             }
+            // So it is where a link that signs in can't be sent: whoever else has the telephone reads what comes to it.
+            Ok(To::Number(to))
+                if self.magic_links && attempt.is_of_others(patient.as_ref(), &to).await? =>
+            {
+                Outcome::NotDone(Refused::new(
+                    Reason::SharedNumber,
+                    "Somebody else has the telephone too, so no link that signs in goes there.",
+                ))
+            }
             Ok(To::Address(to))
                 if (self.trust.vault())
                     .is_of_who_acts(entry.tenant, &attempt.message.patient, to.as_ref())
@@ -469,27 +510,6 @@ impl Inner {
         self.trust
             .decide(agent, Purpose::Operations, Action::Send, target, request_id)
             .await
-    }
-
-    /// An entry that can't be read can't be delivered either, now or later.
-    async fn drop_unreadable(
-        &self,
-        agent: &Agent,
-        entry: &OutboxEntry,
-        request_id: &str,
-    ) -> Result<(), DeliverError> {
-        let permit = self.of_nobody(agent, request_id).await?;
-        let unit = Unit {
-            outbox_remove: vec![entry.key],
-            held: Some(entry.key.shard),
-            note: Some("an outbox entry that can't be read was dropped".to_owned()),
-            ..Unit::default()
-        };
-        self.trust.vault().commit(&permit, unit).await?;
-        let name = self.carrier.name();
-        tracing::error!(outbox = %hex(entry.key.id), "{name}: an outbox entry that can't be read was dropped");
-        metrics::counter!(format!("{name}_failed_total"), "reason" => "unreadable").increment(1);
-        Ok(())
     }
 
     fn saw(&self, trouble: Option<&Trouble>) {

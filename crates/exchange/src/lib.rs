@@ -37,7 +37,7 @@ pub use deliverer::{MailDeliverer, SmsDeliverer};
 pub use hooks::HookDeliverer;
 pub use sms::{
     DeliveredWhen, Heard, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmsDoor, SmsOptions, Told,
-    TwilioOptions, Unheard,
+    TwilioOptions, Unheard, unready_parts,
 };
 
 /// Where mail goes.

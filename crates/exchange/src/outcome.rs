@@ -6,7 +6,7 @@ use trust::consent::Waits;
 use trust::conventions::NOT_DONE_SYSTEM;
 
 use crate::check::Refused;
-use crate::sms::{Taken, taken};
+use crate::sms::{Parts, Taken, known, taken};
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +15,9 @@ pub(crate) enum Outcome {
     Sent,
     /// A provider took it, and tells later what became of it.
     Taken(Taken),
-    /// A provider is known to have it: what it tells came before this could be written down.
-    Known,
+    /// A provider is known to have it: what it tells came before this could be written down. With what it took, where
+    /// that is known.
+    Known(Option<Parts>),
     /// It may not leave now: it is night there, or too many have gone out. It was not tried.
     Waits { due_ms: u64, why: Waits },
     /// It will not be sent.
@@ -36,7 +37,7 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// Whether the other side has it by now.
     pub(crate) fn was_handed_over(&self) -> bool {
-        matches!(self, Self::Sent | Self::Taken(_) | Self::Known)
+        matches!(self, Self::Sent | Self::Taken(_) | Self::Known(_))
     }
 }
 
@@ -79,12 +80,7 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             );
             communication.set("statusReason", json!({ "text": text }));
         }
-        Outcome::Known => {
-            if communication.text_at(&["status"]) == Some("preparation") {
-                communication.set("status", json!("in-progress"));
-                communication.remove("statusReason");
-            }
-        }
+        Outcome::Known(parts) => known(communication, parts.as_ref()),
         Outcome::Waits { due_ms, why } => {
             let text = format!(
                 "It waits for {} until {}.",
@@ -110,9 +106,9 @@ pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
         Outcome::Sent => format!("message sent by {what}"),
         Outcome::Taken(taken) => format!(
             "{what} handed to the provider ({} segments)",
-            taken.segments
+            taken.parts.segments
         ),
-        Outcome::Known => format!("{what} is with the provider already"),
+        Outcome::Known(_) => format!("{what} is with the provider already"),
         Outcome::NotDone(refused) => format!("{what} not sent ({})", refused.reason.code()),
         Outcome::PutOff { attempt, .. } => format!("{what} put off after attempt {attempt}"),
         Outcome::Waits { why, .. } => format!("{what} waits for {}", waits_for(*why)),
@@ -126,13 +122,14 @@ pub(crate) fn count(outcome: &Outcome, name: &str) {
         Outcome::Sent => metrics::counter!(format!("{name}_sent_total")).increment(1),
         Outcome::Taken(taken) => {
             metrics::counter!(format!("{name}_sent_total")).increment(1);
-            metrics::counter!(format!("{name}_segments_total"), "alphabet" => taken.alphabet)
-                .increment(u64::from(taken.segments));
-            if let Some(cost) = &taken.cost {
-                cost.count();
+            taken.parts.count();
+        }
+        Outcome::Known(parts) => {
+            metrics::counter!(format!("{name}_known_total")).increment(1);
+            if let Some(parts) = parts {
+                parts.count();
             }
         }
-        Outcome::Known => metrics::counter!(format!("{name}_known_total")).increment(1),
         Outcome::NotDone(refused) => {
             metrics::counter!(format!("{name}_failed_total"), "reason" => refused.reason.code())
                 .increment(1);

@@ -569,9 +569,10 @@ impl<'a> Mover<'a> {
                 message,
                 expires_ms,
             } => {
-                let mut held = false;
+                let (mut held, mut unanswered) = (false, 0);
                 let id = &message.communication;
                 self.change(ResourceType::Communication, id, |found| {
+                    unanswered = trust::outgoing::unanswered(found);
                     held = resources::release(found);
                 })
                 .await?;
@@ -579,7 +580,9 @@ impl<'a> Mover<'a> {
                     self.person().await?;
                     let maker = self.maker(definition, instance, state);
                     let (which, channel) = (message.which, message.channel);
-                    if let Some(mail) = maker.outgoing(step, which, channel, id, expires_ms) {
+                    if let Some(mut mail) = maker.outgoing(step, which, channel, id, expires_ms) {
+                        // As often it was handed over before it was held.
+                        mail.unanswered = unanswered;
                         self.post(channel, id, &mail);
                     }
                 }

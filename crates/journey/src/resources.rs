@@ -303,6 +303,7 @@ impl Maker<'_> {
             expires_ms: Some(expires_ms),
             hours: self.hours(said.message),
             unanswered: 0,
+            segments: None,
         })
     }
 
@@ -318,6 +319,7 @@ impl Maker<'_> {
             per_day: own.per_day,
             per_week: own.per_week,
             important: message.urgency == Urgency::Important,
+            let_go_ms: Some(self.now_ms),
         })
     }
 }

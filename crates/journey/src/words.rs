@@ -24,6 +24,9 @@ pub(crate) fn not_done(code: &str) -> &'static str {
         "preference" => "The patient does not want this channel used",
         "no-address" => "There is no address for this channel",
         "no-sign-in" => "There is no birth date to check a sign-in link with",
+        "shared-number" => {
+            "Somebody else has the telephone too, so no link that signs in goes there"
+        }
         engine::CALLED_OFF => "It was not needed any more",
         "deceased" => "The patient has died",
         "expired" => "It was not delivered in time",

@@ -8,7 +8,7 @@ use fhir::Resource;
 use serde_json::{Map, Value, json};
 
 use crate::consent::Hours;
-use crate::conventions::{CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM};
+use crate::conventions::{CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM, SMS_UNANSWERED_URL};
 
 /// The outbox channel number of e-mail.
 pub const CHANNEL_EMAIL: u16 = 1;
@@ -60,6 +60,28 @@ pub struct Message {
     /// How often it was handed over without an answer, so that it may have been taken.
     #[serde(default, skip_serializing_if = "is_none")]
     pub unanswered: u8,
+    /// How many segments it took when it was handed over last, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+}
+
+/// How often a message was handed over without an answer, as its `Communication` says it.
+#[must_use]
+pub fn unanswered(communication: &Resource) -> u8 {
+    let extensions = communication.get("extension").and_then(Value::as_array);
+    let mut extensions = extensions.into_iter().flatten();
+    let said = extensions.find(|extension| extension["url"] == SMS_UNANSWERED_URL);
+    let count = said.and_then(|said| said["valuePositiveInt"].as_u64());
+    count.map_or(0, |count| u8::try_from(count).unwrap_or(u8::MAX))
+}
+
+/// Says in a `Communication` how often its message was handed over without an answer.
+pub fn set_unanswered(communication: &mut Resource, count: u8) {
+    let extensions = communication.get("extension").and_then(Value::as_array);
+    let mut extensions = extensions.cloned().unwrap_or_default();
+    extensions.retain(|extension| extension["url"] != SMS_UNANSWERED_URL);
+    extensions.push(json!({"url": SMS_UNANSWERED_URL, "valuePositiveInt": count.max(1)}));
+    communication.set("extension", Value::Array(extensions));
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

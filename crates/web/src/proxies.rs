@@ -308,6 +308,7 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
         expires_ms: Some(now_ms.saturating_add(LINK_WAIT_MS)),
         hours: None,
         unanswered: 0,
+        segments: None,
     };
     let body = serde_json::to_vec(&message)
         .map_err(|_| PageError::Internal("a message can't be written as JSON".to_owned()))?;

@@ -16,7 +16,7 @@ use super::twilio::{is_reference, is_signed};
 use super::{BRING_AGAIN, DeliveredWhen, SmsOptions};
 
 /// The part of Cairn that the audit names.
-const PART: &str = "sms-receiver";
+const PART: &str = super::RECEIVER;
 /// How often a commit is tried again when somebody else changed what is written meanwhile.
 const CONFLICTS_MAX: u32 = 8;
 /// Pauses before something is written again that the store could not write: in all less than a provider waits.
@@ -85,7 +85,11 @@ pub enum Unheard {
 
 impl From<TrustError> for Unheard {
     fn from(error: TrustError) -> Self {
-        Self::Trust(error)
+        match error {
+            // Of a patient whose records were destroyed.
+            TrustError::Ledger(LedgerError::KeyDestroyed) => Self::Unknown,
+            error => Self::Trust(error),
+        }
     }
 }
 
@@ -148,7 +152,13 @@ impl SmsDoor {
             };
             if noted {
                 metrics::counter!("sms_receipts_total", "status" => stand.name()).increment(1);
-                return Ok(());
+                let to = told.member("To").filter(|_| receipt.is_of_stop());
+                let to = to.and_then(|to| Number::parse(to, self.trust.vault().texts().country));
+                return match to {
+                    // The provider knows a STOP that was not heard here.
+                    Some(to) => self.write_stopped(&permit, &to, true).await,
+                    None => Ok(()),
+                };
             }
         }
         Err(Unheard::Contended)
@@ -172,16 +182,18 @@ impl SmsDoor {
         let vault = self.trust.vault();
         let from = Number::parse(from, vault.texts().country);
         let permit = self.permit(told.request_id).await?;
-        if let (Some(from), Word::Stop | Word::Start) = (&from, word) {
-            let mut pauses = PAUSES_MS.iter();
-            while let Err(error) = vault.set_stopped(&permit, from, word == Word::Stop).await {
-                let error = Unheard::from(error);
-                let pause_ms = pauses.next().filter(|_| is_of_store(&error));
-                let Some(pause_ms) = pause_ms else {
-                    return Err(error);
-                };
-                sleep(Duration::from_millis(*pause_ms)).await;
+        match (&from, word) {
+            (Some(from), Word::Stop | Word::Start) => {
+                self.write_stopped(&permit, from, word == Word::Stop)
+                    .await?;
             }
+            (None, Word::Stop) => {
+                metrics::counter!("sms_stops_of_nobody_total").increment(1);
+                tracing::error!(
+                    "a STOP came from what is no telephone number here, so it could not be written down: the provider's log has whose it is"
+                );
+            }
+            _ => {}
         }
         metrics::counter!("sms_heard_total", "what" => word.name()).increment(1);
         let reply = match word {
@@ -195,6 +207,25 @@ impl SmsDoor {
         Ok(Heard {
             reply: answers.then(|| reply.to_owned()),
         })
+    }
+
+    async fn write_stopped(
+        &self,
+        permit: &Permit,
+        number: &Number,
+        stopped: bool,
+    ) -> Result<(), Unheard> {
+        let vault = self.trust.vault();
+        let mut pauses = PAUSES_MS.iter();
+        while let Err(error) = vault.set_stopped(permit, number, stopped).await {
+            let error = Unheard::from(error);
+            let pause_ms = pauses.next().filter(|_| is_of_store(&error));
+            let Some(pause_ms) = pause_ms else {
+                return Err(error);
+            };
+            sleep(Duration::from_millis(*pause_ms)).await;
+        }
+        Ok(())
     }
 
     /// Whether a number may be answered once more.
@@ -217,7 +248,10 @@ impl SmsDoor {
 
     /// Providers sign the address that they were given, some with its port and some without, and some with what follows
     /// the number sign. While a token changes, some of what comes is signed with the one before.
-    fn is_from_provider(&self, told: &Told<'_>) -> Result<(), Unheard> {
+    ///
+    /// # Errors
+    /// `Forged` where it isn't signed by the provider.
+    pub fn is_from_provider(&self, told: &Told<'_>) -> Result<(), Unheard> {
         let signature = told.signature.unwrap_or_default();
         let is_from = self.bases.iter().any(|base| {
             let url = format!("{base}{}", told.path);

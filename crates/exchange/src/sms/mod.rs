@@ -6,6 +6,7 @@
 mod door;
 mod heard;
 mod pace;
+mod policies;
 mod price;
 mod receipts;
 mod twilio;
@@ -17,6 +18,8 @@ use trust::conventions::{SMS_COST_URL, SMS_SEGMENTS_URL, SMS_SYSTEM};
 use trust::sms::{Number, segments};
 
 pub use door::{Heard, SmsDoor, Told, Unheard};
+pub use policies::unready_parts;
+pub(crate) use policies::{RECEIVER, hears};
 pub use price::Price;
 pub use twilio::TwilioOptions;
 
@@ -111,15 +114,42 @@ pub(crate) struct Sms {
     pace: Pace,
 }
 
+/// How long a message is on the air.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) segments: u32,
+    pub(crate) alphabet: &'static str,
+    /// What it costs, as far as that is known.
+    pub(crate) cost: Option<Price>,
+}
+
+impl Parts {
+    /// Counts them in the metrics.
+    pub(crate) fn count(&self) {
+        metrics::counter!("sms_segments_total", "alphabet" => self.alphabet)
+            .increment(u64::from(self.segments));
+        if let Some(cost) = &self.cost {
+            cost.count();
+        }
+    }
+
+    /// Writes them down of one time that a message was handed over.
+    fn note(&self, communication: &mut Resource) {
+        let mut extensions = list(communication, "extension");
+        extensions.push(json!({"url": SMS_SEGMENTS_URL, "valuePositiveInt": self.segments.max(1)}));
+        if let Some(cost) = &self.cost {
+            extensions.push(json!({"url": SMS_COST_URL, "valueMoney": cost.money()}));
+        }
+        communication.set("extension", Value::Array(extensions));
+    }
+}
+
 /// What a provider has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// What the provider calls it.
     pub(crate) reference: String,
-    pub(crate) segments: u32,
-    pub(crate) alphabet: &'static str,
-    /// What it costs, as far as that is known.
-    pub(crate) cost: Option<Price>,
+    pub(crate) parts: Parts,
     /// Whether nothing more will be heard of it, so that it counts as delivered.
     pub(crate) is_last: bool,
 }
@@ -133,6 +163,11 @@ pub(crate) fn compose(text: &str, link: &str) -> String {
         text.push_str(LINK);
     }
     text.replace(LINK, link)
+}
+
+/// How many segments a text takes with its link.
+pub(crate) fn parts(text: &str, link: &str) -> u32 {
+    u32::try_from(segments(&compose(text, link)).count).unwrap_or(u32::MAX)
 }
 
 impl Sms {
@@ -161,15 +196,25 @@ impl Sms {
         self.delivered_when == DeliveredWhen::Taken
     }
 
-    /// Hands a message over. `communication` is the message's id, by which the provider tells what became of it.
+    /// What a text took that was handed over in so many segments. A link has nothing in it that is outside of the default
+    /// alphabet.
+    pub(crate) fn priced(&self, text: &str, count: u32) -> Parts {
+        Parts {
+            segments: count,
+            alphabet: segments(text).alphabet.name(),
+            cost: self.price.as_ref().map(|price| price.times(count)),
+        }
+    }
+
+    /// Hands a message over. `communication` is the message's id, by which the provider tells what became of it;
+    /// `repeated` is whether it was handed over before without an answer.
     pub(crate) async fn hand_over(
         &self,
         to: &Number,
         text: &str,
-        communication: &str,
+        (communication, repeated): (&str, bool),
     ) -> Result<Outcome, Trouble> {
-        let parts = segments(text);
-        let count = u32::try_from(parts.count).unwrap_or(u32::MAX);
+        let count = u32::try_from(segments(text).count).unwrap_or(u32::MAX);
         // Its first segment has had its turn.
         self.pace.spend(count.saturating_sub(1));
         let is_last = self.hears_nothing();
@@ -180,12 +225,10 @@ impl Sms {
             )
         });
         let told = (text, callback.as_deref(), communication);
-        let reference = self.provider.send(to, told).await?;
+        let reference = self.provider.send(to, told, repeated).await?;
         Ok(Outcome::Taken(Taken {
             reference,
-            segments: count,
-            alphabet: parts.alphabet.name(),
-            cost: self.price.as_ref().map(|price| price.times(count)),
+            parts: self.priced(text, count),
             is_last,
         }))
     }
@@ -269,23 +312,45 @@ pub(crate) fn taken(communication: &mut Resource, what: &Taken, now_ms: u64) {
     if communication.get("sent").is_none() {
         communication.set("sent", json!(fhir::date::instant(now_ms)));
     }
-    let mut extensions = list(communication, "extension");
-    extensions.push(json!({"url": SMS_SEGMENTS_URL, "valuePositiveInt": what.segments.max(1)}));
-    if let Some(cost) = &what.cost {
-        extensions.push(json!({"url": SMS_COST_URL, "valueMoney": cost.money()}));
-    }
-    communication.set("extension", Value::Array(extensions));
+    what.parts.note(communication);
     let again = match referred {
         Referred::Again => " again",
         Referred::Known | Referred::First => "",
     };
-    let parts = if what.segments == 1 {
+    let parts = if what.parts.segments == 1 {
         "1 segment".to_owned()
     } else {
-        format!("{} segments", what.segments)
+        format!("{} segments", what.parts.segments)
     };
-    let words = format!("Handed to the provider{again}: {parts}, {}.", what.alphabet);
+    let alphabet = what.parts.alphabet;
+    let words = format!("Handed to the provider{again}: {parts}, {alphabet}.");
     remark(communication, &words, now_ms);
+}
+
+/// Writes down that a provider is known to have a message, as its receipt said: of each of its names what it took, where
+/// that is known.
+pub(crate) fn known(communication: &mut Resource, parts: Option<&Parts>) {
+    if communication.text_at(&["status"]) == Some("preparation") {
+        communication.set("status", json!("in-progress"));
+        communication.remove("statusReason");
+    }
+    let Some(parts) = parts else { return };
+    for _ in noted(communication)..references(communication).len() {
+        parts.note(communication);
+    }
+}
+
+/// Whether of one of the times that a message was handed over it isn't written down what it took.
+pub(crate) fn is_unpriced(communication: &Resource) -> bool {
+    noted(communication) < references(communication).len()
+}
+
+/// Of how many times that a message was handed over it is written down what it took.
+fn noted(communication: &Resource) -> usize {
+    let extensions = list(communication, "extension").into_iter();
+    extensions
+        .filter(|one| one["url"] == SMS_SEGMENTS_URL)
+        .count()
 }
 
 #[cfg(test)]
@@ -311,9 +376,11 @@ mod tests {
         .expect("a message");
         let what = |reference: &str| Taken {
             reference: reference.to_owned(),
-            segments: 2,
-            alphabet: "GSM-7",
-            cost: None,
+            parts: Parts {
+                segments: 2,
+                alphabet: "GSM-7",
+                cost: None,
+            },
             is_last: false,
         };
         taken(&mut message, &what("SM1"), 0);
@@ -341,9 +408,11 @@ mod tests {
             .expect("a message");
             let what = Taken {
                 reference: "SM1".to_owned(),
-                segments: 1,
-                alphabet: "GSM-7",
-                cost: None,
+                parts: Parts {
+                    segments: 1,
+                    alphabet: "GSM-7",
+                    cost: None,
+                },
                 is_last,
             };
             taken(&mut message, &what, 0);

@@ -2,13 +2,13 @@
 
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError};
-use serde_json::json;
-use trust::conventions::NOT_DONE_SYSTEM;
+use serde_json::{Value, json};
+use trust::conventions::{NOT_DONE_SYSTEM, SMS_SYSTEM};
 use trust::{Change, Permit, TrustError, Unit};
 
 use super::door::{SmsDoor, Unheard};
 use super::twilio::STOPPED;
-use super::{DeliveredWhen, Referred, count_again, refer, remark};
+use super::{DeliveredWhen, Referred, count_again, list, refer, remark};
 use crate::check::Reason;
 use crate::outcome::is_waiting;
 
@@ -54,6 +54,13 @@ pub(super) struct Receipt<'a> {
     pub(super) error: Option<u64>,
 }
 
+impl Receipt<'_> {
+    /// Whether it failed because whoever it is for has told the provider to stop.
+    pub(super) fn is_of_stop(&self) -> bool {
+        self.stand == Stand::Failed && self.error == Some(STOPPED)
+    }
+}
+
 /// What a receipt has changed.
 #[derive(Debug, PartialEq, Eq)]
 struct Applied {
@@ -76,11 +83,14 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
     if applied.changed && communication.get("sent").is_none() {
         communication.set("sent", json!(fhir::date::instant(now_ms)));
     }
-    let status = communication.text_at(&["status"]).unwrap_or_default();
+    let status = communication
+        .text_at(&["status"])
+        .unwrap_or_default()
+        .to_owned();
     match receipt.stand {
         // A message whose journey was held while it left has left.
         Stand::UnderWay => {
-            if matches!(status, "preparation" | "on-hold") {
+            if matches!(status.as_str(), "preparation" | "on-hold") {
                 communication.set("status", json!("in-progress"));
                 communication.remove("statusReason");
                 applied.changed = true;
@@ -88,7 +98,7 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
         }
         // What has arrived has arrived, whatever the journey decided meanwhile.
         Stand::Arrived => {
-            if !matches!(status, "completed" | "entered-in-error") {
+            if !matches!(status.as_str(), "completed" | "entered-in-error") {
                 communication.set("status", json!("completed"));
                 communication.remove("statusReason");
                 remark(communication, "Receipt: it has arrived.", now_ms);
@@ -96,7 +106,10 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
             }
         }
         Stand::Failed => {
-            if is_waiting(communication) || status == "on-hold" {
+            let is_open = is_waiting(communication) || status == "on-hold";
+            applied.changed |= fails(communication, receipt.reference);
+            // What was handed over again may arrive by another name.
+            if is_open && all_failed(communication) {
                 let code = receipt.error.map_or_else(String::new, |code| {
                     format!(" (the provider's error {code})")
                 });
@@ -120,6 +133,28 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
         }
     }
     applied
+}
+
+/// Marks what a provider calls a message as over: it won't arrive by that name. Whether it wasn't yet.
+fn fails(communication: &mut Resource, reference: &str) -> bool {
+    let mut identifiers = list(communication, "identifier");
+    let is_it = |one: &&mut Value| one["system"] == SMS_SYSTEM && one["value"] == reference;
+    let Some(found) = identifiers.iter_mut().find(is_it) else {
+        return false;
+    };
+    if found["use"] == "old" {
+        return false;
+    }
+    found["use"] = json!("old");
+    communication.set("identifier", Value::Array(identifiers));
+    true
+}
+
+/// Whether it won't arrive by any of its names.
+fn all_failed(communication: &Resource) -> bool {
+    let identifiers = list(communication, "identifier");
+    let mut names = identifiers.iter().filter(|one| one["system"] == SMS_SYSTEM);
+    names.all(|name| name["use"] == "old")
 }
 
 impl SmsDoor {
@@ -220,6 +255,27 @@ mod tests {
                 "{before} {stands:?}"
             );
             assert_eq!(references(&message), ["SM1"]);
+        }
+    }
+
+    #[test]
+    fn one_of_two_names_that_fails_is_no_failure() {
+        let receipt = |reference, stand| Receipt {
+            reference,
+            stand,
+            error: Some(30_003),
+        };
+        for (second, expected) in [(Stand::Failed, "not-done"), (Stand::Arrived, "completed")] {
+            let mut message = message("in-progress");
+            apply(&mut message, &receipt("SM1", Stand::UnderWay), 0);
+            apply(&mut message, &receipt("SM2", Stand::UnderWay), 0);
+            assert!(apply(&mut message, &receipt("SM2", Stand::Failed), 0).changed);
+            assert_eq!(message.text_at(&["status"]), Some("in-progress"));
+            // Told again it says nothing of the other.
+            assert!(!apply(&mut message, &receipt("SM2", Stand::Failed), 0).changed);
+            assert_eq!(message.text_at(&["status"]), Some("in-progress"));
+            apply(&mut message, &receipt("SM1", second), 0);
+            assert_eq!(message.text_at(&["status"]), Some(expected));
         }
     }
 

@@ -113,11 +113,13 @@ impl Twilio {
     }
 
     /// Hands a message over: what the provider calls it. With the text come the address for receipts, if any, and the
-    /// message's id, by which providers that know such a key know a repeat.
+    /// message's id, by which providers that know such a key know a repeat. `repeated` is whether it was handed over
+    /// before without an answer.
     pub(super) async fn send(
         &self,
         to: &Number,
         (text, callback, id): (&str, Option<&str>, &str),
+        repeated: bool,
     ) -> Result<String, Trouble> {
         let sender = if self.options.from.starts_with("MG") {
             "MessagingServiceSid"
@@ -176,6 +178,7 @@ impl Twilio {
             status,
             said("code").and_then(Value::as_u64),
             after_ms,
+            repeated,
         ))
     }
 }
@@ -213,7 +216,15 @@ fn unknown() -> Trouble {
 }
 
 /// What it means that the provider didn't take a message.
-fn refused(status: StatusCode, code: Option<u64>, after_ms: Option<u64>) -> Trouble {
+///
+/// Of one that was handed over before without an answer, a provider that knows its key may say that it has it, or is at
+/// it: with another text, because its link is another each time.
+fn refused(
+    status: StatusCode,
+    code: Option<u64>,
+    after_ms: Option<u64>,
+    repeated: bool,
+) -> Trouble {
     let code_words = code.map_or_else(String::new, |code| format!(" (error {code})"));
     let words = format!(
         "the provider of text messages answered {}{code_words}",
@@ -221,8 +232,9 @@ fn refused(status: StatusCode, code: Option<u64>, after_ms: Option<u64>) -> Trou
     );
     let meaning = match (status.as_u16(), code) {
         (429, _) => Meaning::Busy,
-        (503, _) => Meaning::Unreachable,
+        // What stands before a provider says 503 as well, when the provider has taken longer than that waits.
         (408 | 500.., _) => Meaning::Unknown,
+        (409 | 422, _) if repeated => Meaning::Unknown,
         (_, Some(code)) if FEWER.contains(&code) => Meaning::Busy,
         (_, Some(code)) if OURS.contains(&code) => Meaning::Unreachable,
         (400..500, Some(_)) => Meaning::Never,
@@ -306,14 +318,38 @@ mod tests {
             (408, None, Meaning::Unknown, Reason::PermanentFailure),
             (500, None, Meaning::Unknown, Reason::PermanentFailure),
             (502, None, Meaning::Unknown, Reason::PermanentFailure),
-            (503, None, Meaning::Unreachable, Reason::PermanentFailure),
+            (503, None, Meaning::Unknown, Reason::PermanentFailure),
+            (
+                503,
+                Some(20_503),
+                Meaning::Unknown,
+                Reason::PermanentFailure,
+            ),
+            (409, Some(99_999), Meaning::Never, Reason::PermanentFailure),
+            (422, Some(99_999), Meaning::Never, Reason::PermanentFailure),
         ] {
-            let found = refused(StatusCode::from_u16(status).expect("a status"), code, None);
+            let status_code = StatusCode::from_u16(status).expect("a status");
+            let found = refused(status_code, code, None, false);
             assert_eq!(
                 (found.meaning, found.reason),
                 (meaning, reason),
                 "{status} {code:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_repeat_that_a_provider_knows_by_its_key_may_be_there() {
+        for (status, code, meaning) in [
+            (409, None, Meaning::Unknown),
+            (409, Some(99_999), Meaning::Unknown),
+            (422, None, Meaning::Unknown),
+            (422, Some(99_999), Meaning::Unknown),
+            (400, Some(21_211), Meaning::Never),
+        ] {
+            let status_code = StatusCode::from_u16(status).expect("a status");
+            let found = refused(status_code, code, None, true);
+            assert_eq!(found.meaning, meaning, "{status} {code:?}");
         }
     }
 

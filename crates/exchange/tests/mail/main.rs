@@ -2,6 +2,7 @@
 //! `twilio` signs, each in a process of its own, on a real store.
 
 mod delivery;
+mod lost;
 mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;

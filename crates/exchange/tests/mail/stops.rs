@@ -86,6 +86,34 @@ async fn another_number_of_the_patient_is_used_after_a_stop() {
     assert_eq!(provider.taken()[0]["To"], "+16175550143");
 }
 
+/// The audit tells which STOP was taken off by which START, and nothing of the number.
+#[tokio::test]
+async fn the_audit_tells_stops_apart_without_their_numbers() {
+    let world = World::new().await;
+    let provider = Provider::start().await;
+    let door = world.door(&provider.options());
+    let other = "+16175550143";
+    for (from, text) in [(NUMBER, "STOP"), (other, "STOP"), (NUMBER, "START")] {
+        provider.bring(&door, from, text).await;
+    }
+    let notes = crate::notices::notes(&world).await;
+    let mut stops = notes.iter().filter(|note| note.contains("by text message"));
+    let mut next = || {
+        stops
+            .next()
+            .expect("a note")
+            .split_once(" by ")
+            .expect("words")
+    };
+    let (started, second, first) = (next(), next(), next());
+    assert_eq!((started.0, second.0, first.0), ("START", "STOP", "STOP"));
+    assert_eq!(started.1, first.1);
+    assert_ne!(second.1, first.1);
+    for digits in ["5550142", "5550143"] {
+        assert!(!notes.iter().any(|note| note.contains(digits)), "{notes:?}");
+    }
+}
+
 /// What the provider has answered by itself is done and not answered again; what else it says, the text itself tells.
 #[tokio::test]
 async fn what_the_provider_took_a_text_for_is_believed() {

@@ -27,13 +27,21 @@ pub fn mobile(value: &str) -> [(&'static str, Value); 1] {
 }
 
 /// What the provider calls a message, of each time that it was handed over.
-fn references(communication: &Value) -> Vec<&str> {
+pub fn references(communication: &Value) -> Vec<&str> {
     let identifiers = communication["identifier"].as_array();
     let identifiers = identifiers.into_iter().flatten();
     identifiers
         .filter(|one| one["system"] == SMS_SYSTEM)
         .filter_map(|one| one["value"].as_str())
         .collect()
+}
+
+/// What a message of one segment took.
+fn taken_extensions() -> Value {
+    json!([
+        { "url": SMS_SEGMENTS_URL, "valuePositiveInt": 1 },
+        { "url": SMS_COST_URL, "valueMoney": { "value": 0.0079, "currency": "USD" } }
+    ])
 }
 
 /// Nothing of the number is in what is written of an attempt.
@@ -80,13 +88,7 @@ async fn a_text_leaves_with_its_link_and_its_receipt_completes_it() {
     );
     assert_eq!(references(&taken), [message["sid"].as_str().unwrap()]);
     assert_eq!(taken["sent"], fhir::date::instant(NOW_MS));
-    assert_eq!(
-        taken["extension"],
-        json!([
-            { "url": SMS_SEGMENTS_URL, "valuePositiveInt": 1 },
-            { "url": SMS_COST_URL, "valueMoney": { "value": 0.0079, "currency": "USD" } }
-        ])
-    );
+    assert_eq!(taken["extension"], taken_extensions());
     assert_clean(&taken);
 
     provider
@@ -264,7 +266,12 @@ async fn refusals_end_a_message_or_put_it_off() {
         // Of an error that nobody here knows, too.
         (json!({"status": 400, "code": 29999}), "permanent-failure"),
     ] {
-        let patient = world.patient(&mobile(NUMBER)).await;
+        let number = if code == "preference" {
+            "+16175550149"
+        } else {
+            NUMBER
+        };
+        let patient = world.patient(&mobile(number)).await;
         let id = world.queue(&patient, text).await;
         provider.next(json!([answer])).await;
         let running = world.run_texts(provider.options());
@@ -427,6 +434,8 @@ async fn a_receipt_that_comes_before_we_wrote_it_down_keeps_it_from_going_out_tw
         let after = world.communication(&patient, &id).await;
         assert_eq!(after["status"], before["status"], "{status}");
         assert_eq!(references(&after), [message["sid"].as_str().unwrap()]);
+        // What it took is written down all the same.
+        assert_eq!(after["extension"], taken_extensions(), "{status}");
     }
 }
 
@@ -491,9 +500,10 @@ async fn a_number_without_a_country_is_none_where_nobody_says_which() {
     assert_eq!(comes_to(&world, &provider, &patient).await, "in-progress");
 }
 
-/// A link that signs in goes to a telephone that is one person's alone.
+/// A link that signs in goes to a telephone that is one person's alone. Nothing else goes there instead: a link that nobody
+/// can open is no message, so the step goes another way.
 #[tokio::test]
-async fn nobody_is_signed_in_by_a_telephone_that_somebody_else_has_too() {
+async fn nothing_goes_to_a_telephone_that_somebody_else_has_too() {
     let world = World::new().await;
     let provider = Provider::start().await;
     let sms = |value: &str| json!([{ "system": "sms", "value": value }]);
@@ -517,6 +527,8 @@ async fn nobody_is_signed_in_by_a_telephone_that_somebody_else_has_too() {
     let called = world
         .patient(&[("contact", contact), ("telecom", sms("+16175550146"))])
         .await;
+    let mut options = provider.options();
+    options.magic_links = true;
     for (patient, signs_in) in [
         (&alone, true),
         (&shared, false),
@@ -525,16 +537,45 @@ async fn nobody_is_signed_in_by_a_telephone_that_somebody_else_has_too() {
         (&called, false),
     ] {
         let id = world.queue(patient, text).await;
-        let mut options = provider.options();
-        options.magic_links = true;
-        let running = world.run_texts(options);
-        world.wait_for(patient, &id, "in-progress").await;
+        let running = world.run_texts(options.clone());
+        if signs_in {
+            world.wait_for(patient, &id, "in-progress").await;
+            let message = provider.taken().pop().expect("a message");
+            let body = message["Body"].as_str().expect("a text");
+            assert!(body.contains("/sign-in/link/"), "{body}");
+            assert!(body.contains(&id), "{body}");
+        } else {
+            let ended = world.wait_for(patient, &id, "not-done").await;
+            assert_eq!(ended["statusReason"]["coding"][0]["code"], "shared-number");
+            assert_clean(&ended);
+        }
         running.stop().await;
-        let message = provider.taken().pop().expect("a message");
-        let body = message["Body"].as_str().expect("a text");
-        assert_eq!(body.contains("/sign-in/link/"), signs_in, "{body}");
-        assert!(body.contains(&id), "{body}");
     }
+    assert_eq!(provider.taken().len(), 1);
+}
+
+/// Where nobody has said of which country numbers are, one that may be the same is taken for the same.
+#[tokio::test]
+async fn a_number_that_may_be_somebody_elses_is_taken_for_theirs() {
+    let world = World::nowhere().await;
+    let provider = Provider::start().await;
+    let alone = world.patient(&mobile("+16175550140")).await;
+    let shared = world.patient(&mobile("+16175550141")).await;
+    let line = json!([{ "system": "phone", "use": "home", "value": "(617) 555-0141" }]);
+    world.patient(&[("telecom", line)]).await;
+    let mail = json!([{ "system": "email", "value": "6175550140@example.com" }]);
+    world.patient(&[("telecom", mail)]).await;
+    let mut options = provider.options();
+    options.magic_links = true;
+    let running = world.run_texts(options);
+    for (patient, status) in [(&alone, "in-progress"), (&shared, "not-done")] {
+        let id = world.queue(patient, text).await;
+        let found = world.wait_for(patient, &id, status).await;
+        if status == "not-done" {
+            assert_eq!(found["statusReason"]["coding"][0]["code"], "shared-number");
+        }
+    }
+    running.stop().await;
 }
 
 /// What is tried again in the night waits for the morning; what can't wait doesn't.

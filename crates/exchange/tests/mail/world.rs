@@ -359,6 +359,7 @@ impl World {
             expires_ms: None,
             hours: None,
             unanswered: 0,
+            segments: None,
         };
         change(&mut message);
         let (medium, channel) = match message.channel.as_str() {

@@ -285,6 +285,7 @@ async fn a_text_without_an_answer_may_be_there() {
                 "statusReason",
                 json!({"coding": coding, "text": "Attempt 1 put off"}),
             );
+            trust::outgoing::set_unanswered(message, 2);
         })
         .await;
         if is_held {
@@ -295,6 +296,10 @@ async fn a_text_without_an_answer_may_be_there() {
                 act.await.expect("done");
             }
             world.drain().await;
+            // It is handed over once more at most, and not three times again.
+            let texts = world.texts().await;
+            let counts = texts.iter().map(|text| text.unanswered);
+            assert_eq!(counts.max(), Some(2), "{texts:?}");
         }
         world.pass(4 * HOUR).await;
         let messages = world.of(&patient, ResourceType::Communication).await;
@@ -355,7 +360,10 @@ async fn a_text_says_when_it_may_leave() {
     let source = source.replacen("      expires: 4h\n", window, 1);
     let (world, _) = operated(&source, telecom()).await;
     let said = world.texts().await.remove(0).hours.expect("hours");
-    let text = serde_json::to_value(&said).expect("JSON");
+    let mut text = serde_json::to_value(&said).expect("JSON");
+    let let_go = text["let_go_ms"].take();
+    assert_eq!(let_go, said.let_go_ms.expect("a time"));
+    text.as_object_mut().expect("members").remove("let_go_ms");
     assert_eq!(
         text,
         json!({

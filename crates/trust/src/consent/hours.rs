@@ -21,7 +21,6 @@ const TURNS_MAX: usize = 16;
 
 /// When a message may go out: hours of these days of the week, by the patient's own clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Window {
     /// From when on.
     #[serde(with = "minute")]
@@ -79,7 +78,6 @@ impl Window {
 /// What a journey says of when its message may go out, beside what the organisation says. A message that can't wait has
 /// none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Hours {
     /// The time zone of patients of whom none is known.
     pub zone: String,
@@ -98,6 +96,10 @@ pub struct Hours {
     /// Whether it takes the places that are kept for what is important.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub important: bool,
+    /// When it was let go: by its journey, or by what it waited for since. Limits count it there, so that what was late
+    /// once makes nothing later that comes after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub let_go_ms: Option<u64>,
 }
 
 /// Why a message waits.
@@ -318,6 +320,20 @@ mod tests {
 
     fn time(text: &str) -> Time {
         super::super::time_of_day(text).unwrap()
+    }
+
+    /// A newer program may say more of a message that waits; what is known of it counts.
+    #[test]
+    fn what_is_kept_of_hours_may_say_more_than_is_known() {
+        let kept = json!({
+            "zone": "UTC", "per_day": 2, "later": true,
+            "quiet": {"from": "21:00", "until": "08:00", "later": true},
+            "window": {"from": "09:00", "until": "17:00", "later": true}
+        });
+        let hours: Hours = serde_json::from_value(kept).unwrap();
+        assert_eq!((hours.per_day, hours.let_go_ms), (Some(2), None));
+        assert_eq!(hours.quiet.map(|quiet| quiet.from), Some(time("21:00")));
+        assert_eq!(hours.window.map(|window| window.until), Some(time("17:00")));
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! When and how often an organisation's messages may reach out to a patient, whichever journey sends them.
 
 use jiff::civil::Time;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::hours::minute;
 
 /// Hours of the day in which nobody is written to, by the patient's clock. Where it ends before it begins, it lasts
 /// over midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct QuietHours {
     /// The first minute of them.
     #[serde(with = "minute")]
@@ -23,6 +22,7 @@ pub struct QuietHours {
 #[serde(default, deny_unknown_fields)]
 pub struct MessageRules {
     /// When nobody is written to.
+    #[serde(deserialize_with = "quiet_in_a_file")]
     pub quiet: Option<QuietHours>,
     /// Most messages to one patient in 24 hours.
     pub per_day: Option<u32>,
@@ -30,6 +30,21 @@ pub struct MessageRules {
     pub per_week: Option<u32>,
     /// How many of those are kept for what is more than routine.
     pub kept_for_important: u32,
+}
+
+/// Quiet hours as somebody writes them, who is told of a word that means nothing; what is kept of them may say more than
+/// this program knows.
+fn quiet_in_a_file<'de, D: Deserializer<'de>>(file: D) -> Result<Option<QuietHours>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Written {
+        #[serde(with = "minute")]
+        from: Time,
+        #[serde(with = "minute")]
+        until: Time,
+    }
+    let written: Option<Written> = Option::deserialize(file)?;
+    Ok(written.map(|Written { from, until }| QuietHours { from, until }))
 }
 
 /// `HH:MM`.
@@ -100,6 +115,10 @@ mod tests {
             ),
             ("kept_for_important = 2", "has no limit"),
             ("per_hour = 2", "unknown field"),
+            (
+                "quiet = { from = \"21:00\", until = \"08:00\", zone = \"UTC\" }",
+                "unknown field",
+            ),
         ] {
             let error = read(table).unwrap_err().to_string();
             assert!(error.contains(words), "{table}: {error}");

@@ -146,7 +146,8 @@ impl Vault {
             let what = if stopped { "STOP" } else { "START" };
             let unit = Unit {
                 internals: vec![internal],
-                note: Some(format!("{what} by text message")),
+                // The name tells which STOP was taken off, and nothing of the number.
+                note: Some(format!("{what} by text message ({id})")),
                 ..Unit::default()
             };
             match self.commit(permit, unit).await {

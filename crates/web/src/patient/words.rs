@@ -84,6 +84,8 @@ fn not_sent(resource: &Resource) -> String {
         "consent" => "the patient's consent does not allow it".to_owned(),
         "preference" => "the patient does not want this channel".to_owned(),
         "no-address" => "there is no address".to_owned(),
+        "no-sign-in" => "there is no birth date to check a sign-in link with".to_owned(),
+        "shared-number" => "somebody else has the telephone too".to_owned(),
         "deceased" => "the patient has died".to_owned(),
         "expired" => "it was no longer of use".to_owned(),
         NO_RECEIPT => "no receipt came, so it may have arrived".to_owned(),
@@ -91,6 +93,14 @@ fn not_sent(resource: &Resource) -> String {
         "retries-exhausted" => "the receiving server could not be reached".to_owned(),
         other => status_words(other),
     }
+}
+
+/// Whether a text message may have arrived whose answer never came.
+fn may_be_there(resource: &Resource) -> bool {
+    let codings = resource.at(&["statusReason", "coding"]);
+    let codings = codings.and_then(Value::as_array);
+    let mut codings = codings.into_iter().flatten();
+    codings.any(|coding| coding["code"] == NO_RECEIPT)
 }
 
 /// The medium of a message in a word.
@@ -117,10 +127,8 @@ pub(crate) fn delivery(times: &Times, resource: &Resource) -> Markup {
             (layout::state(State::Done, "Delivered"))
             @if let Some(read) = at("received") { span class="quiet small" { " read " (times.ago(read)) } }
         },
-        // It may be there, and nobody knows.
-        "not-done"
-            if resource.text_at(&["statusReason", "coding", "0", "code"]) == Some(NO_RECEIPT) =>
-        {
+        // It may be there, and nobody knows, whatever else is said of it.
+        "not-done" | "stopped" if may_be_there(resource) => {
             html! { (layout::state(State::Waiting, "No receipt came")) }
         }
         "not-done" | "stopped" => {

@@ -224,7 +224,8 @@ fn how_to_start(from: Option<&str>) -> String {
 impl Choice {
     /// Whether nothing is sent there whatever is chosen here.
     fn is_stopped(&self, stopped: &[String]) -> bool {
-        self.words == TEXTS && stopped.contains(&self.address)
+        let address = self.address.trim();
+        self.words == TEXTS && stopped.iter().any(|number| number == address)
     }
 
     /// What the form calls it.

@@ -68,6 +68,9 @@ async fn the_link_of_a_text_of_which_nothing_was_heard_opens() {
     let reference = json!([{ "system": SMS_SYSTEM, "value": "SM1" }]);
     let reason = |code: &str| json!({ "coding": [{ "system": NOT_DONE_SYSTEM, "code": code }], "text": "No receipt came in its time" });
     let no = Value::Null;
+    let mut both = reason("consent");
+    let codings = both["coding"].as_array_mut().unwrap();
+    codings.push(json!({ "system": NOT_DONE_SYSTEM, "code": "no-receipt" }));
     for (status, reference, reason, opens, said) in [
         ("in-progress", &reference, &no, true, "On its way"),
         (
@@ -91,6 +94,9 @@ async fn the_link_of_a_text_of_which_nothing_was_heard_opens() {
             true,
             "Not sent",
         ),
+        // It may be there, whatever it was given up for in the end.
+        ("not-done", &no, &both, true, "No receipt came"),
+        ("stopped", &no, &both, true, "No receipt came"),
         ("not-done", &no, &reason("preference"), false, "Not sent"),
         ("stopped", &no, &reason("called-off"), false, "Not sent"),
     ] {
