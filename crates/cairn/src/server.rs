@@ -79,6 +79,8 @@ pub struct ServerOptions {
     pub mail: Option<exchange::MailOptions>,
     /// Outgoing text messages. The portal's and the callbacks' addresses are the server's own.
     pub sms: Option<exchange::SmsOptions>,
+    /// Country of telephone numbers that are written without one, also where no text messages leave from here.
+    pub sms_country: Option<String>,
     /// Folder with Cedar policies and their tests to use instead of the built-in set. Changes are followed.
     pub policy_folder: Option<PathBuf>,
     /// The rule pack that patients' consents are read by: a built-in name, or a file.
@@ -148,6 +150,7 @@ impl ServerOptions {
             organisation: "Cairn".to_owned(),
             mail: None,
             sms: None,
+            sms_country: None,
             policy_folder: None,
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             tenants_folder: None,
@@ -306,6 +309,7 @@ impl Server {
             organisation: options.organisation,
             mail: options.mail,
             sms: options.sms,
+            sms_country: options.sms_country,
             policy_folder: options.policy_folder,
             consent_rules: options.consent_rules,
             tenants_folder: options.tenants_folder,

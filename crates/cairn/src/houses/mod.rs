@@ -82,6 +82,7 @@ pub(crate) struct Plan {
     pub(crate) organisation: String,
     pub(crate) mail: Option<exchange::MailOptions>,
     pub(crate) sms: Option<exchange::SmsOptions>,
+    pub(crate) sms_country: Option<String>,
     pub(crate) policy_folder: Option<PathBuf>,
     pub(crate) consent_rules: String,
     pub(crate) tenants_folder: Option<PathBuf>,
@@ -299,7 +300,12 @@ impl House {
         });
         let deliverer = deliverer.transpose()?;
         let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
-        let texts = texts::open((&trust, tenant), plan.sms.as_ref(), own, &base_url)?;
+        let texts = texts::open(
+            (&trust, tenant),
+            (plan.sms.as_ref(), plan.sms_country.as_deref()),
+            own,
+            &base_url,
+        )?;
         let (texts, sms_door) = texts.unzip();
         let unreadable_sms = texts.as_ref().map(exchange::SmsDeliverer::unreadable);
         let indexed = Indexed::default();

@@ -4,35 +4,27 @@
 use std::sync::Arc;
 
 use exchange::{SmsDeliverer, SmsDoor, SmsOptions};
-use fhir::ResourceType;
 use ledger::TenantId;
 use trust::sms::Country;
-use trust::{Action, Purpose, Question, Role, TextRules, Trust};
+use trust::{TextRules, Trust};
 
 use super::ServerError;
 use super::own::Own;
 
-/// What the parts have to be let do, each with one thing that it can't do its work without.
-const PARTS: [(&str, Action, ResourceType); 7] = [
-    ("sms-deliverer", Action::Send, ResourceType::Communication),
-    ("sms-deliverer", Action::Read, ResourceType::Patient),
-    ("sms-deliverer", Action::Search, ResourceType::Consent),
-    ("sms-deliverer", Action::Update, ResourceType::Communication),
-    ("sms-receiver", Action::Send, ResourceType::Communication),
-    ("sms-receiver", Action::Read, ResourceType::Communication),
-    ("sms-receiver", Action::Update, ResourceType::Communication),
-];
-
 /// What sends text messages, and where a provider tells something of them.
 pub(super) type Texts = (SmsDeliverer, Arc<SmsDoor>);
 
-/// Says what of text messages is a tenant's own, and makes what sends them, where a provider is configured.
+/// Says what of text messages is a tenant's own, and makes what sends them, where a provider is configured. Without one,
+/// what is put on its way here waits for a server that has one, and numbers are read here as they are there: `country` is
+/// that of numbers without one.
 pub(super) fn open(
     (trust, tenant): (&Trust, TenantId),
-    options: Option<&SmsOptions>,
+    (options, country): (Option<&SmsOptions>, Option<&str>),
     own: &Own,
     base_url: &str,
 ) -> Result<Option<Texts>, ServerError> {
+    let country = own.sms_country.as_deref().or(country);
+    let country = country.or_else(|| options?.country.as_deref());
     let sms = options.map(|options| {
         let mut sms = options.clone();
         base_url.clone_into(&mut sms.portal_base);
@@ -40,12 +32,10 @@ pub(super) fn open(
         if let Some(from) = &own.sms_from {
             sms.provider.from.clone_from(from);
         }
-        if let Some(country) = &own.sms_country {
-            sms.country = Some(country.clone());
-        }
+        sms.country = country.map(str::to_owned);
         sms
     });
-    let country = match sms.as_ref().and_then(|sms| sms.country.as_deref()) {
+    let country = match country {
         Some(country) => Some(Country::parse(country).ok_or_else(|| {
             ServerError::Sms(format!(
                 "{country:?} is no country (two letters of ISO 3166-1, e.g. US)"
@@ -68,44 +58,21 @@ pub(super) fn open(
     Ok(Some((deliverer, Arc::new(door))))
 }
 
-/// A folder of policies from before there were text messages doesn't know the parts that send them: they wait then, and
-/// what a provider tells is refused, until the policies say otherwise.
+/// A folder of policies from before there were text messages doesn't know the parts that send them, or one that was
+/// mended by half knows one of them: they wait then, until the policies say otherwise.
 fn warn_of_parts(trust: &Trust) {
-    for part in missing(trust) {
+    for part in exchange::unready_parts(trust) {
         tracing::warn!(
             part,
-            "policy_folder does not let this part do its work, so text messages wait, or what becomes of them is not heard: take its policies over from the built-in parts.cedar (`cairn policy init` writes it)"
+            "policy_folder does not let this part do its work, so text messages wait: take its policies over from the built-in parts.cedar (`cairn policy init` writes it)"
         );
     }
 }
 
-/// The parts that policies don't let do their work.
-fn missing(trust: &Trust) -> Vec<&'static str> {
-    let set = trust.policy_set();
-    let mut found = Vec::new();
-    for (part, action, kind) in PARTS {
-        let question = Question {
-            role: Role::System,
-            part: Some(part.to_owned()),
-            purpose: if part == "sms-receiver" {
-                Purpose::Operations
-            } else {
-                Purpose::Treatment
-            },
-            action,
-            kind: Some(kind),
-            own: false,
-            around: trust.usual_around(),
-        };
-        if !set.why(&question).permitted && !found.contains(&part) {
-            found.push(part);
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
+    use exchange::unready_parts;
+
     use super::*;
 
     fn trust(folder: &std::path::Path, policies: Option<std::path::PathBuf>) -> Trust {
@@ -132,7 +99,7 @@ mod tests {
     async fn policies_of_before_are_told_of_and_not_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let built_in = trust(&folder.path().join("one"), None);
-        assert_eq!(missing(&built_in), [""; 0]);
+        assert_eq!(unready_parts(&built_in), [""; 0]);
         // As a folder was before there were text messages.
         let policies = folder.path().join("policies");
         std::fs::create_dir(&policies).expect("a folder");
@@ -149,7 +116,7 @@ mod tests {
             }
         }
         let before = trust(&folder.path().join("two"), Some(policies));
-        assert_eq!(missing(&before), ["sms-deliverer", "sms-receiver"]);
+        assert_eq!(unready_parts(&before), ["sms-deliverer", "sms-receiver"]);
         let options = SmsOptions {
             provider: exchange::TwilioOptions {
                 base: "https://api.example".to_owned(),
@@ -171,7 +138,7 @@ mod tests {
         };
         let own = Own::default();
         let place = (&before, TenantId(1));
-        let opened = open(place, Some(&options), &own, "https://care.example");
+        let opened = open(place, (Some(&options), None), &own, "https://care.example");
         assert!(opened.is_ok_and(|texts| texts.is_some()));
         // A tenant's own file says of which country its numbers are.
         let own = Own {
@@ -179,14 +146,38 @@ mod tests {
             ..Own::default()
         };
         let place = (&built_in, TenantId(1));
-        assert!(open(place, Some(&options), &own, "https://care.example").is_err());
+        assert!(open(place, (Some(&options), None), &own, "https://care.example").is_err());
         let own = Own {
             sms_country: Some("DE".to_owned()),
             ..Own::default()
         };
-        let opened = open(place, Some(&options), &own, "https://care.example");
+        let opened = open(place, (Some(&options), None), &own, "https://care.example");
         assert!(opened.is_ok());
         let country = built_in.vault().texts().country;
         assert_eq!(country, Country::parse("DE"));
+    }
+
+    /// What is put on its way by a server without a provider waits for one that has it, and is for the same numbers.
+    #[tokio::test]
+    async fn numbers_are_of_the_same_country_without_a_provider() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ours = trust(&folder.path().join("one"), None);
+        let opened = open(
+            (&ours, TenantId(1)),
+            (None, Some("US")),
+            &Own::default(),
+            "https://care.example",
+        );
+        assert!(opened.is_ok_and(|texts| texts.is_none()));
+        assert_eq!(ours.vault().texts().country, Country::parse("US"));
+        let own = Own {
+            sms_country: Some("DE".to_owned()),
+            ..Own::default()
+        };
+        let theirs = trust(&folder.path().join("two"), None);
+        let place = (&theirs, TenantId(1));
+        let opened = open(place, (None, Some("US")), &own, "https://care.example");
+        assert!(opened.is_ok());
+        assert_eq!(theirs.vault().texts().country, Country::parse("DE"));
     }
 }

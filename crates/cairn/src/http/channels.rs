@@ -12,8 +12,10 @@ use exchange::{SmsDoor, Told, Unheard};
 use super::Doors;
 use super::layers::RequestId;
 
+/// The paths of what providers of channels tell.
+pub(crate) const CHANNELS: &str = "/channels/";
 /// The header with the provider's signature.
-const SIGNATURE: &str = "x-twilio-signature";
+pub(crate) const SIGNATURE: &str = "x-twilio-signature";
 /// The largest form that is read: a text of ten parts, with what a provider tells beside it, is a tenth of it.
 const FORM_BYTES_MAX: usize = 64 * 1024;
 /// The most members of a form that are looked at.
@@ -48,11 +50,17 @@ async fn came(request: Request) -> Option<Came> {
 }
 
 /// The answer to what was not taken. Nothing in it tells what is here.
+///
+/// What is signed and can't be used is answered as what is: a word that we don't know, a message that is gone, a patient
+/// whose records were destroyed. It would only be brought again, and no more of use then.
 fn refuse(error: &Unheard) -> Response {
     let status = match error {
         Unheard::Forged => StatusCode::FORBIDDEN,
-        Unheard::Malformed => StatusCode::BAD_REQUEST,
-        Unheard::Unknown => StatusCode::NOT_FOUND,
+        Unheard::Malformed | Unheard::Unknown => {
+            metrics::counter!("sms_unusable_total").increment(1);
+            tracing::info!(%error, "what a provider of text messages told could not be used");
+            StatusCode::NO_CONTENT
+        }
         Unheard::Contended => StatusCode::SERVICE_UNAVAILABLE,
         Unheard::Trust(error) => {
             tracing::error!(%error, "what a provider of text messages told could not be written down");
@@ -60,6 +68,13 @@ fn refuse(error: &Unheard) -> Response {
         }
     };
     status.into_response()
+}
+
+/// It is the provider who tells it. They have their share of requests as those have who are known: not of strangers'.
+async fn is_from_provider(door: &SmsDoor, told: &Told<'_>) -> Result<(), Unheard> {
+    door.is_from_provider(told)?;
+    trust::origin::known().await;
+    Ok(())
 }
 
 fn door(doors: &Doors) -> Option<&SmsDoor> {
@@ -85,6 +100,9 @@ async fn status(
         signature: came.signature.as_deref(),
         request_id: &request_id.0,
     };
+    if let Err(error) = is_from_provider(door, &told).await {
+        return refuse(&error);
+    }
     match Box::pin(door.receipt(&communication, &told)).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => refuse(&error),
@@ -109,6 +127,9 @@ async fn heard(
         signature: came.signature.as_deref(),
         request_id: &request_id.0,
     };
+    if let Err(error) = is_from_provider(door, &told).await {
+        return refuse(&error);
+    }
     match Box::pin(door.heard(&told)).await {
         Ok(heard) => {
             let reply = heard.reply.map(|words| {

@@ -33,6 +33,7 @@ use axum::extract::FromRef;
 use ledger::Ledger;
 use tokio::sync::watch;
 
+pub(crate) use self::channels::{CHANNELS, SIGNATURE};
 pub(crate) use self::closed::Closed;
 pub(crate) use self::layers::{Around, Entrance};
 pub(crate) use self::operate::{Office, is_for_operators, stopped};

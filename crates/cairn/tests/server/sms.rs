@@ -1,5 +1,6 @@
 //! Text messages through the whole server: from what starts a journey to what the provider tells, over real routes.
 
+use ledger::TenantQuota;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -212,6 +213,82 @@ async fn a_text_goes_out_and_what_comes_back_moves_the_journey_and_the_preferenc
     for planted in ["5550142", "Thornbury", sid] {
         assert!(!metrics.contains(planted), "{planted}");
     }
+    house.end().await;
+}
+
+/// What is signed and can't be used is answered as what can: it would only be brought again. What is not signed is told
+/// nothing.
+#[tokio::test]
+async fn what_cannot_be_used_is_not_asked_for_again() {
+    let provider = Provider::start().await;
+    let house = house_with(|options| {
+        options.sms = Some(provider.options());
+        options.public_url = Some(BASE.to_owned());
+    })
+    .await;
+    let path = "/channels/sms/status/nobody";
+    for form in [
+        vec![("MessageSid", "SM1"), ("MessageStatus", "delivered")],
+        vec![("MessageSid", "SM1"), ("MessageStatus", "pondering")],
+        vec![("MessageSid", "SM1")],
+    ] {
+        let signature = provider.sign(path, &form).await;
+        let told = posted(&house, path, &form, &signature).await;
+        assert_eq!(told.status(), 204, "{form:?}");
+        assert_eq!(posted(&house, path, &form, "bm8=").await.status(), 403);
+    }
+    let heard = exchange::SMS_HEARD_PATH;
+    let nothing = [("MessageSid", "SM1")];
+    let signature = provider.sign(heard, &nothing).await;
+    let told = posted(&house, heard, &nothing, &signature).await;
+    assert_eq!(told.status(), 204);
+    // A STOP from what is no number is counted apart.
+    let stop = [("From", "NORTHBANK"), ("Body", "STOP")];
+    let signature = provider.sign(heard, &stop).await;
+    let told = posted(&house, heard, &stop, &signature).await;
+    assert_eq!(told.status(), 200);
+    let metrics = format!("http://{}/metrics", house.server.address());
+    let metrics = house.http.get(metrics).send().await.expect("an answer");
+    let metrics = metrics.text().await.expect("a body");
+    for name in ["sms_unusable_total", "sms_stops_of_nobody_total"] {
+        assert!(metrics.contains(name), "{name}");
+    }
+    assert!(!metrics.contains("NORTHBANK"));
+    house.end().await;
+}
+
+/// A provider tells much at once, from a few addresses: it has its share as those have who are known.
+#[tokio::test]
+async fn what_a_provider_tells_is_not_counted_as_strangers_requests() {
+    let provider = Provider::start().await;
+    let house = house_with(|options| {
+        options.sms = Some(provider.options());
+        options.public_url = Some(BASE.to_owned());
+    })
+    .await;
+    let quota = TenantQuota {
+        requests_per_s: Some(60),
+        ..TenantQuota::default()
+    };
+    let ledger = house.server.ledger();
+    let set = ledger
+        .set_tenant(cairn::store::TENANT, None, None, Some(quota))
+        .await;
+    set.expect("a quota");
+    // Servers follow within two seconds.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let heard = exchange::SMS_HEARD_PATH;
+    let form = [("From", "+16175550142"), ("Body", "hello")];
+    let signature = provider.sign(heard, &form).await;
+    let all = (0..40).map(|_| posted(&house, heard, &form, &signature));
+    let answers = futures_util::future::join_all(all).await;
+    let taken = answers.iter().filter(|answer| answer.status() == 200);
+    assert_eq!(taken.count(), 40);
+    // Whoever signs nothing is a stranger, or comes no further than their own share.
+    let all = (0..40).map(|_| posted(&house, "/sign-in", &form, "bm8="));
+    let answers = futures_util::future::join_all(all).await;
+    let refused = answers.iter().filter(|answer| answer.status() == 429);
+    assert!(refused.count() > 0, "strangers have a bound");
     house.end().await;
 }
 
