@@ -18,12 +18,14 @@ mod emergency;
 mod http;
 mod identity_provider;
 mod named;
+mod sms;
 
 pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
 pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
 use named::{found, is_label, put};
+pub use sms::SmsSettings;
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +104,19 @@ pub const KEYS: &[Key] = &[
     key("smtp.ca_file", ValueKind::Text, ""),
     key("smtp.timeout_ms", ValueKind::Integer, "30000"),
     key("smtp.parallel", ValueKind::Integer, "4"),
+    key("sms.account", ValueKind::Text, ""),
+    key("sms.token_file", ValueKind::Text, ""),
+    key("sms.from", ValueKind::Text, ""),
+    key("sms.url", ValueKind::Text, sms::URL),
+    key("sms.old_token_file", ValueKind::Text, ""),
+    key("sms.country", ValueKind::Text, ""),
+    key("sms.delivered_when", ValueKind::Text, "delivered"),
+    key("sms.help", ValueKind::Text, sms::HELP),
+    key("sms.price", ValueKind::Text, ""),
+    key("sms.currency", ValueKind::Text, ""),
+    key("sms.per_second", ValueKind::Integer, "10"),
+    key("sms.timeout_ms", ValueKind::Integer, "15000"),
+    key("sms.parallel", ValueKind::Integer, "4"),
     key("http.trusted_proxies", ValueKind::Text, ""),
     key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
     key("http.client_cert_proxies", ValueKind::Text, ""),
@@ -251,6 +266,9 @@ pub struct Settings {
     /// Outgoing mail.
     #[serde(default)]
     pub smtp: Smtp,
+    /// Outgoing text messages.
+    #[serde(default)]
+    pub sms: SmsSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -689,6 +707,9 @@ impl Settings {
             return invalid(
                 "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms, limits.tenant_at_once and smtp.timeout_ms are at least 1",
             );
+        }
+        if let Err(words) = self.sms.check(self.public_url.is_some()) {
+            return invalid(words);
         }
         if self.smtp.user.is_some() != self.smtp.password_file.is_some() {
             return invalid("smtp.user and smtp.password_file go together");

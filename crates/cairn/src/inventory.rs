@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Database,
     ReadReplica,
     MailServer,
+    TextMessages,
     IdentityProvider,
     ClientKeys,
     Subscribers,
@@ -43,6 +44,7 @@ impl Kind {
             Self::Database => "database",
             Self::ReadReplica => "read replica",
             Self::MailServer => "mail server",
+            Self::TextMessages => "provider of texts",
             Self::IdentityProvider => "identity provider",
             Self::ClientKeys => "keys of clients",
             Self::Subscribers => "subscribers",
@@ -58,6 +60,7 @@ impl Kind {
             Self::Listener
             | Self::PublicAddress
             | Self::MailServer
+            | Self::TextMessages
             | Self::Subscribers
             | Self::Partners => "health information",
             Self::Store | Self::Database | Self::ReadReplica => "sealed health information",
@@ -249,6 +252,9 @@ impl Inventory {
             let way = OnTheWay::of(smtp.tls != exchange::MailTls::None, is_here(host));
             let place = format!("{host}:{}", smtp.port);
             self.add(Kind::MailServer, "smtp.tls", place, way);
+        }
+        if settings.sms.account.is_some() {
+            self.add_url(Kind::TextMessages, "sms.url", &settings.sms.url);
         }
         for (id, provider) in &settings.identity_provider {
             let setting = format!("identity_provider.{id}.issuer");

@@ -77,6 +77,10 @@ pub struct ServerOptions {
     pub organisation: String,
     /// Outgoing mail. An empty `portal_base` is filled with the server's own URL.
     pub mail: Option<exchange::MailOptions>,
+    /// Outgoing text messages. The portal's and the callbacks' addresses are the server's own.
+    pub sms: Option<exchange::SmsOptions>,
+    /// Country of telephone numbers that are written without one, also where no text messages leave from here.
+    pub sms_country: Option<String>,
     /// Folder with Cedar policies and their tests to use instead of the built-in set. Changes are followed.
     pub policy_folder: Option<PathBuf>,
     /// The rule pack that patients' consents are read by: a built-in name, or a file.
@@ -145,6 +149,8 @@ impl ServerOptions {
             client_certificates: ClientCertificates::default(),
             organisation: "Cairn".to_owned(),
             mail: None,
+            sms: None,
+            sms_country: None,
             policy_folder: None,
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             tenants_folder: None,
@@ -210,6 +216,9 @@ pub enum ServerError {
          and speaks plain HTTP, so it listens on this machine only (to look from elsewhere, use a tunnel such as ssh -L)"
     )]
     Exposed(SocketAddr),
+    /// Options of text messages that don't fit together.
+    #[error("text messages: {0}")]
+    Sms(String),
     /// Mail options that don't fit together.
     #[error("mail: {0}")]
     Mail(String),
@@ -281,7 +290,7 @@ impl Server {
             options.ledger.entropy(),
         )
         .map_err(ServerError::Provider)?;
-        if options.run_journeys || options.mail.is_some() {
+        if options.run_journeys || options.mail.is_some() || options.sms.is_some() {
             options.ledger.lease_shards().map_err(ServerError::Lease)?;
         }
         let certificates = options.client_certificates;
@@ -299,6 +308,8 @@ impl Server {
             base_url: base_url.clone(),
             organisation: options.organisation,
             mail: options.mail,
+            sms: options.sms,
+            sms_country: options.sms_country,
             policy_folder: options.policy_folder,
             consent_rules: options.consent_rules,
             tenants_folder: options.tenants_folder,

@@ -51,6 +51,15 @@ impl Breaker {
         *self = Self::new();
     }
 
+    /// The server wants fewer at a time, after a while that it may say. Returns the pause that begins with this, if one
+    /// does.
+    pub(crate) fn throttled(&mut self, now: Instant, after: Option<Duration>) -> Option<Duration> {
+        self.failures = self.failures.max(FAILURES_MAX.saturating_sub(1));
+        let pause = self.failed(now)?.max(after.unwrap_or_default());
+        self.open_until = Some(now + pause);
+        Some(pause)
+    }
+
     /// The server was not there. Returns the pause that begins with this, if one does.
     pub(crate) fn failed(&mut self, now: Instant) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
@@ -95,6 +104,24 @@ mod tests {
         breaker.worked();
         assert_eq!(breaker.room(after, 0, 8), Room::For(8));
         assert_eq!(breaker.failed(after), None);
+    }
+
+    #[test]
+    fn pauses_at_once_when_the_server_wants_fewer() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new();
+        assert_eq!(breaker.throttled(start, None), Some(PAUSE_FIRST));
+        assert_eq!(breaker.throttled(start, None), None, "it pauses already");
+        let after = start + PAUSE_FIRST;
+        assert_eq!(breaker.room(after, 0, 8), Room::For(1));
+        assert_eq!(breaker.throttled(after, None), Some(PAUSE_FIRST * 2));
+        // As long as it says.
+        let mut breaker = Breaker::new();
+        let asked = Duration::from_secs(90);
+        assert_eq!(breaker.throttled(start, Some(asked)), Some(asked));
+        let late = start + asked - Duration::from_millis(1);
+        assert_eq!(breaker.room(late, 0, 8), Room::NoneUntil(start + asked));
+        assert_eq!(breaker.room(start + asked, 0, 8), Room::For(1));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! preference and life may have changed in between. Pure.
 
 use fhir::{Resource, ResourceType};
-use lettre::Address;
 use trust::consent::{Act, Rules};
+use trust::conventions::NO_RECEIPT;
 use trust::outgoing::Message;
 use trust::{Purpose, consent};
 
@@ -17,7 +17,7 @@ pub const PHI_GUARD: &str = "phi-guard";
 pub enum Reason {
     /// The patient's consents don't allow it.
     Consent,
-    /// The patient does not want e-mail.
+    /// The patient does not want the channel.
     Preference,
     /// There is no address that can be written to.
     NoAddress,
@@ -25,21 +25,29 @@ pub enum Reason {
     ProxyEnded,
     /// The link couldn't be opened: there is no birth date to check it with.
     NoSignIn,
+    /// Somebody else has the telephone too, so no link that signs in goes there, and without one nobody gets in.
+    SharedNumber,
     /// The patient has died.
     Deceased,
     /// Its worth ran out before it could be delivered.
     Expired,
-    /// The mail server will never take it.
+    /// The server will never take it, or could not bring it to whom it was for.
     PermanentFailure,
     /// No attempt succeeded.
     RetriesExhausted,
     /// Its words held patient details.
     PhiGuard,
+    /// Quiet hours would not have ended in its time.
+    QuietHours,
+    /// There was no room among the patient's messages in its time.
+    Capped,
+    /// Nobody knows whether it has arrived: its answers never came.
+    NoReceipt,
 }
 
 impl Reason {
-    /// The code in `trust::conventions::NOT_DONE_SYSTEM`; also the `reason` label of the metric
-    /// `mail_failed_total`.
+    /// The code in `trust::conventions::NOT_DONE_SYSTEM`; also the `reason` label of the metrics
+    /// `mail_failed_total` and `sms_failed_total`.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -48,11 +56,15 @@ impl Reason {
             Self::NoAddress => "no-address",
             Self::ProxyEnded => "proxy-ended",
             Self::NoSignIn => "no-sign-in",
+            Self::SharedNumber => "shared-number",
             Self::Deceased => "deceased",
             Self::Expired => "expired",
             Self::PermanentFailure => "permanent-failure",
             Self::RetriesExhausted => "retries-exhausted",
             Self::PhiGuard => PHI_GUARD,
+            Self::QuietHours => "quiet-hours",
+            Self::Capped => "capped",
+            Self::NoReceipt => NO_RECEIPT,
         }
     }
 }
@@ -73,17 +85,18 @@ impl Refused {
     }
 }
 
-/// Where the message may go, or why it may not. `purpose` is `None` when the message names none that
+/// Where the message may go, as `find` finds it in the patient's record at a time, or why it may not. `purpose` is `None` when the message names none that
 /// is known, `patient` when the record is gone. `consents` are the patient's, with the rules that they are
 /// read by; `known_as` is what the care programmes here are known as.
-pub(crate) fn check(
+pub(crate) fn check<To>(
     message: &Message,
     purpose: Option<Purpose>,
     patient: Option<&Resource>,
     consents: (&Rules, &[Resource]),
     known_as: &[String],
     now_ms: u64,
-) -> Result<Address, Refused> {
+    find: impl FnOnce(&Resource, i64) -> Result<To, Refused>,
+) -> Result<To, Refused> {
     let no = |reason, words: &str| Err(Refused::new(reason, words));
     if message
         .expires_ms
@@ -132,36 +145,41 @@ pub(crate) fn check(
             format!("Its words hold the patient's {detail}."),
         ));
     }
-    address(patient, at_ms)
+    find(patient, at_ms)
 }
 
-fn address(patient: &Resource, now_ms: i64) -> Result<Address, Refused> {
-    let channels = consent::channels(patient, now_ms);
+/// Of ways to reach a patient, in order, the first that is wanted and that `parse` can read. `what` says what it is.
+pub(crate) fn first<To>(
+    channels: &[consent::Channel],
+    what: &Words,
+    parse: impl Fn(&str) -> Option<To>,
+) -> Result<To, Refused> {
     let mut unwanted = false;
     let mut unusable = false;
-    for channel in channels
-        .iter()
-        .filter(|channel| channel.kind == "email" && !channel.address.is_empty())
-    {
+    for channel in channels {
         if !channel.wanted {
             unwanted = true;
             continue;
         }
-        match channel.address.trim().parse() {
-            Ok(address) => return Ok(address),
-            Err(_) => unusable = true,
+        match parse(&channel.address) {
+            Some(found) => return Ok(found),
+            None => unusable = true,
         }
     }
     Err(if unusable {
-        Refused::new(
-            Reason::NoAddress,
-            "The e-mail address on record is not one.",
-        )
+        Refused::new(Reason::NoAddress, what.unusable)
     } else if unwanted {
-        Refused::new(Reason::Preference, "The patient does not want e-mail.")
+        Refused::new(Reason::Preference, what.unwanted)
     } else {
-        Refused::new(Reason::NoAddress, "There is no e-mail address on record.")
+        Refused::new(Reason::NoAddress, what.none)
     })
+}
+
+/// What is said when a patient can't be reached by a channel.
+pub(crate) struct Words {
+    pub(crate) unusable: &'static str,
+    pub(crate) unwanted: &'static str,
+    pub(crate) none: &'static str,
 }
 
 fn is_deceased(patient: &Resource) -> bool {
@@ -192,6 +210,9 @@ mod tests {
             journey: "j/1".to_owned(),
             step: "s".to_owned(),
             expires_ms,
+            hours: None,
+            unanswered: 0,
+            segments: None,
         }
     }
 
@@ -374,6 +395,7 @@ mod tests {
                 (&rules, consents),
                 &[],
                 now_ms,
+                crate::mail::find,
             );
             assert_eq!(
                 found.as_ref().err().map(|refused| refused.reason),

@@ -1,58 +1,51 @@
-//! The loop that takes due outbox entries, and what one attempt is.
+//! The loop that takes due outbox entries, and what one attempt is, whatever the channel.
 //!
 //! An attempt is: read the message, look the patient and their consents up again, ask `check.rs`, hand
-//! the mail over, and write the outcome. The outcome of an attempt (the `Communication`'s new state
-//! and the outbox entry's end or its next time) is one commit. A crash between the server's "taken" and
-//! that commit sends the message again under the same `Message-ID`: at least once, and recognisably so.
+//! the message over to what carries it (`carrier.rs`), and write the outcome. The outcome of an attempt (the
+//! `Communication`'s new state and the outbox entry's end or its next time) is one commit. A crash between the server's
+//! "taken" and that commit sends the message again, so that the other side or we can tell: at least once, and
+//! recognisably so. What is text messages' own in it: that one is handed over is written down before, so that no more than
+//! a few times are without an answer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
-use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
-use lettre::Address;
-use lettre::message::Mailbox;
+use ledger::{LedgerError, OutboxEntry, OutboxKey};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, Message, Notice};
-use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustError, Unit, Versioned};
+use trust::outgoing::{Message, Notice, unanswered};
+use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
 
+use crate::attempt::Attempt;
 use crate::breaker::{Breaker, Room};
+use crate::carrier::{Carrier, To, Trouble};
 use crate::check::{Reason, Refused, check};
-use crate::compose::{Letter, compose, link, message_id};
-use crate::outcome::{Outcome, count, is_waiting, mark, note};
-use crate::retry::{self, Next};
-use crate::smtp::{Failure, Meaning, Smtp};
-use crate::{MailOptions, MailTls};
+use crate::mail::Mail;
+use crate::outcome::{Outcome, is_waiting};
+use crate::retry::{self, Meaning, Next};
+use crate::sms::{Sms, is_unpriced, references};
+use crate::{MailOptions, SmsOptions};
 
-/// The part of Cairn that the audit names.
-const PART: &str = "mail-deliverer";
-/// What goes by e-mail.
-const CHANNELS: [u16; 2] = [CHANNEL_EMAIL, CHANNEL_NOTICE];
-/// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
-/// waits of a follow-up's steps. Each use needs the birth date too.
-const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
 /// How long one rests that policies refuse: they may do so all night, and the audit has each time.
 const REFUSED_REST: Duration = Duration::from_secs(60);
+/// How long one rests that can't be read; it is told of each time.
+const UNREADABLE_REST: Duration = Duration::from_secs(600);
 /// How long an entry rests that was left to another process: until this one knows which shards it holds.
 const LEFT_REST: Duration = Duration::from_secs(1);
 /// The longest sleep, real time. The sleep until the next entry is due is measured by a clock that
 /// stands still while the machine is suspended and knows nothing of the care clock being set, so the
 /// care clock is asked again this often; a look costs one short scan.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// How often a commit is tried again when somebody else changed the `Communication` meanwhile.
-const CONFLICTS_MAX: u32 = 8;
 /// Pauses before a commit is tried again that failed in the store.
 const COMMIT_PAUSES_MS: [u64; 4] = [50, 250, 1_000, 4_000];
-/// Consents are read this many at a time (the most that a search gives).
-const CONSENTS_PAGE: &str = "1000";
-
+/// What is said of a message whose patient isn't there any more.
+const GONE: &str = "The patient's record is gone.";
 /// What can go wrong on our side of a delivery. No patient details in the words.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliverError {
@@ -60,10 +53,16 @@ pub(crate) enum DeliverError {
     Trust(TrustError),
     #[error("the query for consents does not parse: {0}")]
     Query(String),
-    #[error("the mail can't be put together: {0}")]
+    #[error("the message can't be put together: {0}")]
     Compose(String),
     #[error("the message kept changing while its outcome was written")]
     Contended,
+    #[error("policies don't let {0} do its work, so nothing leaves")]
+    Unheard(&'static str),
+    #[error(
+        "the entry can't be read; it stays where it is, because another version may be able to"
+    )]
+    Unreadable,
 }
 
 impl From<TrustError> for DeliverError {
@@ -73,15 +72,23 @@ impl From<TrustError> for DeliverError {
 }
 
 /// Takes e-mail entries from the outbox and delivers them, until `stop` says so.
-pub struct MailDeliverer {
+pub struct MailDeliverer(Deliverer);
+
+/// Takes text messages from the outbox and hands them to a provider, until `stop` says so. What became of them comes back
+/// by [`crate::SmsDoor`].
+pub struct SmsDeliverer(Deliverer);
+
+struct Deliverer {
     inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
     pub(crate) trust: Trust,
-    pub(crate) options: MailOptions,
-    pub(crate) from: Mailbox,
-    smtp: Smtp,
+    pub(crate) carrier: Carrier,
+    /// Base URL of the portal, without a slash at the end.
+    pub(crate) portal_base: String,
+    pub(crate) magic_links: bool,
+    parallel: usize,
     breaker: Mutex<Breaker>,
     /// Outbox entries that can't be opened.
     unreadable: Arc<AtomicU64>,
@@ -92,63 +99,92 @@ impl MailDeliverer {
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
-    pub fn new(trust: Trust, mut options: MailOptions) -> Result<Self, String> {
-        let from = options
-            .from
-            .parse()
-            .map_err(|error| format!("the sender {:?}: {error}", options.from))?;
-        let domain = &options.message_id_domain;
-        if domain.is_empty()
-            || !domain
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
-        {
-            return Err(format!("the domain for Message-IDs {domain:?} is not one"));
-        }
-        while options.portal_base.ends_with('/') {
-            options.portal_base.pop();
-        }
-        let base = &options.portal_base;
-        if !(base.starts_with("https://") || base.starts_with("http://"))
-            || base.contains(char::is_whitespace)
-        {
-            return Err(format!(
-                "the portal's address {base:?} is not an http(s) URL"
-            ));
-        }
-        if options.parallel == 0 {
-            return Err("deliveries at once must be at least 1".to_owned());
-        }
-        if options.timeout_ms == 0 {
-            return Err("the time-out of a conversation must be at least 1 ms".to_owned());
-        }
-        let smtp = Smtp::new(&options)?;
-        if options.credentials.is_some() && options.tls == MailTls::None {
-            tracing::warn!("mail: the password goes to the server on this machine without TLS");
-        }
-        let breaker = Mutex::new(Breaker::new());
-        Ok(Self {
-            inner: Arc::new(Inner {
-                trust,
-                options,
-                from,
-                smtp,
-                breaker,
-                unreadable: Arc::default(),
-            }),
-        })
+    pub fn new(trust: Trust, options: MailOptions) -> Result<Self, String> {
+        let (base, links, parallel) = (
+            options.portal_base.clone(),
+            options.magic_links,
+            options.parallel,
+        );
+        let carrier = Carrier::Mail(Mail::new(options)?);
+        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
     }
 
     /// How many outbox entries can't be opened, as it is counted while it runs.
     #[must_use]
     pub fn unreadable(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.inner.unreadable)
+        Arc::clone(&self.0.inner.unreadable)
     }
 
     /// Runs until `stop` turns true; finishes conversations under way.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        self.0.run(stop).await;
+    }
+}
+
+impl SmsDeliverer {
+    /// Checks options; does not connect yet.
+    ///
+    /// # Errors
+    /// In words, when options don't fit together (e.g. no TLS to another machine).
+    pub fn new(trust: Trust, options: SmsOptions) -> Result<Self, String> {
+        let (base, links, parallel) = (
+            options.portal_base.clone(),
+            options.magic_links,
+            options.parallel,
+        );
+        let carrier = Carrier::Sms(Box::new(Sms::new(options)?));
+        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+    }
+
+    /// How many outbox entries can't be opened, as it is counted while it runs.
+    #[must_use]
+    pub fn unreadable(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.inner.unreadable)
+    }
+
+    /// Runs until `stop` turns true; finishes what is under way.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        self.0.run(stop).await;
+    }
+}
+
+impl Deliverer {
+    fn new(
+        trust: Trust,
+        carrier: Carrier,
+        mut portal_base: String,
+        magic_links: bool,
+        parallel: usize,
+    ) -> Result<Self, String> {
+        while portal_base.ends_with('/') {
+            portal_base.pop();
+        }
+        if !(portal_base.starts_with("https://") || portal_base.starts_with("http://"))
+            || portal_base.contains(char::is_whitespace)
+        {
+            return Err(format!(
+                "the portal's address {portal_base:?} is not an http(s) URL"
+            ));
+        }
+        if parallel == 0 {
+            return Err("deliveries at once must be at least 1".to_owned());
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                trust,
+                carrier,
+                portal_base,
+                magic_links,
+                parallel,
+                breaker: Mutex::new(Breaker::new()),
+                unreadable: Arc::default(),
+            }),
+        })
+    }
+
+    async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut news = self.inner.trust.vault().ledger().watch();
-        let mut round = Round::default();
+        let mut round = Round::of(self.inner.carrier.name());
         while !*stop.borrow_and_update() {
             let wake = self.inner.start_due(&mut round).await;
             tokio::select! {
@@ -189,6 +225,8 @@ async fn wait(until: Option<Instant>) {
 /// What is under way.
 #[derive(Default)]
 struct Round {
+    /// What the channel is called in the log.
+    name: &'static str,
     tasks: JoinSet<Result<(), DeliverError>>,
     busy: HashMap<tokio::task::Id, [u8; 16]>,
     /// Entries that rest after a fault of ours.
@@ -198,6 +236,13 @@ struct Round {
 }
 
 impl Round {
+    fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+
     fn is_busy(&self, id: [u8; 16]) -> bool {
         self.busy.values().any(|busy| *busy == id)
     }
@@ -209,8 +254,13 @@ impl Round {
         let (task, fault) = match done {
             Ok((task, Ok(()))) => (task, None),
             Ok((task, Err(error))) => {
-                let refused = matches!(error, DeliverError::Trust(TrustError::Refused(_)));
-                let rest = if refused { REFUSED_REST } else { REST };
+                let rest = match error {
+                    DeliverError::Trust(TrustError::Refused(_)) | DeliverError::Unheard(_) => {
+                        REFUSED_REST
+                    }
+                    DeliverError::Unreadable => UNREADABLE_REST,
+                    _ => REST,
+                };
                 (task, Some((error.to_string(), rest)))
             }
             Err(error) => (error.id(), Some(("the delivery panicked".to_owned(), REST))),
@@ -219,7 +269,8 @@ impl Round {
             return;
         };
         if let Some((fault, rest)) = fault {
-            tracing::error!(outbox = %hex(id), fault, "mail: an attempt could not be carried out");
+            let name = self.name;
+            tracing::error!(outbox = %hex(id), fault, "{name}: an attempt could not be carried out");
             self.resting.insert(id, Instant::now() + rest);
         }
     }
@@ -229,7 +280,8 @@ impl Round {
     fn set_aside(&mut self, unreadable: &[(OutboxKey, LedgerError)]) {
         for (key, error) in unreadable {
             if self.unreadable.insert(key.id) {
-                tracing::error!(outbox = %hex(key.id), %error, "mail: an outbox entry can't be opened; it is passed over");
+                let name = self.name;
+                tracing::error!(outbox = %hex(key.id), %error, "{name}: an outbox entry can't be opened; it is passed over");
             }
         }
         self.unreadable
@@ -244,11 +296,14 @@ impl Inner {
         round.resting.retain(|_, until| *until > now);
         let ledger = self.trust.vault().ledger();
         let clock = ledger.clock();
-        let parallel = self.options.parallel;
+        let (parallel, name) = (self.parallel, self.carrier.name());
         // Those under way and resting are still in the outbox and come first. One more than there can
         // be room for shows when the next one is due.
         let limit = round.busy.len() + round.resting.len() + parallel + 1;
-        let entries = match ledger.outbox_look(&CHANNELS, u64::MAX, limit).await {
+        let entries = match ledger
+            .outbox_look(self.carrier.outbox(), u64::MAX, limit)
+            .await
+        {
             Ok(look) => {
                 round.set_aside(&look.unreadable);
                 let unreadable = look.unreadable.len() as u64;
@@ -256,7 +311,7 @@ impl Inner {
                 look.entries
             }
             Err(error) => {
-                tracing::error!(%error, "mail: the outbox can't be read");
+                tracing::error!(%error, "{name}: the outbox can't be read");
                 return Some(now + REST);
             }
         };
@@ -297,7 +352,7 @@ impl Inner {
                 match outcome {
                     // It is for another process now, which finds the entry where it was.
                     Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Fenced(shard)))) => {
-                        tracing::debug!(%shard, "mail: left to the process that works on the shard now");
+                        tracing::debug!(%shard, "{name}: left to the process that works on the shard now");
                         // This process may not know yet that it has lost the shard.
                         sleep(LEFT_REST).await;
                         Ok(())
@@ -312,13 +367,21 @@ impl Inner {
 
     /// One attempt at one entry. An error leaves the entry where it is.
     async fn attempt(&self, entry: &OutboxEntry) -> Result<(), DeliverError> {
-        let agent = Agent::system(entry.tenant, PART);
-        let request_id = format!("mail-{}-{}", hex(entry.key.id), entry.attempt + 1);
+        let agent = Agent::system(entry.tenant, self.carrier.part());
+        let name = self.carrier.name();
+        let request_id = format!("{name}-{}-{}", hex(entry.key.id), entry.attempt + 1);
         let Ok(message) = serde_json::from_slice::<Message>(&entry.body) else {
             // In whichever channel: the first builds with notices put them among the messages.
-            return match serde_json::from_slice::<Notice>(&entry.body) {
-                Ok(notice) => self.notify(&agent, entry, &notice, &request_id).await,
-                Err(_) => self.drop_unreadable(&agent, entry, &request_id).await,
+            return match (serde_json::from_slice::<Notice>(&entry.body), &self.carrier) {
+                (Ok(notice), Carrier::Mail(mail)) => {
+                    self.notify(&agent, entry, mail, &notice, &request_id).await
+                }
+                _ => {
+                    // Its step goes on when its time is over.
+                    metrics::counter!(format!("{name}_failed_total"), "reason" => "unreadable")
+                        .increment(1);
+                    Err(DeliverError::Unreadable)
+                }
             };
         };
         let purpose: Option<Purpose> = serde_json::from_value(message.purpose.as_str().into()).ok();
@@ -331,15 +394,34 @@ impl Inner {
             .trust
             .decide(&agent, granted, Action::Send, target, &request_id)
             .await?;
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             inner: self,
             permit,
             entry,
             message,
+            ahead: OnceLock::new(),
         };
-        if attempt.communication().await?.is_none() {
+        // All that is asked below is asked as it is then.
+        self.carrier.turn().await;
+        let communication = attempt.current().await?;
+        if let Some(found) = &communication
+            && self.carrier.has_receipts()
+            && !references(&found.resource).is_empty()
+        {
+            // Its receipt came before we could write down that it was taken: somebody was killed in between.
+            let parts = self.carrier.priced(&attempt.message);
+            let parts = parts.filter(|_| is_unpriced(&found.resource));
+            return attempt.settle(&Outcome::Known(parts)).await;
+        }
+        let Some(communication) = communication.filter(|found| is_waiting(&found.resource)) else {
             // Nobody waits for this message any more.
             return attempt.settle(&Outcome::Cancelled).await;
+        };
+        // One that was held and let go is another entry, and has been handed over as often.
+        let unanswered = unanswered(&communication.resource);
+        attempt.message.unanswered = attempt.message.unanswered.max(unanswered);
+        if let Some(part) = self.carrier.hears_nothing(&self.trust) {
+            return Err(DeliverError::Unheard(part));
         }
         let patient = attempt.patient().await?;
         // What is written to somebody who acts for the patient is no message of a programme to the patient.
@@ -352,6 +434,16 @@ impl Inner {
             .programmes_known_as(entry.tenant)
             .await?;
         let now_ms = self.trust.vault().ledger().clock().now_ms();
+        let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let found = match &patient {
+            Some(patient) => {
+                let vault = self.trust.vault();
+                let found = self.carrier.find(vault, entry.tenant, patient, at_ms);
+                found.await?
+            }
+            None => Err(Refused::new(Reason::NoAddress, GONE)),
+        };
+        let find = |_: &Resource, _| found;
         let outcome = match check(
             &attempt.message,
             purpose,
@@ -359,6 +451,7 @@ impl Inner {
             (self.trust.vault().rules(), consents.as_slice()),
             &known_as,
             now_ms,
+            find,
         ) {
             // A small child has no address: the message goes to a parent or guardian who takes it. All else
             // has been asked by now.
@@ -370,13 +463,22 @@ impl Inner {
             Err(refused) => Outcome::NotDone(refused),
             // A link that nobody can open is no message: who can't sign in can't read it in the portal
             // either, so that the journey has to go another way.
-            Ok(_) if self.options.magic_links && !has_birth_date(patient.as_ref()) => {
+            Ok(_) if self.magic_links && !has_birth_date(patient.as_ref()) => {
                 Outcome::NotDone(Refused::new(
                     Reason::NoSignIn,
                     "There is no birth date on record to check a sign-in link with.",
                 ))
             }
-            Ok(to)
+            // So it is where a link that signs in can't be sent: whoever else has the telephone reads what comes to it.
+            Ok(To::Number(to))
+                if self.magic_links && attempt.is_of_others(patient.as_ref(), &to).await? =>
+            {
+                Outcome::NotDone(Refused::new(
+                    Reason::SharedNumber,
+                    "Somebody else has the telephone too, so no link that signs in goes there.",
+                ))
+            }
+            Ok(To::Address(to))
                 if (self.trust.vault())
                     .is_of_who_acts(entry.tenant, &attempt.message.patient, to.as_ref())
                     .await? =>
@@ -386,7 +488,11 @@ impl Inner {
                     "The address on record is that of somebody who acts for the patient.",
                 ))
             }
-            Ok(to) => attempt.deliver(&agent, &to, None).await?,
+            Ok(to) => {
+                attempt
+                    .deliver(&agent, (&to, patient.as_ref()), None)
+                    .await?
+            }
         };
         attempt.settle(&outcome).await
     }
@@ -406,88 +512,91 @@ impl Inner {
             .await
     }
 
-    /// An entry that can't be read can't be delivered either, now or later.
-    async fn drop_unreadable(
-        &self,
-        agent: &Agent,
-        entry: &OutboxEntry,
-        request_id: &str,
-    ) -> Result<(), DeliverError> {
-        let permit = self.of_nobody(agent, request_id).await?;
-        let unit = Unit {
-            outbox_remove: vec![entry.key],
-            held: Some(entry.key.shard),
-            note: Some("an outbox entry that can't be read was dropped".to_owned()),
-            ..Unit::default()
-        };
-        self.trust.vault().commit(&permit, unit).await?;
-        tracing::error!(outbox = %hex(entry.key.id), "mail: an outbox entry that can't be read was dropped");
-        metrics::counter!("mail_failed_total", "reason" => "unreadable").increment(1);
-        Ok(())
-    }
-
-    fn saw(&self, outcome: Result<(), Failure>) {
+    fn saw(&self, trouble: Option<&Trouble>) {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome.map_err(Failure::meaning) {
-            Ok(()) | Err(Meaning::Later | Meaning::Never) => breaker.worked(),
-            Err(Meaning::Unreachable | Meaning::Unknown) => {
-                if let Some(pause) = breaker.failed(Instant::now()) {
-                    tracing::warn!(
-                        pause_ms = pause.as_millis(),
-                        "mail: deliveries pause, the server can't be reached"
-                    );
-                }
+        let now = Instant::now();
+        let pause = match trouble.map(|trouble| trouble.meaning) {
+            None | Some(Meaning::Later | Meaning::Never) => {
+                breaker.worked();
+                None
             }
+            Some(Meaning::Unreachable | Meaning::Unknown) => breaker.failed(now),
+            Some(Meaning::Busy) => {
+                let after_ms = trouble.and_then(|trouble| trouble.after_ms);
+                breaker.throttled(now, after_ms.map(Duration::from_millis))
+            }
+        };
+        if let Some(pause) = pause {
+            let name = self.carrier.name();
+            tracing::warn!(
+                pause_ms = pause.as_millis(),
+                "{name}: deliveries pause, the server can't be reached or wants fewer"
+            );
         }
     }
 
-    /// Hands a mail over, and says what became of it.
+    /// Hands a message over, and says what became of it.
     pub(crate) async fn hand_over(
         &self,
         entry: &OutboxEntry,
-        to: &Address,
-        content: &[u8],
-        expires_ms: Option<u64>,
+        (expires_ms, unanswered): (Option<u64>, u8),
+        handing: impl Future<Output = Result<Outcome, Trouble>> + Send,
     ) -> Result<Outcome, DeliverError> {
-        // Another process may have taken over while the mail was made.
+        // Another process may have taken over while the message was made.
         let shard = entry.key.shard;
         if !self.trust.vault().ledger().holds(shard) {
             return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
         }
-        let began = Instant::now();
-        let sent = self.smtp.send(&self.from.email, to, content).await;
-        metrics::histogram!("smtp_conversation_seconds").record(began.elapsed().as_secs_f64());
-        self.saw(sent);
-        Ok(match sent {
-            Ok(()) => Outcome::Sent,
-            Err(failure) => self.after(entry, expires_ms, failure),
+        let handed = handing.await;
+        self.saw(handed.as_ref().err());
+        Ok(match handed {
+            Ok(outcome) => outcome,
+            Err(trouble) => self.after(entry, (expires_ms, unanswered), &trouble),
         })
     }
 
-    fn after(&self, entry: &OutboxEntry, expires_ms: Option<u64>, failure: Failure) -> Outcome {
+    /// What comes after an attempt that came to nothing. `unanswered` is how often it was handed over without an answer
+    /// before.
+    fn after(
+        &self,
+        entry: &OutboxEntry,
+        (expires_ms, unanswered): (Option<u64>, u8),
+        trouble: &Trouble,
+    ) -> Outcome {
         let made = entry.attempt.saturating_add(1);
-        let words = failure.words();
-        tracing::info!(outbox = %hex(entry.key.id), attempt = made, why = words, "mail: not delivered");
-        if failure.meaning() == Meaning::Never {
-            return Outcome::NotDone(Refused::new(
-                Reason::PermanentFailure,
-                format!("Refused: {words}."),
-            ));
+        let (words, name) = (trouble.words.clone(), self.carrier.name());
+        tracing::info!(outbox = %hex(entry.key.id), attempt = made, why = words, "{name}: not delivered");
+        if trouble.meaning == Meaning::Never {
+            return Outcome::NotDone(Refused::new(trouble.reason, format!("Refused: {words}.")));
+        }
+        let is_unanswered = trouble.meaning == Meaning::Unknown;
+        let most = self.carrier.unanswered_max();
+        if is_unanswered && most.is_some_and(|most| unanswered.saturating_add(1) >= most) {
+            let words =
+                format!("Given up after {made} attempts, and it may have arrived: {words}.");
+            return Outcome::NotDone(Refused::new(Reason::NoReceipt, words));
         }
         let ledger = self.trust.vault().ledger();
+        let now_ms = ledger.clock().now_ms();
         let mut dice = [0; 8];
         ledger.entropy().fill(&mut dice);
-        match retry::next(
-            made,
-            ledger.clock().now_ms(),
-            expires_ms,
-            u64::from_be_bytes(dice),
-        ) {
+        let next = match trouble.meaning {
+            // It was not looked at, so this was no attempt.
+            Meaning::Busy => retry::soon(entry.attempt, now_ms, expires_ms, trouble.after_ms),
+            _ => retry::next(made, now_ms, expires_ms, u64::from_be_bytes(dice)),
+        };
+        match next {
             Next::Again { due_ms, attempt } => Outcome::PutOff {
                 due_ms,
                 attempt,
                 words,
+                unanswered: is_unanswered && most.is_some(),
             },
+            // Where one of them had no answer, it may be there.
+            Next::GiveUp(_) if most.is_some() && (is_unanswered || unanswered > 0) => {
+                let words = format!("Given up, and it may have arrived: {words}.");
+                Outcome::NotDone(Refused::new(Reason::NoReceipt, words))
+            }
             Next::GiveUp(reason) => {
                 let tries = if made == 1 { "attempt" } else { "attempts" };
                 Outcome::NotDone(Refused::new(
@@ -496,244 +605,6 @@ impl Inner {
                 ))
             }
         }
-    }
-}
-
-struct Attempt<'a> {
-    inner: &'a Inner,
-    permit: Permit,
-    entry: &'a OutboxEntry,
-    message: Message,
-}
-
-impl Attempt<'_> {
-    /// The `Communication` that follows this message, if it still waits for it.
-    async fn communication(&self) -> Result<Option<Versioned>, TrustError> {
-        let found = self
-            .inner
-            .trust
-            .vault()
-            .load(
-                &self.permit,
-                ResourceType::Communication,
-                &self.message.communication,
-            )
-            .await?;
-        Ok(found.filter(|found| !found.deleted && is_waiting(&found.resource)))
-    }
-
-    async fn patient(&self) -> Result<Option<Resource>, TrustError> {
-        let found = self
-            .inner
-            .trust
-            .vault()
-            .load(&self.permit, ResourceType::Patient, &self.message.patient)
-            .await?;
-        Ok(found
-            .filter(|found| !found.deleted)
-            .map(|found| found.resource))
-    }
-
-    async fn consents(&self) -> Result<Vec<Resource>, DeliverError> {
-        let parameters = [
-            (
-                "patient".to_owned(),
-                format!("Patient/{}", self.message.patient),
-            ),
-            ("_count".to_owned(), CONSENTS_PAGE.to_owned()),
-        ];
-        let query = SearchQuery::parse(ResourceType::Consent, &parameters, false)
-            .map_err(|outcome| DeliverError::Query(outcome.summary()))?;
-        // All of one moment, or a withdrawal that is written meanwhile could be passed over.
-        let vault = self.inner.trust.vault();
-        let rows = vault.load_all(&self.permit, &query).await?;
-        Ok(rows.into_iter().map(|row| row.resource).collect())
-    }
-
-    /// To somebody who acts for the patient, while they do.
-    async fn to_proxy(
-        &self,
-        agent: &Agent,
-        proxy: &str,
-        patient: Option<&Resource>,
-    ) -> Result<Outcome, DeliverError> {
-        let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
-        let expires_ms = self.message.expires_ms;
-        if expires_ms.is_some_and(|expires_ms| now_ms > expires_ms) {
-            let words = "It was no longer of use when its turn came.";
-            return Ok(Outcome::NotDone(Refused::new(Reason::Expired, words)));
-        }
-        let patient_id = &self.message.patient;
-        let vault = self.inner.trust.vault();
-        let address = vault
-            .proxy_address(self.entry.tenant, proxy, patient_id)
-            .await?;
-        let Some(address) = address else {
-            let words = "They do not act for the patient any more.";
-            return Ok(Outcome::NotDone(Refused::new(Reason::ProxyEnded, words)));
-        };
-        let words = [
-            self.message.subject.as_str(),
-            &self.message.text,
-            &self.message.link_path,
-        ];
-        if let Some(detail) = patient.and_then(|patient| crate::guard::find(patient, &words)) {
-            let words = format!("Its words hold the patient's {detail}.");
-            return Ok(Outcome::NotDone(Refused::new(Reason::PhiGuard, words)));
-        }
-        match address.parse() {
-            Ok(address) => self.deliver(agent, &address, Some(proxy)).await,
-            Err(_) => Ok(Outcome::NotDone(Refused::new(
-                Reason::NoAddress,
-                "The address of who acts for the patient is not one.",
-            ))),
-        }
-    }
-
-    /// To whoever takes a small child's messages; or refused as before.
-    async fn to_who_acts(
-        &self,
-        agent: &Agent,
-        patient: Option<&Resource>,
-        refused: Refused,
-    ) -> Result<Outcome, DeliverError> {
-        let Some(patient) = patient else {
-            return Ok(Outcome::NotDone(refused));
-        };
-        let vault = self.inner.trust.vault();
-        let found = vault.proxy_to_write_to(self.entry.tenant, patient).await?;
-        match found.map(|(proxy, address)| (proxy, address.parse())) {
-            Some((proxy, Ok(address))) => self.deliver(agent, &address, Some(&proxy)).await,
-            Some((_, Err(_))) | None => Ok(Outcome::NotDone(refused)),
-        }
-    }
-
-    /// Hands it over. The link signs in who it is for: the patient, or `proxy`.
-    async fn deliver(
-        &self,
-        agent: &Agent,
-        to: &Address,
-        proxy: Option<&str>,
-    ) -> Result<Outcome, DeliverError> {
-        let options = &self.inner.options;
-        let identity = self.inner.trust.identity();
-        // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
-        // sign in at all.
-        let secret = match proxy {
-            Some(proxy) => Some(
-                identity
-                    .make_proxy_link(agent, proxy, LINK_LIFE_S, true)
-                    .await?,
-            ),
-            None if options.magic_links => Some(
-                identity
-                    .make_link(agent, &self.message.patient, LINK_LIFE_S, true)
-                    .await?,
-            ),
-            None => None,
-        };
-        let link = link(
-            &options.portal_base,
-            &self.message.link_path,
-            secret.as_deref(),
-        );
-        let content = compose(&Letter {
-            from: &self.inner.from,
-            to,
-            subject: &self.message.subject,
-            text: &self.message.text,
-            link: &link,
-            message_id: &message_id(self.entry.key.id, &options.message_id_domain),
-            preferences: Some(&options.portal_base),
-            now_ms: self.inner.trust.wall_clock().now_ms(),
-        })
-        .map_err(DeliverError::Compose)?;
-        let expires_ms = self.message.expires_ms;
-        self.inner
-            .hand_over(self.entry, to, &content, expires_ms)
-            .await
-    }
-
-    /// Writes the outcome down; when the store fails, tries again for a while, because what a server
-    /// has taken would be sent twice otherwise.
-    async fn settle(&self, outcome: &Outcome) -> Result<(), DeliverError> {
-        persist(|| self.commit(outcome)).await
-    }
-
-    async fn commit(&self, outcome: &Outcome) -> Result<(), DeliverError> {
-        for _ in 0..CONFLICTS_MAX {
-            // What the server has taken was sent, whatever the journey decided meanwhile.
-            let unit = match (self.current().await?, outcome) {
-                (Some(found), Outcome::Sent) => self.unit(outcome, Some(found)),
-                (Some(found), Outcome::NotDone(_) | Outcome::PutOff { .. })
-                    if is_waiting(&found.resource) =>
-                {
-                    self.unit(outcome, Some(found))
-                }
-                _ => self.unit(&Outcome::Cancelled, None),
-            };
-            match self.inner.trust.vault().commit(&self.permit, unit).await {
-                Ok(_) => {
-                    count(outcome);
-                    return Ok(());
-                }
-                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(DeliverError::Contended)
-    }
-
-    async fn current(&self) -> Result<Option<Versioned>, TrustError> {
-        let found = self
-            .inner
-            .trust
-            .vault()
-            .load(
-                &self.permit,
-                ResourceType::Communication,
-                &self.message.communication,
-            )
-            .await?;
-        Ok(found.filter(|found| !found.deleted))
-    }
-
-    fn unit(&self, outcome: &Outcome, communication: Option<Versioned>) -> Unit {
-        let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
-        let mut unit = Unit {
-            outbox_remove: vec![self.entry.key],
-            // What was handed over is written down whoever holds the shard by now, so that nobody hands
-            // it over again; if somebody has, the entry is gone and this is refused.
-            held: (!matches!(outcome, Outcome::Sent)).then_some(self.entry.key.shard),
-            patient: Some(self.message.patient.clone()),
-            note: Some(format!("{}: {}", self.message.journey, note(outcome))),
-            ..Unit::default()
-        };
-        if let Some(found) = communication {
-            let mut resource = found.resource;
-            resource.strip_meta();
-            mark(&mut resource, outcome, now_ms);
-            unit.changes.push(Change::Put {
-                resource,
-                expected: Expected::Version(found.version),
-            });
-        }
-        if let Outcome::PutOff {
-            due_ms, attempt, ..
-        } = outcome
-        {
-            unit.outbox_add.push(OutboxDraft {
-                key: OutboxKey {
-                    due_ms: *due_ms,
-                    ..self.entry.key
-                },
-                owner: Owner::Patient(self.message.patient.clone()),
-                channel: self.entry.channel,
-                attempt: *attempt,
-                body: self.entry.body.clone(),
-            });
-        }
-        unit
     }
 }
 

@@ -2,34 +2,43 @@
 //! delivers, and writes the outcome into the `Communication` resource.
 //!
 //! What it does: e-mail over SMTP, at least once, each attempt of one message under the same
-//! `Message-ID`. What it never does: decide what is said (journeys do), or put a server's words or an
-//! address into a log, a metric or a resource.
+//! `Message-ID`; text messages by a provider's HTTP API, with its receipts. What it never does: decide what is said
+//! (journeys do), or put a server's words, an address or a number into a log, a metric, a URL or what is written of an
+//! attempt.
 //!
-//! Start reading at `deliverer.rs` (the loop and what one attempt is), then `check.rs` (may it go?),
-//! `guard.rs` (does it hold patient details?), `smtp.rs` (one conversation) and `retry.rs` (when to try
-//! again). [`sink`] is a receiver for the demo.
+//! Start reading at `deliverer.rs` (the loop) and `attempt.rs` (one message), then `check.rs` (may it go?),
+//! `guard.rs` (does it hold patient details?), `carrier.rs` (what differs between channels), `mail.rs` and `smtp.rs` (one
+//! conversation), `sms/` (text messages) and `retry.rs` (when to try again). [`sink`] is a receiver for the demo.
 //!
 //! `calls/` calls partners for journeys, each call decided anew when it goes out.
 //! `hooks/` delivers the notifications of FHIR `Subscription`s over HTTP, each decided anew as a search of who asked.
 
+mod attempt;
 mod breaker;
 mod calls;
+mod carrier;
 mod check;
 mod compose;
 mod deliverer;
 mod guard;
 mod hooks;
+mod mail;
 mod notice;
 mod outcome;
 mod retry;
 pub mod sink;
+mod sms;
 mod smtp;
 
 pub use calls::CallDeliverer;
 pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
-pub use deliverer::MailDeliverer;
+pub use deliverer::{MailDeliverer, SmsDeliverer};
 pub use hooks::HookDeliverer;
+pub use sms::{
+    DeliveredWhen, Heard, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmsDoor, SmsOptions, Told,
+    TwilioOptions, Unheard, unready_parts,
+};
 
 /// Where mail goes.
 #[derive(Clone)]

@@ -7,8 +7,9 @@ use trust::outgoing::Notice;
 use trust::{Agent, Permit, TrustError, Unit};
 
 use crate::check::{Reason, Refused};
-use crate::compose::{Letter, compose, link, message_id};
+use crate::compose::link;
 use crate::deliverer::{DeliverError, Inner, hex, persist};
+use crate::mail::{Mail, Wording};
 use crate::outcome::{Outcome, count, note};
 
 impl Inner {
@@ -17,25 +18,25 @@ impl Inner {
         &self,
         agent: &Agent,
         entry: &OutboxEntry,
+        mail: &Mail,
         notice: &Notice,
         request_id: &str,
     ) -> Result<(), DeliverError> {
         let permit = self.of_nobody(agent, request_id).await?;
         let outcome = match notice.to.parse() {
             Ok(to) => {
-                let options = &self.options;
-                let content = compose(&Letter {
-                    from: &self.from,
-                    to: &to,
+                let link = link(&self.portal_base, &notice.link_path, None);
+                let wording = Wording {
                     subject: &notice.subject,
                     text: &notice.text,
-                    link: &link(&options.portal_base, &notice.link_path, None),
-                    message_id: &message_id(entry.key.id, &options.message_id_domain),
+                    link: &link,
                     preferences: None,
                     now_ms: self.trust.wall_clock().now_ms(),
-                })
-                .map_err(DeliverError::Compose)?;
-                self.hand_over(entry, &to, &content, None).await?
+                };
+                let content = mail.compose(entry.key.id, &to, &wording);
+                let content = content.map_err(DeliverError::Compose)?;
+                let handing = async { mail.hand_over(&to, &content).await };
+                self.hand_over(entry, (None, 0), handing).await?
             }
             Err(_) => Outcome::NotDone(Refused::new(Reason::NoAddress, "The address is not one.")),
         };
@@ -55,8 +56,12 @@ impl Inner {
     ) -> Result<(), DeliverError> {
         let mut unit = Unit {
             outbox_remove: vec![entry.key],
-            held: (!matches!(outcome, Outcome::Sent)).then_some(entry.key.shard),
-            note: Some(format!("notice of {}: {}", notice.about, note(outcome))),
+            held: (!outcome.was_handed_over()).then_some(entry.key.shard),
+            note: Some(format!(
+                "notice of {}: {}",
+                notice.about,
+                note(outcome, self.carrier.words())
+            )),
             ..Unit::default()
         };
         if let Outcome::PutOff {
@@ -79,7 +84,7 @@ impl Inner {
             Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(()),
             Err(error) => Err(error.into()),
             Ok(_) => {
-                count(outcome);
+                count(outcome, self.carrier.name());
                 Ok(())
             }
         }

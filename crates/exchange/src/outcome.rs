@@ -2,15 +2,24 @@
 
 use fhir::Resource;
 use serde_json::json;
+use trust::consent::Waits;
 use trust::conventions::NOT_DONE_SYSTEM;
 
 use crate::check::Refused;
+use crate::sms::{Parts, Taken, known, taken};
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The server took it.
     Sent,
+    /// A provider took it, and tells later what became of it.
+    Taken(Taken),
+    /// A provider is known to have it: what it tells came before this could be written down. With what it took, where
+    /// that is known.
+    Known(Option<Parts>),
+    /// It may not leave now: it is night there, or too many have gone out. It was not tried.
+    Waits { due_ms: u64, why: Waits },
     /// It will not be sent.
     NotDone(Refused),
     /// It will be tried again.
@@ -18,9 +27,18 @@ pub(crate) enum Outcome {
         due_ms: u64,
         attempt: u32,
         words: String,
+        /// Whether the other side may have it all the same.
+        unanswered: bool,
     },
     /// Its `Communication` is gone or no longer waits for it.
     Cancelled,
+}
+
+impl Outcome {
+    /// Whether the other side has it by now.
+    pub(crate) fn was_handed_over(&self) -> bool {
+        matches!(self, Self::Sent | Self::Taken(_) | Self::Known(_))
+    }
 }
 
 /// Whether the `Communication` still waits for its message to be sent.
@@ -39,6 +57,7 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             communication.set("sent", json!(fhir::date::instant(now_ms)));
             communication.remove("statusReason");
         }
+        Outcome::Taken(what) => taken(communication, what, now_ms),
         Outcome::NotDone(refused) => {
             communication.set("status", json!("not-done"));
             communication.set(
@@ -53,9 +72,19 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             due_ms,
             attempt,
             words,
+            ..
         } => {
             let text = format!(
                 "Attempt {attempt} put off: {words}. Next at {}.",
+                fhir::date::instant(*due_ms)
+            );
+            communication.set("statusReason", json!({ "text": text }));
+        }
+        Outcome::Known(parts) => known(communication, parts.as_ref()),
+        Outcome::Waits { due_ms, why } => {
+            let text = format!(
+                "It waits for {} until {}.",
+                waits_for(*why),
                 fhir::date::instant(*due_ms)
             );
             communication.set("statusReason", json!({ "text": text }));
@@ -64,24 +93,49 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
     }
 }
 
-/// For the audit record.
-pub(crate) fn note(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Sent => "message sent by e-mail".to_owned(),
-        Outcome::NotDone(refused) => format!("e-mail not sent ({})", refused.reason.code()),
-        Outcome::PutOff { attempt, .. } => format!("e-mail put off after attempt {attempt}"),
-        Outcome::Cancelled => "e-mail no longer wanted".to_owned(),
+fn waits_for(why: Waits) -> &'static str {
+    match why {
+        Waits::Quiet => "the end of quiet hours",
+        Waits::Capped => "room among the patient's messages",
     }
 }
 
-/// Counts it in the metrics.
-pub(crate) fn count(outcome: &Outcome) {
+/// For the audit record. `what` is what the channel carries.
+pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
     match outcome {
-        Outcome::Sent => metrics::counter!("mail_sent_total").increment(1),
-        Outcome::NotDone(refused) => {
-            metrics::counter!("mail_failed_total", "reason" => refused.reason.code()).increment(1);
+        Outcome::Sent => format!("message sent by {what}"),
+        Outcome::Taken(taken) => format!(
+            "{what} handed to the provider ({} segments)",
+            taken.parts.segments
+        ),
+        Outcome::Known(_) => format!("{what} is with the provider already"),
+        Outcome::NotDone(refused) => format!("{what} not sent ({})", refused.reason.code()),
+        Outcome::PutOff { attempt, .. } => format!("{what} put off after attempt {attempt}"),
+        Outcome::Waits { why, .. } => format!("{what} waits for {}", waits_for(*why)),
+        Outcome::Cancelled => format!("{what} no longer wanted"),
+    }
+}
+
+/// Counts it in the metrics, which begin with what the channel is called.
+pub(crate) fn count(outcome: &Outcome, name: &str) {
+    match outcome {
+        Outcome::Sent => metrics::counter!(format!("{name}_sent_total")).increment(1),
+        Outcome::Taken(taken) => {
+            metrics::counter!(format!("{name}_sent_total")).increment(1);
+            taken.parts.count();
         }
-        Outcome::PutOff { .. } => metrics::counter!("mail_put_off_total").increment(1),
-        Outcome::Cancelled => metrics::counter!("mail_cancelled_total").increment(1),
+        Outcome::Known(parts) => {
+            metrics::counter!(format!("{name}_known_total")).increment(1);
+            if let Some(parts) = parts {
+                parts.count();
+            }
+        }
+        Outcome::NotDone(refused) => {
+            metrics::counter!(format!("{name}_failed_total"), "reason" => refused.reason.code())
+                .increment(1);
+        }
+        Outcome::Waits { .. } => metrics::counter!(format!("{name}_waiting_total")).increment(1),
+        Outcome::PutOff { .. } => metrics::counter!(format!("{name}_put_off_total")).increment(1),
+        Outcome::Cancelled => metrics::counter!(format!("{name}_cancelled_total")).increment(1),
     }
 }

@@ -18,6 +18,38 @@ pub(crate) const ATTEMPTS_MAX: u32 = 20;
 /// Pauses vary by this share both ways, so that messages put off together don't come back together.
 pub(crate) const JITTER: f64 = 0.2;
 
+/// What a failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// The server is not there for us; says nothing about the message.
+    Unreachable,
+    /// The server is there and wants this message later.
+    Later,
+    /// The server is there and wants fewer at a time; it has not looked at this one.
+    Busy,
+    /// The server will never take this message.
+    Never,
+    /// The connection broke after the whole message was sent: it may have been taken.
+    Unknown,
+}
+
+/// The pause before a message is tried again that the server had no time for, milliseconds.
+const BUSY_MS: u64 = 2_000;
+
+/// After a server had no time for a message, which had `made` attempts before: soon, or when it says, and with as many
+/// attempts as before.
+pub(crate) fn soon(made: u32, now_ms: u64, expires_ms: Option<u64>, after_ms: Option<u64>) -> Next {
+    let pause_ms = after_ms.unwrap_or(BUSY_MS).clamp(BUSY_MS, PAUSE_MAX_MS);
+    let due_ms = now_ms.saturating_add(pause_ms);
+    if expires_ms.is_some_and(|expires_ms| due_ms > expires_ms) {
+        return Next::GiveUp(Reason::Expired);
+    }
+    Next::Again {
+        due_ms,
+        attempt: made,
+    }
+}
+
 /// What comes after an attempt that did not deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {

@@ -15,6 +15,7 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use lettre::transport::smtp::response::{Response, Severity};
 use tokio::time::{Instant, timeout_at};
 
+use crate::retry::Meaning;
 use crate::{MailOptions, MailTls};
 
 /// How long the polite end of a conversation may take; nothing hangs on it.
@@ -50,19 +51,6 @@ pub(crate) enum Trouble {
 pub(crate) struct Failure {
     pub(crate) stage: Stage,
     pub(crate) trouble: Trouble,
-}
-
-/// What a failure means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meaning {
-    /// The server is not there for us; says nothing about the message.
-    Unreachable,
-    /// The server is there and wants this message later.
-    Later,
-    /// The server will never take this message.
-    Never,
-    /// The connection broke after the whole message was sent: it may have been taken.
-    Unknown,
 }
 
 impl Failure {
@@ -339,7 +327,7 @@ fn tls_parameters(options: &MailOptions) -> Result<TlsParameters, String> {
         .map_err(|error| format!("TLS for mail: {error}"))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || bare

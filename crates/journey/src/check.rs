@@ -32,9 +32,17 @@ use crate::definition::{Definition, ExitTrigger, Step, Who};
 use crate::engine::RESERVED_ENDINGS;
 use crate::kinds::NOT_LOOKED_AT;
 use crate::spec::START_ANCHOR;
+use crate::template::Template;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
 use std::cell::OnceCell;
+
+/// Characters of the link in a text message: 40 of the portal's address, and what signs the patient in and leads to the
+/// message (`/sign-in/link/`, 45 of the secret, `?next=/portal/inbox/` and 36 of the message).
+const LINK_CHARS: usize = 160;
+/// Parts on the air that a text message may take: the link needs one of the default alphabet, and two and a half of others,
+/// which leaves these about a hundred characters.
+const PARTS_MAX: usize = 4;
 
 /// Every code of the checker with its one-line meaning; `docs/journeys/checks.md` has a section for each.
 pub const CODES: &[(&str, &str)] = &[
@@ -92,7 +100,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("J031", "The time zone isn't known."),
     ("J032", "An observation rule is used as a target."),
     ("J033", "A question doesn't fit its type."),
-    ("J034", "An e-mail has no link."),
+    ("J034", "An e-mail or a text message has no link."),
     ("J035", "The file or the journey is too large."),
     ("J036", "Old events would start the journey."),
     (
@@ -158,6 +166,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "J065",
         "A form isn't whole in a language that it is in, or has there what it doesn't have.",
+    ),
+    (
+        "J067",
+        "A text message may take more parts on the air than is sensible.",
     ),
     ("J070", "A date can't begin the journey as the entry says."),
     (
@@ -428,8 +440,18 @@ impl Check<'_, '_> {
         }
     }
 
-    /// An e-mail of a message, in one language, has a link.
+    /// An e-mail and a text message of a message, in one language, have a link.
     fn leads_to_the_message(&mut self, message: &Node) {
+        let sms = message.get("sms").and_then(|sms| sms.get("words"));
+        if let Some(words) = sms
+            && words.text().is_some_and(|text| !text.contains("{link}"))
+        {
+            let said = "this text message has no `{link}`, so the link is put behind its words when it is sent";
+            self.findings.warning("J034", words.place, said);
+        }
+        if let Some(words) = sms {
+            self.parts(words);
+        }
         let text = message.get("email").and_then(|email| email.get("text"));
         if let Some(text) = text
             && text.text().is_some_and(|text| !text.contains("{link}"))
@@ -439,6 +461,22 @@ impl Check<'_, '_> {
                 text.place,
                 "this e-mail has no `{link}`, so the patient can't get from it to the message",
             );
+        }
+    }
+
+    /// A text message is cut into parts on the air, and each of them is paid for.
+    fn parts(&mut self, words: &Node) {
+        let Some(Ok(template)) = words.text().map(Template::parse) else {
+            return;
+        };
+        let found = trust::sms::segments(&template.longest(LINK_CHARS));
+        if found.count > PARTS_MAX {
+            let said = format!(
+                "this text message takes {} parts on the air ({}, with {LINK_CHARS} characters for the link), and each is paid for; {PARTS_MAX} are enough for a notice: shorten it",
+                found.count,
+                found.alphabet.name()
+            );
+            self.findings.warning("J067", words.place, said);
         }
     }
 
@@ -457,5 +495,64 @@ impl Check<'_, '_> {
                     .error("J024", *at, format!("channel `{name}` stands twice"));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "name: notes
+title: Notes
+owner: Team
+purpose: TREAT
+at_most: 30d
+entry:
+  event: Procedure
+  where: status = 'completed'
+  anchors: {done: performedDateTime}
+  within: 3d
+  per: event
+start: tell
+steps:
+  tell:
+    title: Tell
+    send:
+      title: News
+      words: News for you.
+      channels: [sms, email]
+      sms: {words: 'See {link}'}
+    next: end
+    on_failure: end
+";
+
+    fn is_read(source: &str) -> bool {
+        let mut findings = Findings {
+            source,
+            list: Vec::new(),
+        };
+        let found = decode::decode(&mut findings).is_some();
+        assert!(found || !findings.list.is_empty());
+        found
+    }
+
+    /// A program of before text messages knows no channel `sms`, as this one knows none of later. It doesn't read such a
+    /// version at all: it would send an e-mail in its place.
+    #[test]
+    fn a_version_with_a_channel_that_is_not_known_is_not_read() {
+        let mut findings = Findings {
+            source: SOURCE,
+            list: Vec::new(),
+        };
+        let found = decode::decode(&mut findings).is_some();
+        assert!(found, "{:?}", findings.list);
+        assert!(!is_read(&SOURCE.replacen(
+            "[sms, email]",
+            "[pigeon, email]",
+            1
+        )));
+        let words = SOURCE.replacen("[sms, email]", "[email]", 1);
+        assert!(is_read(&words));
+        assert!(!is_read(&words.replacen("sms:", "pigeon:", 1)));
     }
 }

@@ -181,6 +181,7 @@ pub(crate) struct Message {
     pub(crate) words: Template,
     pub(crate) channels: Vec<Channel>,
     pub(crate) email: Option<(Template, Template)>,
+    pub(crate) sms: Option<Template>,
     pub(crate) urgency: Urgency,
     /// Why it can't wait, where it can't at all.
     pub(crate) because: Option<String>,
@@ -198,6 +199,8 @@ pub(crate) struct Message {
 pub enum Channel {
     /// E-mail with a link.
     Email,
+    /// A text message with a link.
+    Sms,
     /// The portal's inbox.
     Portal,
 }
@@ -208,7 +211,25 @@ impl Channel {
     pub fn name(self) -> &'static str {
         match self {
             Self::Email => "email",
+            Self::Sms => "sms",
             Self::Portal => "portal",
+        }
+    }
+}
+
+impl Channel {
+    /// That with this name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Email, Self::Sms, Self::Portal]
+            .into_iter()
+            .find(|channel| channel.name() == name)
+    }
+    /// The outbox channel that messages leave by, if they do.
+    pub(crate) fn outbox(self) -> Option<u16> {
+        match self {
+            Self::Email => Some(trust::outgoing::CHANNEL_EMAIL),
+            Self::Sms => Some(trust::outgoing::CHANNEL_SMS),
+            Self::Portal => None,
         }
     }
 }

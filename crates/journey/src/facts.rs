@@ -446,12 +446,16 @@ pub(crate) fn refusal(
     if deceased(person) {
         return Some("deceased");
     }
-    if channel != Channel::Email {
-        return None;
-    }
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-    let mut channels = trust::consent::channels(person, now_ms);
-    channels.retain(|channel| channel.kind == "email" && !channel.address.is_empty());
+    let channels = match channel {
+        Channel::Portal => return None,
+        Channel::Email => {
+            let mut channels = trust::consent::channels(person, now_ms);
+            channels.retain(|channel| channel.kind == "email" && !channel.address.is_empty());
+            channels
+        }
+        Channel::Sms => trust::consent::texts(person, now_ms),
+    };
     if channels.is_empty() {
         return Some(NO_ADDRESS);
     }

@@ -18,6 +18,7 @@ pub(crate) struct Translation {
     pub(crate) words: Template,
     pub(crate) reminder: Option<Template>,
     pub(crate) email: Option<(Template, Template)>,
+    pub(crate) sms: Option<Template>,
     /// The questions of a form.
     pub(crate) questions: Vec<Asked>,
 }
@@ -178,6 +179,7 @@ mod tests {
             words: Template::default(),
             reminder: None,
             email: None,
+            sms: None,
             questions: Vec::new(),
         };
         let translations = [one("es"), one("pt-BR"), one("zh-Hant")];

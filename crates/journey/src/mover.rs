@@ -467,7 +467,7 @@ impl<'a> Mover<'a> {
                     times,
                     refused,
                 );
-                let message = maker.outgoing(step, which, &communication, expires_ms);
+                let message = maker.outgoing(step, which, channel, &communication, expires_ms);
                 if let Some(made) = made {
                     self.create(made);
                 }
@@ -481,9 +481,9 @@ impl<'a> Mover<'a> {
                         communication,
                         outcome: Outcome::Delivered,
                     })),
-                    (None, Channel::Email) => {
+                    (None, Channel::Email | Channel::Sms) => {
                         if let Some(message) = message {
-                            self.post(&communication, &message);
+                            self.post(channel, &communication, &message);
                         }
                         Ok(None)
                     }
@@ -553,8 +553,7 @@ impl<'a> Mover<'a> {
                 let mut waited = false;
                 let id = &message.communication;
                 self.change(ResourceType::Communication, id, |found| {
-                    resources::call_off(found, &code, &why);
-                    waited = true;
+                    waited = resources::calls_off(found, &code, &why);
                 })
                 .await?;
                 // That its time was over is in the trail already.
@@ -570,17 +569,21 @@ impl<'a> Mover<'a> {
                 message,
                 expires_ms,
             } => {
-                let mut held = false;
+                let (mut held, mut unanswered) = (false, 0);
                 let id = &message.communication;
                 self.change(ResourceType::Communication, id, |found| {
+                    unanswered = trust::outgoing::unanswered(found);
                     held = resources::release(found);
                 })
                 .await?;
                 if held && let Some(step) = definition.step(&message.step) {
                     self.person().await?;
                     let maker = self.maker(definition, instance, state);
-                    if let Some(mail) = maker.outgoing(step, message.which, id, expires_ms) {
-                        self.post(id, &mail);
+                    let (which, channel) = (message.which, message.channel);
+                    if let Some(mut mail) = maker.outgoing(step, which, channel, id, expires_ms) {
+                        // As often it was handed over before it was held.
+                        mail.unanswered = unanswered;
+                        self.post(channel, id, &mail);
                     }
                 }
                 Ok(None)
@@ -607,12 +610,17 @@ impl<'a> Mover<'a> {
         let now_ms = self.now_ms;
         let person = self.person().await?;
         let refused = facts::refusal(person, channel, now_ms);
-        if let (Some(facts::NO_ADDRESS), Some(person)) = (refused, person) {
+        if let (Some(facts::NO_ADDRESS), Channel::Email, Some(person)) = (refused, channel, person)
+        {
             // A small child has no address: whoever acts for them may take the message.
             let person = person.clone();
             let tenant = self.tenant();
             let proxy = self.vault.proxy_to_write_to(tenant, &person).await?;
             return Ok(refused.filter(|_| proxy.is_none()));
+        }
+        if let (None, Channel::Sms, Some(person)) = (refused, channel, person) {
+            let person = person.clone();
+            return self.no_text(&person).await;
         }
         Ok(refused)
     }

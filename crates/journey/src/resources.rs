@@ -9,18 +9,23 @@ use crate::template::{self, Template};
 use crate::time;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
+use trust::consent::Hours;
 use trust::conventions::{
-    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM, performer_types,
-    queue_of,
+    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM, ROLE_SYSTEM, SMS_SYSTEM,
+    STEP_SYSTEM, performer_types, queue_of,
 };
 use trust::outgoing::CallStanding;
 
 /// What an e-mail says when the journey gives no words: nothing but that there is something to read.
 const EMAIL_SUBJECT: &str = "You have a new message";
 const EMAIL_TEXT: &str = "Hello,\n\nThere is a new message for you from your care team.\n\nTo read it, open this link:\n{link}\n\nPlease don't reply to this e-mail.\n";
+/// The same of a text message.
+pub(crate) const SMS_TEXT: &str = "There is a new message for you from your care team: {link}";
 
 /// What is said of a message that was not delivered in its time.
 pub(crate) const TOO_LATE: &str = "Not delivered in time";
+/// The same of one that has left, and of which nothing was heard: it may well be there.
+const NOTHING_HEARD: &str = "No receipt came in its time";
 /// What stands beside a task that was handed over.
 const HANDED_OVER: &str = "Not done in time; handed over";
 
@@ -46,6 +51,7 @@ struct Said<'s> {
     title: String,
     words: &'s Template,
     email: Option<&'s (Template, Template)>,
+    sms: Option<&'s Template>,
     language: &'s str,
     translated: bool,
 }
@@ -178,6 +184,7 @@ impl Maker<'_> {
                 title,
                 words,
                 email: message.email.as_ref(),
+                sms: message.sms.as_ref(),
                 language: own,
                 translated: false,
             });
@@ -189,6 +196,7 @@ impl Maker<'_> {
             title: other.title.clone(),
             words: reminder.unwrap_or(&other.words),
             email: other.email.as_ref().or(message.email.as_ref()),
+            sms: other.sms.as_ref().or(message.sms.as_ref()),
             language: &other.language,
             translated: true,
         })
@@ -218,7 +226,7 @@ impl Maker<'_> {
         let status = match (refused, channel) {
             (Some(_), _) => "not-done",
             (None, Channel::Portal) => "completed",
-            (None, Channel::Email) => "preparation",
+            (None, Channel::Email | Channel::Sms) => "preparation",
         };
         Some(resource(
             ResourceType::Communication,
@@ -274,27 +282,30 @@ impl Maker<'_> {
         Some(order)
     }
 
-    /// The same message on its way by e-mail: words without PHI.
+    /// The same message on its way by an open channel: words without PHI.
     pub(crate) fn outgoing(
         &self,
         step: &Step,
         which: Which,
+        channel: Channel,
         communication: &str,
         expires_ms: u64,
     ) -> Option<trust::outgoing::Message> {
         let said = self.said(step, which)?;
-        let (subject, text) = match said.email {
-            Some((subject, text)) => (
+        let (subject, text) = match (channel, said.email, said.sms) {
+            (Channel::Sms, _, Some(text)) => (String::new(), self.words(text, Times::default())),
+            (Channel::Sms, _, None) => (String::new(), SMS_TEXT.to_owned()),
+            (_, Some((subject, text)), _) => (
                 self.words(subject, Times::default()),
                 self.words(text, Times::default()),
             ),
-            None => (EMAIL_SUBJECT.to_owned(), EMAIL_TEXT.to_owned()),
+            (_, None, _) => (EMAIL_SUBJECT.to_owned(), EMAIL_TEXT.to_owned()),
         };
         Some(trust::outgoing::Message {
             patient: self.state.patient.clone(),
             proxy: None,
             communication: communication.to_owned(),
-            channel: Channel::Email.name().to_owned(),
+            channel: channel.name().to_owned(),
             purpose: self.definition.purpose.code().to_owned(),
             about: self
                 .definition
@@ -308,6 +319,25 @@ impl Maker<'_> {
             journey: format!("{}/{}", self.definition.name, self.definition.version),
             step: step.id.clone(),
             expires_ms: Some(expires_ms),
+            hours: self.hours(said.message),
+            unanswered: 0,
+            segments: None,
+        })
+    }
+
+    /// When a message may leave, beside what the organisation says; nothing of one that can't wait.
+    fn hours(&self, message: &Message) -> Option<Hours> {
+        let own = &self.definition.limits;
+        (message.urgency != Urgency::Clinical).then(|| Hours {
+            zone: (self.definition.zone.iana_name())
+                .unwrap_or("UTC")
+                .to_owned(),
+            quiet: own.quiet,
+            window: message.window.clone(),
+            per_day: own.per_day,
+            per_week: own.per_week,
+            important: message.urgency == Urgency::Important,
+            let_go_ms: Some(self.now_ms),
         })
     }
 }
@@ -319,6 +349,7 @@ fn references(about: &About) -> Value {
 fn medium(channel: Channel) -> Value {
     let code = match channel {
         Channel::Email => "EMAILWRIT",
+        Channel::Sms => "SMSWRIT",
         Channel::Portal => "PORTAL",
     };
     json!([{"coding": [{"system": MEDIUM_SYSTEM, "code": code}]}])
@@ -432,18 +463,68 @@ pub(crate) fn call_off(message: &mut Resource, code: &str, why: &str) {
     );
 }
 
-/// Holds a message back that hasn't left yet. Who delivers passes over it.
+/// Whether a provider has a message, of which nobody knows yet whether it arrives.
+fn has_left(message: &Resource) -> bool {
+    let identifiers = message.get("identifier").and_then(Value::as_array);
+    let mut identifiers = identifiers.into_iter().flatten();
+    message.text_at(&["status"]) == Some("in-progress")
+        && identifiers.any(|one| one["system"] == SMS_SYSTEM)
+}
+
+/// Why it is where it is, where that is so because an answer never came: the provider may have it.
+fn unanswered(message: &Resource) -> Option<Value> {
+    let codings = message.at(&["statusReason", "coding"])?.as_array()?;
+    let found = codings.iter().find(|coding| coding["code"] == NO_RECEIPT)?;
+    Some(found.clone())
+}
+
+/// The same of one that may have left. That nobody needs it any more can't be said of one that has; where its time is
+/// over, it is said that no receipt came. Whether it was called off.
+pub(crate) fn calls_off(message: &mut Resource, code: &str, why: &str) -> bool {
+    let is_late = code != crate::engine::CALLED_OFF;
+    let unanswered = unanswered(message);
+    match (has_left(message), is_late) {
+        (true, false) => return false,
+        (true, true) => call_off(message, NO_RECEIPT, NOTHING_HEARD),
+        (false, true) if unanswered.is_some() => call_off(message, NO_RECEIPT, NOTHING_HEARD),
+        (false, _) => {
+            call_off(message, code, why);
+            keep(message, unanswered);
+        }
+    }
+    true
+}
+
+/// Goes on saying that the provider may have a message.
+fn keep(message: &mut Resource, unanswered: Option<Value>) {
+    let Some(coding) = unanswered else { return };
+    let mut reason = message.get("statusReason").cloned();
+    let reason = reason.get_or_insert_with(|| json!({}));
+    let mut codings = reason["coding"].as_array().cloned().unwrap_or_default();
+    codings.push(coding);
+    reason["coding"] = Value::Array(codings);
+    message.set("statusReason", reason.clone());
+}
+
+/// Holds a message back that hasn't left yet. Who delivers passes over it. One that has left goes its way.
 pub(crate) fn hold(message: &mut Resource) {
+    if has_left(message) {
+        return;
+    }
+    let unanswered = unanswered(message);
     message.set("status", json!("on-hold"));
     message.set("statusReason", json!({"text": "The journey is held"}));
+    keep(message, unanswered);
 }
 
 /// Lets a message go that was held back. Whether it was.
 pub(crate) fn release(message: &mut Resource) -> bool {
     let held = message.text_at(&["status"]) == Some("on-hold");
     if held {
+        let unanswered = unanswered(message);
         message.set("status", json!("preparation"));
         message.remove("statusReason");
+        keep(message, unanswered);
     }
     held
 }
@@ -485,13 +566,14 @@ pub(crate) fn is_own_change(before: &Resource, after: &Resource) -> bool {
             "preparation" => {
                 release(&mut made);
             }
-            "stopped" => call_off(
-                &mut made,
-                crate::engine::CALLED_OFF,
-                &text(&["statusReason", "text"]),
-            ),
+            "stopped" => {
+                let why = text(&["statusReason", "text"]);
+                calls_off(&mut made, crate::engine::CALLED_OFF, &why);
+            }
             // Who delivers says of what it found too late that it expired, too.
-            "not-done" => call_off(&mut made, crate::engine::EXPIRED, TOO_LATE),
+            "not-done" => {
+                calls_off(&mut made, crate::engine::EXPIRED, TOO_LATE);
+            }
             _ => return false,
         },
         ResourceType::Appointment if status == "cancelled" => {

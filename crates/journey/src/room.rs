@@ -4,17 +4,14 @@
 //! What lies in the portal wakes nobody, so only other channels ask.
 
 use crate::Channel;
-use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use fhir::Resource;
-use jiff::civil::{Date, Time, Weekday};
+use crate::time::DAY_MS;
+use jiff::civil::Time;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan, ZonedDateTime};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use trust::consent::{MessageRules, QuietHours};
+use trust::consent::{MessageRules, QuietHours, quiet_until};
 
-/// Where FHIR has somebody's time zone: on the patient, or on an address.
-const ZONE_EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/tz-code";
+pub(crate) use trust::consent::{Window, zone_of};
+
 /// How often quiet hours and limits are asked in turn; each only ever moves the time on.
 const TURNS_MAX: usize = 16;
 /// Most that is remembered of one patient. A limit of a week has at most this number (`spec::MESSAGES`).
@@ -82,57 +79,6 @@ pub(crate) struct Own {
     pub(crate) per_week: Option<u32>,
 }
 
-/// When a message may go out: hours of these days of the week, by the patient's own clock.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) from: Time,
-    /// Later than `from`.
-    pub(crate) until: Time,
-    /// On all days, where there are none.
-    pub(crate) days: Vec<Weekday>,
-}
-
-impl Window {
-    fn is_on(&self, date: Date) -> bool {
-        self.days.is_empty() || self.days.contains(&date.weekday())
-    }
-
-    /// When it opens next, where it is closed.
-    fn opens(&self, now: &ZonedDateTime) -> Option<u64> {
-        let (time, zone) = (now.time(), now.time_zone());
-        if self.is_on(now.date()) && time >= self.from && time < self.until {
-            return None;
-        }
-        let mut dates = now.date().series(1.day()).take(9);
-        let opening = dates.find_map(|date| {
-            let there = zone.to_ambiguous_timestamp(date.to_datetime(self.from));
-            // Where the clocks go back, the first time it is that late may be over already.
-            let times = [there.compatible().ok()?, there.later().ok()?];
-            let mut ahead = times
-                .into_iter()
-                .filter(|opening| *opening > now.timestamp());
-            ahead.next().filter(|_| self.is_on(date))
-        });
-        u64::try_from(opening?.as_millisecond()).ok()
-    }
-
-    /// The longest time that it is closed, but for changes of the clocks.
-    pub(crate) fn longest_closed_ms(&self) -> u64 {
-        let open_ms = u64::try_from((self.until - self.from).get_hours()).unwrap_or_default();
-        let minutes = u64::try_from((self.until - self.from).get_minutes()).unwrap_or_default();
-        let open_ms = open_ms * HOUR_MS + minutes * MINUTE_MS;
-        // Days between one on which it is open and the next.
-        let first = Date::constant(2024, 1, 1);
-        let mut days = first.series(1.day()).take(14).enumerate();
-        let (mut last, mut longest) = (None, 1);
-        for (at, _) in days.by_ref().filter(|(_, date)| self.is_on(*date)) {
-            longest = last.map_or(longest, |last| longest.max(at - last));
-            last = Some(at);
-        }
-        (longest as u64 * DAY_MS).saturating_sub(open_ms)
-    }
-}
-
 impl Own {
     /// Whether the journey's quiet hours leave something of a window.
     pub(crate) fn opens_within(&self, window: &Window) -> bool {
@@ -193,10 +139,7 @@ impl Limits {
 
     /// When the quiet hours end that it is in.
     fn quiet_ends(&self, at_ms: u64, zone: &TimeZone) -> Option<u64> {
-        let now = zoned(at_ms, zone);
-        let ends = self.quiet.iter().filter_map(|quiet| ends(*quiet, &now));
-        let opens = self.window.as_ref().and_then(|window| window.opens(&now));
-        ends.chain(opens).max()
+        quiet_until(&self.quiet, self.window.as_ref(), zone, at_ms)
     }
 
     /// The first time from now on at which the limits leave room for one more.
@@ -224,43 +167,6 @@ impl Limits {
         // Those that wait before it take all that there is; it asks again when they may have gone.
         found.unwrap_or_else(|| from_ms.saturating_add(DAY_MS))
     }
-}
-
-/// When quiet hours end, where it is in them.
-fn ends(quiet: QuietHours, now: &ZonedDateTime) -> Option<u64> {
-    let (from, until, time) = (quiet.from, quiet.until, now.time());
-    let over_midnight = until < from;
-    let inside = if over_midnight {
-        time >= from || time < until
-    } else {
-        time >= from && time < until
-    };
-    if !inside {
-        return None;
-    }
-    let next_day = over_midnight && time >= from;
-    let date = if next_day {
-        now.date().tomorrow().ok()?
-    } else {
-        now.date()
-    };
-    let zone = now.time_zone();
-    let there = zone.to_ambiguous_timestamp(date.to_datetime(until));
-    let end = there.compatible().ok()?;
-    // Where the clocks go back, the first time it is that late may be over already.
-    let end = if end > now.timestamp() {
-        end
-    } else {
-        there.later().ok()?
-    };
-    u64::try_from(end.as_millisecond()).ok()
-}
-
-fn zoned(at_ms: u64, zone: &TimeZone) -> ZonedDateTime {
-    let at = i64::try_from(at_ms).ok();
-    let at = at.and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
-    at.unwrap_or(Timestamp::UNIX_EPOCH)
-        .to_zoned_datetime(zone.clone())
 }
 
 /// A message that asks.
@@ -420,29 +326,6 @@ impl Book {
         book.filter(|book| book.format == FORMAT)
             .unwrap_or_default()
     }
-}
-
-/// The patient's own time zone, if the record has one that is known here.
-pub(crate) fn zone_of(person: &Resource) -> Option<TimeZone> {
-    let own = zone_in(person.get("extension"));
-    let addresses = person.get("address").and_then(Value::as_array);
-    let mut addresses = addresses.into_iter().flatten();
-    own.or_else(|| {
-        addresses.find_map(|address| {
-            let is_over = address.pointer("/period/end").is_some()
-                || address.get("use").and_then(Value::as_str) == Some("old");
-            zone_in(address.get("extension")).filter(|_| !is_over)
-        })
-    })
-}
-
-fn zone_in(extensions: Option<&Value>) -> Option<TimeZone> {
-    let extensions = extensions.and_then(Value::as_array)?;
-    let found = extensions
-        .iter()
-        .find(|extension| extension.get("url").and_then(Value::as_str) == Some(ZONE_EXTENSION))?;
-    let code = found.get("valueCode").or_else(|| found.get("valueString"));
-    crate::time::zone(code?.as_str()?).ok()
 }
 
 #[cfg(test)]

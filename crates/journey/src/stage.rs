@@ -53,7 +53,7 @@ pub(crate) struct Stage {
     pub(crate) opened: Vec<(String, String)>,
     pub(crate) happened: Vec<Happened>,
     pub(crate) trail: Vec<TrailEntry>,
-    /// E-mails of which the world says next what became of them.
+    /// E-mails and text messages of which the world says next what became of them.
     pub(crate) mail: Vec<String>,
     pub(crate) rules: Rules,
     /// What the care programmes here are known as.
@@ -381,7 +381,7 @@ impl Stage {
             role: None,
             words,
         });
-        if *channel == Channel::Email {
+        if crate::room::reaches_out(*channel) {
             self.mail.push(communication.clone());
             return None;
         }
@@ -460,7 +460,9 @@ impl Stage {
 
     fn refusal(&self, channel: Channel, now_ms: u64) -> Option<&'static str> {
         let refused = facts::refusal(self.person(), channel, now_ms);
-        refused.filter(|code| *code != facts::NO_ADDRESS || !self.proxy)
+        // Who acts for a patient is written to by e-mail alone.
+        let proxy = self.proxy && channel == Channel::Email;
+        refused.filter(|code| *code != facts::NO_ADDRESS || !proxy)
     }
 
     fn limits(&self, definition: &Definition) -> Limits {

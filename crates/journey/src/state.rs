@@ -609,12 +609,15 @@ impl What {
     /// The oldest form of a state that has it.
     fn needs(&self) -> u8 {
         match self {
-            Self::Sent { channel: _, which }
+            Self::Sent { channel, which }
             | Self::Undelivered {
-                channel: _,
+                channel,
                 which,
                 code: _,
-            } => which.needs(),
+            } => which.needs().max(match channel {
+                crate::Channel::Email | crate::Channel::Portal => FIRST,
+                crate::Channel::Sms => SECOND,
+            }),
             Self::Started
             | Self::Entered
             | Self::Left {

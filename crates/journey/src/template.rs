@@ -37,7 +37,7 @@ pub(crate) const VARIABLES: &[(&str, Class, bool, &str)] = &[
         "link",
         Class::Link,
         true,
-        "The link into the portal (e-mail only).",
+        "The link into the portal (e-mails and text messages only).",
     ),
     (
         "owner",
@@ -83,7 +83,34 @@ pub(crate) const VARIABLES: &[(&str, Class, bool, &str)] = &[
     ),
 ];
 
+/// Characters of a variable of which nothing is known, where the length of a text is counted.
+const VARIABLE_CHARS: usize = 20;
+
 impl Template {
+    /// A text as long as it may be: the link takes so many characters, other variables [`VARIABLE_CHARS`] or their
+    /// fallback. Where there is no link, it is put behind the words.
+    pub(crate) fn longest(&self, link_chars: usize) -> String {
+        let mut has_link = false;
+        let mut text: String = (self.pieces.iter())
+            .map(|piece| match piece {
+                Piece::Text(text) => text.clone(),
+                Piece::Variable { name, .. } if name == "link" => {
+                    has_link = true;
+                    "x".repeat(link_chars)
+                }
+                Piece::Variable { fallback, .. } => {
+                    let plain = "x".repeat(VARIABLE_CHARS);
+                    let longer = fallback.clone().filter(|text| text.len() > VARIABLE_CHARS);
+                    longer.unwrap_or(plain)
+                }
+            })
+            .collect();
+        if !has_link {
+            text.push(' ');
+            text.push_str(&"x".repeat(link_chars));
+        }
+        text
+    }
     /// Parses `Hello {patient.given|there}`. A brace that is meant as a brace is doubled.
     pub(crate) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut pieces = Vec::new();

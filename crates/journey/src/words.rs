@@ -10,6 +10,7 @@ use crate::time::{say_day, say_minute, say_time};
 use crate::{PlannedView, TrailView, WaitView, hands};
 use fhir::ResourceType;
 use trust::Role;
+use trust::conventions::NO_RECEIPT;
 
 /// Most things that are shown as planned.
 const PLANNED_MAX: usize = 60;
@@ -23,9 +24,13 @@ pub(crate) fn not_done(code: &str) -> &'static str {
         "preference" => "The patient does not want this channel used",
         "no-address" => "There is no address for this channel",
         "no-sign-in" => "There is no birth date to check a sign-in link with",
+        "shared-number" => {
+            "Somebody else has the telephone too, so no link that signs in goes there"
+        }
         engine::CALLED_OFF => "It was not needed any more",
         "deceased" => "The patient has died",
         "expired" => "It was not delivered in time",
+        NO_RECEIPT => "No receipt came in its time, so it may have arrived",
         "quiet-hours" => "The patient's quiet hours would not have ended in its time",
         "capped" => {
             "The patient had been sent as many messages as they may be, and there was no room in its time"
@@ -205,6 +210,16 @@ pub(crate) fn trail(
             "{} by {} called off before it left: {title}",
             capital(&which.say()),
             channel.name()
+        ),
+        // Of a text message that has left, and of which nothing was heard, nobody knows whether it is there.
+        What::Undelivered {
+            channel: crate::Channel::Sms,
+            which,
+            code,
+        } if code == engine::EXPIRED || code == NO_RECEIPT => format!(
+            "{} by {}: no receipt came in its time: {title}",
+            capital(&which.say()),
+            crate::Channel::Sms.name()
         ),
         What::Undelivered {
             channel,

@@ -16,6 +16,7 @@ mod lists;
 mod parts;
 mod requests;
 mod segments;
+mod texts;
 mod visits;
 mod world;
 

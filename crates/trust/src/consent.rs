@@ -13,6 +13,7 @@ mod access;
 mod act;
 mod channels;
 mod draft;
+mod hours;
 mod labels;
 mod messages;
 mod provision;
@@ -29,6 +30,7 @@ pub(crate) use access::Reach;
 pub use access::{Access, Verdict as AccessVerdict};
 pub use act::Act;
 pub use draft::{Draft, begins_ms};
+pub use hours::{Hours, Waits, Window, quiet_until, zone_of};
 pub(crate) use labels::Level;
 pub use messages::{MessageRules, QuietHours, time_of_day};
 pub use provision::Asked;
@@ -47,7 +49,9 @@ pub use told::HighWaterMark;
 pub(crate) use told::{take_back, tell};
 pub(crate) use worklist::Work;
 
-pub use channels::{Channel, channels, only_at};
+pub use channels::{
+    Channel, channels, is_same_number, only_at, set_texts_wanted, set_wanted, texts,
+};
 
 const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
 const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";

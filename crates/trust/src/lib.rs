@@ -18,6 +18,7 @@ mod permit;
 mod policy;
 mod purposes;
 pub mod scopes;
+pub mod sms;
 mod tokens;
 mod upkeep;
 mod vault;
@@ -42,11 +43,11 @@ pub use vault::{
     AskAgain, AuditProof, Before, Change, ConsentWhy, Counts, Disclosed, EXPORTER, EarlierPage,
     EarlierVersion, Effect, EveryInternal, Explained, ExportFile, ExportFound, ExportJob,
     ExportLayout, ExportOf, ExportReading, ExportShape, Foreseen, HistoryPage, IndexStep, Indexing,
-    Internal, InternalStored, KeptFrom, LookedAt, ONCE_KEPT_MS, OWNS_MAX, Once, OwnDocument,
-    OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RelationWhy, RowWhy,
-    SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed, SubscribedKept,
-    SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, ToldRow, Unit, UnitReceipt, Vault,
-    Versioned, Way, WhatIf, Whole, kinds,
+    Internal, InternalStored, KeptFrom, LookedAt, NoText, ONCE_KEPT_MS, OWNS_MAX, Once,
+    OwnDocument, OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RelationWhy,
+    RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed, SubscribedKept,
+    SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextRules, ToldRow, Unit,
+    UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use fhir::Resource;
 use serde_json::{Map, Value, json};
 
-use crate::conventions::{CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM};
+use crate::consent::Hours;
+use crate::conventions::{CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM, SMS_UNANSWERED_URL};
 
 /// The outbox channel number of e-mail.
 pub const CHANNEL_EMAIL: u16 = 1;
@@ -18,6 +19,9 @@ pub const CHANNEL_NOTICE: u16 = 2;
 pub const CHANNEL_HOOK: u16 = 3;
 /// That of calls to partners.
 pub const CHANNEL_CALL: u16 = 4;
+
+/// That of text messages. A server that doesn't know of them leaves them where they are.
+pub const CHANNEL_SMS: u16 = 5;
 
 /// That of calls to partners whose values go as a form: a server that doesn't know of these would send JSON, and leaves
 /// what is in a channel that it doesn't know where it is.
@@ -34,14 +38,14 @@ pub struct Message {
     pub proxy: Option<String>,
     /// The id of the `Communication` resource that follows this message.
     pub communication: String,
-    /// `email`.
+    /// `email` or `sms`.
     pub channel: String,
     /// Code of the purpose of use that consent must cover, e.g. `TREAT`.
     pub purpose: String,
     /// The types of resources that the journey goes by; none where that is not known.
     #[serde(default)]
     pub about: Vec<String>,
-    /// Subject line without PHI.
+    /// Subject line without PHI; empty where the channel has none.
     pub subject: String,
     /// Text without PHI. `{link}` stands for the portal link.
     pub text: String,
@@ -53,6 +57,40 @@ pub struct Message {
     pub step: String,
     /// Do not send after this time (milliseconds since the epoch; care clock).
     pub expires_ms: Option<u64>,
+    /// When it may leave, where it has to wait for hours and limits. What was put out by programs that didn't know of
+    /// it goes when it is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<Hours>,
+    /// How often it was handed over without an answer, so that it may have been taken.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unanswered: u8,
+    /// How many segments it took when it was handed over last, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+}
+
+/// How often a message was handed over without an answer, as its `Communication` says it.
+#[must_use]
+pub fn unanswered(communication: &Resource) -> u8 {
+    let extensions = communication.get("extension").and_then(Value::as_array);
+    let mut extensions = extensions.into_iter().flatten();
+    let said = extensions.find(|extension| extension["url"] == SMS_UNANSWERED_URL);
+    let count = said.and_then(|said| said["valuePositiveInt"].as_u64());
+    count.map_or(0, |count| u8::try_from(count).unwrap_or(u8::MAX))
+}
+
+/// Says in a `Communication` how often its message was handed over without an answer.
+pub fn set_unanswered(communication: &mut Resource, count: u8) {
+    let extensions = communication.get("extension").and_then(Value::as_array);
+    let mut extensions = extensions.cloned().unwrap_or_default();
+    extensions.retain(|extension| extension["url"] != SMS_UNANSWERED_URL);
+    extensions.push(json!({"url": SMS_UNANSWERED_URL, "valuePositiveInt": count.max(1)}));
+    communication.set("extension", Value::Array(extensions));
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(count: &u8) -> bool {
+    *count == 0
 }
 
 /// A notice to somebody of the staff at an address of the configuration: that there is something to do, with

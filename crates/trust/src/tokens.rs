@@ -15,7 +15,7 @@
 //!
 //! Besides, every document of a patient has the patient's id under [`OWNER`], one that could be of a patient
 //! and is of none has [`OWNERLESS`], a consent that may restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
-//! for any owner under [`TWINS`]. A clause that tokens can't answer (`:contains`, `:missing`, `:text`,
+//! for any owner under [`TWINS`]. Patients and those who are related to them are found by the last digits of their telephone numbers under [`NUMBER`]. A clause that tokens can't answer (`:contains`, `:missing`, `:text`,
 //! `:identifier`, `:below`, `system|`, `ne`, `_source`) is left to the check on the opened body, which is made for every hit anyway.
 //!
 //! A token costs some ten bytes on disk and a part of every merge, so what is known otherwise has none:
@@ -35,6 +35,7 @@ use fhir::search::{
 };
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
+use serde_json::Value;
 
 use crate::Way;
 use crate::indexing::{
@@ -53,10 +54,17 @@ pub(crate) const OWNER: &str = "~patient";
 const OWNERLESS: &str = "~nobody";
 /// The parameter of derived ids without their first two digits, the shard.
 const TWINS: &str = "~twins";
+/// The parameter of the last digits of somebody's telephone numbers, however these are written.
+const NUMBER: &str = "~number";
 /// The parameter of audit events of accesses that nothing explains.
 const RELATION: &str = "~relationship";
 /// The parameter of consents that may restrict access. Servers of before ask for it.
 const DENIES: &str = "~denies-access";
+
+/// Those who are found by their numbers.
+pub(crate) const PERSONS: [ResourceType; 2] = [ResourceType::Patient, ResourceType::RelatedPerson];
+/// How many of the last digits of a number it is found by: those of a subscriber, without area and country.
+const NUMBER_DIGITS: usize = 7;
 
 /// Days outside 1696 to 2243 count as the first or last of these, so that open periods have a place.
 const DAYS_MAX: i64 = 100_000;
@@ -213,9 +221,50 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     if resource.kind() == ResourceType::Consent && crate::consent::may_deny_access(resource) {
         tokens.push(make.one(DENIES, "", ""));
     }
+    if PERSONS.contains(&resource.kind()) {
+        tokens.extend(numbers(resource).map(|digits| make.one(NUMBER, "", &digits)));
+    }
     tokens.sort_unstable();
     tokens.dedup();
     tokens
+}
+
+/// What a number is found by: its last digits, which are there whether or not it is written with its country.
+fn last_digits(number: &str) -> Option<String> {
+    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+    let from = digits.len().checked_sub(NUMBER_DIGITS)?;
+    digits.get(from..).map(str::to_owned)
+}
+
+/// What the numbers of somebody are found by.
+fn numbers(person: &Resource) -> impl Iterator<Item = String> {
+    let telecoms = person.get("telecom").and_then(Value::as_array);
+    let numbers = telecoms.into_iter().flatten().filter(|telecom| {
+        let system = telecom.get("system").and_then(Value::as_str);
+        matches!(system, Some("phone" | "sms"))
+    });
+    numbers.filter_map(|telecom| last_digits(telecom.get("value")?.as_str()?))
+}
+
+/// Who of a type may have a number: those with its last digits, and those whom programs of before wrote with one of
+/// these forms of it.
+pub(crate) fn of_number(
+    ledger: &Ledger,
+    tenant: TenantId,
+    kind: ResourceType,
+    number: &str,
+    forms: &[String],
+) -> Option<Query> {
+    let make = Maker {
+        ledger,
+        tenant,
+        kind: self::kind(kind),
+        unmarked: false,
+    };
+    let digits = last_digits(number)?;
+    let forms = forms.iter().map(|form| make.one("telecom", "", form));
+    let all = std::iter::once(make.one(NUMBER, "", &digits)).chain(forms);
+    Some(Query::Or(all.map(Query::Token).collect()))
 }
 
 /// Adds the tokens of one value. `is_owner` says whether a reference is to the document's own patient.

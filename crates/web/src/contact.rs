@@ -24,6 +24,8 @@ const KINDS: [(&str, &str); 3] = [
     ("phone", "Telephone number"),
     ("sms", "Number for text messages"),
 ];
+/// Numbers of a patient of which it is asked whether they get text messages.
+const NUMBERS_MAX: usize = 20;
 /// Tries of a change that others keep overtaking.
 const TRIES: usize = 4;
 
@@ -46,6 +48,19 @@ pub(crate) fn only_words(patient: &Resource, now_ms: i64) -> Option<String> {
     } else {
         format!("Only by {}", words.join(" or "))
     })
+}
+
+/// The numbers of a patient, as they are written, that get no text messages because somebody sent STOP from them.
+pub(crate) async fn stopped(ctx: &Ctx, patient: &Resource) -> Result<Vec<String>, PageError> {
+    let mut found = Vec::new();
+    let channels = trust::consent::texts(patient, ctx.times.care_ms);
+    for channel in channels.into_iter().take(NUMBERS_MAX) {
+        let tenant = ctx.app.web.tenant;
+        if (ctx.vault().is_text_stopped(tenant, &channel.address)).await? {
+            found.push(channel.address);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a number could be called: digits, and what people put between them.

@@ -140,6 +140,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     if mail.is_none() {
         tracing::warn!("smtp.host is not set: e-mails wait in the outbox until it is");
     }
+    let sms = settings.sms()?;
     let ledger = store::open(
         settings.location()?,
         &settings.root_key()?,
@@ -177,6 +178,8 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         },
         organisation: settings.organisation.clone(),
         mail,
+        sms,
+        sms_country: settings.sms.country.clone(),
         policy_folder: settings.policy_folder.clone(),
         consent_rules: settings.consent_rules.clone(),
         tenants_folder: settings.tenants_folder.clone(),

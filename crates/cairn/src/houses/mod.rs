@@ -9,6 +9,7 @@ mod own;
 mod passage;
 mod quota;
 mod reception;
+mod texts;
 mod turns;
 
 use std::collections::HashMap;
@@ -80,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) base_url: String,
     pub(crate) organisation: String,
     pub(crate) mail: Option<exchange::MailOptions>,
+    pub(crate) sms: Option<exchange::SmsOptions>,
+    pub(crate) sms_country: Option<String>,
     pub(crate) policy_folder: Option<PathBuf>,
     pub(crate) consent_rules: String,
     pub(crate) tenants_folder: Option<PathBuf>,
@@ -241,6 +244,8 @@ pub(crate) struct House {
     followers: Vec<Follower>,
     /// Outbox entries that can't be opened, where mail is delivered.
     pub(crate) unreadable_mail: Option<Arc<AtomicU64>>,
+    /// The same of text messages.
+    pub(crate) unreadable_sms: Option<Arc<AtomicU64>>,
     /// Which search parameters of its own are complete.
     pub(crate) indexed: Indexed,
     stop_streams: watch::Sender<bool>,
@@ -295,6 +300,14 @@ impl House {
         });
         let deliverer = deliverer.transpose()?;
         let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
+        let texts = texts::open(
+            (&trust, tenant),
+            (plan.sms.as_ref(), plan.sms_country.as_deref()),
+            own,
+            &base_url,
+        )?;
+        let (texts, sms_door) = texts.unzip();
+        let unreadable_sms = texts.as_ref().map(exchange::SmsDeliverer::unreadable);
         let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
@@ -308,6 +321,10 @@ impl House {
         if let Some(deliverer) = deliverer {
             let task = tokio::spawn(deliverer.run(stopped.clone()));
             followers.push(Follower::new("mail", task));
+        }
+        if let Some(texts) = texts {
+            let task = tokio::spawn(texts.run(stopped.clone()));
+            followers.push(Follower::new("text messages", task));
         }
         let hooks =
             exchange::HookDeliverer::new(trust.clone(), cleared, record.notifications_queued())
@@ -377,6 +394,7 @@ impl House {
             open_registration: own.open_registration.unwrap_or(plan.open_registration),
             takes_certificates: plan.takes_certificates,
             authorities: plan.authorities.clone(),
+            sms: sms_door,
         });
         Ok(Self {
             entry: entry.clone(),
@@ -384,6 +402,7 @@ impl House {
             router: http::router(&doors, &plan.around, streams_stopped),
             followers,
             unreadable_mail,
+            unreadable_sms,
             indexed,
             stop_streams,
             stop_followers,

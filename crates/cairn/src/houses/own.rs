@@ -19,6 +19,10 @@ pub(crate) struct Own {
     pub(crate) time_zone: Option<String>,
     /// `From` address of e-mails.
     pub(crate) smtp_from: Option<String>,
+    /// The number that text messages come from, or the id of a messaging service.
+    pub(crate) sms_from: Option<String>,
+    /// Country of numbers that are written without one.
+    pub(crate) sms_country: Option<String>,
     /// Addresses that are told of each emergency access by e-mail, separated by spaces.
     pub(crate) emergency_alert_to: Option<String>,
     /// Origins that clients' keys may be fetched from.

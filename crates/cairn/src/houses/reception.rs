@@ -26,7 +26,7 @@ use super::turns::{Turn, Turns};
 use super::{Houses, Place};
 use crate::client_certificates::{Presented, strip};
 use crate::clients::{Addresses, Bounds};
-use crate::http::{Closed, Entrance, is_for_operators};
+use crate::http::{CHANNELS, Closed, Entrance, SIGNATURE, is_for_operators};
 use crate::pace::Extra;
 
 /// Leads requests to their houses. A copy is one count.
@@ -72,6 +72,11 @@ fn host_of(uri: &Uri, headers: &HeaderMap) -> Result<Option<String>, ()> {
 
 /// What a request shows by which it may be known who asks, where anybody looks at that.
 fn shown(path: &str, headers: &HeaderMap) -> Shown {
+    // What a provider tells comes in great numbers from a few addresses. Its signature says who it is, and is looked at
+    // before anything else.
+    if path.starts_with(CHANNELS) && headers.contains_key(SIGNATURE) {
+        return Shown::Claim;
+    }
     let claims = [header::AUTHORIZATION, header::COOKIE];
     if !claims.iter().any(|name| headers.contains_key(name)) {
         return Shown::Nothing;
@@ -364,6 +369,22 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_signature_is_a_claim_where_it_is_looked_at() {
+        let mut headers = HeaderMap::new();
+        headers.insert(SIGNATURE, HeaderValue::from_static("x"));
+        for (path, expected) in [
+            ("/channels/sms/heard", Shown::Claim),
+            ("/channels/sms/status/x", Shown::Claim),
+            ("/sign-in", Shown::Nothing),
+            ("/static/x", Shown::Nothing),
+        ] {
+            assert_eq!(shown(path, &headers), expected, "{path}");
+        }
+        let none = HeaderMap::new();
+        assert_eq!(shown("/channels/sms/heard", &none), Shown::Nothing);
+    }
 
     #[test]
     fn hosts_are_told_from_what_is_asked() {

@@ -45,6 +45,7 @@ struct Together {
     dead_letters: u64,
     late: u64,
     unreadable_mail: u64,
+    unreadable_sms: u64,
     is_refused: bool,
 }
 
@@ -66,6 +67,7 @@ impl Gauges {
         metrics::gauge!("journey_dead_letters").set(all.dead_letters as f64);
         metrics::gauge!("journey_late_instances").set(all.late as f64);
         metrics::gauge!("mail_unreadable_entries").set(all.unreadable_mail as f64);
+        metrics::gauge!("sms_unreadable_entries").set(all.unreadable_sms as f64);
         metrics::gauge!("cairn_policy_refused").set(f64::from(u8::from(all.is_refused)));
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for value in shown.values_mut() {
@@ -86,6 +88,8 @@ impl Together {
         self.labelled.insert(Labelled::PolicySet(status.set), 1);
         let mail = house.unreadable_mail.as_ref();
         self.unreadable_mail += mail.map_or(0, |count| count.load(Ordering::Relaxed));
+        let sms = house.unreadable_sms.as_ref();
+        self.unreadable_sms += sms.map_or(0, |count| count.load(Ordering::Relaxed));
         for (name, is_complete) in house.indexed.all() {
             let all = self.labelled.entry(Labelled::Parameter(name)).or_insert(1);
             *all = (*all).min(u64::from(is_complete));

@@ -3,6 +3,7 @@
 mod api;
 mod asked;
 mod bulk;
+mod channels;
 mod closed;
 mod conditional;
 mod cors;
@@ -33,6 +34,7 @@ use axum::extract::FromRef;
 use ledger::Ledger;
 use tokio::sync::watch;
 
+pub(crate) use self::channels::{CHANNELS, SIGNATURE};
 pub(crate) use self::closed::Closed;
 pub(crate) use self::layers::{Around, Entrance};
 pub(crate) use self::operate::{Office, is_for_operators, stopped};
@@ -78,6 +80,8 @@ pub(crate) struct Behind {
     pub(crate) takes_certificates: bool,
     /// The authorities that these may lead to.
     pub(crate) authorities: Authorities,
+    /// Where a provider of text messages tells what became of them, if there is one.
+    pub(crate) sms: Option<Arc<exchange::SmsDoor>>,
 }
 
 impl FromRef<Doors> for Limits {
@@ -98,6 +102,7 @@ pub(crate) fn router(
         .merge(layers::bound_body(log::router(), &doors.limits))
         .merge(layers::bound_body(oauth::router(), &doors.limits))
         .merge(layers::bound_body(hooks::router(), &doors.limits))
+        .merge(layers::bound_body(channels::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
     let cors = cors::Cors {

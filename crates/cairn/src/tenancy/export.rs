@@ -200,6 +200,8 @@ pub(super) async fn export(
         let name = format!("people/{}", list.name);
         files.push(documents(&whole, Of::People(list), &name, to, &mut done, progress).await?);
     }
+    let stops = (Of::Kind(kinds::TEXT_STOP), "people/text-stops");
+    files.push(documents(&whole, stops.0, stops.1, to, &mut done, progress).await?);
     for (name, kind) in JOURNEYS {
         let name = format!("journeys/{name}");
         files.push(documents(&whole, Of::Kind(kind), &name, to, &mut done, progress).await?);

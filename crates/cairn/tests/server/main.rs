@@ -66,6 +66,9 @@ mod patches;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod policies;
+#[allow(dead_code, reason = "the tests of `exchange` use the rest")]
+#[path = "../../../exchange/tests/mail/provider.rs"]
+mod provider;
 mod providers;
 mod purposes;
 mod rekey;
@@ -75,6 +78,7 @@ mod sign_in_costs;
 #[path = "../../../trust/src/identity/oauth/signer.rs"]
 mod signer;
 mod smart;
+mod sms;
 mod stalled;
 mod starting;
 mod studio;

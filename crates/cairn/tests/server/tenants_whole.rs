@@ -147,6 +147,15 @@ async fn a_tenant_is_taken_out_whole_and_without_its_secrets() {
     let shred = ledger.destroy_patient_key(TENANT, "shredded", record);
     shred.await.expect("destroyed");
     drop(ledger);
+    let agent = trust::Agent::system(TENANT, "sms-receiver");
+    let (purpose, action) = (trust::Purpose::Operations, trust::Action::Send);
+    let trust = house.server.trust().clone();
+    let permit = trust.decide(&agent, purpose, action, trust::Target::default(), "test");
+    let permit = permit.await.expect("a permit");
+    let number = trust::sms::Number::parse("+16175550142", None).expect("a number");
+    let stopped = trust.vault().set_stopped(&permit, &number, true).await;
+    stopped.expect("written down");
+    drop((trust, permit));
     let client = house.token.clone();
     let House { server, folder, .. } = house;
     server.stop().await.expect("a clean end");
@@ -208,6 +217,10 @@ async fn a_tenant_is_taken_out_whole_and_without_its_secrets() {
     let listed = run(&["account", "list", "--of", "main"]);
     assert_eq!(listed.lines().count(), accounts.len(), "{listed}");
     assert!(!lines(export, "people/clients.ndjson").is_empty());
+    // Which telephones have sent STOP.
+    let stops = lines(export, "people/text-stops.ndjson");
+    assert_eq!(stops.len(), 1);
+    assert_eq!(stops[0]["content"]["number"], "+16175550142");
     let sessions = lines(export, "people/sessions.ndjson");
     assert_eq!(sessions.len(), 1, "{sessions:?}");
     assert_eq!(sessions[0]["content"]["agent"]["role"], "administrator");

@@ -27,7 +27,7 @@ const OFFICERS: [&str; 2] = ["privacy@hospital.example", "on-call@hospital.examp
 const REASON: &str = "Ottilie Quandt is unconscious";
 
 /// What the notes of the audit say, newest first.
-async fn notes(world: &World) -> Vec<String> {
+pub async fn notes(world: &World) -> Vec<String> {
     let officer = Agent {
         id: "officer".to_owned(),
         role: Role::PrivacyOfficer,

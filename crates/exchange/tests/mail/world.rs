@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange::{MailDeliverer, MailOptions, MailTls};
+use exchange::{MailDeliverer, MailOptions, MailTls, SmsDeliverer, SmsDoor, SmsOptions};
 use fhir::{Resource, ResourceType};
 use ledger::{
     Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
@@ -13,8 +13,10 @@ use ledger::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use trust::outgoing::{CHANNEL_EMAIL, Message};
-use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustOptions, Unit};
+use trust::consent::Rules;
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_SMS, Message};
+use trust::sms::Country;
+use trust::{Action, Agent, Change, Permit, Purpose, Target, TextRules, Trust, TrustOptions, Unit};
 
 use crate::patience::{Patience, in_time};
 
@@ -60,14 +62,22 @@ impl Clock for Suspended {
 }
 
 fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Trust {
-    open_under(path, clock, Arc::new(SystemClock), None)
+    open_under(path, clock, Arc::new(SystemClock), (None, None))
+}
+
+/// What the organisation says of text messages.
+fn texts() -> TextRules {
+    TextRules {
+        country: Country::parse("US"),
+        from: None,
+    }
 }
 
 fn open_under(
     path: PathBuf,
     clock: Arc<dyn Clock>,
     wall_clock: Arc<dyn Clock>,
-    policy_folder: Option<PathBuf>,
+    (policy_folder, rules): (Option<PathBuf>, Option<Rules>),
 ) -> Trust {
     let ledger = Ledger::open(OpenOptions {
         location: Location::Folder(path),
@@ -78,14 +88,15 @@ fn open_under(
         cache_bytes: 1 << 20,
     })
     .expect("a ledger");
-    Trust::new(TrustOptions {
+    let options = TrustOptions {
         ledger,
         wall_clock,
         policy_folder,
         session_idle_s: 900,
         session_absolute_s: 43_200,
-    })
-    .expect("trust")
+    };
+    let rules = rules.unwrap_or_else(|| Rules::load(Rules::DEFAULT).expect("rules"));
+    Trust::under(options, rules).expect("trust")
 }
 
 impl World {
@@ -105,8 +116,29 @@ impl World {
         let clock = ManualClock::new(NOW_MS);
         let folder = tempfile::tempdir().expect("a folder");
         let wall = Arc::new(clock.clone());
-        let policies = Some(policies.to_owned());
+        let policies = (Some(policies.to_owned()), None);
         let trust = open_under(folder.path().join("data"), wall.clone(), wall, policies);
+        Self::with(folder, clock, trust).await
+    }
+
+    /// A world whose organisation says this of messages.
+    pub async fn ruled(messages: &str) -> Self {
+        let clock = ManualClock::new(NOW_MS);
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = format!("name = \"ours\"\nextends = \"us-hipaa\"\n[messages]\n{messages}\n");
+        let rules = Rules::parse("ours.toml", &text).expect("rules");
+        let shown = Arc::new(clock.clone());
+        let path = folder.path().join("data");
+        let trust = open_under(path, shown, Arc::new(SystemClock), (None, Some(rules)));
+        Self::with(folder, clock, trust).await
+    }
+
+    /// A world in which nobody has said of which country numbers are.
+    pub async fn nowhere() -> Self {
+        let clock = ManualClock::new(NOW_MS);
+        let folder = tempfile::tempdir().expect("a folder");
+        let trust = open(folder.path().join("data"), Arc::new(clock.clone()));
+        trust.vault().set_texts(TextRules::default());
         Self::with(folder, clock, trust).await
     }
 
@@ -117,6 +149,7 @@ impl World {
     }
 
     async fn with(folder: tempfile::TempDir, clock: ManualClock, trust: Trust) -> Self {
+        trust.vault().set_texts(texts());
         trust
             .vault()
             .ledger()
@@ -140,6 +173,7 @@ impl World {
         trust.vault().ledger().close().await.expect("closed");
         drop(trust);
         let trust = open(folder.path().join("data"), Arc::new(clock.clone()));
+        trust.vault().set_texts(texts());
         Self {
             folder,
             clock,
@@ -171,6 +205,34 @@ impl World {
             stop,
             task: tokio::spawn(deliverer.run(stopped)),
         }
+    }
+
+    /// Takes text messages to a provider.
+    pub fn run_texts(&self, options: SmsOptions) -> Running {
+        let deliverer = SmsDeliverer::new(self.trust.clone(), options);
+        let deliverer = deliverer.expect("options that fit together");
+        let (stop, stopped) = watch::channel(false);
+        Running {
+            stop,
+            task: tokio::spawn(deliverer.run(stopped)),
+        }
+    }
+
+    /// Where the provider tells us something.
+    pub fn door(&self, options: &SmsOptions) -> SmsDoor {
+        SmsDoor::new(self.trust.clone(), TENANT, options).expect("options that fit together")
+    }
+
+    /// The record of a patient now.
+    pub async fn record(&self, patient: &str) -> Value {
+        let permit = self.journey(patient).await;
+        let kind = ResourceType::Patient;
+        let found = self.trust.vault().load(&permit, kind, patient).await;
+        found
+            .expect("loaded")
+            .expect("a patient")
+            .resource
+            .into_value()
     }
 
     async fn permit(&self, part: &str, purpose: Purpose, action: Action, patient: &str) -> Permit {
@@ -295,12 +357,20 @@ impl World {
             journey: "heart-failure-discharge/1".to_owned(),
             step: "welcome".to_owned(),
             expires_ms: None,
+            hours: None,
+            unanswered: 0,
+            segments: None,
         };
         change(&mut message);
+        let (medium, channel) = match message.channel.as_str() {
+            "sms" => ("SMSWRIT", CHANNEL_SMS),
+            _ => ("EMAILWRIT", CHANNEL_EMAIL),
+        };
         let resource = Resource::from_value(json!({
             "resourceType": "Communication", "id": communication, "status": "preparation",
+            "identifier": [{ "system": trust::conventions::INSTANCE_SYSTEM, "value": "one" }],
             "subject": { "reference": format!("Patient/{patient}") },
-            "medium": [{ "coding": [{ "system": trust::conventions::MEDIUM_SYSTEM, "code": "EMAILWRIT" }] }],
+            "medium": [{ "coding": [{ "system": trust::conventions::MEDIUM_SYSTEM, "code": medium }] }],
             "payload": [{ "contentString": "How are you today?" }]
         }))
         .expect("a resource");
@@ -311,7 +381,7 @@ impl World {
         self.queue_body_for(
             patient,
             after_ms,
-            serde_json::to_vec(&message).expect("JSON"),
+            (channel, serde_json::to_vec(&message).expect("JSON")),
             vec![change],
         )
         .await;
@@ -320,6 +390,7 @@ impl World {
 
     /// Queues whatever this is, with changes in the same commit.
     pub async fn queue_body(&self, patient: &str, body: Vec<u8>, changes: Vec<Change>) {
+        let body = (CHANNEL_EMAIL, body);
         self.queue_body_for(patient, 0, body, changes).await;
     }
 
@@ -327,7 +398,7 @@ impl World {
         &self,
         patient: &str,
         after_ms: u64,
-        body: Vec<u8>,
+        (channel, body): (u16, Vec<u8>),
         changes: Vec<Change>,
     ) {
         let owner = Owner::Patient(patient.to_owned());
@@ -343,7 +414,7 @@ impl World {
         let draft = OutboxDraft {
             key,
             owner,
-            channel: CHANNEL_EMAIL,
+            channel,
             attempt: 0,
             body,
         };
@@ -375,12 +446,13 @@ impl World {
 
     /// All outbox entries, due or not.
     pub async fn outbox(&self) -> Vec<OutboxEntry> {
-        self.trust
-            .vault()
-            .ledger()
-            .outbox_due(CHANNEL_EMAIL, u64::MAX, 10_000)
-            .await
-            .expect("the outbox")
+        let ledger = self.trust.vault().ledger();
+        let mut all = Vec::new();
+        for channel in [CHANNEL_EMAIL, CHANNEL_SMS] {
+            let due = ledger.outbox_due(channel, u64::MAX, 10_000).await;
+            all.extend(due.expect("the outbox"));
+        }
+        all
     }
 
     /// Waits until the `Communication` has this status.

@@ -37,7 +37,7 @@ impl Check<'_, '_> {
         all: &BTreeSet<&str>,
     ) {
         let own = self.definition.language.as_str();
-        let has_email = message.email.is_some();
+        let (has_email, has_sms) = (message.email.is_some(), message.sms.is_some());
         let node = self.node(step, &[path, &[TRANSLATIONS]].concat());
         let places: Vec<Place> = (node.into_iter().flat_map(Node::members))
             .map(|(key, _)| key.place)
@@ -56,6 +56,11 @@ impl Check<'_, '_> {
             } else if has_email && one.email.is_none() {
                 let words = format!(
                     "the e-mail isn't there in `{language}`: it would come in `{own}`; add `email`"
+                );
+                self.findings.warning("J057", place, words);
+            } else if has_sms && one.sms.is_none() {
+                let words = format!(
+                    "the text message isn't there in `{language}`: it would come in `{own}`; add `sms`"
                 );
                 self.findings.warning("J057", place, words);
             }
@@ -94,7 +99,8 @@ impl Check<'_, '_> {
             return;
         };
         let email = node.get("email").and_then(|email| email.get("text"));
-        let all = [node.get("words"), node.get("reminder"), email];
+        let sms = node.get("sms").and_then(|sms| sms.get("words"));
+        let all = [node.get("words"), node.get("reminder"), email, sms];
         for words in all.into_iter().flatten() {
             if let Some(Ok(template)) = words.text().map(Template::parse) {
                 self.grade(&template, language, most, words.place);

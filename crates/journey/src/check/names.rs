@@ -133,7 +133,7 @@ impl Check<'_, '_> {
             if clearance == Clearance::Open
                 && (text.to_lowercase().contains(&title) || text.contains(&self.definition.name))
             {
-                self.findings.error("J017", words.place, "these words go over e-mail, which isn't cleared for PHI, and name the journey, which tells what the patient is treated for");
+                self.findings.error("J017", words.place, "these words go over a channel that isn't cleared for PHI (e-mail, text message), and name the journey, which tells what the patient is treated for");
             }
             if clearance == Clearance::Open {
                 let language = said.language.unwrap_or(&self.definition.language);
@@ -153,13 +153,13 @@ impl Check<'_, '_> {
                     continue;
                 };
                 if clearance == Clearance::Open && class == Class::Phi {
-                    self.findings.error("J017", place, format!("`{{{name}}}` is PHI and these words go over e-mail, which isn't cleared for it; name it in `words`, which are shown behind login, and send the link"));
+                    self.findings.error("J017", place, format!("`{{{name}}}` is PHI and these words go over a channel that isn't cleared for it (e-mail, text message); name it in `words`, which are shown behind login, and send the link"));
                 }
                 if class == Class::Link && clearance != Clearance::Open {
                     self.findings.error(
                         "J018",
                         place,
-                        "`{link}` is for e-mails; behind login the patient is there already",
+                        "`{link}` is for e-mails and text messages; behind login the patient is there already",
                     );
                 }
                 let fits = match name {

@@ -268,9 +268,15 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
                 )),
                 None => None,
             },
+            sms: sms(node),
         })
     })
     .collect()
+}
+
+/// The words of a message's text message.
+fn sms(body: &Node) -> Option<Template> {
+    template(body.get("sms")?.get("words")?)
 }
 
 /// A question of a form in another language.
@@ -384,11 +390,7 @@ pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Optio
         .map(Node::items)
         .unwrap_or_default()
         .iter()
-        .filter_map(|item| match item.text()? {
-            "email" => Some(Channel::Email),
-            "portal" => Some(Channel::Portal),
-            _ => None,
-        })
+        .filter_map(|item| Channel::parse(item.text()?))
         .collect();
     Some(Message {
         title,
@@ -405,6 +407,7 @@ pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Optio
             )),
             None => None,
         },
+        sms: sms(body),
         urgency: match line(body, "urgency").as_deref() {
             Some("important") => Urgency::Important,
             Some("clinical") => Urgency::Clinical,

@@ -91,10 +91,12 @@ pub(crate) fn goes<'a>(
         .collect()
 }
 
-/// Messages by e-mail that a place has put on its way.
+/// Messages that a place has put on its way to leave here.
 fn mails(step: &Step, token: &Token) -> Vec<(Which, u8)> {
     let mut under_way = step.kind.under_way(&token.stand);
-    under_way.retain(|(which, place)| channel_of(step, *which, *place) == Some(Channel::Email));
+    under_way.retain(|(which, place)| {
+        channel_of(step, *which, *place).is_some_and(crate::room::reaches_out)
+    });
     under_way
 }
 
@@ -135,10 +137,7 @@ pub(crate) fn sent_since(state: &State) -> Vec<String> {
     let sent = since(state, undo).iter().filter_map(|entry| {
         let mailed = matches!(
             entry.what,
-            What::Sent {
-                channel: Channel::Email,
-                ..
-            }
+            What::Sent { channel, .. } if crate::room::reaches_out(channel)
         );
         let reference = entry.reference.as_ref().filter(|_| mailed)?;
         reference.strip_prefix("Communication/").map(str::to_owned)
@@ -215,7 +214,7 @@ impl<'a> Engine<'a> {
         Sent {
             step: step.id.clone(),
             communication: self.resource_id(n, &message_slot(which, usize::from(place))),
-            channel: Channel::Email,
+            channel: channel_of(step, which, place).unwrap_or(Channel::Email),
             which,
         }
     }

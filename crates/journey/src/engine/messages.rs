@@ -1,8 +1,7 @@
 //! Messages: channel by channel, until one delivers or none is left.
 
 use super::{About, Context, Effect, Engine, EngineError, Outcome, Sent};
-use crate::Channel;
-use crate::definition::{Definition, Step};
+use crate::definition::{Channel, Definition, Step};
 use crate::state::{State, Token, What, Which};
 use fhir::ResourceType;
 
@@ -104,12 +103,13 @@ impl Engine<'_> {
             if self.is_held(token.n, which) {
                 continue;
             }
-            if channel_of(step, which, place) == Some(Channel::Email) {
+            let channel = channel_of(step, which, place);
+            if let Some(channel) = channel.filter(|channel| crate::room::reaches_out(*channel)) {
                 let slot = message_slot(which, usize::from(place));
                 let message = Sent {
                     step: step.id.clone(),
                     communication: self.resource_id(token.n, &slot),
-                    channel: Channel::Email,
+                    channel,
                     which,
                 };
                 self.effects.push(Effect::CallOff {

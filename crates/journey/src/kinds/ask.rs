@@ -11,8 +11,8 @@ use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids};
 use crate::languages::Asked;
 use crate::resources::{Maker, resource};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATIONS, TRANSLATIONS_OF_A_FORM,
-    URGENCY, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATIONS,
+    TRANSLATIONS_OF_A_FORM, URGENCY, may, must,
 };
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -127,6 +127,7 @@ static ASK: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, a plain notice with a link.",
         ),
+        SMS_MEMBER,
         may(
             "urgency",
             URGENCY,

@@ -10,8 +10,8 @@ use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids, moment};
 use crate::resources::{Maker, Times, resource};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATION_OF_A_VISIT, TRANSLATIONS,
-    URGENCY, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATION_OF_A_VISIT,
+    TRANSLATIONS, URGENCY, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -80,6 +80,7 @@ static BOOK: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, a plain notice with a link.",
         ),
+        SMS_MEMBER,
         may(
             "urgency",
             URGENCY,

@@ -7,8 +7,8 @@ use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{EXPIRED, Engine, EngineError};
 use crate::room::Urgency;
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, Shape, TRANSLATION, TRANSLATIONS, URGENCY,
-    WINDOW, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATION,
+    TRANSLATIONS, URGENCY, WINDOW, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::{DAY_MS, say_duration};
@@ -43,6 +43,7 @@ static SEND: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, a plain notice with a link.",
         ),
+        SMS_MEMBER,
         may(
             "urgency",
             URGENCY,

@@ -1,19 +1,22 @@
 //! What leaves by the outbox: messages, and calls to partners, which are held back and let go on.
 
 use super::{MoveError, Mover, sixteen};
-use crate::definition::Definition;
+use crate::definition::{Channel, Definition};
 use crate::engine::Effect;
 use crate::resources;
 use crate::state::State;
 use fhir::ResourceType;
 use ledger::{OutboxDraft, OutboxKey};
-use trust::outgoing::{CHANNEL_EMAIL, Call, Message};
+use trust::outgoing::{Call, Message};
 
 impl Mover<'_> {
-    pub(super) fn post(&mut self, communication: &str, message: &Message) {
+    pub(super) fn post(&mut self, channel: Channel, communication: &str, message: &Message) {
+        let Some(outbox) = channel.outbox() else {
+            return;
+        };
         // A message of strings can't fail to serialise.
         let body = serde_json::to_vec(message).unwrap_or_default();
-        self.put_out(CHANNEL_EMAIL, communication, body, 0);
+        self.put_out(outbox, communication, body, 0);
     }
 
     /// Puts an entry into the outbox, under the id of the resource that follows it.

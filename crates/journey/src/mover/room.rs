@@ -5,8 +5,9 @@ use crate::definition::{Channel, Definition};
 use crate::room::{Asks, Book, Limits, Room, Window, zone_of};
 use crate::state::{State, Which};
 use crate::{MESSAGE_BOOK, facts};
+use fhir::Resource;
 use ledger::{Expected, Ledger, Owner, TenantId};
-use trust::Internal;
+use trust::{Internal, NoText};
 
 /// What was read of the patient's messages, with what this unit of work adds.
 pub(super) struct Opened {
@@ -53,7 +54,8 @@ impl Mover<'_> {
         }
         let zone = person.and_then(zone_of);
         let zone = zone.unwrap_or_else(|| definition.zone.clone());
-        if refused.is_some() && self.refusal(definition, channel).await?.is_some() {
+        let asks_more = refused.is_some() || channel == Channel::Sms;
+        if asks_more && self.refusal(definition, channel).await?.is_some() {
             return Ok(Room::Free);
         }
         let limits = self.limits(definition).within(window);
@@ -65,6 +67,20 @@ impl Mover<'_> {
         let room = opened.book.ask(&limits, &zone, asks, now_ms);
         opened.changed |= opened.book != before;
         Ok(room)
+    }
+
+    /// Why a patient gets no text message, as a code of `urn:cairn:not-done`: which numbers have sent STOP, and which
+    /// are none without a country, is the organisation's to know.
+    pub(super) async fn no_text(
+        &self,
+        person: &Resource,
+    ) -> Result<Option<&'static str>, MoveError> {
+        let at_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
+        let found = self.vault.texts_to(self.tenant(), person, at_ms).await?;
+        Ok(found.err().map(|why| match why {
+            NoText::Stopped | NoText::Unwanted => "preference",
+            NoText::Unusable | NoText::Nowhere => facts::NO_ADDRESS,
+        }))
     }
 
     /// The patient's document, read once.

@@ -56,14 +56,20 @@ static GIVEN: Table = Table {
         takes(
             "email",
             Form::Choice(&[
-                ("arrives", "Each e-mail is delivered at once."),
-                ("fails", "The channel refuses each e-mail at once."),
+                (
+                    "arrives",
+                    "Each e-mail and each text message is delivered at once.",
+                ),
+                (
+                    "fails",
+                    "The channel refuses each e-mail and each text message at once.",
+                ),
                 (
                     "held",
-                    "Nobody hears of an e-mail before the scenario says `delivered` or `failed`.",
+                    "Nobody hears of an e-mail or a text message before the scenario says `delivered` or `failed`.",
                 ),
             ]),
-            "What becomes of e-mails of which the scenario says nothing; `arrives` if not given.",
+            "What becomes of e-mails and text messages of which the scenario says nothing; `arrives` if not given.",
         ),
         takes(
             "rules",
@@ -248,7 +254,11 @@ static SENT: Table = Table {
         needs("step", Form::Step, "The step."),
         takes(
             "by",
-            Form::Choice(&[("email", "E-mail."), ("portal", "The portal's inbox.")]),
+            Form::Choice(&[
+                ("email", "E-mail."),
+                ("sms", "A text message."),
+                ("portal", "The portal's inbox."),
+            ]),
             "The channel.",
         ),
         takes(

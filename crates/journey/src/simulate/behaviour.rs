@@ -21,7 +21,7 @@ static PATIENTS: Table = Table {
         takes(
             "email_arrives",
             Form::Share,
-            "E-mails that are delivered; 0.95 if not given.",
+            "E-mails and text messages that are delivered; 0.95 if not given.",
         ),
         takes(
             "answer",

@@ -8,6 +8,10 @@ pub(crate) const CHANNELS: Shape = Shape::List(&Shape::Choice(&[
         "E-mail with a link to the portal. Open: its words may hold no PHI.",
     ),
     (
+        "sms",
+        "A text message with a link to the portal. Open: its words may hold no PHI.",
+    ),
+    (
         "portal",
         "The patient's inbox in the portal. Behind login: it may hold PHI.",
     ),
@@ -52,6 +56,31 @@ pub(crate) static EMAIL: Record = Record {
     ],
 };
 
+pub(crate) static SMS: Record = Record {
+    name: "sms",
+    doc: "Words of a text message. It isn't cleared for PHI: only the variable `{link}` may stand in them, and the fixed words must not tell what the patient is treated for.",
+    one_of: &[],
+    fields: &[must(
+        "words",
+        Shape::Words(Clearance::Open),
+        "Text; `{link}` becomes the link into the portal.",
+    )],
+};
+
+/// What a message says of its text message.
+pub(crate) const SMS_MEMBER: Field = may(
+    "sms",
+    Shape::Record(&SMS),
+    "Words of the text message; without it, a plain notice with a link.",
+);
+
+/// The same in another language.
+const SMS_OF_A_TRANSLATION: Field = may(
+    "sms",
+    Shape::Record(&SMS),
+    "Words of the text message; without it, those of the journey's own language.",
+);
+
 /// The words of a message in another language.
 pub(crate) static TRANSLATION: Record = Record {
     name: "translation",
@@ -65,6 +94,7 @@ pub(crate) static TRANSLATION: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
+        SMS_OF_A_TRANSLATION,
     ],
 };
 
@@ -107,6 +137,7 @@ pub(crate) static TRANSLATIONS_OF_A_FORM: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
+        SMS_OF_A_TRANSLATION,
         may(
             "questions",
             Shape::List(&Shape::Record(&QUESTION)),
@@ -128,6 +159,7 @@ pub(crate) static TRANSLATION_OF_A_VISIT: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
+        SMS_OF_A_TRANSLATION,
     ],
 };
 
@@ -149,6 +181,7 @@ pub(crate) static TRANSLATION_OF_A_PROPOSAL: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
+        SMS_OF_A_TRANSLATION,
     ],
 };
 

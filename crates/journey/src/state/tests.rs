@@ -122,6 +122,12 @@ fn additions() -> Vec<(&'static str, Value)> {
             entry(json!({"sent": {"c": "email", "k": {"again": {"m": 4320}}}})),
         ),
         ("h", entry(json!({"passed": {"k": "invitation"}}))),
+        // A program of before text messages reads none of a patient who was sent one.
+        ("h", entry(json!({"sent": {"c": "sms", "k": "message"}}))),
+        (
+            "h",
+            entry(json!({"undelivered": {"c": "sms", "k": "message", "d": "expired"}})),
+        ),
         (
             "h",
             entry(json!({"sent": {"c": "email", "k": {"ahead": {"t": 1, "m": 1440}}}})),

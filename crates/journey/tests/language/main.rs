@@ -298,6 +298,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "        text: Read it at {link}\n      translations:\n        es: {title: Hola, words: Hola.}\n",
         ),
         (
+            "J067",
+            "        text: Read it at {link}\n",
+            "        text: Read it at {link}\n      sms: {words: 'Вам пришло новое сообщение от лечащей команды. Пожалуйста, откройте ссылку и прочитайте его, когда будете дома: {link}'}\n",
+        ),
+        (
             "J060",
             TASK,
             "    call:\n      partner: nobody\n      path: /bookings\n      up_to: 1d\n    next: end\n    failed: end\n    timed_out: end\n",

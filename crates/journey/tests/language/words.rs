@@ -140,6 +140,57 @@ fn a_visit_s_reminders_have_other_languages_too() {
     assert!(codes(&nameless).contains(&"J019".to_owned()));
 }
 
+/// What is held of an e-mail is held of a text message, and it has parts that are paid for.
+#[test]
+fn text_messages_are_held_to_what_e_mails_are() {
+    let long = "a".repeat(460);
+    let sms = |words: &str| format!("      sms: {{words: '{words}'}}\n");
+    let email = "email: {subject: Noticias, text: 'Léalo: {link}'}";
+    let spanish = |more: &str| {
+        format!("      translations:\n        es: {{title: Hola, words: Hola., {email}{more}}}\n")
+    };
+    let there = sms("News: {link}");
+    for (more, expected) in [
+        (there.clone(), vec![]),
+        (sms("News."), vec!["J034"]),
+        (sms("Hello {patient.given|there}: {link}"), vec!["J017"]),
+        (sms("A small journey: {link}"), vec!["J017"]),
+        (sms("{welcome.delivered_by}: {link}"), vec!["J017", "J019"]),
+        (
+            "      sms: {text: 'News: {link}'}\n".to_owned(),
+            vec!["J003", "J002"],
+        ),
+        ("      sms: News\n".to_owned(), vec!["J004"]),
+        (sms(&format!("{long} {{link}}")), vec!["J067"]),
+        (sms(&format!("{} {{link}}", &long[..450])), vec![]),
+        // Without the link it is counted all the same.
+        (sms(&long), vec!["J034", "J067"]),
+        (
+            format!("{there}{}", spanish(", sms: {words: 'Léalo: {link}'}")),
+            vec![],
+        ),
+        (format!("{there}{}", spanish("")), vec!["J057"]),
+        (
+            format!(
+                "{there}{}",
+                spanish(", sms: {words: 'Hola {patient.given|}: {link}'}")
+            ),
+            vec!["J017"],
+        ),
+    ] {
+        let mut found = codes(&with("", &more));
+        // The form has no Spanish.
+        if more.contains("translations")
+            && let Some(at) = found.iter().rposition(|code| code == "J057")
+        {
+            found.remove(at);
+        }
+        assert_eq!(found, expected, "{more}");
+    }
+    let channels = GOOD.replacen("[email, portal]", "[sms, email, sms]", 1);
+    assert!(codes(&channels).contains(&"J024".to_owned()));
+}
+
 /// A form of GOOD with more questions, in Spanish with these of them.
 fn form(questions: &str) -> String {
     let form = "        - id: well

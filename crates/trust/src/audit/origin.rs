@@ -53,8 +53,9 @@ pub(crate) fn client() -> Option<IpAddr> {
 }
 
 /// Tells the door that it has turned out who asks. Where there is no room for them this never returns: the door
-/// answers, and gives the work up, so nothing is done for a request that is refused.
-pub(crate) async fn known() {
+/// answers, and gives the work up, so nothing is done for a request that is refused. Of people and systems this crate
+/// tells by itself; others tell it who find out that it is somebody who is known, as a provider by its signature.
+pub async fn known() {
     let is_let_in = ORIGIN.try_with(|origin| origin.door.as_ref().is_none_or(|door| door.known()));
     if !is_let_in.unwrap_or(true) {
         std::future::pending::<()>().await;

@@ -1,18 +1,19 @@
 //! When and how often an organisation's messages may reach out to a patient, whichever journey sends them.
 
 use jiff::civil::Time;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::hours::minute;
 
 /// Hours of the day in which nobody is written to, by the patient's clock. Where it ends before it begins, it lasts
 /// over midnight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuietHours {
     /// The first minute of them.
-    #[serde(deserialize_with = "time")]
+    #[serde(with = "minute")]
     pub from: Time,
     /// The first minute after them.
-    #[serde(deserialize_with = "time")]
+    #[serde(with = "minute")]
     pub until: Time,
 }
 
@@ -21,6 +22,7 @@ pub struct QuietHours {
 #[serde(default, deny_unknown_fields)]
 pub struct MessageRules {
     /// When nobody is written to.
+    #[serde(deserialize_with = "quiet_in_a_file")]
     pub quiet: Option<QuietHours>,
     /// Most messages to one patient in 24 hours.
     pub per_day: Option<u32>,
@@ -28,6 +30,21 @@ pub struct MessageRules {
     pub per_week: Option<u32>,
     /// How many of those are kept for what is more than routine.
     pub kept_for_important: u32,
+}
+
+/// Quiet hours as somebody writes them, who is told of a word that means nothing; what is kept of them may say more than
+/// this program knows.
+fn quiet_in_a_file<'de, D: Deserializer<'de>>(file: D) -> Result<Option<QuietHours>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Written {
+        #[serde(with = "minute")]
+        from: Time,
+        #[serde(with = "minute")]
+        until: Time,
+    }
+    let written: Option<Written> = Option::deserialize(file)?;
+    Ok(written.map(|Written { from, until }| QuietHours { from, until }))
 }
 
 /// `HH:MM`.
@@ -42,10 +59,6 @@ pub fn time_of_day(text: &str) -> Result<Time, String> {
     }
     let part = |part: &str| part.parse::<i8>().map_err(|_| wrong());
     Time::new(part(hour)?, part(minute)?, 0, 0).map_err(|_| wrong())
-}
-
-fn time<'de, D: Deserializer<'de>>(text: D) -> Result<Time, D::Error> {
-    time_of_day(&String::deserialize(text)?).map_err(serde::de::Error::custom)
 }
 
 impl MessageRules {
@@ -102,6 +115,10 @@ mod tests {
             ),
             ("kept_for_important = 2", "has no limit"),
             ("per_hour = 2", "unknown field"),
+            (
+                "quiet = { from = \"21:00\", until = \"08:00\", zone = \"UTC\" }",
+                "unknown field",
+            ),
         ] {
             let error = read(table).unwrap_err().to_string();
             assert!(error.contains(words), "{table}: {error}");

@@ -293,6 +293,12 @@ impl PolicySet {
         }
     }
 
+    /// Whether it says yes to a question.
+    #[must_use]
+    pub fn allows(&self, question: &Question) -> bool {
+        self.ask(question, &mut Entitled::new()).0
+    }
+
     /// What is around a request, in words and as far as some policy looks at it; none where no policy does.
     #[must_use]
     pub fn looked_at(&self, around: &Around) -> Option<String> {

@@ -20,6 +20,7 @@ mod labels;
 mod links;
 mod load;
 mod model;
+mod numbers;
 mod once;
 mod opening;
 mod own;
@@ -30,6 +31,7 @@ mod search;
 mod several;
 mod short;
 mod sorted;
+mod stops;
 mod subscriptions;
 mod taken;
 mod telling;
@@ -39,7 +41,7 @@ mod why;
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
 use ledger::{Ledger, LedgerError, Number, Owner, Stored, TenantId, Token, View};
@@ -72,6 +74,7 @@ pub use relations::Relation;
 pub(crate) use search::TEXTS_MAX;
 use short::Form;
 pub use sorted::SortedAt;
+pub use stops::{NoText, TextRules};
 pub use subscriptions::{Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState};
 pub use taken::{TAKEN, Taken};
 pub use telling::{Telling, ToldRow};
@@ -98,6 +101,7 @@ struct Inner {
     /// Where walks through documents without a mark go on, by the mark.
     walks: Mutex<HashMap<(TenantId, Token), Number>>,
     rules: Rules,
+    texts: OnceLock<TextRules>,
     consents: consents::Kept,
 }
 
@@ -141,6 +145,7 @@ impl Vault {
                 exported: export::Walks::default(),
                 walks: Mutex::default(),
                 rules,
+                texts: OnceLock::new(),
                 consents: consents::Kept::default(),
             }),
         }

@@ -42,6 +42,8 @@ pub mod kinds {
     pub const EXPORT: Kind = Kind(1010);
     /// What is kept of a FHIR `Subscription` beside its resource.
     pub const SUBSCRIPTION: Kind = Kind(1080);
+    /// That a telephone number gets no text messages any more, because somebody sent STOP from it.
+    pub const TEXT_STOP: Kind = Kind(1110);
     /// Which subscriptions are live.
     pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
     /// Somebody's emergency access to a patient's record, with its review.
@@ -108,7 +110,7 @@ pub mod kinds {
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].
     const _: () = {
-        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 11];
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 12];
         let others = [
             JOURNEY_DEFINITION,
             JOURNEY_INSTANCE,
@@ -121,6 +123,7 @@ pub mod kinds {
             EXPORT,
             SUBSCRIPTION,
             SUBSCRIPTION_ROLL,
+            TEXT_STOP,
         ];
         let mut place = 0;
         while place < all.len() {

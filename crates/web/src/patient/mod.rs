@@ -57,6 +57,8 @@ struct View {
     opens: bool,
     /// The emergency access under which it is shown.
     emergency: Option<EmergencyAccess>,
+    /// Numbers that have sent STOP.
+    stopped: Vec<String>,
 }
 
 /// Which kinds are asked for; none means all.
@@ -176,6 +178,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         page,
         &|page| address(id, &shown, page),
     );
+    let stopped = crate::contact::stopped(ctx, &patient).await?;
     Ok(View {
         patient,
         allergies: facts::allergies(&allergies),
@@ -190,6 +193,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         labels: kept.labels,
         opens,
         emergency: ctx.emergency(id).await?,
+        stopped,
     })
 }
 
@@ -320,7 +324,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         }
                     }
                 }
-                (contacts(patient, ctx.times.care_ms))
+                (contacts(patient, ctx.times.care_ms, &view.stopped))
                 @if ctx.role() == Role::Clinician { p { a href={ "/console/patients/" (id) "/contact" } { "Only one address or number" } } }
                 @if ctx.role() == Role::PrivacyOfficer { p { a href={ "/console/audit?patient=" (id) } { "Who looked at this record" } } }
             }
@@ -328,7 +332,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
     }
 }
 
-fn contacts(patient: &Resource, now_ms: i64) -> Markup {
+fn contacts(patient: &Resource, now_ms: i64, stopped: &[String]) -> Markup {
     let channels: Vec<_> = trust::consent::channels(patient, now_ms)
         .into_iter()
         .filter(|channel| !channel.address.is_empty())
@@ -339,7 +343,7 @@ fn contacts(patient: &Resource, now_ms: i64) -> Markup {
             dl class="facts" {
                 @for channel in &channels {
                     dt { (match channel.kind.as_str() { "email" => "E-mail", "phone" => "Phone", "sms" => "Text message", other => other }) }
-                    dd { (channel.address) @if !channel.wanted { " " span class="tag" { "not wanted" } } }
+                    dd { (channel.address) @if !channel.wanted { " " span class="tag" { "not wanted" } } @if stopped.contains(&channel.address) { " " span class="tag" { "sent STOP: gets no text messages" } } }
                 }
             }
         }

@@ -3,7 +3,7 @@
 use fhir::{Resource, human};
 use maud::{Markup, html};
 use serde_json::Value;
-use trust::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
+use trust::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM, NO_RECEIPT};
 use trust::{Purpose, Purposes};
 
 use crate::layout::{self, State};
@@ -84,12 +84,23 @@ fn not_sent(resource: &Resource) -> String {
         "consent" => "the patient's consent does not allow it".to_owned(),
         "preference" => "the patient does not want this channel".to_owned(),
         "no-address" => "there is no address".to_owned(),
+        "no-sign-in" => "there is no birth date to check a sign-in link with".to_owned(),
+        "shared-number" => "somebody else has the telephone too".to_owned(),
         "deceased" => "the patient has died".to_owned(),
         "expired" => "it was no longer of use".to_owned(),
+        NO_RECEIPT => "no receipt came, so it may have arrived".to_owned(),
         "permanent-failure" => "the receiving server refused it".to_owned(),
         "retries-exhausted" => "the receiving server could not be reached".to_owned(),
         other => status_words(other),
     }
+}
+
+/// Whether a text message may have arrived whose answer never came.
+fn may_be_there(resource: &Resource) -> bool {
+    let codings = resource.at(&["statusReason", "coding"]);
+    let codings = codings.and_then(Value::as_array);
+    let mut codings = codings.into_iter().flatten();
+    codings.any(|coding| coding["code"] == NO_RECEIPT)
 }
 
 /// The medium of a message in a word.
@@ -116,6 +127,10 @@ pub(crate) fn delivery(times: &Times, resource: &Resource) -> Markup {
             (layout::state(State::Done, "Delivered"))
             @if let Some(read) = at("received") { span class="quiet small" { " read " (times.ago(read)) } }
         },
+        // It may be there, and nobody knows, whatever else is said of it.
+        "not-done" | "stopped" if may_be_there(resource) => {
+            html! { (layout::state(State::Waiting, "No receipt came")) }
+        }
         "not-done" | "stopped" => {
             html! { (layout::state(State::Failed, "Not sent")) span class="small" { ": " (not_sent(resource)) } }
         }

@@ -4,7 +4,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, Owner};
 use maud::{Markup, html};
-use serde_json::{Value, json};
+use serde_json::Value;
+use trust::consent::{is_same_number, set_texts_wanted, set_wanted};
 use trust::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
 use trust::{Action, Change, Purpose, TrustError, Unit};
 
@@ -195,32 +196,86 @@ pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Respon
     .into_response())
 }
 
-/// The channels that there are to choose from: place in `telecom`, words, address, whether wanted.
-fn channels(patient: &Resource) -> Vec<(usize, &'static str, String, bool)> {
+/// What text messages are called here.
+const TEXTS: &str = "Text message";
+
+/// A channel that there is to choose.
+struct Choice {
+    /// Its place in `telecom`.
+    place: usize,
+    /// Whether it is about text messages to what is there as a mobile telephone.
+    texts: bool,
+    words: &'static str,
+    address: String,
+    wanted: bool,
+}
+
+/// How somebody gets text messages again from whose telephone STOP was sent.
+fn how_to_start(from: Option<&str>) -> String {
+    let to = match from {
+        Some(from) => format!("to {from}"),
+        None => "as an answer to one of our text messages".to_owned(),
+    };
+    format!(
+        "STOP was sent from this number, so no text messages go to it. To get them again, send START from it {to}."
+    )
+}
+
+impl Choice {
+    /// Whether nothing is sent there whatever is chosen here.
+    fn is_stopped(&self, stopped: &[String]) -> bool {
+        let address = self.address.trim();
+        self.words == TEXTS && stopped.iter().any(|number| number == address)
+    }
+
+    /// What the form calls it.
+    fn name(&self) -> String {
+        let texts = if self.texts { "t" } else { "" };
+        format!("{texts}{}", self.place)
+    }
+}
+
+/// The channels that there are to choose from.
+fn channels(patient: &Resource) -> Vec<Choice> {
     let telecoms = patient
         .get("telecom")
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    telecoms
-        .iter()
-        .enumerate()
+    let own: Vec<(usize, &Value)> = (telecoms.iter().enumerate())
         .filter(|(_, telecom)| !is_extended(telecom, CONFIDENTIAL_EXTENSION))
-        .filter_map(|(place, telecom)| {
-            let words = match telecom["system"].as_str()? {
-                "email" => "E-mail",
-                "sms" => "Text message",
-                "phone" => "Phone call",
-                _ => return None,
-            };
-            Some((
-                place,
-                words,
-                telecom["value"].as_str()?.to_owned(),
-                !unwanted(telecom),
-            ))
+        .collect();
+    let takes_texts = |number: &str| {
+        let mut own = own.iter();
+        own.any(|(_, telecom)| {
+            let value = telecom["value"].as_str();
+            telecom["system"] == "sms" && value.is_some_and(|value| is_same_number(value, number))
         })
-        .collect()
+    };
+    let mut found = Vec::new();
+    for (place, telecom) in &own {
+        let Some(address) = telecom["value"].as_str() else {
+            continue;
+        };
+        let words = match telecom["system"].as_str() {
+            Some("email") => "E-mail",
+            Some("sms") => TEXTS,
+            Some("phone") => "Phone call",
+            _ => continue,
+        };
+        let choice = |texts, words| Choice {
+            place: *place,
+            texts,
+            words,
+            address: address.to_owned(),
+            wanted: !unwanted(telecom),
+        };
+        found.push(choice(false, words));
+        if telecom["system"] == "phone" && telecom["use"] == "mobile" && !takes_texts(address) {
+            found.push(choice(true, TEXTS));
+        }
+    }
+    found
 }
 
 fn unwanted(telecom: &Value) -> bool {
@@ -256,27 +311,6 @@ pub(crate) fn is_address(text: &str) -> bool {
         })
 }
 
-/// Says whether a channel is wanted.
-fn set_wanted(telecom: &mut Value, wanted: bool) {
-    let Some(telecom) = telecom.as_object_mut() else {
-        return;
-    };
-    let mut extensions: Vec<Value> = telecom
-        .get("extension")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    extensions.retain(|extension| extension["url"] != NOT_WANTED_EXTENSION);
-    if !wanted {
-        extensions.push(json!({ "url": NOT_WANTED_EXTENSION, "valueBoolean": true }));
-    }
-    if extensions.is_empty() {
-        telecom.remove("extension");
-    } else {
-        telecom.insert("extension".to_owned(), Value::Array(extensions));
-    }
-}
-
 /// `GET /portal/preferences`.
 pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
     let patient = ctx.patient_alone()?;
@@ -293,6 +327,8 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     let channels = channels(&own);
     let confidential = confidential(&own);
     let only = only_words(&own, ctx.times.care_ms);
+    let stopped = crate::contact::stopped(&ctx, &own).await?;
+    let from = ctx.vault().texts().from;
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
@@ -305,8 +341,10 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
                     (csrf(&ctx))
                     fieldset {
                         legend { "We may use" }
-                        @for (place, words, address, wanted) in &channels {
-                            label class="choice" { input type="checkbox" name="wanted" value=(place) checked[*wanted]; span { (words) br; span class="quiet small" { (address) } } }
+                        @for choice in &channels {
+                            label class="choice" { input type="checkbox" name="wanted" value=(choice.name()) checked[choice.wanted]; span { (choice.words) br; span class="quiet small" { (choice.address) }
+                                @if choice.is_stopped(&stopped) { br; span class="small" { (layout::state(State::Waiting, "Stopped")) " " (how_to_start(from.as_deref())) } }
+                            } }
                         }
                     }
                     button class="primary" type="submit" { "Save" }
@@ -368,22 +406,14 @@ pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Re
         .await?;
         return Ok(Redirect::to("/portal/preferences?said=saved").into_response());
     }
-    let wanted: Vec<usize> = fields
-        .all("wanted")
-        .filter_map(|place| place.parse().ok())
-        .collect();
+    let wanted: Vec<&str> = fields.all("wanted").collect();
     change(
         &ctx,
         ResourceType::Patient,
         &patient,
         "channels chosen in the portal",
         |own| {
-            let places: Vec<usize> = channels(own).into_iter().map(|(place, ..)| place).collect();
-            if let Some(Value::Array(telecoms)) = own.members_mut().get_mut("telecom") {
-                for place in places {
-                    set_wanted(&mut telecoms[place], wanted.contains(&place));
-                }
-            }
+            choose(own, &wanted);
             Ok(Vec::new())
         },
     )
@@ -391,9 +421,77 @@ pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Re
     Ok(Redirect::to("/portal/preferences?said=saved").into_response())
 }
 
+/// Writes down which of the channels are wanted, as the form calls them.
+fn choose(own: &mut Resource, wanted: &[&str]) {
+    let choices = channels(own);
+    let is_wanted = |choice: &Choice| wanted.contains(&choice.name().as_str());
+    if let Some(Value::Array(telecoms)) = own.members_mut().get_mut("telecom") {
+        for choice in choices.iter().filter(|choice| !choice.texts) {
+            set_wanted(&mut telecoms[choice.place], is_wanted(choice));
+        }
+    }
+    // Calls may be wanted where text messages are not, and the other way round.
+    for choice in choices.iter().filter(|choice| choice.texts) {
+        let is_it = |number: &str| number == choice.address;
+        set_texts_wanted(own, is_it, is_wanted(choice));
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn calls_are_chosen_without_text_messages() {
+        let mut patient = Resource::from_value(json!({
+            "resourceType": "Patient", "id": "p",
+            "telecom": [
+                { "system": "email", "value": "a@example.com" },
+                { "system": "phone", "use": "mobile", "value": "+1 617 555 0100" },
+            ]
+        }))
+        .unwrap();
+        let shown = |patient: &Resource| {
+            let all = channels(patient).into_iter();
+            let all = all.map(|one| format!("{} {} {}", one.name(), one.words, one.wanted));
+            all.collect::<Vec<_>>()
+        };
+        let before = ["0 E-mail true", "1 Phone call true", "t1 Text message true"];
+        assert_eq!(shown(&patient), before);
+        choose(&mut patient, &["0", "1", "t1"]);
+        assert_eq!(shown(&patient), before);
+        choose(&mut patient, &["0", "1"]);
+        let after = ["0 E-mail true", "1 Phone call true", "2 Text message false"];
+        assert_eq!(shown(&patient), after);
+        choose(&mut patient, &["0", "1", "2"]);
+        assert_eq!(
+            shown(&patient),
+            ["0 E-mail true", "1 Phone call true", "2 Text message true"]
+        );
+        choose(&mut patient, &["2"]);
+        assert_eq!(
+            shown(&patient),
+            [
+                "0 E-mail false",
+                "1 Phone call false",
+                "2 Text message true"
+            ]
+        );
+    }
+
+    #[test]
+    fn text_messages_are_chosen_without_calls() {
+        let mut patient = Resource::from_value(json!({
+            "resourceType": "Patient", "id": "p",
+            "telecom": [{ "system": "phone", "use": "mobile", "value": "+1 617 555 0100" }]
+        }))
+        .unwrap();
+        choose(&mut patient, &["t0"]);
+        let texts = trust::consent::texts(&patient, 0);
+        assert!(texts.len() == 1 && texts[0].wanted, "{texts:?}");
+    }
 
     #[test]
     fn channels_are_switched_without_touching_the_rest() {

@@ -5,6 +5,7 @@ use axum::response::Response;
 use fhir::{Reference, Resource, ResourceType};
 use maud::html;
 use serde_json::{Value, json};
+use trust::conventions::{NO_RECEIPT, SMS_SYSTEM};
 use trust::{Action, Role};
 
 use crate::context::{Ctx, query};
@@ -101,6 +102,22 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
     ))
 }
 
+/// Whether a text message has left, or may have, of which it isn't known that it is there.
+fn may_be_there(message: &Resource) -> bool {
+    let identifiers = message.get("identifier").and_then(Value::as_array);
+    let mut identifiers = identifiers.into_iter().flatten();
+    match message.text_at(&["status"]) {
+        Some("in-progress" | "not-done" | "stopped" | "on-hold") => {
+            let codings = message.at(&["statusReason", "coding"]);
+            let codings = codings.and_then(Value::as_array);
+            let mut codings = codings.into_iter().flatten();
+            identifiers.any(|one| one["system"] == SMS_SYSTEM)
+                || codings.any(|coding| coding["code"] == NO_RECEIPT)
+        }
+        _ => false,
+    }
+}
+
 /// The resource of a type that a message is about.
 fn about(message: &Resource, kind: ResourceType) -> Option<String> {
     let references = message.get("about")?.as_array()?;
@@ -164,14 +181,17 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         .filter(|found| !found.deleted)
         .ok_or(PageError::NotFound)?;
     let message = found.resource;
-    // A message that is still on its way by e-mail may be opened by its link a moment too early.
+    // A message that is still on its way by e-mail may be opened by its link a moment too early, and a text message that
+    // has left may be there though no receipt came, or one that says it isn't.
     let status = message.text_at(&["status"]).unwrap_or_default();
-    if !matches!(status, "completed" | "preparation" | "in-progress") {
+    let has_left = may_be_there(&message);
+    if !matches!(status, "completed" | "preparation" | "in-progress") && !has_left {
         return Err(PageError::NotFound);
     }
     // It is the patient who has received it, not somebody who acts for them.
     let by_the_patient = ctx.role() == Role::Patient;
-    if status == "completed" && message.get("received").is_none() && by_the_patient {
+    let is_there = status == "completed" || has_left;
+    if is_there && message.get("received").is_none() && by_the_patient {
         change(
             &ctx,
             ResourceType::Communication,
@@ -180,6 +200,11 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
             |message| {
                 if message.get("received").is_none() {
                     message.set("received", json!(iso(ctx.times.care_ms)));
+                }
+                // Who reads it has it, and no receipt says more.
+                if may_be_there(message) {
+                    message.set("status", json!("completed"));
+                    message.remove("statusReason");
                 }
                 Ok(Vec::new())
             },

@@ -37,6 +37,7 @@ mod sessions;
 mod stopping;
 mod stuck;
 mod studio;
+mod texts;
 mod unexplained;
 mod versions;
 mod world;

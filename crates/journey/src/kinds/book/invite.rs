@@ -10,8 +10,8 @@ use crate::decode::build::{line, message_with, template};
 use crate::definition::{Definition, Message, Step};
 use crate::engine::{CALLED_OFF, Engine, moment};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Record, START_ANCHOR, Shape, TRANSLATION_OF_A_PROPOSAL,
-    TRANSLATIONS, URGENCY, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL, Record, SMS_MEMBER, START_ANCHOR, Shape,
+    TRANSLATION_OF_A_PROPOSAL, TRANSLATIONS, URGENCY, may, must,
 };
 use crate::state::{Invited, OnTheWay, Stand, State, Token, Which};
 use crate::template::Template;
@@ -53,6 +53,7 @@ pub(super) static INVITATION: Record = Record {
             Shape::Record(&EMAIL),
             "Words of the e-mail; without it, a plain notice with a link.",
         ),
+        SMS_MEMBER,
         may(
             "urgency",
             URGENCY,

@@ -24,10 +24,11 @@ const CHANNEL_MS: u64 = DAY_MS;
 /// What a reminder says where the file doesn't.
 const WORDS: &str = "Please remember your visit on {visit.day} at {visit.time}.";
 /// Members that say something of reminders alone.
-const OF_REMINDERS: [&str; 6] = [
+const OF_REMINDERS: [&str; 7] = [
     "reminder",
     "channels",
     "email",
+    "sms",
     "urgency",
     "because",
     TRANSLATIONS,
