@@ -327,6 +327,21 @@ fn connectors_beside_a_journey_are_taken_along() {
             "      connector: desk_note\n      path: /notes\n",
         ),
         ("with", "{patient: phone}", "{patient: phone, as: x}"),
+        (
+            "with-alone",
+            "      connector: desk_note\n",
+            "      partner: front-desk\n      path: /notes\n",
+        ),
+        (
+            "beside",
+            "      connector: desk_note\n",
+            "      connector: desk_note\n      timeout_s: 5\n",
+        ),
+        (
+            "values",
+            "      connector: desk_note\n",
+            "      connector: desk_note\n      values: {x: {is: y}}\n",
+        ),
     ] {
         assert!(good.contains(from), "{name}");
         let path = here.join(format!("{name}.yaml"));
@@ -342,6 +357,86 @@ fn connectors_beside_a_journey_are_taken_along() {
     for file in by_the_schema("connectors", &[path]) {
         assert_ne!(file["wrong"], serde_json::json!([]), "{file}");
     }
+}
+
+/// What is found stands where its author wrote it, also where lines of both files beside a journey come before it.
+#[test]
+fn findings_stand_where_they_were_written() {
+    const FILE: &str = "ride-by-connector.yaml";
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/journeys/recipes");
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = folder.path();
+    let copy = |name: &str, change: &dyn Fn(String) -> String| {
+        let text = std::fs::read_to_string(recipes.join(name)).expect("a recipe");
+        let text = change(text);
+        std::fs::write(here.join(name), &text).expect("written");
+        text
+    };
+    let shared = copy("connectors.yaml", &|text| text);
+    copy("segments.yaml", &|text| text);
+    let place = |text: &str, at: &str| {
+        let found = text.find(at).expect("it is there");
+        let before = &text[..found];
+        let begins = before.rfind('\n').map_or(0, |end| end + 1);
+        format!(
+            "{}:{}",
+            before.matches('\n').count() + 1,
+            found - begins + 1
+        )
+    };
+    // Its own stand before its steps, and what is taken of the files beside it, too.
+    let own = "segments:\n  mine:\n    title: Mine\n    all: [{aged: {from: 20}}]\nconnectors:\n  mine:\n    title: Mine\n    call: {partner: front-desk, path: /mine}\nexits:\n  out: {title: Out, segment: {left: overdue_hba1c}}\n";
+    let journey = copy(FILE, &|text| {
+        let text = text.replacen("exits:\n", own, 1);
+        text.replacen("connector: desk_note", "connector: desk_nots", 1)
+    });
+    let (code, words) = run(here, &["check", FILE]);
+    assert_eq!(code, Some(1), "{words}");
+    let at = format!(
+        "{FILE}:{}: error J087: there is no connector",
+        place(&journey, "desk_nots")
+    );
+    assert!(words.contains(&at), "{at}: {words}");
+    // A warning of what was taken stands in the file that it was taken of.
+    let unused = shared.replacen(
+        "      seat: {title",
+        "      fax: {title: Fax, needed: false}\n      seat: {title",
+        1,
+    );
+    std::fs::write(here.join("connectors.yaml"), &unused).expect("written");
+    let journey = journey.replacen("desk_nots", "desk_note", 1);
+    std::fs::write(here.join(FILE), &journey).expect("written");
+    let (_, words) = run(here, &["check", FILE]);
+    let at = format!(
+        "connectors.yaml:{}: warning J086: `fax`",
+        place(&unused, "fax: ")
+    );
+    assert!(words.contains(&at), "{at}: {words}");
+    // A journey's own wins, and the commands say so, beside what they print.
+    let wins = journey.replacen(
+        "  mine:\n    title: Mine\n    call",
+        "  desk_note:\n    title: Mine\n    call",
+        1,
+    );
+    std::fs::write(here.join(FILE), &wins).expect("written");
+    let (_, words) = run(here, &["check", "--terse", FILE]);
+    let at = format!(
+        "{FILE}:{}: warning J086: the shared file has",
+        place(&wins, "desk_note:")
+    );
+    assert!(words.contains(&at), "{at}: {words}");
+    // What can't be taken is told of the journey where that is why.
+    let braces = journey.replacen(
+        "connectors:\n  mine:\n    title: Mine\n    call: {partner: front-desk, path: /mine}\n",
+        "connectors: {mine: {title: Mine, call: {partner: front-desk, path: /mine}}}\n",
+        1,
+    );
+    assert_ne!(braces, journey);
+    std::fs::write(here.join(FILE), &braces).expect("written");
+    let (code, words) = run(here, &["check", FILE]);
+    assert_eq!(code, Some(1), "{words}");
+    let at = format!("{FILE}:{}: error J086", place(&braces, "{mine: {title"));
+    assert!(words.contains(&at), "{at}: {words}");
 }
 
 /// The files of a folder whose names end so and not otherwise.
