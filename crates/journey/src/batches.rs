@@ -586,6 +586,15 @@ impl Journeys {
         Err(JourneyError::Unknown(format!("batch {id}")))
     }
 
+    /// How far a batch is, and of no patient.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn batch_head(&self, permit: &Permit, id: &str) -> Result<Batch, JourneyError> {
+        steers(permit)?;
+        Ok(self.stored_batch(permit, id).await?.0)
+    }
+
     /// A batch with where it failed, as far as that is shown.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ const RATE: u32 = 10;
 const DAY_MS: u64 = 86_400_000;
 /// Patients read at once where they are searched for.
 const FOUND_PAGE: usize = 200;
+/// How many failures a page was loaded with, in the address of its stream.
+const LISTED: &str = "listed";
 /// What a query is carried along in, from the form to what would come of it to what is asked for.
 const QUERY: [&str; 8] = [
     "journey", "version", "step", "days", "held", "patients", "search", "what",
@@ -376,38 +378,45 @@ fn said_of(ctx: &Ctx, batch: &Batch) -> Markup {
     }
 }
 
-async fn parts(ctx: &Ctx, permit: &Permit, id: &str) -> Result<(Batch, Parts), PageError> {
-    let (batch, failed) = ctx.app.web.journeys.batch(permit, id).await?;
-    let names = patient_lines(ctx, failed.iter().map(|failure| failure.patient.clone())).await?;
+/// What is said beside the button that lets a batch go on.
+fn goes_on(batch: &Batch) -> &'static str {
+    match batch.many {
+        Many::Hold | Many::GoOn | Many::Stop => {
+            "For those whom it has not reached, whatever has happened to them since it was asked for."
+        }
+        _ => "For those whom it has not reached.",
+    }
+}
+
+/// What a page says of a batch by itself, from its head alone: it is read each second, and no patient is looked up.
+/// `listed` are the failures that the page was loaded with.
+fn parts(ctx: &Ctx, batch: &Batch, listed: usize) -> Parts {
     let state = html! {
         div id="batch-state" class="stack" {
-            p { (stage(&batch)) }
-            (said_of(ctx, &batch))
+            p { (stage(batch)) }
+            (said_of(ctx, batch))
+            @if batch.failed > listed { p class="note" { (thousands((batch.failed - listed) as u64)) " more could not be done since this page was loaded: load it again to see whom." } }
             @if batch.stage == Stage::Running || batch.rests() {
                 div class="cluster" {
-                    @if batch.rests() { (deed(ctx, &batch, ("go-on", "Let it go on"), "For those whom it has not reached.")) }
-                    @else { (deed(ctx, &batch, ("pause", "Let it rest"), "Who was reached stays as they are; it can go on later.")) }
-                    (deed(ctx, &batch, ("cancel", "Break it off"), "Who was reached stays as they are; the others are left alone."))
+                    @if batch.rests() { (deed(ctx, batch, ("go-on", "Let it go on"), goes_on(batch))) }
+                    @else { (deed(ctx, batch, ("pause", "Let it rest"), "Those whom it is at now, 50 at most, are still reached. Who was reached stays as they are; it can go on later.")) }
+                    (deed(ctx, batch, ("cancel", "Break it off"), "Who was reached stays as they are; the others are left alone."))
                 }
             }
         }
     };
-    let left = html! { div id="batch-failures" { @if !failed.is_empty() { (failures(&failed, batch.failed, &names)) } } };
     let reached = batch.many.leads() && batch.next > batch.failed;
     let back = html! { div id="batch-back" { @if reached { (crate::moving::take_back(ctx, &batch.id)) } } };
-    let parts = vec![
-        ("batch-state", state),
-        ("batch-failures", left),
-        ("batch-back", back),
-    ];
-    Ok((batch, parts))
+    vec![("batch-state", state), ("batch-back", back)]
 }
 
 /// `GET /console/batches/{batch}`.
 pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
     let permit = permit(&ctx).await?;
     let live = live::address(&ctx, &format!("/console/live/batches/{}", escape(&id)), "");
-    let (batch, parts) = parts(&ctx, &permit, &id).await?;
+    let (batch, failed) = ctx.app.web.journeys.batch(&permit, &id).await?;
+    let live = format!("{live}&{LISTED}={}", batch.failed);
+    let names = patient_lines(&ctx, failed.iter().map(|failure| failure.patient.clone())).await?;
     let body = html! {
         div class="spread" { p class="crumbs" { a href=(HERE) { (TITLE) } } (layout::live_light()) }
         h1 { (said(&batch.many)) }
@@ -416,7 +425,8 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
                 p { (of_whom(&batch.who)) }
                 p { "Asked for by " span class="strong" { (batch.by) } ", " (ctx.times.ago(signed(batch.asked_ms))) ": " (batch.reason) }
             }
-            @for (_, part) in &parts { (part) }
+            @for (_, part) in parts(&ctx, &batch, batch.failed) { (part) }
+            @if !failed.is_empty() { (failures(&failed, batch.failed, &names)) }
         }
     };
     Ok(console(&ctx, TITLE, Section::Journeys, Some(&live), &body))
@@ -430,8 +440,9 @@ pub(crate) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
     let may = permit(&ctx).await?;
-    ctx.app.web.journeys.batch(&may, &id).await?;
-    let id = Arc::new(id);
+    ctx.app.web.journeys.batch_head(&may, &id).await?;
+    let listed = fields.get(LISTED).and_then(|text| text.parse().ok());
+    let (id, listed) = (Arc::new(id), listed.unwrap_or_default());
     let source = live::Source {
         shard: None,
         matters: |kind| kind == kinds::JOURNEY_BATCH || kind == kinds::JOURNEY_MIGRATION,
@@ -439,7 +450,8 @@ pub(crate) async fn stream(
             let id = id.clone();
             Box::pin(async move {
                 let permit = permit(&ctx).await?;
-                Ok(parts(&ctx, &permit, &id).await?.1)
+                let batch = ctx.app.web.journeys.batch_head(&permit, &id).await?;
+                Ok(parts(&ctx, &batch, listed))
             })
         }),
     };

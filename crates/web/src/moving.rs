@@ -371,20 +371,20 @@ fn named(
     ctx: &Ctx,
     name: &str,
     fields: &Fields,
-    (ones, only): (&[OneMoved], Option<WhichMoved>),
+    (ones, next, only): (&[OneMoved], Option<&str>, Option<WhichMoved>),
     lines: &HashMap<String, PatientLine>,
 ) -> Markup {
     html! {
         section class="stack" aria-labelledby="named" {
             h2 id="named" { @match only { None => "For each of them", Some(which) => { "For each of " (words_of(which)) } } }
-            @if ones.is_empty() { p class="quiet" { "Nobody else." } }
+            @if ones.is_empty() { p class="quiet" { @if next.is_some() { "Something has just happened to those who were here; there are others." } @else { "Nobody else." } } }
             ul class="stack" { @for one in ones { li { p { (patient(lines, &one.patient)) } (outcome(ctx, one)) } } }
             form class="inline-fields" method="post" action=(here(name)) {
                 (csrf(ctx))
                 (carried(fields))
-                @if let (true, Some(last)) = (ones.len() == NAMED, ones.last()) {
+                @if let Some(next) = next {
                     @if let Some(which) = only { input type="hidden" name="only" value=(which.name()); }
-                    button type="submit" name="after" value=(last.instance) { "The next of them" }
+                    button type="submit" name="after" value=(next) { "The next of them" }
                 }
                 @if only.is_some() || fields.get("after").is_some() { button type="submit" name="again" value="all" { "Back to what would come of it" } }
             }
@@ -426,7 +426,7 @@ pub(crate) async fn foresee(
         (None, None) => Some(journeys.preview_migration(&permit, &asked).await?),
         _ => None,
     };
-    let ones = journeys
+    let (ones, next) = journeys
         .preview_named_of(&permit, &asked, only, after, NAMED)
         .await?;
     let lines = patient_lines(&ctx, ones.iter().map(|one| one.patient.clone())).await?;
@@ -439,7 +439,7 @@ pub(crate) async fn foresee(
         h1 { (name) ", from version " (asked.who.version) " to version " (asked.to) }
         div class="stack-wide" {
             @if let Some(preview) = &preview { (sums(&ctx, &name, &fields, preview)) }
-            @if !ones.is_empty() || preview.is_none() { (named(&ctx, &name, &fields, (&ones, only), &lines)) }
+            @if !ones.is_empty() || next.is_some() || preview.is_none() { (named(&ctx, &name, &fields, (&ones, next.as_deref(), only), &lines)) }
             @if let Some(preview) = preview.as_ref().filter(|_| reaches) {
                 form class="ask stack" method="post" action={ (here(&name)) "/begin" } {
                     (csrf(&ctx))
@@ -472,10 +472,11 @@ pub(crate) async fn begin(
     let (why, rate) = (reason(&fields)?, rate(&fields)?);
     let asked = moving(&ctx, &permit, &name, &fields).await?;
     let journeys = &ctx.app.web.journeys;
-    // What was shown is what is asked for.
+    // What was shown is what is asked for, and nobody is moved whose move nobody has looked at.
     let seen = fields.get("seen");
+    let seen = seen.ok_or_else(|| invalid("Look first at what would come of it."))?;
     let id = journeys
-        .begin_migration(&permit, asked, why, rate, seen)
+        .begin_migration(&permit, asked, why, rate, Some(seen))
         .await?;
     Ok(Redirect::to(&format!("/console/batches/{id}")).into_response())
 }

@@ -74,32 +74,44 @@ struct Place {
     )]
     data: Option<PathBuf>,
     /// File with the root key, or pkcs11: URI of one in a token [default: DIR/root.key]
-    #[arg(long, value_name = "FILE|URI")]
+    #[arg(long, value_name = "FILE|URI", conflicts_with = "server")]
     root_key: Option<RootKeySource>,
     /// PostgreSQL database that holds the store, instead of a folder
     #[arg(
         long,
         value_name = "URL",
         env = "CAIRN_STORE_URL",
+        conflicts_with = "server",
         hide_env_values = true
     )]
     store_url: Option<String>,
     /// File with the database's password
-    #[arg(long, value_name = "FILE", env = "CAIRN_STORE_PASSWORD_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CAIRN_STORE_PASSWORD_FILE",
+        conflicts_with = "server"
+    )]
     store_password_file: Option<PathBuf>,
     /// PEM file of the authority that signed the database server's certificate
-    #[arg(long, value_name = "FILE", env = "CAIRN_STORE_CA_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CAIRN_STORE_CA_FILE",
+        conflicts_with = "server"
+    )]
     store_ca_file: Option<PathBuf>,
     /// Schema of the store's tables
     #[arg(
         long,
         value_name = "NAME",
         env = "CAIRN_STORE_SCHEMA",
+        conflicts_with = "server",
         default_value = "cairn"
     )]
     store_schema: String,
     /// The tenant that it is about, by its name, where the store has several
-    #[arg(long, value_name = "TENANT")]
+    #[arg(long, value_name = "TENANT", conflicts_with = "server")]
     of: Option<String>,
     /// URL of a running server, instead of a store
     #[arg(long, value_name = "URL", requires = "token")]
@@ -332,14 +344,14 @@ async fn each(
     let mut after: Option<String> = None;
     loop {
         let page = journeys.preview_named(permit, moving, after.as_deref(), EACH);
-        let page = page.await?;
+        let (page, next) = page.await?;
         for one in &page {
             tell_one(options, &told(one));
         }
-        match page.last() {
-            Some(last) if page.len() == EACH => after = Some(last.instance.clone()),
-            _ => return Ok(()),
+        if next.is_none() {
+            return Ok(());
         }
+        after = next;
     }
 }
 

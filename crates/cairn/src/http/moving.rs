@@ -168,11 +168,9 @@ async fn answer(
     };
     if let Some(after) = &asked.each_after {
         let after = Some(after.as_str()).filter(|after| !after.is_empty());
-        let each = journeys
+        let (each, next) = journeys
             .preview_named(permit, &moving, after, NAMED_MAX)
             .await?;
-        let next = each.last().filter(|_| each.len() == NAMED_MAX);
-        let next = next.map(|last| last.instance.clone());
         let each: Vec<Value> = each.iter().map(told).collect();
         return Ok(Json(json!({"each": each, "next": next})).into_response());
     }

@@ -277,6 +277,21 @@ async fn the_command_moves_the_patients_of_a_running_server() {
             vec!["--data", "x"],
             "cannot be used with",
         ),
+        (
+            coordinator.as_str(),
+            vec!["--of", "other"],
+            "cannot be used with",
+        ),
+        (
+            coordinator.as_str(),
+            vec!["--root-key", "x"],
+            "cannot be used with",
+        ),
+        (
+            coordinator.as_str(),
+            vec!["--store-url", "postgres://x"],
+            "cannot be used with",
+        ),
     ] {
         let refused = migrate(&house, token, &more).await;
         assert!(!refused.status.success());
@@ -311,6 +326,7 @@ async fn the_command_moves_the_patients_of_a_running_server() {
         "{}",
         words(&moved)
     );
+    assert!(words(&moved).contains("It has begun: /console/batches/"));
     let left = words(&migrate(&house, &coordinator, &[]).await);
     assert!(left.contains("1 of 1 journeys would be moved"), "{left}");
     house.end().await;

@@ -70,7 +70,9 @@ impl Which {
 }
 
 impl Journeys {
-    /// What would come of a move for some of them, by name: so many behind an instance, at most [`NAMED_MAX`].
+    /// What would come of a move for some of them, by name: so many behind an instance, at most [`NAMED_MAX`]. With
+    /// them the instance behind which others may be: one that has just changed is left out, so there may be fewer, or
+    /// none, with others behind them.
     ///
     /// # Errors
     /// `Unknown`, `Cannot`, `Trust`.
@@ -80,7 +82,7 @@ impl Journeys {
         moving: &Moving,
         after: Option<&str>,
         count: usize,
-    ) -> Result<Vec<OneMoved>, JourneyError> {
+    ) -> Result<(Vec<OneMoved>, Option<String>), JourneyError> {
         self.preview_named_of(permit, moving, None, after, count)
             .await
     }
@@ -96,7 +98,7 @@ impl Journeys {
         which: Option<Which>,
         after: Option<&str>,
         count: usize,
-    ) -> Result<Vec<OneMoved>, JourneyError> {
+    ) -> Result<(Vec<OneMoved>, Option<String>), JourneyError> {
         steers(permit)?;
         let pair = self
             .pair(permit, &moving.who, moving.to, &moving.map)
@@ -125,6 +127,7 @@ impl Journeys {
                 ids.push(instance.clone());
             }
         }
+        let next = ids.last().filter(|_| ids.len() == count).cloned();
         let kind = kinds::JOURNEY_INSTANCE;
         let mut named = Vec::new();
         // Who is shown is read under the permit of whoever sees it.
@@ -138,6 +141,6 @@ impl Journeys {
                 named.push(one);
             }
         }
-        Ok(named)
+        Ok((named, next))
     }
 }

@@ -299,13 +299,19 @@ async fn what_is_foreseen_comes(each: usize, last: usize) {
         (8 * each + last, 6 * each, 2 * each, last, 0)
     );
     let mut named: Vec<OneMoved> = Vec::new();
-    while named.len() < preview.total {
-        let after = named.last().map(|one| one.instance.clone());
+    let mut after: Option<String> = None;
+    loop {
         let page = world
             .journeys
             .preview_named(&permit, &asked, after.as_deref(), 2500);
-        named.extend(page.await.unwrap());
+        let (page, next) = page.await.unwrap();
+        named.extend(page);
+        after = next;
+        if after.is_none() {
+            break;
+        }
     }
+    assert_eq!(named.len(), preview.total);
     let ids: BTreeSet<&str> = named.iter().map(|one| one.patient.as_str()).collect();
     assert_eq!(ids.len(), patients.len());
     // The sums are those of the patients one by one.
@@ -497,18 +503,19 @@ async fn what_differs_is_told_by_patient_and_by_step() {
     let permit = steers(&world).await;
     let pairs = [("visit", Goes::Step("see".to_owned()))];
     let asked = moving(&pairs, Portion::All);
-    let named = world
+    let (named, next) = world
         .journeys
         .preview_named(&permit, &asked, None, 2)
         .await
         .unwrap();
     assert_eq!(named.len(), 2);
-    let rest = world
+    assert_eq!(next.as_ref(), Some(&named[1].instance));
+    let (rest, next) = world
         .journeys
-        .preview_named(&permit, &asked, Some(&named[1].instance), 2)
+        .preview_named(&permit, &asked, next.as_deref(), 2)
         .await
         .unwrap();
-    assert_eq!(rest.len(), 1);
+    assert_eq!((rest.len(), next), (1, None));
     assert!(patients.contains(&rest[0].patient));
     let told: Vec<(PlanChange, &str, Option<u64>, Option<u64>)> = named[0]
         .differs

@@ -53,9 +53,9 @@ pub(crate) fn list(findings: &[Finding], source: &str) -> Markup {
 pub(crate) fn verdict(findings: &[Finding]) -> Markup {
     let errors = findings.iter().filter(|finding| finding.error).count();
     html! {
-        @if findings.is_empty() { (layout::state(State::Done, "No findings: it can be published")) }
+        @if findings.is_empty() { (layout::state(State::Done, "No findings")) }
         @else if errors > 0 { (layout::state(State::Failed, &layout::count_of(errors, "error"))) }
-        @else { (layout::state(State::NeedsYou, "Only warnings: it can be published")) }
+        @else { (layout::state(State::NeedsYou, "Only warnings")) }
     }
 }
 

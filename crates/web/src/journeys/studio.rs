@@ -11,7 +11,7 @@ use journey::{
     AgainstLive, Behaviour, Change, Definition, Finding, GraphView, Looked, Simulated, Size,
 };
 use maud::{Markup, html};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use trust::{Action, Permit, Role};
 
 use super::{checks, cohort, spoken, title_of};
@@ -30,6 +30,8 @@ const SIMULATE_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) const LOOKS_MAX: usize = 2;
 /// Cohorts that are led at once, for one organisation: each takes a processor.
 pub(crate) const COHORTS_MAX: usize = 1;
+/// Files that are looked at at once, for all of them.
+static LOOKS: Semaphore = Semaphore::const_new(4);
 /// Cohorts that are led at once, for all of them.
 static COHORTS: Semaphore = Semaphore::const_new(2);
 /// The largest cohort: a second or two of a processor for most journeys. Larger ones are for the command line.
@@ -46,16 +48,19 @@ const CHANGES_MAX: usize = 80;
 const VALUE_MAX: usize = 400;
 
 /// Does work that takes a processor for a while, beside the threads that answer requests, when there is a place for
-/// it. Nothing where that took too long. The place is kept until the work has really ended.
+/// it, of the organisation's and then of all. Nothing where that took too long. The places are kept until the work has
+/// really ended, and who waits for one keeps no thread.
 async fn at_work<T: Send + 'static>(
     places: &Arc<Semaphore>,
+    of_all: &'static Semaphore,
     within: Duration,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<Option<T>, PageError> {
     let places = places.clone();
     let done = async move {
         let place = places.acquire_owned().await.ok()?;
-        Some(beside(place, work).await)
+        let of_all = of_all.acquire().await.ok()?;
+        Some(beside((place, of_all), work).await)
     };
     match tokio::time::timeout(within, done).await {
         Ok(Some(Ok(done))) => Ok(Some(done)),
@@ -67,14 +72,14 @@ async fn at_work<T: Send + 'static>(
 }
 
 async fn beside<T: Send + 'static>(
-    place: OwnedSemaphorePermit,
+    places: (OwnedSemaphorePermit, SemaphorePermit<'static>),
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, tokio::task::JoinError> {
     let runtime = tokio::runtime::Handle::current();
     let work = Box::pin(work);
     tokio::task::spawn_blocking(move || {
         let done = runtime.block_on(work);
-        drop(place);
+        drop(places);
         done
     })
     .await
@@ -101,7 +106,7 @@ pub(crate) async fn look(
         let drawn = looked.graph.as_ref().map(|graph| drawn(graph, &looked));
         Ok::<_, journey::JourneyError>((looked, drawn.unwrap_or_default()))
     };
-    let done = at_work(&app.looks, LOOK_WITHIN, work).await?;
+    let done = at_work(&app.looks, &LOOKS, LOOK_WITHIN, work).await?;
     Ok(done.transpose()?)
 }
 
@@ -260,16 +265,12 @@ async fn simulated(
     let stop = Stop(Arc::new(AtomicBool::new(false)));
     let (stopped, source) = (stop.0.clone(), source.to_owned());
     let work = async move {
-        // It is closed by nobody.
-        let place = COHORTS.acquire().await.ok()?;
         if stopped.load(Ordering::Relaxed) {
             return None;
         }
-        let led = led(&source, live.as_ref(), &cohort, &stopped);
-        drop(place);
-        led
+        led(&source, live.as_ref(), &cohort, &stopped)
     };
-    let done = at_work(&app.cohorts, SIMULATE_WITHIN, work).await?;
+    let done = at_work(&app.cohorts, &COHORTS, SIMULATE_WITHIN, work).await?;
     drop(stop);
     Ok(done.flatten())
 }
@@ -345,7 +346,7 @@ fn settings(shown: &Shown) -> Markup {
             details open[!shown.behaviour.is_empty()] {
                 summary { "How patients and staff behave" }
                 label { span class="hint" { "As in a file beside a journey (name.behaviour.yaml); what it doesn't say is assumed, and said in the report" }
-                    textarea name="behaviour" class="mono" spellcheck="false" { (shown.behaviour) }
+                    textarea name="behaviour" class="mono" spellcheck="false" { "\n" (shown.behaviour) }
                 }
             }
             div { button type="submit" name="do" value="simulate" { "Simulate" } }
@@ -458,27 +459,34 @@ mod tests {
     /// What takes too long is told so, and keeps its place until it has really ended.
     #[tokio::test(flavor = "multi_thread")]
     async fn work_that_takes_too_long_keeps_its_place_until_it_has_ended() {
+        static ALL: Semaphore = Semaphore::const_new(1);
         let places = Arc::new(Semaphore::new(1));
         let soon = Duration::from_millis(50);
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let long = async move {
             let _ = ended.await;
         };
-        assert!(at_work(&places, soon, long).await.unwrap().is_none());
+        assert!(at_work(&places, &ALL, soon, long).await.unwrap().is_none());
         let never = Arc::new(AtomicBool::new(false));
         let seen = never.clone();
         let waits = async move { seen.store(true, Ordering::Relaxed) };
-        assert!(at_work(&places, soon, waits).await.unwrap().is_none());
+        assert!(at_work(&places, &ALL, soon, waits).await.unwrap().is_none());
+        // Another organisation has a place of its own, and waits for one of all.
+        let (others, seen) = (Arc::new(Semaphore::new(1)), never.clone());
+        let waits = async move { seen.store(true, Ordering::Relaxed) };
+        assert!(at_work(&others, &ALL, soon, waits).await.unwrap().is_none());
         assert!(!never.load(Ordering::Relaxed), "there was no place for it");
         end.send(()).unwrap();
         let place = places.acquire().await.unwrap();
         drop(place);
         let later = Duration::from_secs(30);
-        assert_eq!(at_work(&places, later, async { 7 }).await.unwrap(), Some(7));
+        let done = at_work(&others, &ALL, later, async { 7 }).await;
+        assert_eq!(done.unwrap(), Some(7));
         // A fault in it is no answer, and takes no place for good.
         let fault = async { panic!("a fault") };
-        assert!(at_work::<()>(&places, later, fault).await.is_err());
-        assert_eq!(at_work(&places, later, async { 8 }).await.unwrap(), Some(8));
+        assert!(at_work::<()>(&places, &ALL, later, fault).await.is_err());
+        let done = at_work(&places, &ALL, later, async { 8 }).await;
+        assert_eq!(done.unwrap(), Some(8));
     }
 
     #[test]

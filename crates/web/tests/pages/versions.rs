@@ -31,12 +31,40 @@ pub(crate) async fn published(world: &World) {
     assert!(done.location().ends_with("version=2"), "{}", done.body);
 }
 
+/// The mark of what would come of a move.
+pub(crate) async fn seen(world: &World, more: &[(&str, &str)]) -> String {
+    let permit = steers(world).await;
+    let line = |(name, value): &(&str, &str)| match name.strip_prefix("map-") {
+        Some(step) => format!("{step}: {value}\n"),
+        None => format!("{value}\n"),
+    };
+    let lines: String = more.iter().map(line).collect();
+    let map = world.journeys.map_in(&permit, (NAME, 1, 2), &lines).await;
+    let moving = journey::Moving {
+        who: journey::Who {
+            journey: NAME.to_owned(),
+            version: 1,
+            step: None,
+            for_ms: 0,
+            held: None,
+            patients: std::collections::BTreeSet::new(),
+            among: 0,
+        },
+        portion: journey::Portion::All,
+        to: 2,
+        map: map.unwrap(),
+    };
+    let preview = world.journeys.preview_migration(&permit, &moving).await;
+    preview.unwrap().seen
+}
+
 /// The batch of a move that was asked for, with what else is said of it.
 pub(crate) async fn moved(world: &World, more: &[(&str, &str)]) -> String {
     let mut carla = world.staff("carla").await;
     let form = format!("{HERE}/move?from=1&to=2");
+    let seen = seen(world, more).await;
     let fields = [("from", "1"), ("to", "2"), ("reason", "Shorter")];
-    let fields = [&fields, more].concat();
+    let fields = [&fields, more, &[("seen", seen.as_str())]].concat();
     let begun = carla
         .act(&form, &format!("{HERE}/move/begin"), &fields)
         .await;
@@ -55,6 +83,10 @@ pub(crate) async fn steers(world: &World) -> trust::Permit {
         .trust
         .decide(&coordinator, purpose, steer, target, "test");
     permit.await.unwrap()
+}
+
+async fn batches_of(world: &World) -> Vec<journey::Batch> {
+    world.journeys.batches(&steers(world).await).await.unwrap()
 }
 
 async fn finish(world: &World) {
@@ -182,6 +214,14 @@ async fn patients_are_moved_with_what_would_come_of_it_shown_before() {
         StatusCode::BAD_REQUEST,
         "a reason is needed"
     );
+    let blind = [("from", "1"), ("to", "2"), ("reason", "Shorter")];
+    for mark in [None, Some(("seen", ""))] {
+        let blind: Vec<_> = blind.into_iter().chain(mark).collect();
+        let refused = carla.act(&form, &begin, &blind).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        refused.shows("Look first at what would come of it.");
+    }
+    assert!(batches_of(&world).await.is_empty(), "nothing was begun");
     let batch = format!("/console/batches/{}", moved(&world, &[]).await);
     world.journeys.batch_turn(TENANT).await.unwrap();
     let seen = carla.get(&batch).await;
@@ -213,7 +253,13 @@ async fn patients_are_moved_with_what_would_come_of_it_shown_before() {
         .act(&batch, &format!("{batch}/back"), &[("reason", "Again")])
         .await;
     let again = again.location().to_owned();
+    // The page says by itself that somebody was not reached; whom, it says when it is loaded.
+    let page = carla.get(&again).await;
+    let mut body = carla.open(&page.live()).await.into_body();
+    crate::live::until(&mut body, ": live").await;
     finish(&world).await;
+    let told = crate::live::until(&mut body, "1 more could not be done since").await;
+    assert!(!told.contains("Ida Berg") && !told.contains("what the batch did"));
     carla
         .get(&again)
         .await
@@ -326,7 +372,8 @@ async fn a_batch_rests_and_goes_on() {
     assert_eq!(on.location(), batch);
     crate::live::until(&mut body, "Let it rest").await;
     finish(&world).await;
-    crate::live::until(&mut body, "Done").await;
+    let told = crate::live::until(&mut body, "Done").await;
+    assert!(!told.contains("Ida Berg") && !told.contains("batch-failures"));
     carla
         .get(&batch)
         .await

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use journey::{Preview, RATE_MAX};
 use reqwest::RequestBuilder;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{MigrateOptions, tell_done, tell_one, tell_preview, unchanged};
 use crate::commands::Source;
@@ -17,6 +17,8 @@ use crate::terminal::say;
 
 /// How often it is asked how far a move has come.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long a server that gives no answer is asked again: it may be starting anew.
+const NO_ANSWER_WITHIN: Duration = Duration::from_secs(600);
 
 struct Server<'a> {
     base: &'a str,
@@ -30,26 +32,71 @@ enum Answer {
     Body(Value),
 }
 
+/// Why there is no answer.
+enum Failed {
+    /// The server was not reached: it has done nothing.
+    Unreached(anyhow::Error),
+    /// It gave no answer that says what it has done.
+    Unknown(anyhow::Error),
+    /// It says no.
+    Refused(anyhow::Error),
+}
+
+impl From<Failed> for anyhow::Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Unreached(error) | Failed::Unknown(error) | Failed::Refused(error) => error,
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
 impl Server<'_> {
-    async fn answer(&self, request: RequestBuilder, url: &str) -> anyhow::Result<Answer> {
+    async fn answer(&self, request: RequestBuilder, url: &str) -> Result<Answer, Failed> {
         let answer = request.bearer_auth(self.token).send().await;
-        let answer = answer.with_context(|| format!("can't reach {url}"))?;
+        let answer = answer.map_err(|error| {
+            let unreached = error.is_connect() || error.is_builder();
+            let error = anyhow::Error::new(error);
+            if unreached {
+                Failed::Unreached(error.context(format!("can't reach {url}")))
+            } else {
+                Failed::Unknown(error.context(format!("{url} gave no answer")))
+            }
+        })?;
         let status = answer.status();
-        let body: anyhow::Result<Value> = answer.json().await.map_err(Into::into);
-        let body = body.with_context(|| format!("{url} answered {status} without JSON"))?;
+        let body = answer.json::<Value>().await;
+        if status.is_server_error() {
+            let said = body.unwrap_or_default();
+            let said = said["error"].as_str().unwrap_or_default();
+            return Err(Failed::Unknown(anyhow!("{url} answered {status}: {said}")));
+        }
+        let body = body.map_err(|error| {
+            let error = anyhow::Error::new(error);
+            let error = error.context(format!("{url} answered {status} without JSON"));
+            if status.is_success() {
+                Failed::Unknown(error)
+            } else {
+                Failed::Refused(error)
+            }
+        })?;
         if status.is_success() {
             return Ok(Answer::Body(body));
         }
         match body["findings"].as_array() {
             Some(findings) => Ok(Answer::Findings(findings.clone())),
-            None => bail!(
-                "{url} answered {status}: {}",
-                body["error"].as_str().unwrap_or_default()
-            ),
+            None => {
+                let said = body["error"].as_str().unwrap_or_default();
+                Err(Failed::Refused(anyhow!("{url} answered {status}: {said}")))
+            }
         }
     }
 
-    async fn asked(&self, name: &str, asked: &Asked) -> anyhow::Result<Answer> {
+    async fn asked(&self, name: &str, asked: &Asked) -> Result<Answer, Failed> {
         let mut url = reqwest::Url::parse(self.base).context("--server is no URL")?;
         url.path_segments_mut()
             .map_err(|()| anyhow::anyhow!("--server is no URL of a server"))?
@@ -59,12 +106,12 @@ impl Server<'_> {
         self.answer(self.client.post(url).json(asked), &shown).await
     }
 
-    async fn body(&self, name: &str, asked: &Asked) -> anyhow::Result<Value> {
+    async fn body(&self, name: &str, asked: &Asked) -> Result<Value, Failed> {
         match self.asked(name, asked).await? {
             Answer::Body(body) => Ok(body),
-            Answer::Findings(_) => {
-                bail!("the server finds mistakes now that it did not find before")
-            }
+            Answer::Findings(_) => Err(Failed::Refused(anyhow!(
+                "the server finds mistakes now that it did not find before"
+            ))),
         }
     }
 }
@@ -138,27 +185,57 @@ pub(super) async fn migrate(
         rate: Some(RATE_MAX),
         ..asked()
     };
-    let begun = server.body(&options.name, &begun).await?;
-    let id = begun["batch"]
-        .as_str()
-        .context("the server named no batch")?;
-    followed(&server, id).await
+    let id = began(&server, &options.name, &begun).await?;
+    if options.json {
+        say(&json!({ "batch": id }).to_string());
+    } else {
+        say(&format!("It has begun: /console/batches/{id}"));
+    }
+    followed(&server, &id).await
 }
 
-/// Waits until everybody was tried.
+/// Asks for a move; the id of its batch.
+async fn began(server: &Server<'_>, name: &str, asked: &Asked) -> anyhow::Result<String> {
+    const MAY: &str = "it may have begun: look at /console/batches";
+    let begun = match server.body(name, asked).await {
+        Err(Failed::Unknown(error)) => return Err(error.context(MAY)),
+        begun => begun?,
+    };
+    let id = begun["batch"].as_str().map(str::to_owned);
+    id.with_context(|| format!("the server named no batch; {MAY}"))
+}
+
+/// Waits until everybody was tried. Anything but a batch that is done is no success: a script goes on with nobody
+/// left behind.
 async fn followed(server: &Server<'_>, id: &str) -> anyhow::Result<ExitCode> {
     let url = format!("{}/api/batches/{id}", server.base.trim_end_matches('/'));
+    let goes_on = || format!("how far it is, the server knows: /console/batches/{id}");
+    let mut heard = Instant::now();
     loop {
-        let Answer::Body(batch) = server.answer(server.client.get(&url), &url).await? else {
-            bail!("{url} answered with findings");
+        let batch = match server.answer(server.client.get(&url), &url).await {
+            Ok(Answer::Body(batch)) => batch,
+            Ok(Answer::Findings(_)) => bail!("{url} answered with findings"),
+            Err(Failed::Unreached(_) | Failed::Unknown(_))
+                if heard.elapsed() < NO_ANSWER_WITHIN =>
+            {
+                tokio::time::sleep(ASK_EVERY).await;
+                continue;
+            }
+            Err(failed) => return Err(anyhow::Error::from(failed).context(goes_on())),
         };
+        heard = Instant::now();
         let (total, tried) = (number(&batch["total"]), number(&batch["tried"]));
         let (failed, waiting) = (number(&batch["failed"]), number(&batch["waiting"]));
-        if batch["stage"] != "running" || tried >= total {
-            if batch["stage"] != "done" && tried < total {
-                say(&format!(
-                    "Somebody has stopped it: {tried} of {total} were tried."
-                ));
+        let stage = batch["stage"].as_str().unwrap_or_default();
+        if stage != "running" || (tried >= total && waiting > 0) {
+            match stage {
+                "rests" => say(&format!(
+                    "Somebody has it rest: {tried} of {total} were tried. It goes on from /console/batches/{id}"
+                )),
+                "cancelled" => say(&format!(
+                    "Somebody has broken it off: {tried} of {total} were tried."
+                )),
+                _ => {}
             }
             let failures = batch["failures"].as_array().into_iter().flatten();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -166,8 +243,120 @@ async fn followed(server: &Server<'_>, id: &str) -> anyhow::Result<ExitCode> {
                 .map(|failure| (text(&failure["journey"]), text(&failure["why"])))
                 .collect();
             let done = tried.saturating_sub(failed + waiting);
-            return Ok(tell_done((done, failed, waiting), &failures));
+            let code = tell_done((done, failed, waiting), &failures);
+            return Ok(if stage == "done" {
+                code
+            } else {
+                ExitCode::FAILURE
+            });
         }
         tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that gives these answers, one after another; an empty one is a connection that breaks.
+    async fn answers(answers: &'static [(u16, &'static str)]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).await.unwrap();
+                if *status > 0 {
+                    let length = body.len();
+                    let answer = format!(
+                        "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                    );
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        base
+    }
+
+    async fn end_of(list: &'static [(u16, &'static str)]) -> anyhow::Result<bool> {
+        let base = answers(list).await;
+        let server = Server {
+            base: &base,
+            token: "t",
+            client: crate::commands::asking()?,
+        };
+        let code = followed(&server, "b").await?;
+        Ok(format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS))
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_followed_through_answers_that_fail_and_only_done_is_success() {
+        const DONE: &str = r#"{"stage":"done","total":1,"tried":1,"failed":0,"waiting":0}"#;
+        const RUNS: &str = r#"{"stage":"running","total":1,"tried":1,"failed":0,"waiting":0}"#;
+        const THROUGH: &[(u16, &str)] = &[(502, "<html>"), (0, ""), (200, RUNS), (200, DONE)];
+        assert!(end_of(THROUGH).await.unwrap());
+        for over in [
+            &[(
+                200,
+                r#"{"stage":"rests","total":2,"tried":1,"failed":0,"waiting":0}"#,
+            )],
+            &[(
+                200,
+                r#"{"stage":"cancelled","total":2,"tried":2,"failed":0,"waiting":0}"#,
+            )],
+            &[(
+                200,
+                r#"{"stage":"running","total":2,"tried":2,"failed":0,"waiting":1}"#,
+            )],
+        ] {
+            assert!(!end_of(over).await.unwrap(), "{over:?}");
+        }
+        let refused = end_of(&[(401, r#"{"error":"no such token"}"#)]).await;
+        let refused = format!("{:#}", refused.unwrap_err());
+        assert!(refused.contains("/console/batches/b") && refused.contains("no such token"));
+    }
+
+    #[tokio::test]
+    async fn a_move_that_may_have_begun_is_said_to() {
+        let may = "it may have begun: look at /console/batches";
+        for (list, said) in [
+            (&[(0, "")][..], true),
+            (&[(504, "late")], true),
+            (&[(202, "{}")], true),
+            (&[(202, "{")], true),
+            (
+                &[(409, r#"{"error":"something else would come of it"}"#)],
+                false,
+            ),
+        ] {
+            let base = answers(list).await;
+            let server = Server {
+                base: &base,
+                token: "t",
+                client: crate::commands::asking().unwrap(),
+            };
+            let error = began(&server, "short", &Asked::default())
+                .await
+                .unwrap_err();
+            assert_eq!(
+                format!("{error:#}").contains(may),
+                said,
+                "{list:?} {error:#}"
+            );
+        }
+        // Nobody listens there.
+        let server = Server {
+            base: "http://127.0.0.1:1",
+            token: "t",
+            client: crate::commands::asking().unwrap(),
+        };
+        let error = began(&server, "short", &Asked::default())
+            .await
+            .unwrap_err();
+        assert!(!format!("{error:#}").contains(may), "{error:#}");
     }
 }
