@@ -437,6 +437,7 @@ mod tests {
             per_day: Some(3),
             per_week: None,
             important: true,
+            let_go_ms: None,
         };
         let text = serde_json::to_string(&hours).unwrap();
         assert_eq!(
