@@ -19,7 +19,7 @@ use crate::sms::{Parts, Sms, UNANSWERED_MAX};
 
 /// A channel that messages leave by.
 pub(crate) enum Carrier {
-    Mail(Mail),
+    Mail(Box<Mail>),
     Sms(Box<Sms>),
 }
 

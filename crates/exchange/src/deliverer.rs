@@ -105,7 +105,7 @@ impl MailDeliverer {
             options.magic_links,
             options.parallel,
         );
-        let carrier = Carrier::Mail(Mail::new(options)?);
+        let carrier = Carrier::Mail(Box::new(Mail::new(options)?));
         Deliverer::new(trust, carrier, base, links, parallel).map(Self)
     }
 

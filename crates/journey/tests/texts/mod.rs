@@ -168,7 +168,7 @@ async fn it_is_delivered_when_the_handset_has_it() {
     assert!(waits[0].what.contains("delivered by sms"), "{waits:?}");
     let world = world.reopen().await;
     becomes(&world, &patient, |message| {
-        message.set("status", json!("completed"))
+        message.set("status", json!("completed"));
     })
     .await;
     let view = world.view(&patient).await;
@@ -205,7 +205,7 @@ async fn without_a_receipt_in_its_time_the_next_channel_is_tried() {
     let before = format!("{:?}", world.view(&patient).await.waiting);
     // It arrives after all; the journey has gone on.
     becomes(&world, &patient, |message| {
-        message.set("status", json!("completed"))
+        message.set("status", json!("completed"));
     })
     .await;
     assert_eq!(format!("{:?}", world.view(&patient).await.waiting), before);
