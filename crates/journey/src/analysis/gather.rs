@@ -24,7 +24,7 @@ use std::time::Duration;
 use trust::{Action, Internal, Permit, TrustError, Unit, kinds};
 
 /// Kind of the documents that hold the newest analysis of each version.
-const ANALYSIS: Kind = Kind(1110);
+const ANALYSIS: Kind = Kind(1115);
 /// How it is written. One of another format is none, until it is made anew.
 const FORMAT: u32 = 1;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use journey::{Preview, RATE_MAX};
@@ -210,7 +210,7 @@ async fn began(server: &Server<'_>, name: &str, asked: &Asked) -> anyhow::Result
 async fn followed(server: &Server<'_>, id: &str) -> anyhow::Result<ExitCode> {
     let url = format!("{}/api/batches/{id}", server.base.trim_end_matches('/'));
     let goes_on = || format!("how far it is, the server knows: /console/batches/{id}");
-    let mut heard = Instant::now();
+    let mut heard = tokio::time::Instant::now();
     loop {
         let batch = match server.answer(server.client.get(&url), &url).await {
             Ok(Answer::Body(batch)) => batch,
@@ -223,7 +223,7 @@ async fn followed(server: &Server<'_>, id: &str) -> anyhow::Result<ExitCode> {
             }
             Err(failed) => return Err(anyhow::Error::from(failed).context(goes_on())),
         };
-        heard = Instant::now();
+        heard = tokio::time::Instant::now();
         let (total, tried) = (number(&batch["total"]), number(&batch["tried"]));
         let (failed, waiting) = (number(&batch["failed"]), number(&batch["waiting"]));
         let stage = batch["stage"].as_str().unwrap_or_default();
