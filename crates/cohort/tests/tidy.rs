@@ -286,3 +286,35 @@ fn every_configuration_key_is_explained() {
         "keys with their defaults: in docs/configuration.md (left) and in the code (right)"
     );
 }
+
+/// Kinds of documents that have one number for a reason that stands beside them.
+const SHARED_NUMBERS: &[[&str; 2]] = &[["PASSKEY", "PROXY"]];
+
+#[test]
+fn kinds_of_documents_have_numbers_of_their_own() {
+    let mut of: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
+    for krate in ["trust", "record", "journey", "exchange", "cairn", "web"] {
+        for path in files(&format!("crates/{krate}/src"), &["rs"]) {
+            let text = std::fs::read_to_string(&path).expect("a file of ours can be read");
+            for line in text.lines() {
+                let Some((name, value)) = line.split_once(": Kind = ") else {
+                    continue;
+                };
+                let number = value.split_once("Kind(").map(|(_, rest)| rest);
+                let number = number.and_then(|rest| rest.split(')').next()?.parse().ok());
+                let (Some(number), Some(name)) = (number, name.rsplit(' ').next()) else {
+                    continue;
+                };
+                of.entry(number).or_default().insert(name.to_owned());
+            }
+        }
+    }
+    assert!(of.len() > 30, "kinds are found: {of:?}");
+    for (number, names) in of {
+        let is_meant = |pair: &[&str; 2]| names.iter().map(String::as_str).eq(pair.iter().copied());
+        assert!(
+            names.len() == 1 || SHARED_NUMBERS.iter().any(is_meant),
+            "{number} is the number of {names:?}"
+        );
+    }
+}
