@@ -513,6 +513,11 @@ entry:
   anchors: {done: performedDateTime}
   within: 3d
   per: event
+exits:
+  death:
+    title: Died
+    event: Patient
+    where: deceased.exists()
 start: tell
 steps:
   tell:
