@@ -171,6 +171,7 @@ async fn nobody_sees_what_is_another_s_by_its_id() {
                     ("{event}", line.as_str()),
                     ("{patient}", "bob"),
                     ("{provider}", id),
+                    ("{code}", id),
                 ] {
                     path = path.replace(name, value);
                 }
