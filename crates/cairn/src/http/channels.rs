@@ -34,6 +34,17 @@ struct Came {
     signature: Option<String>,
 }
 
+impl Came {
+    fn told<'a>(&'a self, request_id: &'a RequestId) -> Told<'a> {
+        Told {
+            path: &self.path,
+            members: &self.members,
+            signature: self.signature.as_deref(),
+            request_id: &request_id.0,
+        }
+    }
+}
+
 async fn came(request: Request) -> Option<Came> {
     let path = request.uri().path_and_query().map(ToString::to_string)?;
     let signature = request.headers().get(SIGNATURE);
@@ -70,15 +81,21 @@ fn refuse(error: &Unheard) -> Response {
     status.into_response()
 }
 
-/// It is the provider who tells it. They have their share of requests as those have who are known: not of strangers'.
-async fn is_from_provider(door: &SmsDoor, told: &Told<'_>) -> Result<(), Unheard> {
-    door.is_from_provider(told)?;
+/// The door, and what came to it, once it is the provider who tells it; else the answer. They have their share of
+/// requests as those have who are known: not of strangers'.
+async fn from_provider<'a>(
+    doors: &'a Doors,
+    request: Request,
+    request_id: &RequestId,
+) -> Result<(&'a SmsDoor, Came), Response> {
+    let door = doors.sms.as_deref();
+    let door = door.ok_or_else(|| StatusCode::NOT_FOUND.into_response())?;
+    let came = came(request).await;
+    let came = came.ok_or_else(|| StatusCode::BAD_REQUEST.into_response())?;
+    door.is_from_provider(&came.told(request_id))
+        .map_err(|error| refuse(&error))?;
     trust::origin::known().await;
-    Ok(())
-}
-
-fn door(doors: &Doors) -> Option<&SmsDoor> {
-    doors.sms.as_deref()
+    Ok((door, came))
 }
 
 /// `POST /channels/sms/status/{id}`.
@@ -88,22 +105,11 @@ async fn status(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let Some(door) = door(&doors) else {
-        return StatusCode::NOT_FOUND.into_response();
+    let (door, came) = match from_provider(&doors, request, &request_id).await {
+        Ok(told) => told,
+        Err(answer) => return answer,
     };
-    let Some(came) = came(request).await else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    let told = Told {
-        path: &came.path,
-        members: &came.members,
-        signature: came.signature.as_deref(),
-        request_id: &request_id.0,
-    };
-    if let Err(error) = is_from_provider(door, &told).await {
-        return refuse(&error);
-    }
-    match Box::pin(door.receipt(&communication, &told)).await {
+    match Box::pin(door.receipt(&communication, &came.told(&request_id))).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => refuse(&error),
     }
@@ -115,22 +121,11 @@ async fn heard(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let Some(door) = door(&doors) else {
-        return StatusCode::NOT_FOUND.into_response();
+    let (door, came) = match from_provider(&doors, request, &request_id).await {
+        Ok(told) => told,
+        Err(answer) => return answer,
     };
-    let Some(came) = came(request).await else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    let told = Told {
-        path: &came.path,
-        members: &came.members,
-        signature: came.signature.as_deref(),
-        request_id: &request_id.0,
-    };
-    if let Err(error) = is_from_provider(door, &told).await {
-        return refuse(&error);
-    }
-    match Box::pin(door.heard(&told)).await {
+    match Box::pin(door.heard(&came.told(&request_id))).await {
         Ok(heard) => {
             let reply = heard.reply.map(|words| {
                 let words = words.replace('&', "&amp;").replace('<', "&lt;");
