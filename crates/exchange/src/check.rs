@@ -33,6 +33,8 @@ pub enum Reason {
     PermanentFailure,
     /// No attempt succeeded.
     RetriesExhausted,
+    /// A mail server took it, and it came back.
+    Returned,
     /// Its words held patient details.
     PhiGuard,
 }
@@ -52,6 +54,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::PermanentFailure => "permanent-failure",
             Self::RetriesExhausted => "retries-exhausted",
+            Self::Returned => "returned",
             Self::PhiGuard => PHI_GUARD,
         }
     }
@@ -192,6 +195,7 @@ mod tests {
             journey: "j/1".to_owned(),
             step: "s".to_owned(),
             expires_ms,
+            visit: None,
         }
     }
 

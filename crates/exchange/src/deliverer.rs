@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fhir::search::SearchQuery;
@@ -18,21 +18,23 @@ use lettre::message::Mailbox;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, Message, Notice};
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, Message, Notice};
 use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustError, Unit, Versioned};
 
 use crate::breaker::{Breaker, Room};
+use crate::calendar::Entered;
 use crate::check::{Reason, Refused, check};
 use crate::compose::{Letter, compose, link, message_id};
 use crate::outcome::{Outcome, count, is_waiting, mark, note};
 use crate::retry::{self, Next};
+use crate::returns::{Of, Returns, sixteen};
 use crate::smtp::{Failure, Meaning, Smtp};
 use crate::{MailOptions, MailTls};
 
 /// The part of Cairn that the audit names.
-const PART: &str = "mail-deliverer";
-/// What goes by e-mail.
-const CHANNELS: [u16; 2] = [CHANNEL_EMAIL, CHANNEL_NOTICE];
+pub(crate) const PART: &str = "mail-deliverer";
+/// What goes by e-mail, and what has gone and may come back.
+const CHANNELS: [u16; 3] = [CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_MAIL_TAKEN];
 /// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
 /// waits of a follow-up's steps. Each use needs the birth date too.
 const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
@@ -47,7 +49,7 @@ const LEFT_REST: Duration = Duration::from_secs(1);
 /// care clock is asked again this often; a look costs one short scan.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// How often a commit is tried again when somebody else changed the `Communication` meanwhile.
-const CONFLICTS_MAX: u32 = 8;
+pub(crate) const CONFLICTS_MAX: u32 = 8;
 /// Pauses before a commit is tried again that failed in the store.
 const COMMIT_PAUSES_MS: [u64; 4] = [50, 250, 1_000, 4_000];
 /// Consents are read this many at a time (the most that a search gives).
@@ -81,6 +83,7 @@ pub(crate) struct Inner {
     pub(crate) trust: Trust,
     pub(crate) options: MailOptions,
     pub(crate) from: Mailbox,
+    pub(crate) returns: Option<Returns>,
     smtp: Smtp,
     breaker: Mutex<Breaker>,
     /// Outbox entries that can't be opened.
@@ -93,10 +96,20 @@ impl MailDeliverer {
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
     pub fn new(trust: Trust, mut options: MailOptions) -> Result<Self, String> {
-        let from = options
+        let from: Mailbox = options
             .from
             .parse()
             .map_err(|error| format!("the sender {:?}: {error}", options.from))?;
+        if let Some(dkim) = &options.dkim
+            && !dkim.speaks_for(from.email.domain())
+        {
+            return Err(format!(
+                "e-mails are signed by {}, which does not speak for the sender {:?}",
+                dkim.domain(),
+                options.from
+            ));
+        }
+        let returns = options.returns.as_ref().map(Returns::new).transpose()?;
         let domain = &options.message_id_domain;
         if domain.is_empty()
             || !domain
@@ -132,6 +145,7 @@ impl MailDeliverer {
                 trust,
                 options,
                 from,
+                returns,
                 smtp,
                 breaker,
                 unreadable: Arc::default(),
@@ -314,6 +328,9 @@ impl Inner {
     async fn attempt(&self, entry: &OutboxEntry) -> Result<(), DeliverError> {
         let agent = Agent::system(entry.tenant, PART);
         let request_id = format!("mail-{}-{}", hex(entry.key.id), entry.attempt + 1);
+        if entry.channel == CHANNEL_MAIL_TAKEN {
+            return self.believe(&agent, entry, &request_id).await;
+        }
         let Ok(message) = serde_json::from_slice::<Message>(&entry.body) else {
             // In whichever channel: the first builds with notices put them among the messages.
             return match serde_json::from_slice::<Notice>(&entry.body) {
@@ -336,6 +353,7 @@ impl Inner {
             permit,
             entry,
             message,
+            sent_to: OnceLock::new(),
         };
         if attempt.communication().await?.is_none() {
             // Nobody waits for this message any more.
@@ -352,14 +370,27 @@ impl Inner {
             .programmes_known_as(entry.tenant)
             .await?;
         let now_ms = self.trust.vault().ledger().clock().now_ms();
-        let outcome = match check(
+        let (patient, barred) = match patient {
+            Some(patient) => {
+                let (patient, barred) = self.without_barred(&attempt.permit, patient).await?;
+                (Some(patient), barred)
+            }
+            None => (None, None),
+        };
+        let checked = check(
             &attempt.message,
             purpose,
             patient.as_ref(),
             (self.trust.vault().rules(), consents.as_slice()),
             &known_as,
             now_ms,
-        ) {
+        );
+        // What is said is why nothing goes to the address that is there, not that there is none.
+        let checked = checked.map_err(|refused| match barred {
+            Some(barred) if refused.reason == Reason::NoAddress => barred,
+            _ => refused,
+        });
+        let outcome = match checked {
             // A small child has no address: the message goes to a parent or guardian who takes it. All else
             // has been asked by now.
             Err(refused) if refused.reason == Reason::NoAddress => {
@@ -407,7 +438,7 @@ impl Inner {
     }
 
     /// An entry that can't be read can't be delivered either, now or later.
-    async fn drop_unreadable(
+    pub(crate) async fn drop_unreadable(
         &self,
         agent: &Agent,
         entry: &OutboxEntry,
@@ -441,11 +472,11 @@ impl Inner {
         }
     }
 
-    /// Hands a mail over, and says what became of it.
+    /// Hands a mail over, `from` where it comes back to, and says what became of it.
     pub(crate) async fn hand_over(
         &self,
         entry: &OutboxEntry,
-        to: &Address,
+        (from, to): (&Address, &Address),
         content: &[u8],
         expires_ms: Option<u64>,
     ) -> Result<Outcome, DeliverError> {
@@ -455,7 +486,7 @@ impl Inner {
             return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
         }
         let began = Instant::now();
-        let sent = self.smtp.send(&self.from.email, to, content).await;
+        let sent = self.smtp.send(from, to, content).await;
         metrics::histogram!("smtp_conversation_seconds").record(began.elapsed().as_secs_f64());
         self.saw(sent);
         Ok(match sent {
@@ -504,6 +535,8 @@ struct Attempt<'a> {
     permit: Permit,
     entry: &'a OutboxEntry,
     message: Message,
+    /// What stands for the address that it went to.
+    sent_to: OnceLock<String>,
 }
 
 impl Attempt<'_> {
@@ -617,6 +650,15 @@ impl Attempt<'_> {
     ) -> Result<Outcome, DeliverError> {
         let options = &self.inner.options;
         let identity = self.inner.trust.identity();
+        let (patient, address) = (&self.message.patient, to.as_ref());
+        if proxy.is_some()
+            && let Some(barred) = self.inner.barred(&self.permit, patient, address).await?
+        {
+            return Ok(Outcome::NotDone(barred));
+        }
+        let vault = self.inner.trust.vault();
+        let sent_to = vault.address_id(self.entry.tenant, patient, address);
+        self.sent_to.get_or_init(|| sent_to);
         // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
         // sign in at all.
         let secret = match proxy {
@@ -637,6 +679,18 @@ impl Attempt<'_> {
             &self.message.link_path,
             secret.as_deref(),
         );
+        let now_ms = self.inner.trust.wall_clock().now_ms();
+        let entry = self.message.visit.as_ref().map(|visit| {
+            let entered = Entered {
+                visit,
+                domain: &options.message_id_domain,
+                from: &self.inner.from,
+                to,
+                portal: &options.portal_base,
+                now_ms,
+            };
+            entered.entry()
+        });
         let content = compose(&Letter {
             from: &self.inner.from,
             to,
@@ -645,12 +699,16 @@ impl Attempt<'_> {
             link: &link,
             message_id: &message_id(self.entry.key.id, &options.message_id_domain),
             preferences: Some(&options.portal_base),
-            now_ms: self.inner.trust.wall_clock().now_ms(),
+            now_ms,
+            dkim: options.dkim.as_ref(),
+            entry,
         })
         .map_err(DeliverError::Compose)?;
         let expires_ms = self.message.expires_ms;
+        let of = sixteen(&self.message.communication).map(Of::Message);
+        let from = self.inner.return_address(self.entry.tenant, of);
         self.inner
-            .hand_over(self.entry, to, &content, expires_ms)
+            .hand_over(self.entry, (&from, to), &content, expires_ms)
             .await
     }
 
@@ -713,6 +771,10 @@ impl Attempt<'_> {
             let mut resource = found.resource;
             resource.strip_meta();
             mark(&mut resource, outcome, now_ms);
+            if let (Outcome::Sent, Some(sent_to)) = (outcome, self.sent_to.get()) {
+                let of = (self.entry, &self.message);
+                self.inner.taken(&mut unit, &mut resource, of, sent_to);
+            }
             unit.changes.push(Change::Put {
                 resource,
                 expected: Expected::Version(found.version),

@@ -10,18 +10,22 @@
 //! again). [`sink`] is a receiver for the demo.
 //!
 //! `calls/` calls partners for journeys, each call decided anew when it goes out.
+//! `calendar.rs` makes entries for patients' calendars, `dkim.rs` signs e-mails, `returns/` takes what comes back of them.
 //! `hooks/` delivers the notifications of FHIR `Subscription`s over HTTP, each decided anew as a search of who asked.
 
 mod breaker;
+mod calendar;
 mod calls;
 mod check;
 mod compose;
 mod deliverer;
+mod dkim;
 mod guard;
 mod hooks;
 mod notice;
 mod outcome;
 mod retry;
+mod returns;
 pub mod sink;
 mod smtp;
 
@@ -29,7 +33,9 @@ pub use calls::CallDeliverer;
 pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
 pub use deliverer::MailDeliverer;
+pub use dkim::Dkim;
 pub use hooks::HookDeliverer;
+pub use returns::{RETURNS_WAIT_MS_MAX, ReturnOptions, ReturnsDoor, Unreturned};
 
 /// Where mail goes.
 #[derive(Clone)]
@@ -56,6 +62,10 @@ pub struct MailOptions {
     pub magic_links: bool,
     /// PEM file with a certificate authority to trust besides the system's.
     pub ca_file: Option<std::path::PathBuf>,
+    /// What mails are signed with, if they are.
+    pub dkim: Option<Dkim>,
+    /// Where what can't be delivered comes back to, if anywhere.
+    pub returns: Option<ReturnOptions>,
 }
 
 impl std::fmt::Debug for MailOptions {
@@ -74,6 +84,8 @@ impl std::fmt::Debug for MailOptions {
             .field("parallel", &self.parallel)
             .field("magic_links", &self.magic_links)
             .field("ca_file", &self.ca_file)
+            .field("dkim", &self.dkim)
+            .field("returns", &self.returns)
             .finish()
     }
 }

@@ -10,6 +10,7 @@ use crate::check::{Reason, Refused};
 use crate::compose::{Letter, compose, link, message_id};
 use crate::deliverer::{DeliverError, Inner, hex, persist};
 use crate::outcome::{Outcome, count, note};
+use crate::returns::Of;
 
 impl Inner {
     /// One attempt at a notice.
@@ -33,9 +34,12 @@ impl Inner {
                     message_id: &message_id(entry.key.id, &options.message_id_domain),
                     preferences: None,
                     now_ms: self.trust.wall_clock().now_ms(),
+                    dkim: options.dkim.as_ref(),
+                    entry: None,
                 })
                 .map_err(DeliverError::Compose)?;
-                self.hand_over(entry, &to, &content, None).await?
+                let from = self.return_address(entry.tenant, Some(Of::Notice(entry.key.id)));
+                self.hand_over(entry, (&from, &to), &content, None).await?
             }
             Err(_) => Outcome::NotDone(Refused::new(Reason::NoAddress, "The address is not one.")),
         };

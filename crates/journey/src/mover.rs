@@ -553,8 +553,7 @@ impl<'a> Mover<'a> {
                 let mut waited = false;
                 let id = &message.communication;
                 self.change(ResourceType::Communication, id, |found| {
-                    resources::call_off(found, &code, &why);
-                    waited = true;
+                    waited = resources::calls_off(found, &code, &why);
                 })
                 .await?;
                 // That its time was over is in the trail already.

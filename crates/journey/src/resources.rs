@@ -290,6 +290,7 @@ impl Maker<'_> {
             journey: format!("{}/{}", self.definition.name, self.definition.version),
             step: step.id.clone(),
             expires_ms: Some(expires_ms),
+            visit: None,
         })
     }
 }
@@ -414,8 +415,26 @@ pub(crate) fn call_off(message: &mut Resource, code: &str, why: &str) {
     );
 }
 
-/// Holds a message back that hasn't left yet. Who delivers passes over it.
+/// Whether a mail server has a message, of which nobody knows yet whether it comes back.
+fn has_left(message: &Resource) -> bool {
+    message.text_at(&["status"]) == Some("in-progress") && message.get("sent").is_some()
+}
+
+/// The same of one that may have left: that its time is over can be said of it, and that nobody needs it any more can't.
+/// Whether it was called off.
+pub(crate) fn calls_off(message: &mut Resource, code: &str, why: &str) -> bool {
+    let too_late = code == crate::engine::CALLED_OFF && has_left(message);
+    if !too_late {
+        call_off(message, code, why);
+    }
+    !too_late
+}
+
+/// Holds a message back that hasn't left yet. Who delivers passes over it. One that has left goes its way.
 pub(crate) fn hold(message: &mut Resource) {
+    if has_left(message) {
+        return;
+    }
     message.set("status", json!("on-hold"));
     message.set("statusReason", json!({"text": "The journey is held"}));
 }
@@ -517,6 +536,35 @@ mod tests {
             hand_over(&mut task, "clinician", "urgent", 0);
             let expected = performer_types("clinician", Some("ward-3"));
             assert_eq!(task.get("performerType"), Some(&expected));
+        }
+    }
+
+    #[test]
+    fn what_has_left_is_neither_held_nor_called_off() {
+        let message = |status: &str, sent: bool| {
+            let mut message = resource(ResourceType::Communication, "c", json!({"status": status}));
+            if sent {
+                message.set("sent", json!("2026-11-30T10:00:00Z"));
+            }
+            message
+        };
+        let status = |message: &Resource| message.text_at(&["status"]).map(str::to_owned);
+        for (before, sent, held, off) in [
+            ("preparation", false, "on-hold", "stopped"),
+            ("in-progress", false, "on-hold", "stopped"),
+            ("in-progress", true, "in-progress", "in-progress"),
+        ] {
+            let mut one = message(before, sent);
+            hold(&mut one);
+            assert_eq!(status(&one).as_deref(), Some(held), "{before} {sent}");
+            let mut one = message(before, sent);
+            let done = calls_off(&mut one, crate::engine::CALLED_OFF, "why");
+            assert_eq!(status(&one).as_deref(), Some(off), "{before} {sent}");
+            assert_eq!(done, off == "stopped", "{before} {sent}");
+            // That its time is over can be said of what nobody has heard of.
+            let mut one = message(before, sent);
+            assert!(calls_off(&mut one, crate::engine::EXPIRED, "why"));
+            assert_eq!(status(&one).as_deref(), Some("not-done"), "{before} {sent}");
         }
     }
 }

@@ -50,7 +50,7 @@ pub const DONE_BY: &str = "done by";
 /// Code system of media: HL7 v3 `ParticipationMode` codes and `PORTAL`.
 pub const MEDIUM_SYSTEM: &str = "urn:cairn:medium";
 /// Code system of reasons why a message was not sent: `consent`, `preference`, `no-address`,
-/// `no-sign-in`, `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`; of a message that was
+/// `no-sign-in`, `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`, `returned` (a mail server took it, and it came back); of a message that was
 /// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
 /// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`, and [`MAY_BE_DONE`] beside another.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";

@@ -19,6 +19,10 @@ pub const CHANNEL_HOOK: u16 = 3;
 /// That of calls to partners.
 pub const CHANNEL_CALL: u16 = 4;
 
+/// That of e-mails which a mail server has taken and which may come back: messages as those of [`CHANNEL_EMAIL`], due when
+/// they count as delivered. A server that doesn't know of them leaves them where they are.
+pub const CHANNEL_MAIL_TAKEN: u16 = 6;
+
 /// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
@@ -49,6 +53,25 @@ pub struct Message {
     pub step: String,
     /// Do not send after this time (milliseconds since the epoch; care clock).
     pub expires_ms: Option<u64>,
+    /// The visit that it is about, for the patient's calendar, where the journey says so. A program that doesn't know of it
+    /// sends the message without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visit: Option<Visit>,
+}
+
+/// A booked visit as a patient's calendar has it: when it is, and nothing of what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Visit {
+    /// The id of the `Appointment`.
+    pub appointment: String,
+    /// When it begins, milliseconds since the epoch.
+    pub start_ms: u64,
+    /// When it ends.
+    pub end_ms: u64,
+    /// How often it was changed.
+    pub sequence: u32,
+    /// Whether it was called off.
+    pub cancelled: bool,
 }
 
 /// A notice to somebody of the staff at an address of the configuration: that there is something to do, with

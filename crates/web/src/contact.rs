@@ -8,7 +8,7 @@ use ledger::{Expected, LedgerError};
 use maud::html;
 use serde_json::{Value, json};
 use trust::conventions::CONFIDENTIAL_EXTENSION;
-use trust::{Action, Change, Role, TrustError, Unit};
+use trust::{Action, AddressMark, AddressTrouble, Change, Permit, Role, TrustError, Unit, Vault};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
@@ -46,6 +46,77 @@ pub(crate) fn only_words(patient: &Resource, now_ms: i64) -> Option<String> {
     } else {
         format!("Only by {}", words.join(" or "))
     })
+}
+
+/// An e-mail address of a patient that is not written to any more, and why.
+pub(crate) struct Barred {
+    pub(crate) address: String,
+    mark: AddressMark,
+}
+
+impl Barred {
+    /// Why, in words.
+    pub(crate) fn words(&self) -> String {
+        match (self.mark.why, &self.mark.code) {
+            (AddressTrouble::Bounced, Some(code)) => {
+                format!("what was sent there came back ({code})")
+            }
+            (AddressTrouble::Bounced, None) => "what was sent there came back".to_owned(),
+            (AddressTrouble::Complained, _) => {
+                "who reads there said that our e-mail is unwanted".to_owned()
+            }
+        }
+    }
+}
+
+/// The addresses of a patient that are not written to any more.
+pub(crate) async fn barred(
+    ctx: &Ctx,
+    permit: &Permit,
+    patient: &Resource,
+) -> Result<Vec<Barred>, PageError> {
+    let vault = ctx.vault();
+    let telecoms = patient.get("telecom").and_then(Value::as_array);
+    let telecoms = telecoms.into_iter().flatten();
+    let mut all: Vec<Barred> = Vec::new();
+    for telecom in telecoms.filter(|telecom| telecom["system"] == "email") {
+        let (Some(id), Some(address)) = (patient.id(), telecom["value"].as_str()) else {
+            continue;
+        };
+        if all.iter().any(|known| known.address == address) {
+            continue;
+        }
+        let mark = vault.address_id(permit.tenant(), id, address);
+        if let (Some(mark), _) = vault.address_mark(permit, &mark).await? {
+            let address = address.to_owned();
+            all.push(Barred { address, mark });
+        }
+    }
+    Ok(all)
+}
+
+/// Lets an address be written to again that wasn't.
+async fn write_again(ctx: &Ctx, id: &str, address: &str) -> Result<Response, PageError> {
+    let of = Some(ResourceType::Patient);
+    let permit = ctx.permit(Action::Update, of, Some(id)).await?;
+    let vault = ctx.vault();
+    let mark = vault.address_id(permit.tenant(), id, address);
+    let (known, expected) = vault.address_mark(&permit, &mark).await?;
+    if known.is_some() {
+        let unit = Unit {
+            internals: vec![Vault::mark_address(id, &mark, None, expected)],
+            note: Some("an address is written to again".to_owned()),
+            patient: Some(id.to_owned()),
+            ..Unit::default()
+        };
+        match vault.commit(&permit, unit).await {
+            // Somebody else has just done it, or more came back: the page says which.
+            Ok(_) | Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let to = format!("/console/patients/{id}/contact?done=yes");
+    Ok(Redirect::to(&to).into_response())
 }
 
 /// Whether a number could be called: digits, and what people put between them.
@@ -124,6 +195,7 @@ pub(crate) async fn page(
         .ok_or(PageError::NotFound)?
         .resource;
     let now = asked(&patient);
+    let barred = barred(&ctx, &permit, &patient).await?;
     let title = "Only one address or number";
     let body = html! {
         p class="crumbs" { a href={ "/console/patients/" (id) } { "Patient" } }
@@ -142,6 +214,20 @@ pub(crate) async fn page(
                 label { "Address or number" span class="hint" { "Leave it empty when the patient takes it back" } input type="text" name="address" value=[now.map(|(_, address)| address)] maxlength="254" autocomplete="off"; }
                 div { button class="primary" type="submit" { "Use this alone" } }
             }
+            @if !barred.is_empty() {
+                section class="stack" aria-labelledby="barred" {
+                    h2 id="barred" { "Addresses that are not written to" }
+                    p { "Ask the patient whether the address is right. What was not sent goes another way, and messages to another address go out as ever." }
+                    @for one in &barred {
+                        form class="fields" method="post" action={ "/console/patients/" (id) "/contact" } {
+                            (csrf(&ctx))
+                            input type="hidden" name="again" value=(one.address);
+                            p { span class="strong" { (one.address) } ": " (one.words()) "." }
+                            div { button type="submit" { "Write there again" } }
+                        }
+                    }
+                }
+            }
             p class="quiet small" { "Other addresses stay on record, so that the patient is found by them. Other systems see them, beside this one with a comment that says that it alone is to be used." }
         }
     };
@@ -154,6 +240,9 @@ pub(crate) async fn set(
     Posted { ctx, fields }: Posted,
 ) -> Result<Response, PageError> {
     checked(&ctx, &id)?;
+    if let Some(address) = fields.get("again") {
+        return write_again(&ctx, &id, address).await;
+    }
     let kind = fields.get("kind").unwrap_or_default();
     if !KINDS.iter().any(|(known, _)| *known == kind) {
         return Err(PageError::Invalid("Choose what it is.".to_owned()));

@@ -306,6 +306,7 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
         journey: "sign-in link".to_owned(),
         step: String::new(),
         expires_ms: Some(now_ms.saturating_add(LINK_WAIT_MS)),
+        visit: None,
     };
     let body = serde_json::to_vec(&message)
         .map_err(|_| PageError::Internal("a message can't be written as JSON".to_owned()))?;

@@ -20,6 +20,7 @@ mod operations;
 mod past;
 mod patch;
 mod plans;
+mod returned;
 mod sequence;
 mod starting;
 mod within;
@@ -77,6 +78,8 @@ pub(crate) struct Behind {
     pub(crate) takes_certificates: bool,
     /// The authorities that these may lead to.
     pub(crate) authorities: Authorities,
+    /// Where mail servers hand in what came back, if anything does.
+    pub(crate) returns: Option<Arc<exchange::ReturnsDoor>>,
 }
 
 impl FromRef<Doors> for Limits {
@@ -97,6 +100,7 @@ pub(crate) fn router(
         .merge(layers::bound_body(log::router(), &doors.limits))
         .merge(layers::bound_body(oauth::router(), &doors.limits))
         .merge(layers::bound_body(hooks::router(), &doors.limits))
+        .merge(layers::bound_body(returned::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
     let cors = cors::Cors {

@@ -160,6 +160,8 @@ impl World {
             parallel: 4,
             magic_links: false,
             ca_file: None,
+            dkim: None,
+            returns: None,
         }
     }
 
@@ -197,7 +199,7 @@ impl World {
     }
 
     /// As the hospital's systems write.
-    async fn hospital(&self, patient: &str) -> Permit {
+    pub async fn hospital(&self, patient: &str) -> Permit {
         self.permit("importer", Purpose::Operations, Action::Import, patient)
             .await
     }
@@ -295,6 +297,7 @@ impl World {
             journey: "heart-failure-discharge/1".to_owned(),
             step: "welcome".to_owned(),
             expires_ms: None,
+            visit: None,
         };
         change(&mut message);
         let resource = Resource::from_value(json!({

@@ -42,6 +42,8 @@ pub mod kinds {
     pub const EXPORT: Kind = Kind(1010);
     /// What is kept of a FHIR `Subscription` beside its resource.
     pub const SUBSCRIPTION: Kind = Kind(1080);
+    /// That a patient is not written to at an address any more. Nothing of the address.
+    pub const ADDRESS_MARK: Kind = Kind(1120);
     /// Which subscriptions are live.
     pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
     /// Somebody's emergency access to a patient's record, with its review.
@@ -108,7 +110,7 @@ pub mod kinds {
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].
     const _: () = {
-        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 11];
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 12];
         let others = [
             JOURNEY_DEFINITION,
             JOURNEY_INSTANCE,
@@ -121,6 +123,7 @@ pub mod kinds {
             EXPORT,
             SUBSCRIPTION,
             SUBSCRIPTION_ROLL,
+            ADDRESS_MARK,
         ];
         let mut place = 0;
         while place < all.len() {

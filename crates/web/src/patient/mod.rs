@@ -39,6 +39,8 @@ const WEIGHTS_MAX: usize = 200;
 /// Everything that a patient's page shows.
 struct View {
     patient: Resource,
+    /// Addresses that are not written to any more.
+    barred: Vec<crate::contact::Barred>,
     allergies: Vec<String>,
     tasks: Vec<TaskRow>,
     weights: Vec<(i64, f64)>,
@@ -145,6 +147,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     let journeys = ctx.app.web.journeys.of_patient(&permit, id).await?;
     let beginnings = ctx.app.web.journeys.beginnings(&permit, id).await?;
 
+    let barred = crate::contact::barred(ctx, &permit, &patient).await?;
     let now = ctx.times.care_ms;
     let kept = ctx.vault().kept_from(&permit, id, permit.purpose()).await?;
     // Where rules say that an emergency access opens nothing it is offered, too: what they can't foresee must not
@@ -178,6 +181,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     );
     Ok(View {
         patient,
+        barred,
         allergies: facts::allergies(&allergies),
         tasks,
         weights,
@@ -320,7 +324,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         }
                     }
                 }
-                (contacts(patient, ctx.times.care_ms))
+                (contacts(patient, &view.barred, ctx.times.care_ms))
                 @if ctx.role() == Role::Clinician { p { a href={ "/console/patients/" (id) "/contact" } { "Only one address or number" } } }
                 @if ctx.role() == Role::PrivacyOfficer { p { a href={ "/console/audit?patient=" (id) } { "Who looked at this record" } } }
             }
@@ -328,7 +332,8 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
     }
 }
 
-fn contacts(patient: &Resource, now_ms: i64) -> Markup {
+fn contacts(patient: &Resource, barred: &[crate::contact::Barred], now_ms: i64) -> Markup {
+    let of = |address: &str| barred.iter().find(|one| one.address.trim() == address);
     let channels: Vec<_> = trust::consent::channels(patient, now_ms)
         .into_iter()
         .filter(|channel| !channel.address.is_empty())
@@ -339,7 +344,7 @@ fn contacts(patient: &Resource, now_ms: i64) -> Markup {
             dl class="facts" {
                 @for channel in &channels {
                     dt { (match channel.kind.as_str() { "email" => "E-mail", "phone" => "Phone", "sms" => "Text message", other => other }) }
-                    dd { (channel.address) @if !channel.wanted { " " span class="tag" { "not wanted" } } }
+                    dd { (channel.address) @if !channel.wanted { " " span class="tag" { "not wanted" } } @if let Some(barred) = of(&channel.address) { " " span class="tag" { "not written to" } span class="quiet small" { " " (barred.words()) } } }
                 }
             }
         }

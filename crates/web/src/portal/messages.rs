@@ -67,7 +67,7 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
             &permit,
             &query(
                 ResourceType::Communication,
-                &[("patient", patient), ("status", "completed")],
+                &[("patient", patient), ("status", "completed,in-progress")],
                 PER_TYPE_MAX,
             )?,
             None,
