@@ -18,8 +18,8 @@ pub(crate) use messages::{CALLED_OFF, EXPIRED, about, awaited_messages, channel_
 pub(crate) use migrate::new_rules;
 pub use migrate::{Goes, Map, Migration, migrate, take_back};
 pub use model::{
-    About, Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input,
-    Manual, Outcome, Sent, Start,
+    About, Act, Calendar, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids,
+    Input, Manual, Outcome, Sent, Start,
 };
 
 use crate::definition::{Definition, Path, Step, Target};

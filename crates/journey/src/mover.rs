@@ -467,7 +467,8 @@ impl<'a> Mover<'a> {
                     times,
                     refused,
                 );
-                let message = maker.outgoing(step, which, &communication, expires_ms);
+                let message =
+                    maker.outgoing(step, which, &communication, expires_ms, about.as_ref());
                 if let Some(made) = made {
                     self.create(made);
                 }
@@ -568,6 +569,7 @@ impl<'a> Mover<'a> {
             Effect::Release {
                 message,
                 expires_ms,
+                about,
             } => {
                 let mut held = false;
                 let id = &message.communication;
@@ -578,7 +580,8 @@ impl<'a> Mover<'a> {
                 if held && let Some(step) = definition.step(&message.step) {
                     self.person().await?;
                     let maker = self.maker(definition, instance, state);
-                    if let Some(mail) = maker.outgoing(step, message.which, id, expires_ms) {
+                    let about = about.as_ref();
+                    if let Some(mail) = maker.outgoing(step, message.which, id, expires_ms, about) {
                         self.post(id, &mail);
                     }
                 }

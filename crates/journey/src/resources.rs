@@ -164,12 +164,15 @@ impl Maker<'_> {
                 translated: false,
             });
         };
-        let again = matches!(which, Which::Reminder | Which::Again { .. });
-        let reminder = other.reminder.as_ref().filter(|_| again);
+        let own_words = match which {
+            Which::Reminder | Which::Again { .. } => other.reminder.as_ref(),
+            Which::CalledOff { .. } => other.called_off.as_ref(),
+            _ => None,
+        };
         Some(Said {
             message,
             title: other.title.clone(),
-            words: reminder.unwrap_or(&other.words),
+            words: own_words.unwrap_or(&other.words),
             email: other.email.as_ref().or(message.email.as_ref()),
             language: &other.language,
             translated: true,
@@ -263,6 +266,7 @@ impl Maker<'_> {
         which: Which,
         communication: &str,
         expires_ms: u64,
+        about: Option<&About>,
     ) -> Option<trust::outgoing::Message> {
         let said = self.said(step, which)?;
         let (subject, text) = match said.email {
@@ -290,9 +294,34 @@ impl Maker<'_> {
             journey: format!("{}/{}", self.definition.name, self.definition.version),
             step: step.id.clone(),
             expires_ms: Some(expires_ms),
-            visit: None,
+            visit: about.and_then(|about| entry(about, which)),
         })
     }
+}
+
+/// The entry in the patient's calendar that a message about a visit brings.
+fn entry(about: &About, which: Which) -> Option<trust::outgoing::Visit> {
+    let About::Visit {
+        appointment,
+        start_ms,
+        calendar: Some(calendar),
+        ..
+    } = about
+    else {
+        return None;
+    };
+    // What asks to book it is about a time that isn't one yet.
+    let of_booked = matches!(
+        which,
+        Which::Booked { .. } | Which::Ahead { .. } | Which::CalledOff { .. }
+    );
+    of_booked.then(|| trust::outgoing::Visit {
+        appointment: appointment.clone(),
+        start_ms: *start_ms,
+        end_ms: calendar.end_ms,
+        sequence: calendar.sequence,
+        cancelled: calendar.cancelled,
+    })
 }
 
 fn references(about: &About) -> Value {

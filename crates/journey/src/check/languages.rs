@@ -94,8 +94,9 @@ impl Check<'_, '_> {
             return;
         };
         let email = node.get("email").and_then(|email| email.get("text"));
-        let all = [node.get("words"), node.get("reminder"), email];
-        for words in all.into_iter().flatten() {
+        let all = ["words", "reminder", "called_off"].map(|name| node.get(name));
+        let all = all.into_iter().chain([email]);
+        for words in all.flatten() {
             if let Some(Ok(template)) = words.text().map(Template::parse) {
                 self.grade(&template, language, most, words.place);
             }

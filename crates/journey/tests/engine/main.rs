@@ -7,6 +7,7 @@
 )]
 
 mod calls;
+mod confirms;
 mod dates;
 mod hands;
 mod invites;

@@ -407,3 +407,163 @@ async fn an_invitation_that_waits_is_revoked_when_the_visit_is_booked() {
     assert_eq!(orders[0].text_at(&["status"]), Some("revoked"));
     assert_eq!(world.messages_now(&patient).await, 0);
 }
+
+/// The same visit, of which the patient is told when it is booked, moved or called off.
+fn confirmed(more: &str) -> String {
+    let confirm = "      confirm:
+        words: Your visit is booked for {visit.day} at {visit.time}.
+        calendar: true
+        email: {subject: Your visit, text: 'It is here: {link}'}
+        translations:
+          es:
+            title: Control
+            words: Su cita es el {visit.day} a las {visit.time}.
+            called_off: Su cita del {visit.day} se ha cancelado.
+            email: {subject: Su cita, text: 'Lo que hay: {link}'}
+      remind";
+    let source = source(more).replacen("      remind", confirm, 1);
+    let call = "not_booked: call\n  call: {title: Somebody calls, wait: {for: 5d}, next: end}\n";
+    source.replacen("not_booked: end\n", call, 1)
+}
+
+/// What was said of the visit itself, by what the heading says.
+async fn words(world: &World, patient: &str) -> Vec<(String, String)> {
+    let messages = world.of(patient, ResourceType::Communication).await;
+    let heading = |message: &Resource| message.text_at(&["topic", "text"]).map(str::to_owned);
+    let mut words: Vec<(String, String)> = messages
+        .iter()
+        .map(|message| {
+            (
+                heading(message).unwrap_or_default(),
+                said(message).to_owned(),
+            )
+        })
+        .filter(|(heading, _)| !heading.starts_with("Reminder"))
+        .collect();
+    words.sort_unstable();
+    words
+}
+
+#[tokio::test]
+async fn word_of_a_booked_visit_brings_an_entry_that_follows_it() {
+    let world = World::with(Mail::Silent, &confirmed("")).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let entries = async |world: &World| {
+        let mut mails = world.outgoing().await;
+        mails.retain(|mail| mail.subject == "Your visit" && mail.visit.is_some());
+        let mut entries: Vec<_> = mails.into_iter().filter_map(|mail| mail.visit).collect();
+        entries.sort_by_key(|visit| (visit.sequence, visit.start_ms));
+        entries
+    };
+    assert!(entries(&world).await.is_empty(), "nothing is booked yet");
+    world.visit(&patient, "booked").await;
+    let world = world.after_crash();
+    world.drain().await;
+    let visits = world.of(&patient, ResourceType::Appointment).await;
+    let appointment = visits[0].id().unwrap().to_owned();
+    let first = entries(&world).await;
+    assert_eq!(first.len(), 1);
+    assert_eq!((first[0].sequence, first[0].cancelled), (0, false));
+    assert_eq!(first[0].appointment, appointment);
+    assert_eq!(first[0].end_ms - first[0].start_ms, HOUR / 2);
+    moved(&world, &patient, START + 14 * DAY).await;
+    let world = world.reopen().await;
+    let all = entries(&world).await;
+    assert_eq!(all.len(), 2);
+    let second = all[1].clone();
+    assert_eq!((second.sequence, second.cancelled), (1, false));
+    assert_eq!(
+        (second.start_ms, second.end_ms),
+        (START + 14 * DAY, START + 14 * DAY + HOUR)
+    );
+    // The reminder brings the entry as it is, whatever the zone's clocks do meanwhile.
+    world.until(7 * DAY + HOUR).await;
+    let reminded = entries(&world).await;
+    assert_eq!(reminded.len(), 3);
+    assert_eq!(reminded[2], second);
+    world.visit(&patient, "cancelled").await;
+    let world = world.after_crash();
+    world.drain().await;
+    let last = entries(&world).await.pop().unwrap();
+    assert_eq!((last.sequence, last.cancelled), (2, true));
+    assert_eq!(
+        (last.appointment.as_str(), last.start_ms),
+        (appointment.as_str(), second.start_ms)
+    );
+
+    let expected = [
+        (
+            "Called off: Check-up",
+            "Your visit on Monday 16 November 2026 at 14:00 was called off.",
+        ),
+        (
+            "Check-up",
+            "Your visit is booked for Thursday 12 November 2026 at 10:00.",
+        ),
+        (
+            "New time: Check-up",
+            "Your visit is booked for Monday 16 November 2026 at 14:00.",
+        ),
+    ];
+    let expected = expected.map(|(heading, words)| (heading.to_owned(), words.to_owned()));
+    assert_eq!(words(&world, &patient).await, expected);
+    // Staff hear of it whether or not the patient did.
+    assert_eq!(world.view(&patient).await.waiting[0].step, "call");
+    for mail in world.outgoing().await {
+        let whole = format!("{} {}", mail.subject, mail.text);
+        assert!(
+            !whole.contains("November") && !whole.contains("Check-up"),
+            "{whole}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn word_that_no_mail_server_takes_lies_in_the_portal() {
+    let world = World::with(Mail::Refuses, &confirmed("")).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    world.visit(&patient, "booked").await;
+    world.visit(&patient, "cancelled").await;
+    world.until(DAY).await;
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    let mut seen: Vec<(&str, &str, &str)> = messages
+        .iter()
+        .map(|message| {
+            let text = |path: &[&str]| message.text_at(path).unwrap_or_default();
+            let medium = text(&["medium", "0", "coding", "0", "code"]);
+            (text(&["topic", "text"]), medium, text(&["status"]))
+        })
+        .collect();
+    seen.sort_unstable();
+    let expected = [
+        ("Called off: Check-up", "EMAILWRIT", "not-done"),
+        ("Called off: Check-up", "PORTAL", "completed"),
+        ("Check-up", "EMAILWRIT", "not-done"),
+        ("Check-up", "PORTAL", "completed"),
+    ];
+    assert_eq!(seen, expected);
+}
+
+/// Word in the language that the patient prefers, also of what was called off.
+#[tokio::test]
+async fn word_of_a_visit_is_in_the_language_of_the_patient() {
+    let world = World::with(Mail::Delivers, &confirmed("")).await;
+    let patient = world.patient().await;
+    let mut said = world.read(ResourceType::Patient, &patient).await;
+    let spanish = json!([{"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": "es"}]}}]);
+    said.set("communication", spanish);
+    world.put(vec![said.into_value()]).await;
+    world.operate(&patient).await;
+    world.visit(&patient, "booked").await;
+    world.visit(&patient, "cancelled").await;
+    world.drain().await;
+    let words = words(&world, &patient).await;
+    let words: Vec<&str> = words.iter().map(|(_, words)| words.as_str()).collect();
+    let expected = [
+        "Su cita del 2026-11-12 se ha cancelado.",
+        "Su cita es el 2026-11-12 a las 10:00.",
+    ];
+    assert_eq!(words, expected);
+}
