@@ -2,6 +2,7 @@
 
 mod delivery;
 mod entries;
+mod maildev;
 mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
