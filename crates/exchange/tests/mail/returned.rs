@@ -269,7 +269,7 @@ async fn what_does_not_come_back_in_its_time_is_taken_to_have_arrived() {
     let now_ms = world.trust.vault().ledger().clock().now_ms();
     let id = world
         .queue(&patient, |message| {
-            message.expires_ms = Some(now_ms + 5 * MINUTE_MS)
+            message.expires_ms = Some(now_ms + 5 * MINUTE_MS);
         })
         .await;
     world.wait_for(&patient, &id, "completed").await;
