@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
-use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
+use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, OutboxLook, Owner};
 use lettre::Address;
 use lettre::message::Mailbox;
 use tokio::sync::{broadcast, watch};
@@ -33,8 +33,11 @@ use crate::{MailOptions, MailTls};
 
 /// The part of Cairn that the audit names.
 pub(crate) const PART: &str = "mail-deliverer";
-/// What goes by e-mail, and what has gone and may come back.
-const CHANNELS: [u16; 3] = [CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_MAIL_TAKEN];
+/// What goes by e-mail.
+const CHANNELS: [u16; 2] = [CHANNEL_EMAIL, CHANNEL_NOTICE];
+/// How much of what may have come back is looked at at once: no mail server is asked, so that none that doesn't answer
+/// keeps a journey waiting.
+const BELIEVED_AT_ONCE: usize = 4;
 /// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
 /// waits of a follow-up's steps. Each use needs the birth date too.
 const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
@@ -205,6 +208,8 @@ async fn wait(until: Option<Instant>) {
 struct Round {
     tasks: JoinSet<Result<(), DeliverError>>,
     busy: HashMap<tokio::task::Id, [u8; 16]>,
+    /// Of those, what was sent already and may have come back.
+    believed: HashSet<[u8; 16]>,
     /// Entries that rest after a fault of ours.
     resting: HashMap<[u8; 16], Instant>,
     /// Entries that can't be opened and were said to the log.
@@ -232,6 +237,7 @@ impl Round {
         let Some(id) = self.busy.remove(&task) else {
             return;
         };
+        self.believed.remove(&id);
         if let Some((fault, rest)) = fault {
             tracing::error!(outbox = %hex(id), fault, "mail: an attempt could not be carried out");
             self.resting.insert(id, Instant::now() + rest);
@@ -256,34 +262,55 @@ impl Inner {
     async fn start_due(self: &Arc<Self>, round: &mut Round) -> Option<Instant> {
         let now = Instant::now();
         round.resting.retain(|_, until| *until > now);
-        let ledger = self.trust.vault().ledger();
-        let clock = ledger.clock();
         let parallel = self.options.parallel;
-        // Those under way and resting are still in the outbox and come first. One more than there can
-        // be room for shows when the next one is due.
-        let limit = round.busy.len() + round.resting.len() + parallel + 1;
-        let entries = match ledger.outbox_look(&CHANNELS, u64::MAX, limit).await {
-            Ok(look) => {
-                round.set_aside(&look.unreadable);
-                let unreadable = look.unreadable.len() as u64;
-                self.unreadable.store(unreadable, Ordering::Relaxed);
-                look.entries
-            }
-            Err(error) => {
-                tracing::error!(%error, "mail: the outbox can't be read");
-                return Some(now + REST);
-            }
-        };
-        let now_ms = clock.now_ms();
+        let believed = round.believed.len();
         let room = self
             .breaker
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .room(now, round.busy.len(), parallel);
-        let (mut room, mut wake) = match room {
-            Room::For(room) => (room, round.resting.values().min().copied()),
-            Room::NoneUntil(until) => return Some(until),
+            .room(now, round.busy.len() - believed, parallel);
+        // Those under way and resting are still in the outbox and come first. One more than there can
+        // be room for shows when the next one is due.
+        let shown = round.busy.len() + round.resting.len() + 1;
+        let Some(mut mail) = self.look(&CHANNELS, shown + parallel).await else {
+            return Some(now + REST);
         };
+        let taken = self.look(&[CHANNEL_MAIL_TAKEN], shown + BELIEVED_AT_ONCE);
+        let Some(taken) = taken.await else {
+            return Some(now + REST);
+        };
+        mail.unreadable.extend(taken.unreadable);
+        round.set_aside(&mail.unreadable);
+        let count = mail.unreadable.len() as u64;
+        self.unreadable.store(count, Ordering::Relaxed);
+        let rested = round.resting.values().min().copied();
+        let room_to_believe = BELIEVED_AT_ONCE.saturating_sub(believed);
+        let believes = self.start(round, taken.entries, room_to_believe);
+        let sends = match room {
+            Room::For(room) => self.start(round, mail.entries, room),
+            Room::NoneUntil(until) => Some(until),
+        };
+        [rested, believes, sends].into_iter().flatten().min()
+    }
+
+    /// What is first in channels; none where the outbox can't be read.
+    async fn look(&self, channels: &[u16], limit: usize) -> Option<OutboxLook> {
+        let ledger = self.trust.vault().ledger();
+        let look = ledger.outbox_look(channels, u64::MAX, limit).await;
+        look.inspect_err(|error| tracing::error!(%error, "mail: the outbox can't be read"))
+            .ok()
+    }
+
+    /// Starts what is due of some entries, as many as there is room for; says when the next one is due.
+    fn start(
+        self: &Arc<Self>,
+        round: &mut Round,
+        entries: Vec<OutboxEntry>,
+        mut room: usize,
+    ) -> Option<Instant> {
+        let now = Instant::now();
+        let clock = self.trust.vault().ledger().clock();
+        let now_ms = clock.now_ms();
         for entry in entries {
             if round.is_busy(entry.key.id) || round.resting.contains_key(&entry.key.id) {
                 continue;
@@ -293,15 +320,17 @@ impl Inner {
                     + clock
                         .real_wait(entry.key.due_ms)
                         .clamp(Duration::from_millis(1), SLEEP_MAX);
-                wake = Some(wake.map_or(due, |wake| wake.min(due)));
-                break;
+                return Some(due);
             }
             if room == 0 {
                 // The end of a delivery under way makes room and wakes us.
-                break;
+                return None;
             }
             room -= 1;
             let id = entry.key.id;
+            if entry.channel == CHANNEL_MAIL_TAKEN {
+                round.believed.insert(id);
+            }
             let inner = Arc::clone(self);
             let task = round.tasks.spawn(async move {
                 // The shard stays here until the outcome is written down.
@@ -321,7 +350,7 @@ impl Inner {
             });
             round.busy.insert(task.id(), id);
         }
-        wake
+        None
     }
 
     /// One attempt at one entry. An error leaves the entry where it is.
@@ -657,8 +686,8 @@ impl Attempt<'_> {
             return Ok(Outcome::NotDone(barred));
         }
         let vault = self.inner.trust.vault();
-        let sent_to = vault.address_id(self.entry.tenant, patient, address);
-        self.sent_to.get_or_init(|| sent_to);
+        let went_to = vault.address_id(self.entry.tenant, patient, address);
+        let sent_to = self.sent_to.get_or_init(|| went_to);
         // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
         // sign in at all.
         let secret = match proxy {
@@ -706,7 +735,7 @@ impl Attempt<'_> {
         .map_err(DeliverError::Compose)?;
         let expires_ms = self.message.expires_ms;
         let of = sixteen(&self.message.communication).map(Of::Message);
-        let from = self.inner.return_address(self.entry.tenant, of);
+        let from = (self.inner).return_address(self.entry.tenant, of, sent_to)?;
         self.inner
             .hand_over(self.entry, (&from, to), &content, expires_ms)
             .await

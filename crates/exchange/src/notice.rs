@@ -38,7 +38,7 @@ impl Inner {
                     entry: None,
                 })
                 .map_err(DeliverError::Compose)?;
-                let from = self.return_address(entry.tenant, Some(Of::Notice(entry.key.id)));
+                let from = self.return_address(entry.tenant, Some(Of::Notice(entry.key.id)), "")?;
                 self.hand_over(entry, (&from, &to), &content, None).await?
             }
             Err(_) => Outcome::NotDone(Refused::new(Reason::NoAddress, "The address is not one.")),

@@ -8,7 +8,10 @@ use ledger::{Expected, LedgerError};
 use maud::html;
 use serde_json::{Value, json};
 use trust::conventions::CONFIDENTIAL_EXTENSION;
-use trust::{Action, AddressMark, AddressTrouble, Change, Permit, Role, TrustError, Unit, Vault};
+use trust::{
+    Action, AddressMark, AddressStanding, AddressTrouble, Change, Permit, Role, TrustError, Unit,
+    Vault,
+};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
@@ -48,9 +51,11 @@ pub(crate) fn only_words(patient: &Resource, now_ms: i64) -> Option<String> {
     })
 }
 
-/// An e-mail address of a patient that is not written to any more, and why.
+/// An e-mail address of a patient, or of somebody who acts for them, that is not written to any more, and why.
 pub(crate) struct Barred {
     pub(crate) address: String,
+    /// Whose it is, if not the patient's.
+    pub(crate) whose: Option<String>,
     mark: AddressMark,
 }
 
@@ -61,7 +66,9 @@ impl Barred {
             (AddressTrouble::Bounced, Some(code)) => {
                 format!("what was sent there came back ({code})")
             }
-            (AddressTrouble::Bounced, None) => "what was sent there came back".to_owned(),
+            (AddressTrouble::Bounced | AddressTrouble::Other, _) => {
+                "what was sent there came back".to_owned()
+            }
             (AddressTrouble::Complained, _) => {
                 "who reads there said that our e-mail is unwanted".to_owned()
             }
@@ -69,28 +76,38 @@ impl Barred {
     }
 }
 
-/// The addresses of a patient that are not written to any more.
+/// The addresses of a patient, and of those who act for them, that are not written to any more.
 pub(crate) async fn barred(
     ctx: &Ctx,
     permit: &Permit,
     patient: &Resource,
 ) -> Result<Vec<Barred>, PageError> {
     let vault = ctx.vault();
+    let Some(id) = patient.id() else {
+        return Ok(Vec::new());
+    };
     let telecoms = patient.get("telecom").and_then(Value::as_array);
     let telecoms = telecoms.into_iter().flatten();
+    let own = telecoms
+        .filter(|telecom| telecom["system"] == "email")
+        .filter_map(|telecom| telecom["value"].as_str())
+        .map(|address| (address.to_owned(), None));
+    let mut addresses: Vec<(String, Option<String>)> = own.collect();
+    for (name, address) in vault.addresses_of_who_acts(permit, id).await? {
+        addresses.push((address, Some(name)));
+    }
     let mut all: Vec<Barred> = Vec::new();
-    for telecom in telecoms.filter(|telecom| telecom["system"] == "email") {
-        let (Some(id), Some(address)) = (patient.id(), telecom["value"].as_str()) else {
-            continue;
-        };
+    for (address, whose) in addresses {
         if all.iter().any(|known| known.address == address) {
             continue;
         }
-        let mark = vault.address_id(permit.tenant(), id, address);
-        if let (Some(mark), _) = vault.address_mark(permit, &mark).await? {
-            let address = address.to_owned();
-            all.push(Barred { address, mark });
-        }
+        let mark = vault.address_id(permit.tenant(), id, &address);
+        let (standing, _) = vault.address_standing(permit, &mark).await?;
+        all.extend(standing.mark.map(|mark| Barred {
+            address,
+            whose,
+            mark,
+        }));
     }
     Ok(all)
 }
@@ -101,10 +118,14 @@ async fn write_again(ctx: &Ctx, id: &str, address: &str) -> Result<Response, Pag
     let permit = ctx.permit(Action::Update, of, Some(id)).await?;
     let vault = ctx.vault();
     let mark = vault.address_id(permit.tenant(), id, address);
-    let (known, expected) = vault.address_mark(&permit, &mark).await?;
-    if known.is_some() {
+    let (standing, expected) = vault.address_standing(&permit, &mark).await?;
+    if standing.mark.is_some() {
+        let cleared = AddressStanding {
+            cleared_ms: Some(vault.ledger().clock().now_ms()),
+            ..AddressStanding::default()
+        };
         let unit = Unit {
-            internals: vec![Vault::mark_address(id, &mark, None, expected)],
+            internals: vec![Vault::stand_address(id, &mark, &cleared, expected)],
             note: Some("an address is written to again".to_owned()),
             patient: Some(id.to_owned()),
             ..Unit::default()
@@ -217,12 +238,12 @@ pub(crate) async fn page(
             @if !barred.is_empty() {
                 section class="stack" aria-labelledby="barred" {
                     h2 id="barred" { "Addresses that are not written to" }
-                    p { "Ask the patient whether the address is right. What was not sent goes another way, and messages to another address go out as ever." }
+                    p { "Ask whose it is whether the address is right. What was not sent goes another way, and messages to another address go out as ever." }
                     @for one in &barred {
                         form class="fields" method="post" action={ "/console/patients/" (id) "/contact" } {
                             (csrf(&ctx))
                             input type="hidden" name="again" value=(one.address);
-                            p { span class="strong" { (one.address) } ": " (one.words()) "." }
+                            p { span class="strong" { (one.address) } @if let Some(whose) = &one.whose { " (of " (whose) ", who acts for the patient)" } ": " (one.words()) "." }
                             div { button type="submit" { "Write there again" } }
                         }
                     }

@@ -22,7 +22,8 @@ pub(super) fn router() -> Router<Doors> {
 }
 
 /// `POST /channels/mail/returned`: the mail as it came, and in a header where it came to. 204 where it was taken, which
-/// it is too if it says nothing that is understood; 404 where it is of no mail of ours; 503 where it has to come again.
+/// it is too if it says nothing that is understood; 422 where it is of no mail of ours; 503 where it has to come again, also
+/// because the keys are not there by which it would be known. 404 is what a server answers that has no such door.
 async fn returned(
     State(doors): State<Doors>,
     Extension(request_id): Extension<RequestId>,
@@ -45,7 +46,7 @@ async fn returned(
     };
     match Box::pin(door.take(&recipient, &mail, &request_id.0)).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(Unreturned::Unknown) => StatusCode::NOT_FOUND.into_response(),
+        Err(Unreturned::Unknown) => StatusCode::UNPROCESSABLE_ENTITY.into_response(),
         Err(Unreturned::TooEarly | Unreturned::Contended) => {
             StatusCode::SERVICE_UNAVAILABLE.into_response()
         }

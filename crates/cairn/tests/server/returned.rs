@@ -143,7 +143,7 @@ async fn what_came_back_is_handed_in_with_a_secret() {
         "care@hospital.example",
         "returns+nabc@bounces.hospital.example",
     ] {
-        assert_eq!(hand_in(&house, secret, Some(made_up), bounce()).await, 404);
+        assert_eq!(hand_in(&house, secret, Some(made_up), bounce()).await, 422);
     }
     // It opens nothing else.
     let other = house

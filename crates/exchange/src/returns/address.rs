@@ -1,16 +1,18 @@
 //! Return addresses: where a mail comes back to that could not be delivered.
 //!
-//! Each mail has its own, `returns+…@…`: the id of what it is about and a keyed hash of it, so that nobody who hasn't
-//! had the mail can make one up. Nothing in it tells whom it was for.
+//! Each mail has its own, `returns+…@…`: the id of what it is about, some bytes of a keyed hash of where it went, and a
+//! keyed hash of both, so that nobody who hasn't had the mail can make one up. Nothing in it tells whom it was for.
 
-use ledger::{Ledger, TenantId};
+use ledger::{Ledger, LedgerError, TenantId};
 use lettre::Address;
 
 /// Bytes of the keyed hash: 80 bits, all of them random to who has no key.
 const PROOF: usize = 10;
 const ID: usize = 16;
-/// Characters of the part that is a mail's own: what it is of, and 26 bytes in base 32.
-const TOKEN: usize = 1 + (ID + PROOF) * 8 / 5 + 1;
+/// Bytes that tell the addresses from each other that one message went to: it may be tried again, at another.
+const TO: usize = 4;
+/// Characters of the part that is a mail's own: what it is of, and 30 bytes in base 32.
+const TOKEN: usize = 1 + (ID + TO + PROOF) * 8 / 5;
 /// The most characters before the `@` (RFC 5321, section 4.5.3.1.1).
 const LOCAL_MAX: usize = 64;
 /// RFC 4648, section 6, in small letters: mail servers may change the case of what stands before the `@`.
@@ -36,6 +38,11 @@ impl Of {
         match self {
             Self::Message(id) | Self::Notice(id) => id,
         }
+    }
+    /// What it is called where it is hashed.
+    fn name(self) -> String {
+        let id = u128::from_be_bytes(self.id());
+        format!("{}/{id:032x}", char::from(self.letter()))
     }
 }
 
@@ -69,19 +76,52 @@ impl ReturnTo {
         })
     }
 
-    /// The return address of a mail.
-    pub(crate) fn of(&self, ledger: &Ledger, tenant: TenantId, of: Of) -> Option<Address> {
-        let mut bytes = of.id().to_vec();
-        bytes.extend_from_slice(&proof(ledger, tenant, of)?);
-        let token = base32(&bytes);
-        let local = format!("{}+{}{token}", self.local, char::from(of.letter()));
-        Address::new(local, self.domain.clone()).ok()
+    /// Whether an address is the one that they are made from, without anything of a mail's own.
+    pub(crate) fn is_bare(&self, address: &str) -> bool {
+        parts(address).is_some_and(|(local, domain)| {
+            local.eq_ignore_ascii_case(&self.local) && domain.eq_ignore_ascii_case(&self.domain)
+        })
     }
 
-    /// What a return address is of; nothing where it is none of ours.
-    pub(crate) fn read(&self, ledger: &Ledger, tenant: TenantId, address: &str) -> Option<Of> {
-        let address = address.trim().trim_start_matches('<').trim_end_matches('>');
-        let (local, domain) = address.rsplit_once('@')?;
+    /// The return address of a mail that goes to what `went_to` stands for.
+    ///
+    /// # Errors
+    /// `Storage` where the tenant's keys can't be read.
+    pub(crate) fn of(
+        &self,
+        ledger: &Ledger,
+        tenant: TenantId,
+        of: Of,
+        went_to: &str,
+    ) -> Result<Option<Address>, LedgerError> {
+        let to = short(ledger, tenant, of, went_to)?;
+        let mut bytes = of.id().to_vec();
+        bytes.extend_from_slice(&to);
+        bytes.extend_from_slice(&proof(ledger, tenant, of, to)?);
+        let token = base32(&bytes);
+        let local = format!("{}+{}{token}", self.local, char::from(of.letter()));
+        Ok(Address::new(local, self.domain.clone()).ok())
+    }
+
+    /// What a return address is of, and what stands for where that mail went; nothing where it is none of ours.
+    ///
+    /// # Errors
+    /// `Storage` where the tenant's keys can't be read.
+    pub(crate) fn read(
+        &self,
+        ledger: &Ledger,
+        tenant: TenantId,
+        address: &str,
+    ) -> Result<Option<(Of, [u8; TO])>, LedgerError> {
+        let Some((of, to, claimed)) = self.taken_apart(address) else {
+            return Ok(None);
+        };
+        let right = proof(ledger, tenant, of, to)?;
+        Ok(same(&claimed, &right).then_some((of, to)))
+    }
+
+    fn taken_apart(&self, address: &str) -> Option<(Of, [u8; TO], Vec<u8>)> {
+        let (local, domain) = parts(address)?;
         if !domain.eq_ignore_ascii_case(&self.domain) {
             return None;
         }
@@ -93,29 +133,59 @@ impl ReturnTo {
         let (kind, token) = token.split_at_checked(1)?;
         let bytes = unbase32(token)?;
         let id: [u8; ID] = bytes.get(..ID)?.try_into().ok()?;
+        let to: [u8; TO] = bytes.get(ID..ID + TO)?.try_into().ok()?;
         let of = match kind {
             "m" => Of::Message(id),
             "n" => Of::Notice(id),
             _ => return None,
         };
-        let right = proof(ledger, tenant, of)?;
-        same(bytes.get(ID..)?, &right).then_some(of)
+        Some((of, to, bytes.get(ID + TO..)?.to_vec()))
     }
 }
 
-/// The keyed hash. The name begins with what no name that comes from outside can begin with.
-fn proof(ledger: &Ledger, tenant: TenantId, of: Of) -> Option<[u8; PROOF]> {
-    let name = format!(
-        "\u{1f}mail-return/{}/{:032x}",
-        char::from(of.letter()),
-        u128::from_be_bytes(of.id())
-    );
-    let id = crate::returns::sixteen(&ledger.derive_own_id(tenant, &name))?;
+/// What stands before the `@` and behind it.
+fn parts(address: &str) -> Option<(&str, &str)> {
+    let address = address.trim().trim_start_matches('<').trim_end_matches('>');
+    address.rsplit_once('@')
+}
+
+/// Some bytes of a keyed hash of where a mail went: others for each mail, so that two return addresses don't tell that they
+/// are of one mailbox.
+///
+/// # Errors
+/// `Storage` where the tenant's keys can't be read.
+pub(super) fn short(
+    ledger: &Ledger,
+    tenant: TenantId,
+    of: Of,
+    went_to: &str,
+) -> Result<[u8; TO], LedgerError> {
+    let name = format!("\u{1f}mail-return-to/{}/{went_to}", of.name());
+    let bytes = keyed(ledger, tenant, &name)?;
+    Ok([bytes[9], bytes[10], bytes[11], bytes[12]])
+}
+
+/// The keyed hash of what an address says.
+fn proof(
+    ledger: &Ledger,
+    tenant: TenantId,
+    of: Of,
+    to: [u8; TO],
+) -> Result<[u8; PROOF], LedgerError> {
+    let to = u32::from_be_bytes(to);
+    let name = format!("\u{1f}mail-return/{}/{to:08x}", of.name());
+    let id = keyed(ledger, tenant, &name)?;
     let mut proof = [0; PROOF];
     // Without the two bytes in which a UUID has its version and variant.
     proof[..6].copy_from_slice(&id[..6]);
     proof[6..].copy_from_slice(&id[9..13]);
-    Some(proof)
+    Ok(proof)
+}
+
+/// A keyed hash. The name begins with what no name that comes from outside can begin with.
+fn keyed(ledger: &Ledger, tenant: TenantId, name: &str) -> Result<[u8; 16], LedgerError> {
+    let unread = || LedgerError::Storage("the keys of the tenant could not be read".to_owned());
+    crate::returns::sixteen(&ledger.derive_own_id(tenant, name)).ok_or_else(unread)
 }
 
 /// Compares without telling by its time how much is the same.
@@ -176,12 +246,12 @@ mod tests {
         }
         assert_eq!(unbase32("m1"), None);
         assert_eq!(unbase32("mz"), None, "bits that are left over");
-        assert_eq!(base32(&[0xff; ID + PROOF]).len() + 1, TOKEN);
+        assert_eq!(base32(&[0xff; ID + TO + PROOF]).len() + 1, TOKEN);
     }
 
     #[test]
     fn an_address_leaves_room_for_what_is_a_mails_own() {
-        let longest = format!("{}@bounces.hospital.example", "r".repeat(20));
+        let longest = format!("{}@bounces.hospital.example", "r".repeat(14));
         for (text, expected) in [
             ("returns@bounces.hospital.example", true),
             (longest.as_str(), true),

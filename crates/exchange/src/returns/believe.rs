@@ -13,6 +13,10 @@ use crate::deliverer::{CONFLICTS_MAX, DeliverError, Inner, persist};
 const TAKEN: &str =
     "The mail server has it. It counts as delivered if it has not come back by then: ";
 
+/// How long before its time is over a message has to count as delivered, milliseconds: its journey must hear of it first, or
+/// it goes another way for what has arrived.
+const SLACK_MS: u64 = 5 * 60_000;
+
 /// Notes where a message went, as what stands for the address.
 pub(super) fn set_sent_to(communication: &mut Resource, address_id: &str) {
     let extensions = communication.get("extension").and_then(Value::as_array);
@@ -47,7 +51,7 @@ impl Inner {
         let due_ms = now_ms.saturating_add(returns.wait_ms);
         let in_time = message
             .expires_ms
-            .is_none_or(|expires_ms| due_ms < expires_ms);
+            .is_none_or(|expires_ms| due_ms.saturating_add(SLACK_MS) < expires_ms);
         if returns.wait_ms == 0 || !in_time {
             return;
         }

@@ -71,12 +71,20 @@ impl Returns {
 }
 
 impl Inner {
-    /// The address that a mail comes back to: its own, or the sender's where there are none.
-    pub(crate) fn return_address(&self, tenant: ledger::TenantId, of: Option<Of>) -> Address {
+    /// The address that a mail comes back to, which goes to what `went_to` stands for: its own, or the sender's where there
+    /// are none.
+    pub(crate) fn return_address(
+        &self,
+        tenant: ledger::TenantId,
+        of: Option<Of>,
+        went_to: &str,
+    ) -> Result<Address, TrustError> {
         let ledger = self.trust.vault().ledger();
-        let own = self.returns.as_ref().zip(of);
-        own.and_then(|(returns, of)| returns.to.of(ledger, tenant, of))
-            .unwrap_or_else(|| self.from.email.clone())
+        let own = match self.returns.as_ref().zip(of) {
+            Some((returns, of)) => returns.to.of(ledger, tenant, of, went_to)?,
+            None => None,
+        };
+        Ok(own.unwrap_or_else(|| self.from.email.clone()))
     }
 
     /// Why an address is not written to any more, if so.
@@ -88,9 +96,9 @@ impl Inner {
     ) -> Result<Option<Refused>, TrustError> {
         let vault = self.trust.vault();
         let id = vault.address_id(permit.tenant(), patient, address);
-        let (mark, _) = vault.address_mark(permit, &id).await?;
-        Ok(mark.map(|mark| match mark.why {
-            AddressTrouble::Bounced => Refused::new(
+        let (standing, _) = vault.address_standing(permit, &id).await?;
+        Ok(standing.mark.map(|mark| match mark.why {
+            AddressTrouble::Bounced | AddressTrouble::Other => Refused::new(
                 Reason::NoAddress,
                 "The e-mail address on record has no mailbox: what was sent there came back.",
             ),

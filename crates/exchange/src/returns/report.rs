@@ -1,14 +1,15 @@
 //! What a mail that came back says: a delivery status notification (RFC 3464), or a complaint (RFC 5965). Pure.
 //!
-//! Anybody may write what comes here, so nothing of its words is kept: codes alone.
-
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+//! Anybody may write what comes here, so nothing of its words is kept: codes alone. Nothing that is within something
+//! is taken apart or decoded either: the mail's own parts are told from each other by their boundary, and of each no more
+//! is read than lines of text. What is nested, however deep, is bytes.
 
 /// The most parts of a mail that are looked at.
 const PARTS_MAX: usize = 32;
-/// The most headers in a mail that say of what type something is. A report has about ten of them, with the mail that it
-/// is about.
-const TYPES_MAX: usize = 64;
+/// The most bytes of a head, and of a report, that are looked at.
+const TEXT_MAX: usize = 64 << 10;
+/// The most characters of a boundary (RFC 2046, section 5.1.1).
+const BOUNDARY_MAX: usize = 70;
 /// The most recipients of a report that are looked at: our mails have one.
 const RECIPIENTS_MAX: usize = 16;
 /// The most lines of a report's part that are looked at.
@@ -48,11 +49,13 @@ impl Status {
 
     /// Whether it says that there is no such mailbox, now or later: what is written there is written in vain.
     pub(crate) fn is_about_the_address(self) -> bool {
-        self.class == 5
-            && matches!(
-                (self.subject, self.detail),
-                (1, 1 | 2 | 3 | 6 | 10) | (2, 1)
-            )
+        self.class == 5 && matches!((self.subject, self.detail), (1, 1 | 6 | 10))
+    }
+
+    /// Whether it says something like that which passes, too: a domain that can't be found for an hour, a mailbox that is
+    /// closed for a while.
+    pub(crate) fn may_be_about_the_address(self) -> bool {
+        self.class == 5 && matches!((self.subject, self.detail), (1, 2 | 3) | (2, 1))
     }
 
     /// What it means, for people.
@@ -97,71 +100,150 @@ pub(crate) enum Says {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) says: Says,
-    /// The return address of the mail that it is about, as a complaint names it.
-    pub(crate) of: Option<String>,
+    /// What may be the return address of the mail that it is about, as a complaint names it; the likeliest first.
+    pub(crate) of: Vec<String>,
 }
 
 /// Reads one.
+#[must_use]
 pub(crate) fn read(mail: &[u8]) -> Report {
     let other = Report {
         says: Says::Other,
-        of: None,
+        of: Vec::new(),
     };
-    // Parts within parts are let go of one within the other, so that there must not be many.
-    if types_in(mail) > TYPES_MAX {
+    let (head, body) = split(mail);
+    let kind = field(&head, "content-type").unwrap_or_default();
+    // The whole of it has to be a report (RFC 6522), and not a mail in which one is quoted.
+    if media(kind) != "multipart/report" {
         return other;
     }
-    let Some(message) = MessageParser::default().parse(mail) else {
-        return other;
-    };
-    if !is_report(&message) {
+    let boundary = parameter(kind, "boundary").unwrap_or_default();
+    let boundary = boundary.trim_end();
+    if boundary.is_empty() || boundary.len() > BOUNDARY_MAX {
         return other;
     }
-    let parts = || message.parts.iter().take(PARTS_MAX);
-    if let Some(text) = parts().find_map(|part| fields_of(part, "feedback-report")) {
+    let parts: Vec<(String, &[u8])> = parts(body, boundary)
+        .into_iter()
+        .map(|part| {
+            let (head, body) = split(part);
+            let kind = field(&head, "content-type").unwrap_or_default();
+            (media(kind), body)
+        })
+        .collect();
+    let find = |wanted: &[&str]| {
+        let found = parts
+            .iter()
+            .find(|(kind, _)| wanted.contains(&kind.as_str()));
+        found.map(|(_, body)| *body)
+    };
+    if let Some(report) = find(&["message/feedback-report"]) {
+        let text = text(report);
+        let sent = find(&[
+            "message/rfc822",
+            "message/global",
+            "text/rfc822-headers",
+            "message/global-headers",
+        ]);
+        let sent = sent.and_then(|sent| {
+            let (head, _) = split(sent);
+            field(&head, "return-path").map(str::to_owned)
+        });
         return Report {
             says: complaint(&text),
-            of: original(&text).or_else(|| parts().find_map(return_path)),
+            of: original(&text).into_iter().chain(sent).collect(),
         };
     }
-    let status = ["delivery-status", "global-delivery-status"];
-    let found = status
-        .iter()
-        .find_map(|kind| parts().find_map(|part| fields_of(part, kind)));
+    let found = find(&["message/delivery-status"]);
+    let found = found.or_else(|| find(&["message/global-delivery-status"]));
     Report {
-        says: found.map_or(Says::Other, |text| delivery(&text)),
-        of: None,
+        says: found.map_or(Says::Other, |report| delivery(&text(report))),
+        of: Vec::new(),
     }
 }
 
-/// How many headers say of what type something is.
-fn types_in(mail: &[u8]) -> usize {
-    const NAME: &[u8] = b"content-type";
-    let is_one = |window: &&[u8]| window.eq_ignore_ascii_case(NAME);
-    mail.windows(NAME.len())
-        .filter(is_one)
-        .take(TYPES_MAX + 1)
-        .count()
+/// The beginning of something, as text.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_MAX)]).into_owned()
 }
 
-/// Whether the whole of it is a report (RFC 6522), and not a mail in which one is quoted.
-fn is_report(message: &Message<'_>) -> bool {
-    message.content_type().is_some_and(|kind| {
-        kind.ctype().eq_ignore_ascii_case("multipart")
-            && kind
-                .subtype()
-                .is_some_and(|subtype| subtype.eq_ignore_ascii_case("report"))
-    })
+/// The fields of a head, and what stands behind the empty line that ends it. What has no such line is all head.
+fn split(mail: &[u8]) -> (Vec<(String, String)>, &[u8]) {
+    let mut at = 0;
+    for line in mail.split_inclusive(|byte| *byte == b'\n') {
+        if line.trim_ascii().is_empty() {
+            break;
+        }
+        at += line.len();
+    }
+    let (head, rest) = mail.split_at(at);
+    let behind = rest.iter().position(|byte| *byte == b'\n');
+    let body = behind.map_or(&[][..], |end| &rest[end + 1..]);
+    let fields = groups(&text(head)).into_iter().next().unwrap_or_default();
+    (fields, body)
 }
 
-/// The text of a part of type `message/KIND`.
-fn fields_of(part: &MessagePart<'_>, kind: &str) -> Option<String> {
-    let found = part.content_type()?;
-    let is_it = found.ctype().eq_ignore_ascii_case("message")
-        && found
-            .subtype()
-            .is_some_and(|subtype| subtype.eq_ignore_ascii_case(kind));
-    is_it.then(|| String::from_utf8_lossy(part.contents()).into_owned())
+/// The parts between the lines with a boundary (RFC 2046, section 5.1.1). The last may have no end.
+fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
+    let delimiter = format!("--{boundary}");
+    let (mut parts, mut from, mut at) = (Vec::new(), None, 0);
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let start = at;
+        at += line.len();
+        let Some(rest) = line.strip_prefix(delimiter.as_bytes()) else {
+            continue;
+        };
+        let rest = rest.trim_ascii_end();
+        if !matches!(rest, b"" | b"--") {
+            continue;
+        }
+        if let Some(from) = from.replace(at) {
+            parts.push(&body[from..start]);
+        }
+        if rest == b"--" || parts.len() >= PARTS_MAX {
+            return parts;
+        }
+    }
+    parts.extend(from.map(|from| &body[from..]));
+    parts
+}
+
+/// The type in a `Content-Type`, in small letters.
+fn media(kind: &str) -> String {
+    let media = kind.split(';').next().unwrap_or_default();
+    media.trim().to_ascii_lowercase()
+}
+
+/// A parameter of a `Content-Type`.
+fn parameter(kind: &str, wanted: &str) -> Option<String> {
+    let (_, mut rest) = kind.split_once(';')?;
+    loop {
+        let (name, behind) = rest.split_once('=')?;
+        let behind = behind.trim_start();
+        let mut value = String::new();
+        let mut end = behind.len();
+        let mut is_quoted = false;
+        let mut letters = behind.char_indices();
+        while let Some((at, letter)) = letters.next() {
+            match letter {
+                '"' if at == 0 => is_quoted = true,
+                '"' if is_quoted => {
+                    end = at + 1;
+                    break;
+                }
+                '\\' if is_quoted => value.extend(letters.next().map(|(_, letter)| letter)),
+                ';' | ' ' | '\t' if !is_quoted => {
+                    end = at;
+                    break;
+                }
+                _ => value.push(letter),
+            }
+        }
+        let name = name.trim_matches([' ', '\t', ';']);
+        if name.eq_ignore_ascii_case(wanted) {
+            return Some(value);
+        }
+        rest = &behind[end..];
+    }
 }
 
 /// Groups of fields, with empty lines between them; names in small letters, values without folds.
@@ -245,24 +327,10 @@ fn original(text: &str) -> Option<String> {
     found.map(str::to_owned)
 }
 
-/// The return address of the mail that is sent along.
-fn return_path(part: &MessagePart<'_>) -> Option<String> {
-    let text = match &part.body {
-        PartType::Message(message) => {
-            return message.return_path().as_text().map(str::to_owned);
-        }
-        PartType::Text(text) => text.as_ref(),
-        _ => return None,
-    };
-    let found = part.content_type()?;
-    let is_head = found.subtype()?.eq_ignore_ascii_case("rfc822-headers");
-    let head = groups(text);
-    let path = head.first().filter(|_| is_head)?;
-    field(path, "return-path").map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     fn bounce(report: &str) -> String {
@@ -357,7 +425,7 @@ mod tests {
             ),
         ] {
             let report = read(mail(fields, sent).as_bytes());
-            let found = report.of.as_deref();
+            let found = report.of.first();
             let found = found.map(|of| of.trim_matches(['<', '>']));
             assert_eq!((report.says, found), (says, of), "{fields}{sent}");
         }
@@ -407,6 +475,21 @@ mod tests {
                 .repeat(5_000)
                 .into_bytes(),
         );
+        // The same within a part, and in a part's base 64: letting go of what is decoded layer by layer needs as much stack
+        // as there are layers.
+        for encoding in ["7bit", "base64"] {
+            let layers = "Content-Type:message/rfc822\r\n\r\n".repeat(25_000);
+            let within = match encoding {
+                "base64" => base64::engine::general_purpose::STANDARD.encode(layers),
+                _ => layers,
+            };
+            bombs.push(
+                format!(
+                    "Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{within}\r\n--b--\r\n"
+                )
+                .into_bytes(),
+            );
+        }
         for bomb in bombs {
             let began = tokio::time::Instant::now();
             let _ = read(&bomb);
@@ -416,20 +499,58 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_found_as_they_may_be_written() {
+        for (kind, expected) in [
+            ("multipart/report; boundary=b", Some("b")),
+            (
+                "multipart/report;boundary = \"a b;c=\\\"d\"; x=y",
+                Some("a b;c=\"d"),
+            ),
+            (
+                "multipart/report; x=\"boundary=no; y\"; BOUNDARY=yes",
+                Some("yes"),
+            ),
+            ("multipart/report; boundary=\"open", Some("open")),
+            ("multipart/report; boundary", None),
+            ("multipart/report", None),
+            ("multipart/report; ===;=\"", None),
+        ] {
+            assert_eq!(parameter(kind, "boundary").as_deref(), expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn only_a_mails_own_parts_are_its_report() {
+        // Within the mail that came back lies a report that its writer made up.
+        let mail = "Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n\
+                    Content-Type: multipart/report; boundary=c\r\n\r\n--c\r\nContent-Type: message/delivery-status\r\n\r\nAction: failed\r\nStatus: 5.1.1\r\n--c--\r\n--b--\r\n";
+        assert_eq!(read(mail.as_bytes()).says, Says::Other);
+        // With line feeds alone, and without an end.
+        let mail = "Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nAction: failed\nStatus: 5.1.1\n";
+        assert!(matches!(read(mail.as_bytes()).says, Says::Failed(Some(_))));
+    }
+
+    #[test]
     fn codes_tell_mailboxes_that_are_gone_from_other_troubles() {
         for (code, expected) in [
-            ("5.1.1", true),
-            ("5.1.10", true),
-            ("5.2.1", true),
-            ("5.1.2", true),
-            ("5.2.2", false),
-            ("5.7.1", false),
-            ("5.4.4", false),
-            ("4.1.1", false),
-            ("5.1.8", false),
+            ("5.1.1", (true, false)),
+            ("5.1.10", (true, false)),
+            ("5.1.6", (true, false)),
+            ("5.2.1", (false, true)),
+            ("5.1.2", (false, true)),
+            ("5.1.3", (false, true)),
+            ("5.2.2", (false, false)),
+            ("5.7.1", (false, false)),
+            ("5.4.4", (false, false)),
+            ("4.1.1", (false, false)),
+            ("5.1.8", (false, false)),
         ] {
             let status = Status::parse(code).expect(code);
-            assert_eq!(status.is_about_the_address(), expected, "{code}");
+            let about = (
+                status.is_about_the_address(),
+                status.may_be_about_the_address(),
+            );
+            assert_eq!(about, expected, "{code}");
             assert_eq!(status.to_string(), code);
         }
         for text in ["", "5", "5.1", "5.1.1.1", "3.1.1", "5.1.1234", "550"] {

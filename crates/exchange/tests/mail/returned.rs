@@ -4,7 +4,7 @@ use exchange::{MailOptions, ReturnOptions, ReturnsDoor, Unreturned};
 use ledger::{Expected, TenantId};
 use serde_json::{Value, json};
 use trust::outgoing::CHANNEL_MAIL_TAKEN;
-use trust::{Change, Unit, Vault};
+use trust::{AddressStanding, Change, Unit, Vault};
 
 use crate::patience::until;
 use crate::peer::{Peer, Seen};
@@ -171,6 +171,87 @@ async fn what_comes_back_fails_its_message_and_marks_the_address() {
     running.stop().await;
 }
 
+/// What a mail of an earlier attempt says, which went to another address, fails nothing that went to this one.
+#[tokio::test]
+async fn what_went_to_a_former_address_fails_nothing_else() {
+    let world = World::new().await;
+    // The first attempt is put off by the server, which has it all the same.
+    let peer = Peer::start(&["--reply-to-content", "451 4.3.0 later"]).await;
+    let patient = world.patient(&[]).await;
+    let running = world.run(options(&world, &peer));
+    let id = world.queue(&patient, |_| {}).await;
+    let first = peer.wait_for(1).await.remove(0);
+    world.wait_put_off(&patient, &id, 1).await;
+    running.stop().await;
+    let mut resource = record(&world, &patient).await;
+    resource["telecom"][0]["value"] = json!("new@example.org");
+    world.put(&patient, resource).await;
+    let peer = Peer::start(&[]).await;
+    let running = world.run(options(&world, &peer));
+    world.to_next_attempt().await;
+    let second = peer.wait_for(1).await.remove(0);
+    assert_eq!((first.to(), second.to()), (ADDRESS, "new@example.org"));
+    assert_ne!(first.return_path(), second.return_path());
+    world.wait_for(&patient, &id, "in-progress").await;
+    take(&world, &first, &bounce(&first, "failed", "5.1.1"))
+        .await
+        .expect("taken");
+    let found = world.communication(&patient, &id).await;
+    assert_eq!(found["status"], "in-progress");
+    assert_eq!(notes(&found).len(), 1, "{found}");
+    assert_plain(&found);
+    // Neither address is marked.
+    let (_, mail) = sent(&world, &peer, &patient).await;
+    assert_eq!(mail.to(), "new@example.org");
+    take(&world, &second, &bounce(&second, "failed", "5.1.1"))
+        .await
+        .expect("taken");
+    assert_eq!(code(&world.communication(&patient, &id).await), "returned");
+    running.stop().await;
+}
+
+/// What waits for bounces asks no mail server, so one that doesn't answer keeps no journey waiting.
+#[tokio::test]
+async fn a_mail_server_that_does_not_answer_keeps_nothing_under_way() {
+    let world = World::new().await;
+    let peer = Peer::start(&[]).await;
+    let patient = world.patient(&[]).await;
+    let running = world.run(options(&world, &peer));
+    let (id, _) = sent(&world, &peer, &patient).await;
+    running.stop().await;
+    // As many as there may be at once wait for its answer.
+    let peer = Peer::start(&["--hang-after-data"]).await;
+    let hangs = MailOptions {
+        timeout_ms: 600_000,
+        parallel: 2,
+        ..options(&world, &peer)
+    };
+    for _ in 0..4 {
+        world.queue(&patient, |_| {}).await;
+    }
+    let running = world.run(hangs);
+    peer.wait_for(2).await;
+    world.clock.advance(16 * MINUTE_MS);
+    world.wait_for(&patient, &id, "completed").await;
+    running.kill().await;
+}
+
+/// A store that is closed has not said that a mail is none of ours.
+#[tokio::test]
+async fn what_nobody_can_tell_comes_again() {
+    let world = World::new().await;
+    let door = door(&world);
+    let made_up = format!("returns+m{}@bounces.hospital.example", "a".repeat(48));
+    let known = door.take(&made_up, b"x", "test").await;
+    assert!(matches!(known, Err(Unreturned::Unknown)), "{known:?}");
+    let ledger = world.trust.vault().ledger().clone();
+    ledger.close().await.expect("closed");
+    for recipient in [made_up.as_str(), "care@hospital.example"] {
+        let asked = door.take(recipient, b"x", "test").await;
+        assert!(matches!(asked, Err(Unreturned::Trust(_))), "{asked:?}");
+    }
+}
+
 async fn take_again(world: &World, report: &[u8], mail: &Seen) {
     take(world, mail, report).await.expect("taken");
 }
@@ -190,19 +271,23 @@ async fn clear(world: &World, patient: &str) {
     let vault = world.trust.vault();
     let permit = world.hospital(patient).await;
     let id = vault.address_id(TENANT, patient, ADDRESS);
-    let (mark, expected) = vault.address_mark(&permit, &id).await.expect("read");
-    let mark = mark.expect("a mark");
+    let read = || vault.address_standing(&permit, &id);
+    let (standing, expected) = read().await.expect("read");
+    let mark = standing.mark.expect("a mark");
     assert_eq!(mark.code.as_deref(), Some("5.1.1"));
     assert!(matches!(expected, Expected::Version(1)));
+    let cleared = AddressStanding {
+        cleared_ms: Some(vault.ledger().clock().now_ms()),
+        ..AddressStanding::default()
+    };
     let unit = Unit {
-        internals: vec![Vault::mark_address(patient, &id, None, expected)],
+        internals: vec![Vault::stand_address(patient, &id, &cleared, expected)],
         patient: Some(patient.to_owned()),
         changes: Vec::<Change>::new(),
         ..Unit::default()
     };
     vault.commit(&permit, unit).await.expect("committed");
-    let (mark, _) = vault.address_mark(&permit, &id).await.expect("read");
-    assert_eq!(mark, None);
+    assert_eq!(read().await.expect("read").0.mark, None);
 }
 
 async fn taken(world: &World) -> usize {
@@ -250,9 +335,11 @@ async fn what_does_not_come_back_in_its_time_is_taken_to_have_arrived() {
         .await
         .expect("taken");
     let found = world.communication(&patient, &late).await;
+    // It stays, because the patient finds it in the portal.
+    assert_eq!(found["status"], "completed");
     assert_eq!(
-        (found["status"].as_str(), code(&found)),
-        (Some("not-done"), "returned")
+        notes(&found),
+        ["E-mail not delivered: the mailbox is full (5.2.2)."]
     );
     let (old, mail) = sent(&world, &peer, &patient).await;
     world.clock.advance(20 * DAY_MS);
@@ -329,6 +416,7 @@ async fn what_is_made_up_is_refused_and_does_nothing() {
         token_at + 26,
         token_at + 30,
         token_at + 40,
+        token_at + 47,
     ] {
         let mut forged = right.clone().into_bytes();
         forged[at] = if forged[at] == b'a' { b'b' } else { b'a' };
@@ -348,7 +436,7 @@ async fn what_is_made_up_is_refused_and_does_nothing() {
         &right.replacen('@', "a@", 1),
         &right.replace("bounces.", "evil."),
         &right.replace("returns+", "return+"),
-        &format!("returns+m{}@bounces.hospital.example", "7".repeat(42)),
+        &format!("returns+m{}@bounces.hospital.example", "7".repeat(48)),
     ] {
         let error = door(&world).take(forged, &report, "test").await;
         assert!(

@@ -18,6 +18,9 @@ pub enum AddressTrouble {
     Bounced,
     /// Whoever reads there told their provider that it is unwanted.
     Complained,
+    /// Something that a newer program knows of.
+    #[serde(other)]
+    Other,
 }
 
 /// That a patient is not written to at an address.
@@ -32,6 +35,20 @@ pub struct AddressMark {
     pub at_ms: u64,
 }
 
+/// What is known of an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AddressStanding {
+    /// Why it is not written to, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<AddressMark>,
+    /// When somebody last let it be written to again, milliseconds since the epoch (care clock).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_ms: Option<u64>,
+    /// When something came back that marks it if it does so on another day, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubted_ms: Option<u64>,
+}
+
 impl Vault {
     /// What stands for an address of a patient, or of somebody who acts for them: the same whatever the case of its
     /// letters, and nothing by which it could be known.
@@ -43,32 +60,32 @@ impl Vault {
         self.ledger().derive_id(tenant, &owner, &name)
     }
 
-    /// What is known against an address, by what stands for it; and which version the next mark takes the place of.
+    /// What is known of an address, by what stands for it; and which version the next takes the place of.
     ///
     /// # Errors
     /// As [`Vault::internal`]; `Damaged`.
-    pub async fn address_mark(
+    pub async fn address_standing(
         &self,
         permit: &Permit,
         address_id: &str,
-    ) -> Result<(Option<AddressMark>, Expected), TrustError> {
+    ) -> Result<(AddressStanding, Expected), TrustError> {
         let found = self
             .internal(permit, kinds::ADDRESS_MARK, address_id)
             .await?;
         let Some(found) = found else {
-            return Ok((None, Expected::Absent));
+            return Ok((AddressStanding::default(), Expected::Absent));
         };
-        let mark = serde_json::from_slice(&found.body)
+        let standing = serde_json::from_slice(&found.body)
             .map_err(|error| TrustError::Damaged(format!("mark of an address: {error}")))?;
-        Ok((mark, Expected::Version(found.version)))
+        Ok((standing, Expected::Version(found.version)))
     }
 
-    /// The document that a unit of work writes to mark an address of a patient, or to take its mark away.
+    /// The document that a unit of work writes to say how an address of a patient stands.
     #[must_use]
-    pub fn mark_address(
+    pub fn stand_address(
         patient: &str,
         address_id: &str,
-        mark: Option<&AddressMark>,
+        standing: &AddressStanding,
         expected: Expected,
     ) -> Internal {
         Internal {
@@ -76,11 +93,23 @@ impl Vault {
             id: address_id.to_owned(),
             owner: Owner::Patient(patient.to_owned()),
             expected,
-            // A struct of strings and numbers can't fail to serialise. One that was taken away stays as an empty one, so
-            // that the address can be marked again.
-            body: serde_json::to_vec(&mark).unwrap_or_default(),
+            // A struct of strings and numbers can't fail to serialise.
+            body: serde_json::to_vec(standing).unwrap_or_default(),
             deleted: false,
             tokens: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_is_not_known_is_one() {
+        let text = br#"{"mark":{"why":"haunted","at_ms":1}}"#;
+        let standing: AddressStanding = serde_json::from_slice(text).expect("a standing");
+        let mark = standing.mark.expect("a mark");
+        assert_eq!((mark.why, mark.at_ms), (AddressTrouble::Other, 1));
     }
 }

@@ -50,7 +50,7 @@ use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::consent::Rules;
 use crate::{Action, Permit, TrustError, tokens};
 
-pub use addresses::{AddressMark, AddressTrouble};
+pub use addresses::{AddressMark, AddressStanding, AddressTrouble};
 use ahead::Ahead;
 pub use compartment::SeriesPage;
 use consents::Hidden;

@@ -348,6 +348,9 @@ fn contacts(patient: &Resource, barred: &[crate::contact::Barred], now_ms: i64) 
                 }
             }
         }
+        @for one in barred {
+            @if let Some(whose) = &one.whose { p { "E-mail to " (whose) ", who acts for the patient: " span class="tag" { "not written to" } span class="quiet small" { " " (one.words()) } } }
+        }
     }
 }
 

@@ -25,6 +25,19 @@ pub(crate) struct Line {
     pub(crate) unread: bool,
 }
 
+/// The statuses of messages that may have reached a patient.
+pub(super) const STATUSES: &str = "completed,in-progress,not-done";
+
+/// Whether a message has reached the patient, or has left for them: what an e-mail said that came back is theirs to read
+/// here. What was not sent is not, and a draft of another system isn't either.
+fn is_theirs(message: &Resource) -> bool {
+    match message.text_at(&["status"]) {
+        Some("completed") => true,
+        Some("in-progress" | "not-done") => message.get("sent").is_some(),
+        _ => false,
+    }
+}
+
 /// The messages that have reached the patient, newest first. The same words may have come by e-mail
 /// and to the portal; what was not sent is not theirs to see.
 pub(crate) fn inbox(ctx: &Ctx, communications: &[Resource]) -> Vec<Line> {
@@ -36,6 +49,7 @@ pub(crate) fn inbox(ctx: &Ctx, communications: &[Resource]) -> Vec<Line> {
     };
     let mut lines: Vec<Line> = communications
         .iter()
+        .filter(|message| is_theirs(message))
         .map(|message| Line {
             id: message.id().unwrap_or_default().to_owned(),
             title: message
@@ -67,7 +81,7 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
             &permit,
             &query(
                 ResourceType::Communication,
-                &[("patient", patient), ("status", "completed,in-progress")],
+                &[("patient", patient), ("status", STATUSES)],
                 PER_TYPE_MAX,
             )?,
             None,
@@ -165,13 +179,13 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         .ok_or(PageError::NotFound)?;
     let message = found.resource;
     // A message that is still on its way by e-mail may be opened by its link a moment too early.
-    let status = message.text_at(&["status"]).unwrap_or_default();
-    if !matches!(status, "completed" | "preparation" | "in-progress") {
+    let is_theirs = is_theirs(&message);
+    if !is_theirs && message.text_at(&["status"]) != Some("preparation") {
         return Err(PageError::NotFound);
     }
     // It is the patient who has received it, not somebody who acts for them.
     let by_the_patient = ctx.role() == Role::Patient;
-    if status == "completed" && message.get("received").is_none() && by_the_patient {
+    if is_theirs && message.get("received").is_none() && by_the_patient {
         change(
             &ctx,
             ResourceType::Communication,

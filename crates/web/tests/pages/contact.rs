@@ -94,18 +94,18 @@ async fn mark(world: &World, patient: &str, address: &str) {
         .expect("a permit");
     let vault = world.trust.vault();
     let id = vault.address_id(crate::world::TENANT, patient, address);
-    let mark = trust::AddressMark {
-        why: trust::AddressTrouble::Bounced,
-        code: Some("5.1.1".to_owned()),
-        at_ms: 0,
+    let (_, expected) = vault.address_standing(&permit, &id).await.expect("read");
+    let standing = trust::AddressStanding {
+        mark: Some(trust::AddressMark {
+            why: trust::AddressTrouble::Bounced,
+            code: Some("5.1.1".to_owned()),
+            at_ms: 0,
+        }),
+        ..trust::AddressStanding::default()
     };
-    let (_, expected) = vault.address_mark(&permit, &id).await.expect("read");
     let unit = trust::Unit {
-        internals: vec![trust::Vault::mark_address(
-            patient,
-            &id,
-            Some(&mark),
-            expected,
+        internals: vec![trust::Vault::stand_address(
+            patient, &id, &standing, expected,
         )],
         patient: Some(patient.to_owned()),
         ..trust::Unit::default()
@@ -146,4 +146,38 @@ async fn an_address_that_came_back_is_shown_and_can_be_written_to_again() {
     assert_eq!(done.location(), format!("{page}?done=yes"), "{}", done.body);
     mark(&world, &ida, address).await;
     devi.get(&chart).await.shows("not written to");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_who_acts_for_a_patient_is_shown_and_can_be_written_to_again() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let address = "mona@example.org";
+    let chart = format!("/console/patients/{ida}");
+    let page = format!("{chart}/contact");
+    let proxies = format!("{chart}/proxies");
+    let mut devi = world.staff("devi").await;
+    let named = [
+        ("name", "Mona Berg"),
+        ("address", address),
+        ("birth_date", "1984-05-06"),
+        ("basis", "authorised"),
+        ("proof", "Her signature, seen at the desk"),
+    ];
+    let done = devi.act(&proxies, &proxies, &named).await;
+    assert!(done.location().starts_with(&proxies), "{}", done.body);
+    assert!(!devi.get(&chart).await.has("not written to"));
+    mark(&world, &ida, address).await;
+    let seen = devi.get(&chart).await;
+    seen.shows("not written to");
+    seen.shows("Mona Berg");
+    check_html(&chart, &seen.body);
+    let form = devi.get(&page).await;
+    check_html(&page, &form.body);
+    form.shows(address);
+    form.shows("Write there again");
+    let done = devi.act(&page, &page, &[("again", address)]).await;
+    assert_eq!(done.location(), format!("{page}?done=yes"), "{}", done.body);
+    assert!(!devi.get(&chart).await.has("not written to"));
+    assert!(!devi.get(&page).await.has("Write there again"));
 }
