@@ -14,7 +14,9 @@ mod model;
 mod room;
 
 pub(crate) use hands::{NOT_A_BATCHS, goes, orders_since, sent_since, why_not_undone};
-pub(crate) use messages::{CALLED_OFF, EXPIRED, about, awaited_messages, channel_of, message_slot};
+pub(crate) use messages::{
+    CALLED_OFF, EXPIRED, about, awaited_messages, channel_of, message_slot, overdue_messages,
+};
 pub(crate) use migrate::new_rules;
 pub use migrate::{Goes, Map, Migration, migrate, take_back};
 pub use model::{
@@ -123,7 +125,18 @@ pub fn step(
         return engine.decision(true);
     }
     if state.ended.is_some() {
-        return unchanged();
+        // Who can't be reached by e-mail is told in the portal that a visit was called off, also where the journey ended by it.
+        let Input::Receipt {
+            communication,
+            outcome,
+        } = input
+        else {
+            return unchanged();
+        };
+        let mut engine = Engine::following(definition, state.clone(), context);
+        engine.told_of_what_is_left(&communication, &outcome);
+        let changed = engine.state != *state;
+        return engine.decision(changed);
     }
     match input {
         Input::CalledOff(_) => unchanged(),

@@ -3,6 +3,7 @@
 mod calls;
 mod entries;
 mod look;
+mod mails;
 mod ordered;
 mod orders;
 mod plan;
@@ -615,6 +616,10 @@ impl<'a> Mover<'a> {
             let tenant = self.tenant();
             let proxy = self.vault.proxy_to_write_to(tenant, &person).await?;
             return Ok(refused.filter(|_| proxy.is_none()));
+        }
+        // That what goes there comes back is known before, and the next channel is tried at once.
+        if channel == Channel::Email && refused.is_none() && self.is_barred().await? {
+            return Ok(Some(facts::NO_ADDRESS));
         }
         Ok(refused)
     }

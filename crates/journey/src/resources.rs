@@ -449,6 +449,11 @@ fn has_left(message: &Resource) -> bool {
     message.text_at(&["status"]) == Some("in-progress") && message.get("sent").is_some()
 }
 
+/// Whether a mail server has a message, and it has not come back: it has arrived, or will have.
+pub(crate) fn may_have_arrived(message: &Resource) -> bool {
+    has_left(message) || message.text_at(&["status"]) == Some("completed")
+}
+
 /// The same of one that may have left: that its time is over can be said of it, and that nobody needs it any more can't.
 /// Whether it was called off.
 pub(crate) fn calls_off(message: &mut Resource, code: &str, why: &str) -> bool {

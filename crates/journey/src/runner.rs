@@ -24,7 +24,7 @@ pub(crate) use parts::{ended, lets_go, task_of};
 pub(crate) use starts::Place;
 
 use crate::books::{Books, Position, all_internals};
-use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};
+use crate::engine::{self, Context, Decision, Event as JourneyEvent, Fact, Ids, Input, Outcome};
 use crate::facts;
 use crate::mover::{MoveError, Mover};
 use crate::state::State;
@@ -804,6 +804,10 @@ impl Journeys {
             None
         };
         let ids = mover.ids(&definition);
+        // What has left by then may have arrived: that nobody knows yet is no reason to do something in its place.
+        let of = (now_ms, instance);
+        let overdue = engine::overdue_messages(&definition, &state, of, |name| ids.id(name));
+        let left = Box::pin(mover.left_in_time(overdue)).await?;
         let decision = {
             let context = Context {
                 now_ms,
@@ -811,18 +815,20 @@ impl Journeys {
                 ids: &ids,
                 limited: mover.limits(&definition).any(),
             };
-            let asked = said
-                .map(|event| engine::step(&definition, &state, Input::Event(event), &context))
-                .transpose()?;
-            let from = asked.as_ref().map_or(&state, |asked| &asked.state);
-            let input = Input::Timer { read: read.0 };
-            let mut decision = engine::step(&definition, from, input, &context)?;
-            if let Some(mut asked) = asked {
-                asked.effects.append(&mut decision.effects);
-                decision.effects = asked.effects;
-                decision.changed |= asked.changed;
+            let arrived = left.into_iter().map(|communication| Input::Receipt {
+                communication,
+                outcome: Outcome::Delivered,
+            });
+            let mut before: Option<Decision> = None;
+            for input in said.map(Input::Event).into_iter().chain(arrived) {
+                let from = before.as_ref().map_or(&state, |before| &before.state);
+                let next = engine::step(&definition, from, input, &context)?;
+                before = Some(next.after(before));
             }
-            decision
+            let from = before.as_ref().map_or(&state, |before| &before.state);
+            let input = Input::Timer { read: read.0 };
+            let next = engine::step(&definition, from, input, &context)?;
+            next.after(before)
         };
         let changed = mover
             .take(

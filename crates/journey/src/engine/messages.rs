@@ -3,7 +3,7 @@
 use super::{About, Context, Effect, Engine, EngineError, Outcome, Sent};
 use crate::Channel;
 use crate::definition::{Definition, Step};
-use crate::state::{State, Token, What, Which};
+use crate::state::{Stand, State, Token, What, Which};
 use crate::time::DAY_MS;
 use fhir::ResourceType;
 
@@ -35,6 +35,28 @@ pub(crate) fn awaited_messages(
         }
     }
     awaited
+}
+
+/// The e-mails of `send`s whose time is over, by what makes an id of a name.
+pub(crate) fn overdue_messages(
+    definition: &Definition,
+    state: &State,
+    (now_ms, instance): (u64, &str),
+    id: impl Fn(&str) -> String,
+) -> Vec<String> {
+    let overdue = state.tokens.iter().filter_map(|token| {
+        let Stand::Sending { channel, until_ms } = token.stand else {
+            return None;
+        };
+        let step = definition.step(&token.step)?;
+        let is_over = until_ms <= now_ms;
+        if !is_over || channel_of(step, Which::Message, channel) != Some(Channel::Email) {
+            return None;
+        }
+        let slot = message_slot(Which::Message, usize::from(channel));
+        Some(id(&format!("{instance}/{}/{slot}", token.n)))
+    });
+    overdue.collect()
 }
 
 impl Engine<'_> {
@@ -147,18 +169,24 @@ impl Engine<'_> {
         let communication = self.resource_id(n, &message_slot(which, index));
         let reference = Some(format!("Communication/{communication}"));
         self.trail(&step.id, What::Sent { channel, which }, reference);
+        let a_day_ms = self.context.now_ms + DAY_MS;
+        // Once it would have begun, nobody comes in vain any more.
+        let expires_ms = match &about {
+            About::Visit { start_ms, .. } => a_day_ms.min(*start_ms),
+            About::Form(_) => a_day_ms,
+        };
         self.effects.push(Effect::Send {
             step: step.id.clone(),
             communication,
             channel,
             which,
-            expires_ms: self.context.now_ms + DAY_MS,
+            expires_ms,
             about: Some(about),
         });
     }
 
     /// What became of a message about a place that is left: where it did not arrive, the next channel is tried.
-    fn told_of_what_is_left(&mut self, communication: &str, outcome: &Outcome) {
+    pub(super) fn told_of_what_is_left(&mut self, communication: &str, outcome: &Outcome) {
         let Outcome::NotDone(code) = outcome else {
             return;
         };

@@ -493,6 +493,18 @@ pub struct Decision {
     pub changed: bool,
 }
 
+impl Decision {
+    /// What this one and the one before it have decided.
+    pub(crate) fn after(mut self, before: Option<Self>) -> Self {
+        if let Some(mut before) = before {
+            before.effects.append(&mut self.effects);
+            self.effects = before.effects;
+            self.changed |= before.changed;
+        }
+        self
+    }
+}
+
 /// Why an input could not be worked on. Nothing has happened then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {

@@ -198,16 +198,24 @@ impl Book {
             Some(format!("Appointment/{visit}")),
         );
         let moved = token.stand.booked_ms() != Some(slot.start_ms);
+        let before = match &token.stand {
+            Stand::Booking { booked, .. } => *booked,
+            _ => None,
+        };
         if let Some(reminders) = self.reminders.as_ref().filter(|_| moved)
             && let Some(token) = engine.token(n).cloned()
         {
             reminders.begin(engine, step, &token, slot.start_ms);
         }
-        if let Some(confirmation) = self.confirmation.as_ref().filter(|_| moved)
+        // A visit that ends at another time is another entry in a calendar.
+        let changed = before != Some(slot);
+        if let Some(confirmation) = self.confirmation.as_ref().filter(|_| changed)
             && let Some(token) = engine.token(n).cloned()
         {
-            if self.reminders.is_none() {
+            // With reminders, those have called off what is on its way.
+            if self.reminders.is_none() || !moved {
                 engine.call_off(&token, CALLED_OFF, "The visit was moved");
+                remind::arrived_or_not(engine, n);
             }
             confirmation.begin(engine, step, &token, slot);
         }

@@ -241,3 +241,62 @@ fn a_held_journey_tells_when_it_goes_on() {
         .collect();
     assert_eq!(told, ["2d00h booked 2 first email"], "the newest alone");
 }
+
+#[test]
+fn who_has_no_email_is_told_in_the_portal_also_where_the_journey_ends_by_it() {
+    let source = source("").replace("not_booked: pause", "not_booked: end");
+    let refused = Some(Outcome::NotDone("no-address".to_owned()));
+    let mut run = Run::start(compiled(&source), refused, facts());
+    run.until(DAY);
+    visit(&mut run, "booked", 10 * DAY);
+    visit(&mut run, "cancelled", 10 * DAY);
+    let log = run.log();
+    assert!(log.iter().any(|line| line.contains(" end ")), "{log:?}");
+    assert!(
+        log.contains(&"1d00h called off 1/1 first portal"),
+        "{log:?}"
+    );
+}
+
+#[test]
+fn a_visit_that_ends_at_another_time_is_told_and_called_off_until_it_would_begin() {
+    let mut run = begin("      remind: [1d]\n", Some(Outcome::Delivered));
+    visit(&mut run, "booked", DAY + 3 * HOUR);
+    let longer = |status: &str| Fact::Visit {
+        id: "i/1/visit".to_owned(),
+        status: status.to_owned(),
+        start_ms: Some(DISCHARGE + DAY + 3 * HOUR),
+        end_ms: Some(DISCHARGE + DAY + 5 * HOUR),
+    };
+    run.event("Appointment/x", longer("booked"), vec![]);
+    run.event("Appointment/x", longer("booked"), vec![]);
+    let booked: Vec<&str> = (run.log().into_iter())
+        .filter(|line| line.contains("booked"))
+        .collect();
+    let expected = ["1d00h booked 1 first email", "1d00h booked 2 first email"];
+    assert_eq!(booked, expected, "{:?}", run.log());
+    // What says that it is off is of no use once it would have begun.
+    let context = Context {
+        now_ms: run.now,
+        instance: "i",
+        ids: &Names,
+        limited: false,
+    };
+    let event = journey::Event {
+        number: run.number + 1,
+        reference: "Appointment/x".to_owned(),
+        fact: longer("cancelled"),
+        holds: vec![],
+    };
+    let Decision { effects, .. } =
+        step(&run.definition, &run.state, Input::Event(event), &context).unwrap();
+    let until = effects.iter().find_map(|effect| match effect {
+        Effect::Send {
+            which: Which::CalledOff { .. },
+            expires_ms,
+            ..
+        } => Some(*expires_ms),
+        _ => None,
+    });
+    assert_eq!(until, Some(DISCHARGE + DAY + 3 * HOUR));
+}

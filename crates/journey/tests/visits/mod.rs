@@ -567,3 +567,100 @@ async fn word_of_a_visit_is_in_the_language_of_the_patient() {
     ];
     assert_eq!(words, expected);
 }
+
+/// A message to somebody operated on, and a call where it reaches nobody.
+fn written(channels: &str) -> String {
+    let source = source("");
+    let (head, _) = source.split_once("start: visit").expect("a start");
+    format!(
+        "{head}start: tell
+steps:
+  tell:
+    title: Tell
+    send:
+      title: News
+      words: There is news.
+      channels: [{channels}]
+      expires: 2h
+    next: end
+    on_failure: call
+  call:
+    title: Call
+    task: {{title: Call, reason: The news reached nobody., role: coordinator, due: 24h}}
+    next: end
+    overdue: end
+"
+    )
+}
+
+/// What a mail server has, and what hasn't come back, counts as delivered when its time is over: whoever counts it as such
+/// may be away just then.
+#[tokio::test]
+async fn what_has_left_is_not_taken_to_have_failed() {
+    let world = World::with(Mail::Silent, &written("email")).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    world.until(HOUR).await;
+    for mut message in world.of(&patient, ResourceType::Communication).await {
+        message.set("status", json!("in-progress"));
+        message.set("sent", json!(fhir::date::instant(START + HOUR)));
+        world.put(vec![message.into_value()]).await;
+    }
+    assert!(world.view(&patient).await.ended.is_none());
+    let world = world.reopen().await;
+    world.until(3 * HOUR).await;
+    let tasks = world.of(&patient, ResourceType::Task).await;
+    assert!(tasks.is_empty(), "{tasks:?}");
+    assert!(world.view(&patient).await.ended.is_some());
+    // Who counts it as delivered finds it as it was.
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    assert_eq!(messages[0].text_at(&["status"]), Some("in-progress"));
+}
+
+/// What comes back from an address is known before the next message, which takes the next channel at once.
+#[tokio::test]
+async fn nobody_is_written_to_where_mail_comes_back() {
+    let world = World::with(Mail::Delivers, &written("email, portal")).await;
+    let patient = world.patient().await;
+    let vault = world.trust.vault();
+    let permit = world
+        .part(
+            "mail-deliverer",
+            trust::Purpose::Treatment,
+            trust::Action::Send,
+        )
+        .await;
+    let found = vault.load(&permit, ResourceType::Patient, &patient).await;
+    let found = found.expect("loaded").expect("a patient").resource;
+    let channels = trust::consent::channels(&found, 0);
+    let mut internals = Vec::new();
+    for channel in channels.iter().filter(|channel| channel.kind == "email") {
+        let id = vault.address_id(crate::world::TENANT, &patient, &channel.address);
+        let standing = trust::AddressStanding {
+            mark: Some(trust::AddressMark {
+                why: trust::AddressTrouble::Bounced,
+                code: None,
+                at_ms: 0,
+            }),
+            ..trust::AddressStanding::default()
+        };
+        let expected = ledger::Expected::Absent;
+        let made = trust::Vault::stand_address(&patient, &id, &standing, expected);
+        internals.push(made);
+    }
+    assert!(!internals.is_empty());
+    let unit = trust::Unit {
+        internals,
+        patient: Some(patient.clone()),
+        ..trust::Unit::default()
+    };
+    vault.commit(&permit, unit).await.expect("committed");
+    world.operate(&patient).await;
+    assert!(world.view(&patient).await.ended.is_some());
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    let mut statuses: Vec<Option<&str>> = (messages.iter())
+        .map(|message| message.text_at(&["status"]))
+        .collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [Some("completed"), Some("not-done")]);
+}

@@ -193,12 +193,14 @@ impl Confirmation {
     pub(super) fn called_off(&self, engine: &mut Engine<'_>, step: &Step, token: &Token) {
         let Stand::Booking {
             booked: Some(slot),
-            told: Some(told),
+            told,
             ..
         } = &token.stand
         else {
             return;
         };
+        // Nothing was told of one that was booked before its file said so, and that it is off is news all the same.
+        let time = told.as_ref().map_or(0, |told| told.time);
         // Nobody comes in vain to what has begun.
         if slot.start_ms <= engine.context.now_ms {
             return;
@@ -209,14 +211,11 @@ impl Confirmation {
             by_ms: None,
             calendar: self.calendar.then_some(Calendar {
                 end_ms: slot.end_ms,
-                sequence: told.time,
+                sequence: time,
                 cancelled: true,
             }),
         };
-        let which = Which::CalledOff {
-            n: token.n,
-            time: told.time,
-        };
+        let which = Which::CalledOff { n: token.n, time };
         engine.tell(step, which, 0, about);
     }
 }
