@@ -72,7 +72,7 @@ fn would(run: &Run, status: &str, start: u64) -> Vec<(Which, Option<Calendar>)> 
 fn each_change_of_a_booked_visit_is_told_once() {
     let mut run = begin("", Some(Outcome::Delivered));
     visit(&mut run, "booked", 10 * DAY);
-    // The same again is no change, and neither is another end.
+    // The same again is no change.
     visit(&mut run, "booked", 10 * DAY);
     run.until(2 * DAY);
     visit(&mut run, "booked", 12 * DAY);
