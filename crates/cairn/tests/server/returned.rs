@@ -97,7 +97,6 @@ async fn hand_in(house: &House, secret: Option<&str>, to: Option<&str>, mail: Ve
     status
 }
 
-// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn what_came_back_is_handed_in_with_a_secret() {
     let (port, senders) = mail_server().await;

@@ -55,7 +55,6 @@ fn with(mail: &[u8], change: impl FnOnce(String) -> String) -> Vec<u8> {
     after.into_bytes()
 }
 
-// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn mail_is_signed_so_that_nobody_changes_it_on_the_way() {
     let world = World::new().await;
