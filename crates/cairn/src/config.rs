@@ -17,6 +17,7 @@ mod audit;
 mod emergency;
 mod http;
 mod identity_provider;
+mod mail;
 mod named;
 mod sms;
 
@@ -24,6 +25,7 @@ pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
 pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
+pub(crate) use mail::dkim;
 use named::{found, is_label, put};
 pub use sms::SmsSettings;
 
@@ -104,6 +106,11 @@ pub const KEYS: &[Key] = &[
     key("smtp.ca_file", ValueKind::Text, ""),
     key("smtp.timeout_ms", ValueKind::Integer, "30000"),
     key("smtp.parallel", ValueKind::Integer, "4"),
+    key("smtp.dkim_domain", ValueKind::Text, ""),
+    key("smtp.dkim_keys", ValueKind::Text, ""),
+    key("smtp.returns_to", ValueKind::Text, ""),
+    key("smtp.returns_secret_file", ValueKind::Text, ""),
+    key("smtp.returns_wait_s", ValueKind::Integer, "900"),
     key("sms.account", ValueKind::Text, ""),
     key("sms.token_file", ValueKind::Text, ""),
     key("sms.from", ValueKind::Text, ""),
@@ -360,6 +367,16 @@ pub struct Smtp {
     pub timeout_ms: u64,
     /// Deliveries at once.
     pub parallel: usize,
+    /// The domain that signs e-mails.
+    pub dkim_domain: Option<String>,
+    /// What they are signed with: `SELECTOR:FILE`, separated by spaces.
+    pub dkim_keys: Option<String>,
+    /// The address that return addresses are made from; without one nothing comes back.
+    pub returns_to: Option<String>,
+    /// File with what who hands in returned mail has to know.
+    pub returns_secret_file: Option<PathBuf>,
+    /// How long a message counts as under way after a mail server took it, seconds.
+    pub returns_wait_s: u64,
 }
 
 impl Default for Smtp {
@@ -375,6 +392,11 @@ impl Default for Smtp {
             ca_file: None,
             timeout_ms: 30_000,
             parallel: 4,
+            dkim_domain: None,
+            dkim_keys: None,
+            returns_to: None,
+            returns_secret_file: None,
+            returns_wait_s: 900,
         }
     }
 }
@@ -711,12 +733,7 @@ impl Settings {
         if let Err(words) = self.sms.check(self.public_url.is_some()) {
             return invalid(words);
         }
-        if self.smtp.user.is_some() != self.smtp.password_file.is_some() {
-            return invalid("smtp.user and smtp.password_file go together");
-        }
-        if self.smtp.host.is_some() && self.smtp.from.is_none() {
-            return invalid("smtp.host needs smtp.from");
-        }
+        self.smtp.check()?;
         if self.store.url.is_none()
             && (self.store.password_file.is_some() || self.store.ca_file.is_some())
         {
@@ -809,10 +826,10 @@ impl Settings {
     }
 
     /// What the mail deliverer is told; `None` when no SMTP server is configured. Reads the
-    /// password file.
+    /// files with the password, with keys and with the secret.
     ///
     /// # Errors
-    /// `Invalid` when the password file can't be read.
+    /// `Invalid` when one of these can't be read or holds what it shouldn't.
     pub fn mail(&self, portal_base: &str) -> Result<Option<exchange::MailOptions>, ConfigError> {
         let (Some(host), Some(from)) = (&self.smtp.host, &self.smtp.from) else {
             return Ok(None);
@@ -847,6 +864,8 @@ impl Settings {
             // Without them, a patient would be led to a page where only staff can sign in.
             magic_links: true,
             ca_file: self.smtp.ca_file.clone(),
+            dkim: self.smtp.dkim()?,
+            returns: self.smtp.returns()?,
         }))
     }
 }

@@ -35,6 +35,8 @@ pub enum Reason {
     PermanentFailure,
     /// No attempt succeeded.
     RetriesExhausted,
+    /// A mail server took it, and it came back.
+    Returned,
     /// Its words held patient details.
     PhiGuard,
     /// Quiet hours would not have ended in its time.
@@ -61,6 +63,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::PermanentFailure => "permanent-failure",
             Self::RetriesExhausted => "retries-exhausted",
+            Self::Returned => "returned",
             Self::PhiGuard => PHI_GUARD,
             Self::QuietHours => "quiet-hours",
             Self::Capped => "capped",
@@ -213,6 +216,7 @@ mod tests {
             hours: None,
             unanswered: 0,
             segments: None,
+            visit: None,
         }
     }
 

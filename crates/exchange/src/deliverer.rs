@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fhir::{Resource, ResourceType};
-use ledger::{LedgerError, OutboxEntry, OutboxKey};
+use ledger::{LedgerError, OutboxEntry, OutboxKey, OutboxLook};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -44,6 +44,9 @@ const LEFT_REST: Duration = Duration::from_secs(1);
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// Pauses before a commit is tried again that failed in the store.
 const COMMIT_PAUSES_MS: [u64; 4] = [50, 250, 1_000, 4_000];
+/// How much of what may have come back is looked at at once: no server is asked, so that none that doesn't answer keeps a
+/// journey waiting.
+const BELIEVED_AT_ONCE: usize = 4;
 /// What is said of a message whose patient isn't there any more.
 const GONE: &str = "The patient's record is gone.";
 /// What can go wrong on our side of a delivery. No patient details in the words.
@@ -229,6 +232,8 @@ struct Round {
     name: &'static str,
     tasks: JoinSet<Result<(), DeliverError>>,
     busy: HashMap<tokio::task::Id, [u8; 16]>,
+    /// Of those, what was sent already and may have come back.
+    believed: HashSet<[u8; 16]>,
     /// Entries that rest after a fault of ours.
     resting: HashMap<[u8; 16], Instant>,
     /// Entries that can't be opened and were said to the log.
@@ -268,6 +273,7 @@ impl Round {
         let Some(id) = self.busy.remove(&task) else {
             return;
         };
+        self.believed.remove(&id);
         if let Some((fault, rest)) = fault {
             let name = self.name;
             tracing::error!(outbox = %hex(id), fault, "{name}: an attempt could not be carried out");
@@ -294,37 +300,59 @@ impl Inner {
     async fn start_due(self: &Arc<Self>, round: &mut Round) -> Option<Instant> {
         let now = Instant::now();
         round.resting.retain(|_, until| *until > now);
-        let ledger = self.trust.vault().ledger();
-        let clock = ledger.clock();
-        let (parallel, name) = (self.parallel, self.carrier.name());
-        // Those under way and resting are still in the outbox and come first. One more than there can
-        // be room for shows when the next one is due.
-        let limit = round.busy.len() + round.resting.len() + parallel + 1;
-        let entries = match ledger
-            .outbox_look(self.carrier.outbox(), u64::MAX, limit)
-            .await
-        {
-            Ok(look) => {
-                round.set_aside(&look.unreadable);
-                let unreadable = look.unreadable.len() as u64;
-                self.unreadable.store(unreadable, Ordering::Relaxed);
-                look.entries
-            }
-            Err(error) => {
-                tracing::error!(%error, "{name}: the outbox can't be read");
-                return Some(now + REST);
-            }
-        };
-        let now_ms = clock.now_ms();
+        let parallel = self.parallel;
+        let believed = round.believed.len();
         let room = self
             .breaker
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .room(now, round.busy.len(), parallel);
-        let (mut room, mut wake) = match room {
-            Room::For(room) => (room, round.resting.values().min().copied()),
-            Room::NoneUntil(until) => return Some(until),
+            .room(now, round.busy.len() - believed, parallel);
+        // Those under way and resting are still in the outbox and come first. One more than there can
+        // be room for shows when the next one is due.
+        let shown = round.busy.len() + round.resting.len() + 1;
+        let waiting = self.look(self.carrier.outbox(), shown + parallel);
+        let Some(mut waiting) = waiting.await else {
+            return Some(now + REST);
         };
+        let taken = self.look(self.carrier.outbox_taken(), shown + BELIEVED_AT_ONCE);
+        let Some(taken) = taken.await else {
+            return Some(now + REST);
+        };
+        waiting.unreadable.extend(taken.unreadable);
+        round.set_aside(&waiting.unreadable);
+        let count = waiting.unreadable.len() as u64;
+        self.unreadable.store(count, Ordering::Relaxed);
+        let rested = round.resting.values().min().copied();
+        let room_to_believe = BELIEVED_AT_ONCE.saturating_sub(believed);
+        let believes = self.start(round, taken.entries, room_to_believe);
+        let sends = match room {
+            Room::For(room) => self.start(round, waiting.entries, room),
+            Room::NoneUntil(until) => Some(until),
+        };
+        [rested, believes, sends].into_iter().flatten().min()
+    }
+
+    /// What is first in channels; none where the outbox can't be read.
+    async fn look(&self, channels: &[u16], limit: usize) -> Option<OutboxLook> {
+        if channels.is_empty() {
+            return Some(OutboxLook::default());
+        }
+        let (ledger, name) = (self.trust.vault().ledger(), self.carrier.name());
+        let look = ledger.outbox_look(channels, u64::MAX, limit).await;
+        look.inspect_err(|error| tracing::error!(%error, "{name}: the outbox can't be read"))
+            .ok()
+    }
+
+    /// Starts what is due of some entries, as many as there is room for; says when the next one is due.
+    fn start(
+        self: &Arc<Self>,
+        round: &mut Round,
+        entries: Vec<OutboxEntry>,
+        mut room: usize,
+    ) -> Option<Instant> {
+        let (now, name) = (Instant::now(), self.carrier.name());
+        let clock = self.trust.vault().ledger().clock();
+        let now_ms = clock.now_ms();
         for entry in entries {
             if round.is_busy(entry.key.id) || round.resting.contains_key(&entry.key.id) {
                 continue;
@@ -334,15 +362,17 @@ impl Inner {
                     + clock
                         .real_wait(entry.key.due_ms)
                         .clamp(Duration::from_millis(1), SLEEP_MAX);
-                wake = Some(wake.map_or(due, |wake| wake.min(due)));
-                break;
+                return Some(due);
             }
             if room == 0 {
                 // The end of a delivery under way makes room and wakes us.
-                break;
+                return None;
             }
             room -= 1;
             let id = entry.key.id;
+            if self.carrier.outbox_taken().contains(&entry.channel) {
+                round.believed.insert(id);
+            }
             let inner = Arc::clone(self);
             let task = round.tasks.spawn(async move {
                 // The shard stays here until the outcome is written down.
@@ -362,7 +392,7 @@ impl Inner {
             });
             round.busy.insert(task.id(), id);
         }
-        wake
+        None
     }
 
     /// One attempt at one entry. An error leaves the entry where it is.
@@ -370,18 +400,16 @@ impl Inner {
         let agent = Agent::system(entry.tenant, self.carrier.part());
         let name = self.carrier.name();
         let request_id = format!("{name}-{}-{}", hex(entry.key.id), entry.attempt + 1);
+        if self.carrier.outbox_taken().contains(&entry.channel) {
+            return self.believe(&agent, entry, &request_id).await;
+        }
         let Ok(message) = serde_json::from_slice::<Message>(&entry.body) else {
             // In whichever channel: the first builds with notices put them among the messages.
             return match (serde_json::from_slice::<Notice>(&entry.body), &self.carrier) {
                 (Ok(notice), Carrier::Mail(mail)) => {
                     self.notify(&agent, entry, mail, &notice, &request_id).await
                 }
-                _ => {
-                    // Its step goes on when its time is over.
-                    metrics::counter!(format!("{name}_failed_total"), "reason" => "unreadable")
-                        .increment(1);
-                    Err(DeliverError::Unreadable)
-                }
+                _ => Err(self.unread()),
             };
         };
         let purpose: Option<Purpose> = serde_json::from_value(message.purpose.as_str().into()).ok();
@@ -400,6 +428,7 @@ impl Inner {
             entry,
             message,
             ahead: OnceLock::new(),
+            sent_to: OnceLock::new(),
         };
         // All that is asked below is asked as it is then.
         self.carrier.turn().await;
@@ -438,7 +467,7 @@ impl Inner {
         let found = match &patient {
             Some(patient) => {
                 let vault = self.trust.vault();
-                let found = self.carrier.find(vault, entry.tenant, patient, at_ms);
+                let found = self.carrier.find(vault, &attempt.permit, patient, at_ms);
                 found.await?
             }
             None => Err(Refused::new(Reason::NoAddress, GONE)),
@@ -495,6 +524,13 @@ impl Inner {
             }
         };
         attempt.settle(&outcome).await
+    }
+
+    /// Of an entry that can't be read: its step goes on when its time is over.
+    pub(crate) fn unread(&self) -> DeliverError {
+        let name = self.carrier.name();
+        metrics::counter!(format!("{name}_failed_total"), "reason" => "unreadable").increment(1);
+        DeliverError::Unreadable
     }
 
     /// A permit to send what is no patient's.

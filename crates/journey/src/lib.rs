@@ -84,9 +84,9 @@ pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
 pub use engine::{
-    About, Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Goes, Hand, Ids,
-    Input, Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
-    timers,
+    About, Act, Calendar, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Goes,
+    Hand, Ids, Input, Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step,
+    take_back, timers,
 };
 pub use entries::BEGINNINGS;
 pub use faces::{Draft, Left, export, import};

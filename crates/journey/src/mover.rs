@@ -3,6 +3,7 @@
 mod calls;
 mod entries;
 mod look;
+mod mails;
 mod ordered;
 mod orders;
 mod plan;
@@ -467,7 +468,8 @@ impl<'a> Mover<'a> {
                     times,
                     refused,
                 );
-                let message = maker.outgoing(step, which, channel, &communication, expires_ms);
+                let (id, about) = (&communication, about.as_ref());
+                let message = maker.outgoing(step, which, channel, id, expires_ms, about);
                 if let Some(made) = made {
                     self.create(made);
                 }
@@ -568,6 +570,7 @@ impl<'a> Mover<'a> {
             Effect::Release {
                 message,
                 expires_ms,
+                about,
             } => {
                 let (mut held, mut unanswered) = (false, 0);
                 let id = &message.communication;
@@ -579,8 +582,9 @@ impl<'a> Mover<'a> {
                 if held && let Some(step) = definition.step(&message.step) {
                     self.person().await?;
                     let maker = self.maker(definition, instance, state);
-                    let (which, channel) = (message.which, message.channel);
-                    if let Some(mut mail) = maker.outgoing(step, which, channel, id, expires_ms) {
+                    let (which, channel, about) = (message.which, message.channel, about.as_ref());
+                    let mail = maker.outgoing(step, which, channel, id, expires_ms, about);
+                    if let Some(mut mail) = mail {
                         // As often it was handed over before it was held.
                         mail.unanswered = unanswered;
                         self.post(channel, id, &mail);
@@ -621,6 +625,10 @@ impl<'a> Mover<'a> {
         if let (None, Channel::Sms, Some(person)) = (refused, channel, person) {
             let person = person.clone();
             return self.no_text(&person).await;
+        }
+        // That what goes there comes back is known before, and the next channel is tried at once.
+        if channel == Channel::Email && refused.is_none() && self.is_barred().await? {
+            return Ok(Some(facts::NO_ADDRESS));
         }
         Ok(refused)
     }

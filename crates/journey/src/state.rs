@@ -9,7 +9,7 @@
 mod messages;
 
 pub use messages::Which;
-pub(crate) use messages::{Held, Invited, OnTheWay, Reminded, Unsent};
+pub(crate) use messages::{Held, Invited, OnTheWay, Reminded, Told, Unsent};
 
 use crate::room::Why;
 use crate::time::Slot;
@@ -289,6 +289,9 @@ pub(crate) enum Stand {
         /// What the patient has been asked, where the step asks them to book it and it isn't booked yet.
         #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
         invited: Option<Invited>,
+        /// What they have been told of the booked visit, where the step confirms it.
+        #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+        told: Option<Told>,
     },
     /// Branches that haven't ended.
     Joining {
@@ -375,6 +378,7 @@ impl Stand {
                 booked: _,
                 reminded: None,
                 invited: None,
+                told: None,
             }
             | Self::Joining { left: _ } => FIRST,
             Self::Booking {
@@ -382,6 +386,7 @@ impl Stand {
                 booked: _,
                 reminded: _,
                 invited: _,
+                told: _,
             }
             | Self::Working {
                 handed_over: _,

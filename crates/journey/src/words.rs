@@ -36,6 +36,7 @@ pub(crate) fn not_done(code: &str) -> &'static str {
             "The patient had been sent as many messages as they may be, and there was no room in its time"
         }
         "retries-exhausted" => "All attempts failed",
+        "returned" => "It was sent and came back",
         "unknown-partner" => "The partner is not known any more",
         "no-contract" => "There is no contract in force with the partner",
         "not-cleared" => "The partner is not cleared for what it would be told",

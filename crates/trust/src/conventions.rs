@@ -7,7 +7,7 @@
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
 //! | a call to a partner | `Task` (`code` [`TASK_SYSTEM`]\|[`CALL_ORDER`], `owner.display` the partner, `status` `in-progress` → `completed` with what was learnt in `output`, `failed` with `statusReason.text` and code [`NOT_DONE_SYSTEM`], `on-hold` while its journey is held, `cancelled` where nobody waits for it any more; who closes it calls it off) |
-//! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT`, `SMSWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]; a text message is `in-progress` once a provider has it, with an identifier [`SMS_SYSTEM`]\|what the provider calls it (`use` `old` where it won't arrive by that name), the extensions [`SMS_SEGMENTS_URL`], [`SMS_COST_URL`], [`SMS_UNANSWERED_URL`] and [`LET_GO_URL`], and a `note` of each attempt and receipt, and `completed` when the handset has it) |
+//! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT`, `SMSWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]; a text message is `in-progress` once a provider has it, with an identifier [`SMS_SYSTEM`]\|what the provider calls it (`use` `old` where it won't arrive by that name), the extensions [`SMS_SEGMENTS_URL`], [`SMS_COST_URL`], [`SMS_UNANSWERED_URL`] and [`LET_GO_URL`], and a `note` of each attempt and receipt, and `completed` when the handset has it; an e-mail is `in-progress`, with `sent`, once a mail server has it and while it may soon come back, with a `note` of each report; one that no limit holds has [`BEYOND_LIMITS_URL`]) |
 //! | a message that has to wait before it may go out | `CommunicationRequest` (`status` `active`, `on-hold` while its journey is held → `completed` when it goes out, `revoked` when it doesn't; `occurrencePeriod` from when it may go until when at the latest; `payload` as the message will have it). Who closes it calls the message off |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
 //! | a patient's word on messages of care programmes | `Consent`, see [`CONSENT_CATEGORY_SYSTEM`] |
@@ -62,11 +62,13 @@ pub const SMS_UNANSWERED_URL: &str = "urn:cairn:sms-unanswered";
 /// Extension of a message (valueInstant): when it was let go, by its journey or by what it waited for. It may have left
 /// later.
 pub const LET_GO_URL: &str = "urn:cairn:let-go";
-/// Code of a text message that has left, or may have, and of which nothing was heard in its time: it may be there.
+/// Extension of a message (valueBoolean): it went out past quiet hours and limits, and counts in none.
+pub const BEYOND_LIMITS_URL: &str = "urn:cairn:beyond-limits";
+/// Code of a message that has left, or may have, and of which nothing was heard in its time: it may be there.
 /// It stands beside another code where a message that may be there is given up for another reason.
 pub const NO_RECEIPT: &str = "no-receipt";
 /// Code system of reasons why a message was not sent: [`NO_RECEIPT`], `consent`, `preference`, `no-address`,
-/// `no-sign-in`, `shared-number` (somebody else has the telephone too), `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`; of a message that was
+/// `no-sign-in`, `shared-number` (somebody else has the telephone too), `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`, `returned` (a mail server took it, and it came back); of a message that was
 /// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
 /// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`, and [`MAY_BE_DONE`] beside another.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";

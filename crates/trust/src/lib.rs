@@ -39,6 +39,7 @@ pub use policy::{
 pub use purposes::{OwnPurpose, Purpose, PurposeName, Purposes};
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
+pub use vault::{AddressMark, AddressStanding, AddressTrouble};
 pub use vault::{
     AskAgain, AuditProof, Before, Change, ConsentWhy, Counts, Disclosed, EXPORTER, EarlierPage,
     EarlierVersion, Effect, EveryInternal, Explained, ExportFile, ExportFound, ExportJob,

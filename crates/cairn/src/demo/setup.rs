@@ -119,6 +119,8 @@ pub(super) fn mail_to_sink(port: u16) -> exchange::MailOptions {
         parallel: 4,
         magic_links: true,
         ca_file: None,
+        dkim: None,
+        returns: None,
     }
 }
 

@@ -293,12 +293,14 @@ impl House {
             if mail.portal_base.is_empty() || !entry.hosts.is_empty() {
                 mail.portal_base.clone_from(&base_url);
             }
-            if let Some(from) = &own.smtp_from {
-                mail.from.clone_from(from);
-            }
-            exchange::MailDeliverer::new(trust.clone(), mail).map_err(ServerError::Mail)
+            let folder = plan.tenants_folder.as_deref();
+            let mail = own.mail(mail, folder, !entry.hosts.is_empty())?;
+            let door = |options| exchange::ReturnsDoor::new(trust.clone(), tenant, options);
+            let door = mail.returns.as_ref().map(door).transpose()?;
+            let deliverer = exchange::MailDeliverer::new(trust.clone(), mail)?;
+            Ok::<_, String>((deliverer, door.map(Arc::new)))
         });
-        let deliverer = deliverer.transpose()?;
+        let (deliverer, returns) = deliverer.transpose().map_err(ServerError::Mail)?.unzip();
         let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
         let texts = texts::open(
             (&trust, tenant),
@@ -395,6 +397,7 @@ impl House {
             takes_certificates: plan.takes_certificates,
             authorities: plan.authorities.clone(),
             sms: sms_door,
+            returns: returns.flatten(),
         });
         Ok(Self {
             entry: entry.clone(),

@@ -194,6 +194,8 @@ impl World {
             parallel: 4,
             magic_links: false,
             ca_file: None,
+            dkim: None,
+            returns: None,
         }
     }
 
@@ -259,7 +261,7 @@ impl World {
     }
 
     /// As the hospital's systems write.
-    async fn hospital(&self, patient: &str) -> Permit {
+    pub async fn hospital(&self, patient: &str) -> Permit {
         self.permit("importer", Purpose::Operations, Action::Import, patient)
             .await
     }
@@ -360,6 +362,7 @@ impl World {
             hours: None,
             unanswered: 0,
             segments: None,
+            visit: None,
         };
         change(&mut message);
         let (medium, channel) = match message.channel.as_str() {

@@ -254,6 +254,7 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
             // A visit has reminders alone.
             words: template(node.get("words").or_else(|| node.get("reminder"))?)?,
             reminder: node.get("reminder").and_then(template),
+            called_off: node.get("called_off").and_then(template),
             questions: node
                 .get("questions")
                 .map(Node::items)

@@ -185,6 +185,32 @@ pub(crate) static TRANSLATION_OF_A_PROPOSAL: Record = Record {
     ],
 };
 
+/// The same of what confirms a booked visit.
+pub(crate) static TRANSLATION_OF_A_CONFIRMATION: Record = Record {
+    name: "confirmation in another language",
+    doc: "What says that a visit is booked, was moved or was called off, in another language. Days in it are dates (`2026-12-03`).",
+    one_of: &[],
+    fields: &[
+        must("title", Shape::Line, "What the visit is for."),
+        must(
+            "words",
+            Shape::Words(Clearance::Closed),
+            "The message when it is booked, and when it was moved.",
+        ),
+        must(
+            "called_off",
+            Shape::Words(Clearance::Closed),
+            "The message when it was called off.",
+        ),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, those of the journey's own language.",
+        ),
+        SMS_OF_A_TRANSLATION,
+    ],
+};
+
 /// Member of a message that has it in other languages.
 pub(crate) const TRANSLATIONS: &str = "translations";
 

@@ -332,7 +332,8 @@ fn stand() -> impl Strategy<Value = Stand> {
             proposed,
             booked,
             reminded: None,
-            invited: None
+            invited: None,
+            told: None
         }),
         any::<u32>().prop_map(|left| Stand::Joining { left }),
     ]

@@ -142,6 +142,8 @@ impl Run {
                     let which = match which {
                         Which::Ahead { time, minutes } => format!("reminder {time}/{minutes}"),
                         Which::Again { minutes } => format!("reminder after/{minutes}"),
+                        Which::Booked { time } => format!("booked {time}"),
+                        Which::CalledOff { n, time } => format!("called off {n}/{time}"),
                         other => format!("{other:?}").to_lowercase(),
                     };
                     if outcome.is_none() {

@@ -4,6 +4,7 @@
 //! reading with a leaf of its own; `load.rs` reads for what follows. What they share: `guard.rs` asks the permit and
 //! tells the audit, `opening.rs` opens rows by the row rule, `consents.rs` and `relations.rs` hide some.
 
+mod addresses;
 mod ahead;
 mod care;
 mod codes;
@@ -51,6 +52,7 @@ use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::consent::Rules;
 use crate::{Action, Permit, TrustError, tokens};
 
+pub use addresses::{AddressMark, AddressStanding, AddressTrouble};
 use ahead::Ahead;
 pub use compartment::SeriesPage;
 use consents::Hidden;

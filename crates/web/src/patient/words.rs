@@ -91,11 +91,12 @@ fn not_sent(resource: &Resource) -> String {
         NO_RECEIPT => "no receipt came, so it may have arrived".to_owned(),
         "permanent-failure" => "the receiving server refused it".to_owned(),
         "retries-exhausted" => "the receiving server could not be reached".to_owned(),
+        "returned" => "it was sent and came back".to_owned(),
         other => status_words(other),
     }
 }
 
-/// Whether a text message may have arrived whose answer never came.
+/// Whether a message may have arrived of which nothing was heard.
 fn may_be_there(resource: &Resource) -> bool {
     let codings = resource.at(&["statusReason", "coding"]);
     let codings = codings.and_then(Value::as_array);

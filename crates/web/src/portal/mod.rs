@@ -110,7 +110,7 @@ async fn load(ctx: &Ctx) -> Result<Home, PageError> {
         )?,
         query(
             ResourceType::Communication,
-            &[("patient", patient), ("status", "completed")],
+            &[("patient", patient), ("status", messages::STATUSES)],
             PER_TYPE_MAX,
         )?,
         weight::query(patient, 20)?,
