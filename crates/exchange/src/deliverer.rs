@@ -74,14 +74,9 @@ impl From<TrustError> for DeliverError {
     }
 }
 
-/// Takes e-mail entries from the outbox and delivers them, until `stop` says so.
-pub struct MailDeliverer(Deliverer);
-
-/// Takes text messages from the outbox and hands them to a provider, until `stop` says so. What became of them comes back
-/// by [`crate::SmsDoor`].
-pub struct SmsDeliverer(Deliverer);
-
-struct Deliverer {
+/// Takes messages of one channel from the outbox and hands them over, until `stop` says so. What became of text messages
+/// comes back by [`crate::SmsDoor`], and what came back of e-mails by [`crate::ReturnsDoor`].
+pub struct Deliverer {
     inner: Arc<Inner>,
 }
 
@@ -97,61 +92,35 @@ pub(crate) struct Inner {
     unreadable: Arc<AtomicU64>,
 }
 
-impl MailDeliverer {
-    /// Checks options; does not connect yet.
+impl Deliverer {
+    /// Of e-mail. Checks options; does not connect yet.
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
-    pub fn new(trust: Trust, options: MailOptions) -> Result<Self, String> {
+    pub fn mail(trust: Trust, options: MailOptions) -> Result<Self, String> {
         let (base, links, parallel) = (
             options.portal_base.clone(),
             options.magic_links,
             options.parallel,
         );
         let carrier = Carrier::Mail(Box::new(Mail::new(options)?));
-        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+        Self::new(trust, carrier, base, links, parallel)
     }
 
-    /// How many outbox entries can't be opened, as it is counted while it runs.
-    #[must_use]
-    pub fn unreadable(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.inner.unreadable)
-    }
-
-    /// Runs until `stop` turns true; finishes conversations under way.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.0.run(stop).await;
-    }
-}
-
-impl SmsDeliverer {
-    /// Checks options; does not connect yet.
+    /// Of text messages. Checks options; does not connect yet.
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
-    pub fn new(trust: Trust, options: SmsOptions) -> Result<Self, String> {
+    pub fn sms(trust: Trust, options: SmsOptions) -> Result<Self, String> {
         let (base, links, parallel) = (
             options.portal_base.clone(),
             options.magic_links,
             options.parallel,
         );
         let carrier = Carrier::Sms(Box::new(Sms::new(options)?));
-        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+        Self::new(trust, carrier, base, links, parallel)
     }
 
-    /// How many outbox entries can't be opened, as it is counted while it runs.
-    #[must_use]
-    pub fn unreadable(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.inner.unreadable)
-    }
-
-    /// Runs until `stop` turns true; finishes what is under way.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.0.run(stop).await;
-    }
-}
-
-impl Deliverer {
     fn new(
         trust: Trust,
         carrier: Carrier,
@@ -185,7 +154,14 @@ impl Deliverer {
         })
     }
 
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    /// How many outbox entries can't be opened, as it is counted while it runs.
+    #[must_use]
+    pub fn unreadable(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.inner.unreadable)
+    }
+
+    /// Runs until `stop` turns true; finishes what is under way.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut news = self.inner.trust.vault().ledger().watch();
         let mut round = Round::of(self.inner.carrier.name());
         while !*stop.borrow_and_update() {

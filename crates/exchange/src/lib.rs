@@ -37,7 +37,7 @@ mod smtp;
 pub use calls::CallDeliverer;
 pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
-pub use deliverer::{MailDeliverer, SmsDeliverer};
+pub use deliverer::Deliverer;
 pub use dkim::Dkim;
 pub use hooks::HookDeliverer;
 pub use returns::{RETURNS_WAIT_MS_MAX, ReturnOptions, ReturnsDoor, Unreturned};

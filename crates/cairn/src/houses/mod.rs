@@ -297,11 +297,11 @@ impl House {
             let mail = own.mail(mail, folder, !entry.hosts.is_empty())?;
             let door = |options| exchange::ReturnsDoor::new(trust.clone(), tenant, options);
             let door = mail.returns.as_ref().map(door).transpose()?;
-            let deliverer = exchange::MailDeliverer::new(trust.clone(), mail)?;
+            let deliverer = exchange::Deliverer::mail(trust.clone(), mail)?;
             Ok::<_, String>((deliverer, door.map(Arc::new)))
         });
         let (deliverer, returns) = deliverer.transpose().map_err(ServerError::Mail)?.unzip();
-        let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
+        let unreadable_mail = deliverer.as_ref().map(exchange::Deliverer::unreadable);
         let texts = texts::open(
             (&trust, tenant),
             (plan.sms.as_ref(), plan.sms_country.as_deref()),
@@ -309,7 +309,7 @@ impl House {
             &base_url,
         )?;
         let (texts, sms_door) = texts.unzip();
-        let unreadable_sms = texts.as_ref().map(exchange::SmsDeliverer::unreadable);
+        let unreadable_sms = texts.as_ref().map(exchange::Deliverer::unreadable);
         let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use exchange::{SmsDeliverer, SmsDoor, SmsOptions};
+use exchange::{Deliverer, SmsDoor, SmsOptions};
 use ledger::TenantId;
 use trust::sms::Country;
 use trust::{TextRules, Trust};
@@ -12,7 +12,7 @@ use super::ServerError;
 use super::own::Own;
 
 /// What sends text messages, and where a provider tells something of them.
-pub(super) type Texts = (SmsDeliverer, Arc<SmsDoor>);
+pub(super) type Texts = (Deliverer, Arc<SmsDoor>);
 
 /// Says what of text messages is a tenant's own, and makes what sends them, where a provider is configured. Without one,
 /// what is put on its way here waits for a server that has one, and numbers are read here as they are there: `country` is
@@ -54,7 +54,7 @@ pub(super) fn open(
     };
     warn_of_parts(trust);
     let door = SmsDoor::new(trust.clone(), tenant, &sms).map_err(ServerError::Sms)?;
-    let deliverer = SmsDeliverer::new(trust.clone(), sms).map_err(ServerError::Sms)?;
+    let deliverer = Deliverer::sms(trust.clone(), sms).map_err(ServerError::Sms)?;
     Ok(Some((deliverer, Arc::new(door))))
 }
 

@@ -210,6 +210,6 @@ async fn keys_that_receivers_would_not_take_are_told_at_the_start() {
         dkim: Some(dkim),
         ..world.options(25)
     };
-    let error = exchange::MailDeliverer::new(world.trust.clone(), options).err();
+    let error = exchange::Deliverer::mail(world.trust.clone(), options).err();
     assert!(error.is_some_and(|error| error.contains("clinic.example")));
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange::{MailDeliverer, MailOptions, MailTls, SmsDeliverer, SmsDoor, SmsOptions};
+use exchange::{Deliverer, MailOptions, MailTls, SmsDoor, SmsOptions};
 use fhir::{Resource, ResourceType};
 use ledger::{
     Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
@@ -201,7 +201,7 @@ impl World {
 
     pub fn run(&self, options: MailOptions) -> Running {
         let deliverer =
-            MailDeliverer::new(self.trust.clone(), options).expect("options that fit together");
+            Deliverer::mail(self.trust.clone(), options).expect("options that fit together");
         let (stop, stopped) = watch::channel(false);
         Running {
             stop,
@@ -211,7 +211,7 @@ impl World {
 
     /// Takes text messages to a provider.
     pub fn run_texts(&self, options: SmsOptions) -> Running {
-        let deliverer = SmsDeliverer::new(self.trust.clone(), options);
+        let deliverer = Deliverer::sms(self.trust.clone(), options);
         let deliverer = deliverer.expect("options that fit together");
         let (stop, stopped) = watch::channel(false);
         Running {
