@@ -299,12 +299,10 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         span { (patient.text_at(&["gender"]).unwrap_or("sex not recorded")) }
                         @if let Some(number) = patient.text_at(&["identifier", "0", "value"]) { span { "no. " span class="mono" { (number) } } }
                     }
-                    p {
-                        @if view.by_consents || view.unrelated { span class="alert" { "Allergies may be hidden from your role" } }
-                        @else if !view.labels.is_empty() { span class="quiet" { "Allergies with some labels are hidden from your role, if there are any" } }
-                        @else if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
-                        @if !view.allergies.is_empty() { span class="alert" { "Allergies: " (view.allergies.join(", ")) } }
-                    }
+                    @if !view.allergies.is_empty() { p class="alert" { "Allergies: " (view.allergies.join(", ")) } }
+                    @if view.by_consents || view.unrelated { p class="alert" { "Allergies may be hidden from your role" } }
+                    @else if !view.labels.is_empty() { p class="quiet" { "Allergies with some labels are hidden from your role, if there are any" } }
+                    @else if view.allergies.is_empty() { p class="quiet" { "No allergies recorded" } }
                 }
                 @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }
                 @if view.journeys.is_empty() { p class="quiet" { "In no journey." } }
