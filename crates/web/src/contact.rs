@@ -75,6 +75,11 @@ pub(crate) struct Barred {
 }
 
 impl Barred {
+    /// Whether whoever reads there said that our e-mail is unwanted, which can be taken back.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.mark.why == AddressTrouble::Complained
+    }
+
     /// Why, in words.
     pub(crate) fn words(&self) -> String {
         match (self.mark.why, &self.mark.code) {
@@ -127,30 +132,42 @@ pub(crate) async fn barred(
     Ok(all)
 }
 
-/// Lets an address be written to again that wasn't.
+/// Lets an address of a patient be written to again that wasn't; where `only` says why it wasn't, one of that sort alone.
+pub(crate) async fn clear(
+    ctx: &Ctx,
+    permit: &Permit,
+    (id, address): (&str, &str),
+    only: Option<AddressTrouble>,
+) -> Result<(), PageError> {
+    let vault = ctx.vault();
+    let mark = vault.address_id(permit.tenant(), id, address);
+    let (standing, expected) = vault.address_standing(permit, &mark).await?;
+    let why = standing.mark.map(|mark| mark.why);
+    if why.is_none_or(|why| only.is_some_and(|only| only != why)) {
+        return Ok(());
+    }
+    let cleared = AddressStanding {
+        cleared_ms: Some(vault.ledger().clock().now_ms()),
+        ..AddressStanding::default()
+    };
+    let unit = Unit {
+        internals: vec![Vault::stand_address(id, &mark, &cleared, expected)],
+        note: Some("an address is written to again".to_owned()),
+        patient: Some(id.to_owned()),
+        ..Unit::default()
+    };
+    match vault.commit(permit, unit).await {
+        // Somebody else has just done it, or more came back: the page says which.
+        Ok(_) | Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same of a clinician's.
 async fn write_again(ctx: &Ctx, id: &str, address: &str) -> Result<Response, PageError> {
     let of = Some(ResourceType::Patient);
     let permit = ctx.permit(Action::Update, of, Some(id)).await?;
-    let vault = ctx.vault();
-    let mark = vault.address_id(permit.tenant(), id, address);
-    let (standing, expected) = vault.address_standing(&permit, &mark).await?;
-    if standing.mark.is_some() {
-        let cleared = AddressStanding {
-            cleared_ms: Some(vault.ledger().clock().now_ms()),
-            ..AddressStanding::default()
-        };
-        let unit = Unit {
-            internals: vec![Vault::stand_address(id, &mark, &cleared, expected)],
-            note: Some("an address is written to again".to_owned()),
-            patient: Some(id.to_owned()),
-            ..Unit::default()
-        };
-        match vault.commit(&permit, unit).await {
-            // Somebody else has just done it, or more came back: the page says which.
-            Ok(_) | Err(TrustError::Ledger(LedgerError::Conflict)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    clear(ctx, &permit, (id, address), None).await?;
     let to = format!("/console/patients/{id}/contact?done=yes");
     Ok(Redirect::to(&to).into_response())
 }

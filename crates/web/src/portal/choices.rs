@@ -7,10 +7,10 @@ use maud::{Markup, html};
 use serde_json::Value;
 use trust::consent::{is_same_number, set_texts_wanted, set_wanted};
 use trust::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
-use trust::{Action, Change, Purpose, TrustError, Unit};
+use trust::{Action, AddressTrouble, Change, Purpose, TrustError, Unit};
 
 use crate::consents::is_yes_to_a_part;
-use crate::contact::{asked, only_words, set_asked};
+use crate::contact::{Barred, asked, barred, clear, only_words, set_asked};
 use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
 use crate::layout::{self, PortalSection, State, csrf, portal};
@@ -329,6 +329,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     let only = only_words(&own, ctx.times.care_ms);
     let stopped = crate::contact::stopped(&ctx, &own).await?;
     let from = ctx.vault().texts().from;
+    let barred = barred(&ctx, &permit, &own).await?;
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
@@ -350,6 +351,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
                     button class="primary" type="submit" { "Save" }
                 }
             }
+            @if !barred.is_empty() { (unwritten(&ctx, &barred)) }
             section class="stack" aria-labelledby="apart" {
                 h2 id="apart" { "Only at one address" }
                 p { "If others could read your messages, name an address that only you read. You need not say why." }
@@ -378,9 +380,55 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     ))
 }
 
+/// The addresses that no e-mail goes to, whatever is chosen, and why.
+fn unwritten(ctx: &Ctx, barred: &[Barred]) -> Markup {
+    html! {
+        section class="stack" aria-labelledby="unwritten" {
+            h2 id="unwritten" { "E-mail that we have stopped" }
+            @for one in barred {
+                div class="card stack" {
+                    p { (layout::state(State::Waiting, "Stopped")) " " span class="strong" { (one.address) } }
+                    @if one.is_unwanted() {
+                        p { "Somebody who reads e-mail there said that they do not want ours. They may have marked a message of ours as spam. We send nothing there until you say so." }
+                        form method="post" action="/portal/preferences" {
+                            (csrf(ctx))
+                            input type="hidden" name="do" value="again";
+                            input type="hidden" name="address" value=(one.address);
+                            button type="submit" { "Send e-mail there again" }
+                        }
+                    } @else {
+                        p { "What we sent there came back, so we send nothing there. If the address is wrong, or works again, please tell your care team." }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The patient wants e-mail again at an address from which somebody complained. That a mailbox is not there is nothing that
+/// they can take back.
+async fn wants_again(ctx: &Ctx, patient: &str, address: &str) -> Result<Response, PageError> {
+    let kind = Some(ResourceType::Patient);
+    let permit = ctx.permit(Action::Work, kind, Some(patient)).await?;
+    let own = ctx.vault().load(&permit, ResourceType::Patient, patient);
+    let own = own.await?.filter(|found| !found.deleted);
+    let own = own.ok_or(PageError::NotFound)?.resource;
+    let telecoms = own.get("telecom").and_then(Value::as_array);
+    let mut telecoms = telecoms.into_iter().flatten();
+    if telecoms.any(|telecom| telecom["system"] == "email" && telecom["value"] == address) {
+        let of = (patient, address);
+        clear(ctx, &permit, of, Some(AddressTrouble::Complained)).await?;
+    }
+    Ok(Redirect::to("/portal/preferences?said=saved").into_response())
+}
+
 /// `POST /portal/preferences`.
 pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let patient = ctx.patient_alone()?.to_owned();
+    if fields.get("do") == Some("again") {
+        let address = fields.get("address").unwrap_or_default();
+        return wants_again(&ctx, &patient, address).await;
+    }
     let only = match fields.get("do") {
         Some("confidential") => {
             let address = fields.get("address").filter(|address| is_address(address));

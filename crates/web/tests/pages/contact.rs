@@ -76,6 +76,10 @@ async fn one_number_alone_is_named_to_whoever_calls() {
 
 /// Marks an address of a patient, as what comes back of an e-mail does.
 async fn mark(world: &World, patient: &str, address: &str) {
+    mark_as(world, patient, address, trust::AddressTrouble::Bounced).await;
+}
+
+async fn mark_as(world: &World, patient: &str, address: &str, why: trust::AddressTrouble) {
     let agent = trust::Agent::system(crate::world::TENANT, "importer");
     let target = trust::Target {
         kind: None,
@@ -97,7 +101,7 @@ async fn mark(world: &World, patient: &str, address: &str) {
     let (_, expected) = vault.address_standing(&permit, &id).await.expect("read");
     let standing = trust::AddressStanding {
         mark: Some(trust::AddressMark {
-            why: trust::AddressTrouble::Bounced,
+            why,
             code: Some("5.1.1".to_owned()),
             at_ms: 0,
         }),
@@ -180,4 +184,70 @@ async fn an_address_of_who_acts_for_a_patient_is_shown_and_can_be_written_to_aga
     assert_eq!(done.location(), format!("{page}?done=yes"), "{}", done.body);
     assert!(!devi.get(&chart).await.has("not written to"));
     assert!(!devi.get(&page).await.has("Write there again"));
+}
+
+/// Patients see that no e-mail goes to an address of theirs. That somebody complained is theirs to take back; that a mailbox
+/// is not there isn't.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patient_takes_a_complaint_back() {
+    use trust::AddressTrouble::{Bounced, Complained};
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let max = world.patient("Max", "Berg").await;
+    let address = "somebody@example.com";
+    let page = "/portal/preferences";
+    let button = "Send e-mail there again";
+    let again = [("do", "again"), ("address", address)];
+    let mut own = world.patients_browser(&ida).await;
+    let mut his = world.patients_browser(&max).await;
+    let mut devi = world.staff("devi").await;
+    let chart = format!("/console/patients/{ida}");
+    assert!(!own.get(page).await.has("E-mail that we have stopped"));
+
+    mark_as(&world, &ida, address, Bounced).await;
+    let seen = own.get(page).await;
+    check_html(page, &seen.body);
+    seen.shows("came back");
+    assert!(!seen.has(button));
+    let done = own.act(page, page, &again).await;
+    assert_eq!(
+        done.location(),
+        format!("{page}?said=saved"),
+        "{}",
+        done.body
+    );
+    devi.get(&chart).await.shows("not written to");
+
+    mark_as(&world, &ida, address, Complained).await;
+    let seen = own.get(page).await;
+    check_html(page, &seen.body);
+    seen.shows(button);
+    seen.shows(address);
+    // It is nobody else's word, and no other address's.
+    assert!(!his.get(page).await.has(button));
+    his.act(page, page, &again).await;
+    let other = [("do", "again"), ("address", "nobody@example.com")];
+    own.act(page, page, &other).await;
+    own.get(page).await.shows(button);
+    let done = own.act(page, page, &again).await;
+    assert_eq!(
+        done.location(),
+        format!("{page}?said=saved"),
+        "{}",
+        done.body
+    );
+    assert!(!own.get(page).await.has("E-mail that we have stopped"));
+    assert!(!devi.get(&chart).await.has("not written to"));
+
+    // The audit says that she did it.
+    let mut priya = world.staff("priya").await;
+    let audit = priya.get(&format!("/console/audit?patient={ida}")).await;
+    let events = audit.body.split("href=\"/console/audit/").skip(1);
+    let mut said = 0;
+    for event in events.filter_map(|rest| rest.split('"').next()) {
+        let event = priya.get(&format!("/console/audit/{event}")).await;
+        let is_it = event.has("an address is written to again") && event.has("Ida Berg");
+        said += usize::from(is_it);
+    }
+    assert_eq!(said, 1);
 }
