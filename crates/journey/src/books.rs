@@ -192,6 +192,8 @@ pub(crate) struct Books {
     pub(crate) scans: tokio::sync::Notify,
     /// Tells that a batch was asked for, or that a shard has come here.
     pub(crate) batches: tokio::sync::Notify,
+    /// Places of what is checked beside.
+    pub(crate) checking: Arc<tokio::sync::Semaphore>,
     /// Which versions of instances are counted.
     pub(crate) learnt: Learnt,
     /// Whether all is known here that was published.
@@ -224,6 +226,7 @@ impl Books {
             late: AtomicU64::default(),
             scans: tokio::sync::Notify::new(),
             batches: tokio::sync::Notify::new(),
+            checking: Arc::new(tokio::sync::Semaphore::new(crate::beside::CHECKS_MAX)),
             learnt: Learnt::new(),
             known: Heard::default(),
             unread: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),

@@ -15,6 +15,7 @@ mod ahead;
 mod analysis;
 mod batches;
 mod beginnings;
+mod beside;
 mod books;
 mod care_plan;
 mod check;
