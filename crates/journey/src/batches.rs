@@ -390,9 +390,19 @@ impl Journeys {
         let found = self.states_of(permit, who).await?;
         let marks = self.act_marks(permit, who, many, &found).await?;
         let seen = whole(instances(&found).zip(marks.iter().map(String::as_str)));
-        let some = found.iter().take(LOOKED_AT);
-        let some = some.map(|(id, state)| (id.clone(), state.patient.clone()));
-        let ids = self.shown_first(permit, some.collect(), SAMPLE).await?;
+        // No more are looked for than are shown, so that the audit names nobody else, as long as they are shown at all.
+        let mut ids: Vec<String> = Vec::new();
+        let looked_at = &found[..found.len().min(LOOKED_AT)];
+        for some in looked_at.chunks(SAMPLE) {
+            let wanted = SAMPLE - ids.len();
+            if wanted == 0 {
+                break;
+            }
+            let some = some.iter().take(wanted);
+            let some = some.map(|(id, state)| (id.clone(), state.patient.clone()));
+            let some = some.collect();
+            ids.extend(self.shown_first(permit, some, wanted).await?);
+        }
         let kind = kinds::JOURNEY_INSTANCE;
         let mut sample = Vec::new();
         for document in self.vault().internals_of(permit, kind, &ids).await? {

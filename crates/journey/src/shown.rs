@@ -1,8 +1,9 @@
-//! Whom somebody is shown by name: those whom any list of patients would show them.
+//! Whom somebody is shown by name: those whom lists of patients and of their care plans would show them.
 
 use crate::{JourneyError, Journeys};
-use fhir::ResourceType;
 use fhir::search::SearchQuery;
+use fhir::{Resource, ResourceType};
+use serde_json::json;
 use std::collections::BTreeSet;
 use trust::{Action, Permit, TrustError};
 
@@ -10,7 +11,8 @@ use trust::{Action, Permit, TrustError};
 const IDS: usize = 200;
 
 impl Journeys {
-    /// Of these patients, those whom a search for them shows: relationships, consents and labels decide, row by row.
+    /// Of these patients, those whom a search for them shows, and of whom a care plan would be shown, which is what a
+    /// journey is to other systems: relationships, consents and labels decide, row by row.
     /// `None` for whoever is shown no patient at all; they are told of journeys by their ids.
     pub(crate) async fn shown_of(
         &self,
@@ -25,19 +27,36 @@ impl Journeys {
             return Ok(Some(BTreeSet::new()));
         }
         let ids: Vec<&str> = patients.iter().map(String::as_str).collect();
-        let mut queries = Vec::new();
+        let mut shown = BTreeSet::new();
         for some in ids.chunks(IDS) {
-            let parameters = [
-                ("_id".to_owned(), some.join(",")),
-                ("_count".to_owned(), IDS.to_string()),
-            ];
-            let query = SearchQuery::parse(kind, &parameters, false);
-            queries.push(query.map_err(|outcome| TrustError::Invalid(outcome.summary()))?);
+            let mut left = some.to_vec();
+            while !left.is_empty() {
+                let parameters = [
+                    ("_id".to_owned(), left.join(",")),
+                    ("_count".to_owned(), IDS.to_string()),
+                ];
+                let query = SearchQuery::parse(kind, &parameters, false);
+                let query = query.map_err(|outcome| TrustError::Invalid(outcome.summary()))?;
+                let mut found = BTreeSet::new();
+                let mut cut = false;
+                for page in self.vault().search_many(permit, &[query]).await? {
+                    let ids = page.rows.iter().filter_map(|row| row.resource.id());
+                    found.extend(ids.map(str::to_owned));
+                    cut |= page.next.is_some();
+                }
+                // A page ends early where its rows are large; the others are asked for again.
+                left.retain(|id| cut && !found.is_empty() && !found.contains(*id));
+                for id in found {
+                    // Who somebody is may be shown to whom what is planned for them is not.
+                    let mut plan = Resource::new(ResourceType::CarePlan);
+                    plan.set("subject", json!({"reference": format!("Patient/{id}")}));
+                    if self.vault().would_show(permit, &plan).await? {
+                        shown.insert(id);
+                    }
+                }
+            }
         }
-        let pages = self.vault().search_many(permit, &queries).await?;
-        let rows = pages.iter().flat_map(|page| &page.rows);
-        let shown = rows.filter_map(|row| row.resource.id().map(str::to_owned));
-        Ok(Some(shown.collect()))
+        Ok(Some(shown))
     }
 
     /// The first of some journeys, with whose they are, that the permit is shown: their ids.

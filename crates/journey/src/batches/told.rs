@@ -98,7 +98,9 @@ impl Journeys {
         if count == 0 {
             return Ok((batch, page));
         }
-        let (from, mut skip) = after.map_or((0, 0), |after| (after.part, after.position + 1));
+        let (from, mut skip) = after.map_or((0, 0), |after| {
+            (after.part, after.position.saturating_add(1))
+        });
         let mut found: Vec<(FailurePlace, Failure)> = Vec::new();
         'all: for part in from..batch.next.div_ceil(PART) {
             let (stored, _) = self.stored_part(permit, id, part).await?;
@@ -133,6 +135,20 @@ impl Journeys {
             self.vault().record_look(permit, patients, &note).await?;
         }
         Ok((batch, page))
+    }
+
+    /// Whether one batch takes back what another did.
+    pub(super) async fn takes_back(
+        &self,
+        permit: &Permit,
+        one: &str,
+        other: &str,
+    ) -> Result<bool, JourneyError> {
+        match self.stored_batch(permit, one).await {
+            Ok((batch, _)) => Ok(batch.of.as_deref() == Some(other)),
+            Err(JourneyError::Unknown(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A batch with those whom it has reached: instance and patient. A turn that was cut short may have reached more than

@@ -116,6 +116,28 @@ async fn who_was_moved_before_a_kill_can_be_taken_back_at_once() {
     assert_eq!(moved(&world, &patients).await, 0);
 }
 
+/// Who was taken back stays so, also where the batch goes on that has not written down whom it had moved.
+#[tokio::test]
+async fn who_was_taken_back_is_not_moved_again_when_the_batch_goes_on() {
+    let world = World::with(Mail::Delivers, FIRST).await;
+    let patients = operated(&world, 5).await;
+    world.drain().await;
+    world.publish(&second()).await;
+    let permit = steers(&world).await;
+    let id = begun(&world, &permit, 3).await;
+    let before = noted(&world).await;
+    world.journeys.batch_turn(TENANT).await.unwrap();
+    killed(&world, &before).await;
+    assert!(world.journeys.pause_batch(&permit, &id).await.unwrap());
+    assert_eq!(taken_back(&world, &permit, &id).await, 3);
+    assert!(world.journeys.resume_batch(&permit, &id).await.unwrap());
+    finish(&world).await;
+    let (batch, failures) = world.journeys.batch(&permit, &id).await.unwrap();
+    assert_eq!((batch.stage, batch.failed), (Stage::Done, 3));
+    assert!(failures.iter().all(|one| one.why == "it was taken back"));
+    assert_eq!(moved(&world, &patients).await, 2, "the others alone");
+}
+
 #[tokio::test]
 async fn so_can_who_had_to_wait_and_was_moved_before_a_kill() {
     let mut world = World::with(Mail::Silent, FIRST).await;
