@@ -200,6 +200,7 @@ pub(crate) fn role_words(role: Role) -> &'static str {
         Role::Proxy => "acts for the patient",
         Role::System => "Cairn itself",
         Role::Client => "another system",
+        Role::Steerer => "steers journeys",
     }
 }
 

@@ -94,6 +94,7 @@ pub(super) fn role_words(role: Role) -> &'static str {
         Role::Proxy => "acts for a patient",
         Role::System => "part of Cairn",
         Role::Client => "other system",
+        Role::Steerer => "steers journeys",
     }
 }
 

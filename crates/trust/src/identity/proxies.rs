@@ -822,7 +822,7 @@ impl Identity {
 
     /// What is said of who acts for whom is said by people, not by an application for them.
     async fn in_person(&self, by: &Agent) -> Result<(), TrustError> {
-        if by.access.is_none() && by.role != Role::Client {
+        if by.access.is_none() && !matches!(by.role, Role::Client | Role::Steerer) {
             return Ok(());
         }
         let refusal = refusal("who acts for a patient is said by people on the patient's page");

@@ -34,6 +34,9 @@ pub mod kinds {
     pub const JOURNEY_TRAIL: Kind = Kind(1006);
     /// A client with a bearer token.
     pub const CLIENT: Kind = Kind(1007);
+    /// A client with a bearer token that steers journeys and does nothing else. A kind of its own: programs that don't
+    /// know its role would stop at it in their lists, and so they know nothing of its token.
+    pub const STEERER: Kind = Kind(1035);
     /// Failed sign-ins of one user name or link.
     pub const SIGN_IN_ATTEMPTS: Kind = Kind(1008);
     /// What a request has written that is to be carried out once.
@@ -85,7 +88,8 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 22] = [
+    pub(crate) const OF_IDENTITY: [Kind; 23] = [
+        STEERER,
         SIGNING_KEYS,
         PROVIDER_LINK,
         PROVIDER_LOGOUT,
