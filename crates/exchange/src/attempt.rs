@@ -304,6 +304,7 @@ impl Attempt<'_> {
         } else {
             Vec::new()
         };
+        let patient = (patient, self.own_quiet().await?);
         let Some((due_ms, why)) = hours.leaves_at(rules, patient, &sent_ms, now_ms) else {
             return Ok(None);
         };

@@ -441,11 +441,14 @@ impl Inner {
         let now_ms = self.trust.vault().ledger().clock().now_ms();
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let found = match &patient {
-            Some(patient) => {
-                let vault = self.trust.vault();
-                let found = self.carrier.find(vault, &attempt.permit, patient, at_ms);
-                found.await?
-            }
+            Some(patient) => match attempt.unwelcome().await? {
+                Some(refused) => Err(refused),
+                None => {
+                    let vault = self.trust.vault();
+                    let found = self.carrier.find(vault, &attempt.permit, patient, at_ms);
+                    found.await?
+                }
+            },
             None => Err(Refused::new(Reason::NoAddress, GONE)),
         };
         let find = |_: &Resource, _| found;

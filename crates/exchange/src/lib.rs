@@ -7,7 +7,7 @@
 //! attempt.
 //!
 //! Start reading at `deliverer.rs` (the loop) and `attempt.rs` (one message), then `check.rs` (may it go?),
-//! `guard.rs` (does it hold patient details?), `carrier.rs` (what differs between channels), `mail.rs` and `smtp.rs` (one
+//! `guard.rs` (does it hold patient details?), `wishes.rs` (is it welcome?), `carrier.rs` (what differs between channels), `mail.rs` and `smtp.rs` (one
 //! conversation), `sms/` (text messages) and `retry.rs` (when to try again). [`sink`] is a receiver for the demo.
 //!
 //! `calls/` calls partners for journeys, each call decided anew when it goes out.
@@ -33,6 +33,7 @@ mod returns;
 pub mod sink;
 mod sms;
 mod smtp;
+mod wishes;
 
 pub use calls::CallDeliverer;
 pub use check::{PHI_GUARD, Reason};

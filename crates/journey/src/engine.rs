@@ -217,6 +217,12 @@ pub fn step(
             let changed = engine.state != *state;
             engine.decision(changed)
         }
+        Input::Ways { n, which, places } => {
+            let mut engine = Engine::following(definition, state.clone(), context);
+            engine.ways(n, which, places)?;
+            let changed = engine.state != *state;
+            engine.decision(changed)
+        }
         Input::Manual(Manual::Hand(hand)) => {
             if hand.batch.is_some() && hand.batch == state.batch {
                 return unchanged();
@@ -404,6 +410,9 @@ impl<'a> Engine<'a> {
         if self.outside {
             self.state.undo = None;
         }
+        // An order of channels is of its place: who has left it needs none.
+        let State { tokens, ways, .. } = &mut self.state;
+        ways.retain(|ways| tokens.iter().any(|token| token.n == ways.n));
         let total = self.state.trail_total();
         if let (Some(before), Some(undo)) = (self.follows, &mut self.state.undo)
             && undo.after as usize == before

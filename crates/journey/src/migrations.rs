@@ -368,7 +368,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
-                limited: mover.limits(to).any(),
+                limited: mover.asks_before(to),
             };
             engine::migrate(state, from, to, map, &measured, hand, &context)?
         };
@@ -693,7 +693,7 @@ impl Journeys {
                             now_ms: self.now_ms(),
                             instance,
                             ids: &ids,
-                            limited: mover.limits(&pair.from).any(),
+                            limited: mover.asks_before(&pair.from),
                         };
                         let input = Input::Manual(Manual::Hand(hand.clone()));
                         engine::step(&pair.from, &state, input, &context)?

@@ -25,6 +25,7 @@ use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, Ledger, Owner, TenantId, Timer, TimerKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use trust::consent::{Sort, Wishes};
 use trust::{Change, Internal, Permit, TrustError, Unit, Vault, kinds};
 
 /// The journeys' number as a consumer of timers.
@@ -154,6 +155,8 @@ pub(crate) struct Mover<'a> {
     deed: Option<&'static str>,
     /// What the patient's journeys have sent, once a message has asked for room.
     book: Option<room::Opened>,
+    /// Which messages the patient wants, once one was to go out.
+    wishes: Option<Wishes>,
     /// What begins the patient's journeys, where it was looked at, by the journey's name.
     entries: BTreeMap<String, entries::Opened>,
     /// The segments that the patient is in, where it was looked at, and what of the record that is told by.
@@ -186,6 +189,7 @@ impl<'a> Mover<'a> {
             looked_for: BTreeSet::new(),
             deed: None,
             book: None,
+            wishes: None,
             entries: BTreeMap::new(),
             members: None,
             seen: segments::Seen::default(),
@@ -374,7 +378,7 @@ impl<'a> Mover<'a> {
             // What becomes of an effect needs much room, which everybody who moves somebody would else hold.
             let outcome = Box::pin(self.effect(definition, instance, &state, &ids, effect));
             if let Some(input) = outcome.await? {
-                let limited = self.limits(definition).any();
+                let limited = self.asks_before(definition);
                 let context = Context {
                     now_ms: self.now_ms,
                     instance,
@@ -429,14 +433,19 @@ impl<'a> Mover<'a> {
                 {
                     return Ok(Some(Input::Manual(asked)));
                 }
+                if let Some(places) = self.in_order(definition, state, &step, (n, which)).await? {
+                    return Ok(Some(Input::Ways { n, which, places }));
+                }
                 let key = room::key(instance, n, which);
                 let asks = Asks {
                     key: &key,
                     urgency,
                     until_ms,
                 };
+                let sort = definition.sort(&step, which);
                 let window = definition.window(&step, which);
-                let room = self.room(definition, channel, window, &asks).await?;
+                let room = self.room(definition, (channel, sort), window, &asks);
+                let room = room.await?;
                 Ok(Some(Input::Room {
                     n,
                     which,
@@ -452,7 +461,8 @@ impl<'a> Mover<'a> {
                 expires_ms,
                 about,
             } => {
-                let refused = self.refusal(definition, channel).await?;
+                let sort = definition.sort(&step, which);
+                let refused = self.refusal(definition, (channel, sort)).await?;
                 self.person().await?;
                 let maker = self.maker(definition, instance, state);
                 let Some(step) = definition.step(&step) else {
@@ -606,14 +616,19 @@ impl<'a> Mover<'a> {
     async fn refusal(
         &mut self,
         definition: &Definition,
-        channel: Channel,
+        (channel, sort): (Channel, Option<Sort>),
     ) -> Result<Option<&'static str>, MoveError> {
         if !self.permitted(definition).await? {
             return Ok(Some("consent"));
         }
         let now_ms = self.now_ms;
+        let refused = facts::refusal(self.person().await?, channel, now_ms);
+        if refused != Some(facts::DECEASED)
+            && let Some(why) = self.unwelcome(channel, sort).await?
+        {
+            return Ok(Some(why.code()));
+        }
         let person = self.person().await?;
-        let refused = facts::refusal(person, channel, now_ms);
         if let (Some(facts::NO_ADDRESS), Channel::Email, Some(person)) = (refused, channel, person)
         {
             // A small child has no address: whoever acts for them may take the message.

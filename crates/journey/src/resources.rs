@@ -9,7 +9,7 @@ use crate::template::{self, Template};
 use crate::time;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
-use trust::consent::Hours;
+use trust::consent::{Hours, Sort, Unwelcome};
 use trust::conventions::{
     BEYOND_LIMITS_URL, INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM, ROLE_SYSTEM,
     SMS_SYSTEM, STEP_SYSTEM, performer_types, queue_of,
@@ -239,7 +239,7 @@ impl Maker<'_> {
                     .then(|| json!([{"url": BEYOND_LIMITS_URL, "valueBoolean": true}])),
                 "identifier": self.identifiers(&step.id),
                 "status": status,
-                "statusReason": refused.map(not_done),
+                "statusReason": refused.map(|code| refusal(code, step.sort(which), channel)),
                 "medium": medium(channel),
                 "subject": self.subject(),
                 "language": said.is_marked().then_some(said.language),
@@ -326,6 +326,7 @@ impl Maker<'_> {
             step: step.id.clone(),
             expires_ms: Some(expires_ms),
             hours: self.hours(said.message, which),
+            sort: step.sort(which),
             unanswered: 0,
             segments: None,
             visit: about.and_then(|about| entry(about, which)),
@@ -422,6 +423,16 @@ pub(crate) fn ends(order: &mut Resource, sent: bool) {
 
 pub(crate) fn role(code: &str) -> Value {
     json!({"coding": [{"system": ROLE_SYSTEM, "code": code}]})
+}
+
+/// Why a message isn't even sent. What a patient doesn't want is named.
+fn refusal(code: &str, sort: Option<Sort>, channel: Channel) -> Value {
+    let mut reason = not_done(code);
+    let mut all = [Unwelcome::Topic, Unwelcome::Routine].into_iter();
+    if let (Some(why), Some(sort)) = (all.find(|why| why.code() == code), sort) {
+        reason["text"] = why.words(sort.topic, channel.reach()).into();
+    }
+    reason
 }
 
 pub(crate) fn not_done(code: &str) -> Value {

@@ -641,7 +641,7 @@ impl Journeys {
                         now_ms,
                         instance,
                         ids: &ids,
-                        limited: mover.limits(&definition).any(),
+                        limited: mover.asks_before(&definition),
                     };
                     engine::step(&definition, &state, Input::Manual(manual), &context)?
                 };
@@ -663,7 +663,7 @@ impl Journeys {
                         now_ms,
                         instance,
                         ids: &ids,
-                        limited: mover.limits(&definition).any(),
+                        limited: mover.asks_before(&definition),
                     };
                     engine::step(&definition, &state, Input::Manual(manual), &context)?
                 };
@@ -708,7 +708,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
-                limited: mover.limits(&definition).any(),
+                limited: mover.asks_before(&definition),
             },
         )?;
         mover
@@ -822,7 +822,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
-                limited: mover.limits(&definition).any(),
+                limited: mover.asks_before(&definition),
             };
             let arrived = left.into_iter().map(|communication| Input::Receipt {
                 communication,

@@ -337,6 +337,19 @@ impl Journeys {
         Ok(versions)
     }
 
+    /// The languages that messages of live journeys are there in (BCP 47). They tell nothing of anybody.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn languages(&self, tenant: TenantId) -> Result<Vec<String>, JourneyError> {
+        let books = self.books(tenant).await?;
+        let mut found = std::collections::BTreeSet::new();
+        for published in books.all_live() {
+            found.extend(published.definition.languages());
+        }
+        Ok(found.into_iter().collect())
+    }
+
     /// The graph of a version (`None`: the live one) with its counts.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use fhir::Resource;
 use serde_json::{Map, Value, json};
 
-use crate::consent::Hours;
+use crate::consent::{Hours, Sort};
 use crate::conventions::{
     BEYOND_LIMITS_URL, CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM, SMS_UNANSWERED_URL,
 };
@@ -67,6 +67,10 @@ pub struct Message {
     /// it goes when it is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hours: Option<Hours>,
+    /// What the patient's wishes are asked about it. What programs put out that didn't know of these has none, and so
+    /// has what is no message of a journey: the wishes say nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sort: Option<Sort>,
     /// How often it was handed over without an answer, so that it may have been taken.
     #[serde(default, skip_serializing_if = "is_none")]
     pub unanswered: u8,

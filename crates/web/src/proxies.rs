@@ -307,6 +307,7 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
         step: String::new(),
         expires_ms: Some(now_ms.saturating_add(LINK_WAIT_MS)),
         hours: None,
+        sort: None,
         unanswered: 0,
         segments: None,
         visit: None,

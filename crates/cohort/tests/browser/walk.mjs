@@ -318,6 +318,7 @@ async function portal(carla) {
   await walk.look(page, "portal-preferences");
   await walk.click(page.getByRole("button", { name: "Save" }));
   await page.getByRole("status").getByText("Your choice is saved.").waitFor();
+  await wishes(page);
 
   await choices(page);
   await consents(carla, person.href);
@@ -517,6 +518,25 @@ async function finish(row, note) {
   return outcome;
 }
 
+/** Which messages are wanted is said, and what can't be is told. */
+async function wishes(page) {
+  await walk.follow(page, page.getByRole("link", { name: "Which messages you want" }), "/portal/preferences/messages");
+  await walk.look(page, "portal-wishes");
+  await page.getByLabel("Visits").selectOption("email,sms");
+  await page.getByLabel("From").fill("20:00");
+  await page.getByLabel("Until").fill("08:00");
+  await walk.click(page.getByRole("button", { name: "Save" }));
+  await page.getByRole("status").getByText("It counts from now on, also for messages that wait.").waitFor();
+  walk.check((await page.getByLabel("Visits").inputValue()) === "email,sms", "what was chosen is shown");
+  await walk.look(page, "portal-wishes-said");
+  // The demo's patient goes on as before.
+  await page.getByLabel("Visits").selectOption("usual");
+  await page.getByLabel("From").fill("");
+  await page.getByLabel("Until").fill("");
+  await walk.click(page.getByRole("button", { name: "Save" }));
+  await page.getByRole("status").getByText("It counts from now on, also for messages that wait.").waitFor();
+}
+
 /** What a change of consents would change is shown, and not made. */
 async function choices(page) {
   await walk.follow(page, menu(page, "Permissions"), "/portal/consent");
@@ -608,6 +628,8 @@ async function actsFor(carla, page, person) {
   await walk.follow(mona, mona.getByRole("button", { name: "Open my pages" }), /^\/portal/);
   await mona.getByText("You act for").waitFor();
   await walk.look(mona, "acts-for-home");
+  await walk.follow(mona, menu(mona, "Which messages"), "/portal/preferences/messages");
+  await walk.look(mona, "acts-for-wishes");
   await walk.follow(mona, menu(mona, "For whom you act"), "/portal/for");
   await walk.look(mona, "acts-for");
 

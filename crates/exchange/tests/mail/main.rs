@@ -21,4 +21,5 @@ mod stages;
 mod stops;
 mod texts;
 mod troubles;
+mod wishes;
 mod world;

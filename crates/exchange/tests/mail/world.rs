@@ -360,6 +360,7 @@ impl World {
             step: "welcome".to_owned(),
             expires_ms: None,
             hours: None,
+            sort: None,
             unanswered: 0,
             segments: None,
             visit: None,

@@ -2,7 +2,7 @@
 
 use super::{About, Context, Effect, Engine, EngineError, Outcome, Sent};
 use crate::definition::{Channel, Definition, Step};
-use crate::state::{Stand, State, Token, What, Which};
+use crate::state::{Stand, State, Token, Ways, What, Which};
 use crate::time::DAY_MS;
 use fhir::ResourceType;
 
@@ -86,6 +86,47 @@ impl Engine<'_> {
         } else {
             self.out(step, n, which, place, expires_ms);
         }
+    }
+
+    /// The place of the channel that is tried after another: the next, or the next in the patient's order.
+    pub(crate) fn way_after(&self, n: u32, which: Which, place: usize) -> usize {
+        let mut ways = self.state.ways.iter();
+        let Some(ways) = ways.find(|ways| (ways.n, ways.which) == (n, which)) else {
+            return place + 1;
+        };
+        let mut rest = ways.places.iter().map(|place| usize::from(*place));
+        rest.find(|tried| *tried == place);
+        rest.next().unwrap_or(usize::MAX)
+    }
+
+    /// A message that asked whether it may go out is to try its channels in the patient's order.
+    pub(super) fn ways(
+        &mut self,
+        n: u32,
+        which: Which,
+        places: Vec<u8>,
+    ) -> Result<(), EngineError> {
+        let Some(first) = places.first().copied() else {
+            return Ok(());
+        };
+        // Who has left meanwhile needs no message.
+        if self.token(n).is_none() {
+            return Ok(());
+        }
+        let (step, token) = self.step_of(n)?;
+        let under_way = step.kind.under_way(&token.stand);
+        if !under_way.iter().any(|(other, _)| *other == which) {
+            return Ok(());
+        }
+        // Of the messages that a place sends one after another, only those under way can need theirs still.
+        let is_needed = |ways: &Ways| {
+            ways.n != n
+                || (ways.which != which && under_way.iter().any(|(other, _)| *other == ways.which))
+        };
+        self.state.ways.retain(is_needed);
+        self.state.ways.push(Ways { n, which, places });
+        self.send(step, n, which, usize::from(first));
+        self.run()
     }
 
     /// Puts a message on its way.
@@ -289,7 +330,7 @@ impl Engine<'_> {
                     Some(format!("Communication/{communication}")),
                 );
                 let next = if helps(code) {
-                    place + 1
+                    self.way_after(n, which, place)
                 } else {
                     channels.len()
                 };

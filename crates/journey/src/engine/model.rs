@@ -72,6 +72,16 @@ pub enum Input {
         /// What it was told.
         room: Room,
     },
+    /// A message that asked is to try its channels in another order, which the patient prefers; known in the same unit
+    /// of work.
+    Ways {
+        /// The number of its place.
+        n: u32,
+        /// Which words.
+        which: Which,
+        /// The places of its channels, as they are tried.
+        places: Vec<u8>,
+    },
     /// Somebody steps in.
     Manual(Manual),
 }

@@ -23,6 +23,7 @@ use fhir::{Resource, ResourceType};
 use score::{SCORE, Score, WEIGHTS};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use trust::consent::Topic;
 use trust::conventions::TASK_SYSTEM;
 
 static QUESTION: Record = Record {
@@ -638,6 +639,9 @@ impl StepKind for Ask {
         } else {
             here_ms
         }
+    }
+    fn topic(&self) -> Topic {
+        Topic::Forms
     }
     fn message(&self) -> Option<&Message> {
         Some(&self.invitation)

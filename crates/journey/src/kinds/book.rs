@@ -25,6 +25,7 @@ use invite::Invitation;
 use remind::Reminders;
 use serde_json::json;
 use std::sync::Arc;
+use trust::consent::Topic;
 
 /// Where what asks the patient stands.
 const ASKS: &[&str] = &[invite::INVITE];
@@ -521,6 +522,9 @@ impl StepKind for Book {
         let confirmation = confirmation.map(|confirmation| (CONFIRMS, &confirmation.message));
         let all = invitation.into_iter().chain(confirmation);
         all.chain(reminders).collect()
+    }
+    fn topic(&self) -> Topic {
+        Topic::Visits
     }
     fn message_of(&self, which: Which) -> Option<&Message> {
         match which {

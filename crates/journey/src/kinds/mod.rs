@@ -44,6 +44,7 @@ use crate::yaml::{Node, Place};
 use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use std::collections::BTreeSet;
+use trust::consent::Topic;
 use trust::partners::DataClass;
 
 /// Whether a record is the body of a call, or that of a connector, which people don't read.
@@ -406,6 +407,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// What it sends, where all of that goes by the same channels.
     fn message(&self) -> Option<&Message> {
         None
+    }
+    /// What its messages are about.
+    fn topic(&self) -> Topic {
+        Topic::Care
     }
     /// All that it sends, each with where it stands in the step's own part of the file.
     fn messages(&self) -> Vec<(&'static [&'static str], &Message)> {

@@ -38,6 +38,19 @@ pub(crate) const URGENCY: Shape = Shape::Choice(&[
         "At once, in quiet hours too and whatever else was sent; `because` says why.",
     ),
 ]);
+/// What a message of a `send` is about. Forms and visits say it by what they are.
+pub(crate) const TOPIC: Shape = Shape::Choice(&[
+    (
+        "visits",
+        "A visit, or a stay: reminders, what to bring, that it was moved.",
+    ),
+    (
+        "forms",
+        "Questions and forms, as what asks somebody to answer one.",
+    ),
+    ("care", "All else of the care plan."),
+]);
+
 /// What `because` is for.
 pub(crate) const BECAUSE: &str =
     "Why it can't wait; needed where `urgency` is `clinical`, and only there.";

@@ -163,6 +163,19 @@ pub(crate) struct Held {
     pub(crate) why: Why,
 }
 
+/// In which order a message tries its channels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ways {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "k")]
+    pub(crate) which: Which,
+    /// The places of its channels.
+    #[serde(rename = "p")]
+    pub(crate) places: Vec<u8>,
+}
+
 /// A message that is to go out by the channel with this index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

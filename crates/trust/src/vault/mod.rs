@@ -40,6 +40,7 @@ mod telling;
 mod what_if;
 mod whole;
 mod why;
+mod wishes;
 
 use std::collections::HashMap;
 use std::ops::Deref;

@@ -327,7 +327,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                     }
                 }
                 (contacts(patient, ctx.times.care_ms, (&view.barred, &view.stopped)))
-                @if ctx.role() == Role::Clinician { p { a href={ "/console/patients/" (id) "/contact" } { "Only one address or number" } } }
+                @if ctx.role() == Role::Clinician { p { a href={ "/console/patients/" (id) "/contact" } { "Only one address or number" } " · " a href={ "/console/patients/" (id) "/messages" } { "Which messages" } } }
                 @if ctx.role() == Role::PrivacyOfficer { p { a href={ "/console/audit?patient=" (id) } { "Who looked at this record" } } }
             }
         }

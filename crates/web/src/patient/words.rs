@@ -83,6 +83,10 @@ fn not_sent(resource: &Resource) -> String {
     match code {
         "consent" => "the patient's consent does not allow it".to_owned(),
         "preference" => "the patient does not want this channel".to_owned(),
+        "unwelcome" => "the patient does not want messages of this kind by this channel".to_owned(),
+        "only-important" => {
+            "the patient wants nothing but what is important by this channel".to_owned()
+        }
         "no-address" => "there is no address".to_owned(),
         "no-sign-in" => "there is no birth date to check a sign-in link with".to_owned(),
         "shared-number" => "somebody else has the telephone too".to_owned(),

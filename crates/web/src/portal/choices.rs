@@ -335,6 +335,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
             (said(&fields))
             h1 { "How we reach you" }
             p { "Your messages are always here in your inbox. Choose how else we may tell you that there is something new. What we send outside never says anything about your health." }
+            p { a href="/portal/preferences/messages" { "Which messages you want" } ": what about, by which way, and when not." }
             @if let Some(only) = &only { p class="note" { "We reach you like this and in no other way, whatever is chosen below: " (only.replacen("Only", "only", 1)) "." } }
             @if channels.is_empty() { (layout::empty("No address of yours is recorded", "Tell your care team your e-mail address or phone number if you want to hear from us.")) }
             @else {

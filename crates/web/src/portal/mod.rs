@@ -3,7 +3,7 @@
 pub(crate) mod choices;
 pub(crate) mod forms;
 mod items;
-mod languages;
+pub(crate) mod languages;
 pub(crate) mod messages;
 pub(crate) mod proxies;
 pub(crate) mod record;
