@@ -374,7 +374,9 @@ impl Attempt<'_> {
                 (
                     Some(found),
                     Outcome::NotDone(_) | Outcome::PutOff { .. } | Outcome::Waits { .. },
-                ) if is_waiting(&found.resource) => self.unit(outcome, Some(found)),
+                ) if is_waiting(&found.resource) && !self.has_left(&found) => {
+                    self.unit(outcome, Some(found))
+                }
                 // Its journey has held it or called it off meanwhile, and the other side may have it.
                 (Some(found), _)
                     if self.unanswered(outcome) > 0 && !is_settled(&found.resource) =>
@@ -398,6 +400,11 @@ impl Attempt<'_> {
             }
         }
         Err(DeliverError::Contended)
+    }
+
+    /// Whether a mail server has the message already, and only what comes back of it is waited for.
+    pub(crate) fn has_left(&self, found: &Versioned) -> bool {
+        !self.inner.carrier.has_receipts() && found.resource.get("sent").is_some()
     }
 
     /// The `Communication` that follows this message.

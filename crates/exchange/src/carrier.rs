@@ -32,6 +32,7 @@ pub(crate) enum To {
 }
 
 /// A message that is to leave.
+#[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub(crate) entry: &'a OutboxEntry,
     pub(crate) message: &'a Message,

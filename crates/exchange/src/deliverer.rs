@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use trust::outgoing::{Message, Notice, unanswered};
-use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
+use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError, Versioned};
 
 use crate::attempt::Attempt;
 use crate::breaker::{Breaker, Room};
@@ -418,8 +418,10 @@ impl Inner {
             let parts = parts.filter(|_| is_unpriced(&found.resource));
             return attempt.settle(&Outcome::Known(parts)).await;
         }
-        let Some(communication) = communication.filter(|found| is_waiting(&found.resource)) else {
-            // Nobody waits for this message any more.
+        let waits = |found: &Versioned| is_waiting(&found.resource) && !attempt.has_left(found);
+        let Some(communication) = communication.filter(waits) else {
+            // Nobody waits for this message any more, or another entry has taken it away: of one that was held and
+            // let go there are two.
             return attempt.settle(&Outcome::Cancelled).await;
         };
         // One that was held and let go is another entry, and has been handed over as often.

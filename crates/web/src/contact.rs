@@ -133,18 +133,19 @@ pub(crate) async fn barred(
 }
 
 /// Lets an address of a patient be written to again that wasn't; where `only` says why it wasn't, one of that sort alone.
+/// Whether that was done.
 pub(crate) async fn clear(
     ctx: &Ctx,
     permit: &Permit,
     (id, address): (&str, &str),
     only: Option<AddressTrouble>,
-) -> Result<(), PageError> {
+) -> Result<bool, PageError> {
     let vault = ctx.vault();
     let mark = vault.address_id(permit.tenant(), id, address);
     let (standing, expected) = vault.address_standing(permit, &mark).await?;
     let why = standing.mark.map(|mark| mark.why);
     if why.is_none_or(|why| only.is_some_and(|only| only != why)) {
-        return Ok(());
+        return Ok(false);
     }
     let cleared = AddressStanding {
         cleared_ms: Some(vault.ledger().clock().now_ms()),
@@ -157,8 +158,9 @@ pub(crate) async fn clear(
         ..Unit::default()
     };
     match vault.commit(permit, unit).await {
+        Ok(_) => Ok(true),
         // Somebody else has just done it, or more came back: the page says which.
-        Ok(_) | Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(()),
+        Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

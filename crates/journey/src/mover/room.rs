@@ -116,7 +116,8 @@ impl Mover<'_> {
         }
         let zone = self.person().await?.and_then(zone_of);
         let zone = zone.unwrap_or_else(|| definition.zone.clone());
-        let asks_more = refused.is_some() || channel == Channel::Sms;
+        // Of e-mail, too, something is known of its address that the patient's record doesn't say.
+        let asks_more = refused.is_some() || channel != Channel::Portal;
         let asked = (channel, sort);
         if asks_more && self.refusal(definition, asked).await?.is_some() {
             return Ok(Room::Free);

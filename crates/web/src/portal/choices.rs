@@ -329,7 +329,8 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     let only = only_words(&own, ctx.times.care_ms);
     let stopped = crate::contact::stopped(&ctx, &own).await?;
     let from = ctx.vault().texts().from;
-    let barred = barred(&ctx, &permit, &own).await?;
+    let mut barred = barred(&ctx, &permit, &own).await?;
+    barred.retain(|one| is_written_to(&ctx, &own, one.address.trim()));
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
@@ -414,13 +415,18 @@ async fn wants_again(ctx: &Ctx, patient: &str, address: &str) -> Result<Response
     let own = ctx.vault().load(&permit, ResourceType::Patient, patient);
     let own = own.await?.filter(|found| !found.deleted);
     let own = own.ok_or(PageError::NotFound)?.resource;
-    let telecoms = own.get("telecom").and_then(Value::as_array);
-    let mut telecoms = telecoms.into_iter().flatten();
-    if telecoms.any(|telecom| telecom["system"] == "email" && telecom["value"] == address) {
-        let of = (patient, address);
-        clear(ctx, &permit, of, Some(AddressTrouble::Complained)).await?;
-    }
-    Ok(Redirect::to("/portal/preferences?said=saved").into_response())
+    let of = (patient, address);
+    let is_done = is_written_to(ctx, &own, address)
+        && clear(ctx, &permit, of, Some(AddressTrouble::Complained)).await?;
+    let said = if is_done { "?said=saved" } else { "" };
+    Ok(Redirect::to(&format!("/portal/preferences{said}")).into_response())
+}
+
+/// Whether an address is one that the patient is reached at, were nothing known against it.
+fn is_written_to(ctx: &Ctx, patient: &Resource, address: &str) -> bool {
+    let channels = trust::consent::channels(patient, ctx.times.care_ms);
+    let mut channels = channels.iter();
+    channels.any(|channel| channel.kind == "email" && channel.address == address)
 }
 
 /// `POST /portal/preferences`.
