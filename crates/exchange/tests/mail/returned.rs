@@ -372,6 +372,40 @@ async fn what_does_not_come_back_in_its_time_is_taken_to_have_arrived() {
     running.stop().await;
 }
 
+/// One that was put off, held and let go has two entries in the outbox.
+#[tokio::test]
+async fn what_a_server_has_is_not_sent_again_by_another_entry() {
+    for revoked in [false, true] {
+        let world = World::new().await;
+        let peer = Peer::start(&["--close-at", "data", "--times", "1"]).await;
+        let patient = world.patient(&[]).await;
+        let id = world.queue(&patient, |_| {}).await;
+        let running = world.run(options(&world, &peer));
+        world.wait_put_off(&patient, &id, 1).await;
+        let first = world.outbox().await.remove(0);
+        world
+            .queue_body(&patient, first.body.clone(), Vec::new())
+            .await;
+        until("it has left", async || {
+            world.communication(&patient, &id).await["sent"].is_string()
+        })
+        .await;
+        if revoked {
+            // What has left is not "not done" because nothing may leave any more.
+            world.consent(&patient, "inactive").await;
+        }
+        world.to_next_attempt().await;
+        until("both entries are gone", async || {
+            world.outbox().await.is_empty()
+        })
+        .await;
+        let found = world.communication(&patient, &id).await;
+        assert_eq!(found["status"], "in-progress", "{found}");
+        assert_eq!(peer.seen().len(), 1, "it was sent once");
+        running.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn who_complains_gets_no_more() {
     let world = World::new().await;
