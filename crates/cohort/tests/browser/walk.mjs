@@ -1,15 +1,15 @@
-// The walk of a newcomer through the demo: node walk.mjs BASE SECONDS-A-DAY PEERS SHOTS
+// The walk of a newcomer through the demo: node walk.mjs BASE SECONDS-A-DAY PEERS SHOTS [GUIDES]
 import { readFile } from "node:fs/promises";
 import { Walk } from "./checks.mjs";
 import { checkProof } from "./proof.mjs";
 
-const [base, dayText, peers, shots] = process.argv.slice(2);
+const [base, dayText, peers, shots, guides] = process.argv.slice(2);
 const DAY_S = Number(dayText);
 /** Slower machines get this much more time for what takes as long as the care clock says. */
 const SLACK_S = 30;
 const JOURNEY = "/console/journeys/heart-failure-discharge";
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const walk = new Walk(base, peers, shots);
+const walk = new Walk(base, peers, shots, guides);
 
 const section = (page, name) => page.getByRole("navigation", { name: "Console" }).getByRole("link", { name });
 const menu = (page, name) => page.getByRole("navigation", { name: "Your pages" }).getByRole("link", { name });
@@ -795,6 +795,7 @@ try {
   await administrator();
   await passkeys();
   await staysQuiet(carla, person);
+  walk.guided();
 } catch (error) {
   const where = error.stack.split("\n").filter((line) => line.includes("walk.mjs")).slice(0, 3).join("\n");
   walk.problem(`the walk ended: ${error.message.slice(0, 600)}\n${where}`);
