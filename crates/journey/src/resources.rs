@@ -298,12 +298,7 @@ impl Maker<'_> {
         about: Option<&About>,
     ) -> Option<trust::outgoing::Message> {
         let said = self.said(step, which)?;
-        // The step's words for outside are those of the booking.
-        let own = match which {
-            Which::CalledOff { .. } => (None, None),
-            _ => (said.email, said.sms),
-        };
-        let (subject, text) = match (channel, own.0, own.1) {
+        let (subject, text) = match (channel, said.email, said.sms) {
             (Channel::Sms, _, Some(text)) => (String::new(), self.words(text, Times::default())),
             (Channel::Sms, _, None) => (String::new(), SMS_TEXT.to_owned()),
             (_, Some((subject, text)), _) => (
