@@ -264,11 +264,11 @@ fn form(ctx: &Ctx, address: &str, found: &Found, you: bool) -> Markup {
             fieldset class="stack" {
                 legend { h2 { "How many" } }
                 (level("all", !wishes.only_important(), "All of them", "Whatever the programmes have to say"))
-                (level("important", wishes.only_important(), "Only what is important", "What the care team has marked as important is sent. The rest lies in the inbox and nobody is told of it."))
+                (level("important", wishes.only_important(), "Only what is important", "What the care team has marked as important is sent. Most of the rest lies in the inbox, and nobody is told of it."))
             }
             section class="stack" aria-labelledby="quiet" {
                 h2 id="quiet" { "When not" }
-                p { @if you { "Hours in which we send you nothing, by the clock where you live. " } @else { "Hours in which nothing is sent, by the clock where the patient lives. " } "What comes in them is sent after them. If that is too late, it lies in the inbox." }
+                p { @if you { "Hours in which we send you nothing, by the clock where you live. " } @else { "Hours in which nothing is sent, by the clock where the patient lives. " } "What comes in them is sent after them. If that is too late, most of it lies in the inbox." }
                 div class="fields" {
                     label { "From" span class="hint" { "Such as 20:00; leave both empty for none" } input type="text" name="from" value=[time(|quiet| quiet.from)] maxlength="5" autocomplete="off"; }
                     label { "Until" span class="hint" { "Such as 08:00, also on the next day" } input type="text" name="until" value=[time(|quiet| quiet.until)] maxlength="5" autocomplete="off"; }
