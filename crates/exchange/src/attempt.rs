@@ -6,7 +6,8 @@ use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use serde_json::{Value, json};
-use trust::consent::Waits;
+use tokio::sync::OnceCell;
+use trust::consent::{Waits, Wishes};
 use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
 use trust::outgoing::{Message, is_beyond_limits, set_unanswered};
 use trust::sms::Number;
@@ -42,6 +43,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) ahead: OnceLock<Vec<u8>>,
     /// What stands for the e-mail address that it went to.
     pub(crate) sent_to: OnceLock<String>,
+    /// What the patient wishes.
+    pub(crate) wishes: OnceCell<Wishes>,
 }
 
 impl Attempt<'_> {

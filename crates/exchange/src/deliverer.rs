@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fhir::{Resource, ResourceType};
 use ledger::{LedgerError, OutboxEntry, OutboxKey, OutboxLook};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{OnceCell, broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use trust::outgoing::{Message, Notice, unanswered};
@@ -405,6 +405,7 @@ impl Inner {
             message,
             ahead: OnceLock::new(),
             sent_to: OnceLock::new(),
+            wishes: OnceCell::new(),
         };
         // All that is asked below is asked as it is then.
         self.carrier.turn().await;

@@ -2,25 +2,33 @@
 //! way.
 
 use trust::TrustError;
-use trust::consent::{Pressing, QuietHours, Unwelcome, Via};
+use trust::consent::{Pressing, QuietHours, Unwelcome, Via, Wishes};
 
 use crate::attempt::Attempt;
 use crate::check::{Reason, Refused};
 
 impl Attempt<'_> {
+    /// What the patient wishes, read once; nothing for what can't wait, which goes whatever they say, and whether it can be
+    /// read or not.
+    async fn wishes(&self) -> Result<Option<&Wishes>, TrustError> {
+        let sort = self.message.sort;
+        if sort.is_some_and(|sort| sort.pressing == Pressing::Clinical) {
+            return Ok(None);
+        }
+        let vault = self.inner.trust.vault();
+        let read = || vault.wishes(self.entry.tenant, &self.message.patient);
+        self.wishes.get_or_try_init(read).await.map(Some)
+    }
+
     /// Why the patient doesn't want it by this channel, where they don't.
     pub(crate) async fn unwelcome(&self) -> Result<Option<Refused>, TrustError> {
-        let message = &self.message;
-        // What can't wait goes whatever they say, and whether it can be read or not.
-        let sort = message
-            .sort
-            .filter(|sort| sort.pressing != Pressing::Clinical);
-        let Some(sort) = sort else {
+        let Some(sort) = self.message.sort else {
             return Ok(None);
         };
-        let vault = self.inner.trust.vault();
-        let wishes = vault.wishes(self.entry.tenant, &message.patient).await?;
-        let reach = Via::parse(&message.channel);
+        let Some(wishes) = self.wishes().await? else {
+            return Ok(None);
+        };
+        let reach = Via::parse(&self.message.channel);
         Ok(wishes.refuses(sort, reach).map(|why| {
             let reason = match why {
                 Unwelcome::Topic => Reason::Unwelcome,
@@ -32,12 +40,6 @@ impl Attempt<'_> {
 
     /// When the patient wants no message.
     pub(crate) async fn own_quiet(&self) -> Result<Option<QuietHours>, TrustError> {
-        let sort = self.message.sort;
-        if sort.is_some_and(|sort| sort.pressing == Pressing::Clinical) {
-            return Ok(None);
-        }
-        let vault = self.inner.trust.vault();
-        let patient = &self.message.patient;
-        Ok(vault.wishes(self.entry.tenant, patient).await?.quiet())
+        Ok(self.wishes().await?.and_then(Wishes::quiet))
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids};
 use crate::languages::Asked;
 use crate::resources::{Maker, resource};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATIONS,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape, TRANSLATIONS,
     TRANSLATIONS_OF_A_FORM, URGENCY, may, must,
 };
 use crate::state::{Late, Stand, State, Token, What, Which};
@@ -123,11 +123,7 @@ static ASK: Record = Record {
             CHANNELS,
             "Channels of invitation and reminder, in order of fall-back; `[email, portal]` if not given.",
         ),
-        may(
-            "email",
-            Shape::Record(&EMAIL),
-            "Words of the e-mail; without it, a plain notice with a link.",
-        ),
+        EMAIL_MEMBER,
         SMS_MEMBER,
         may(
             "urgency",

@@ -11,8 +11,8 @@ use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{CALLED_OFF, Calendar, Effect, Engine, EngineError, Fact, Ids, moment};
 use crate::resources::{Maker, Times, resource};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATION_OF_A_VISIT,
-    TRANSLATIONS, URGENCY, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape,
+    TRANSLATION_OF_A_VISIT, TRANSLATIONS, URGENCY, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -85,11 +85,7 @@ static BOOK: Record = Record {
             CHANNELS,
             "Channels of the reminders, in order of fall-back; `[email, portal]` if not given.",
         ),
-        may(
-            "email",
-            Shape::Record(&EMAIL),
-            "Words of the e-mail; without it, a plain notice with a link.",
-        ),
+        EMAIL_MEMBER,
         SMS_MEMBER,
         may(
             "urgency",

@@ -7,8 +7,8 @@ use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{EXPIRED, Engine, EngineError};
 use crate::room::Urgency;
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TOPIC, TRANSLATION,
-    TRANSLATIONS, URGENCY, WINDOW, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape, TOPIC,
+    TRANSLATION, TRANSLATIONS, URGENCY, WINDOW, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::{DAY_MS, say_duration};
@@ -39,11 +39,7 @@ static SEND: Record = Record {
             CHANNELS,
             "Channels in order of fall-back: the next is tried when one fails.",
         ),
-        may(
-            "email",
-            Shape::Record(&EMAIL),
-            "Words of the e-mail; without it, a plain notice with a link.",
-        ),
+        EMAIL_MEMBER,
         SMS_MEMBER,
         may(
             "topic",

@@ -80,6 +80,13 @@ pub(crate) static SMS: Record = Record {
     )],
 };
 
+/// What a message says of its e-mail.
+pub(crate) const EMAIL_MEMBER: Field = may(
+    "email",
+    Shape::Record(&EMAIL),
+    "Words of the e-mail; without it, a plain notice with a link.",
+);
+
 /// What a message says of its text message.
 pub(crate) const SMS_MEMBER: Field = may(
     "sms",

@@ -11,8 +11,8 @@ use crate::decode::build::{flag, line, message_with, template};
 use crate::definition::{Channel, Message, Step};
 use crate::engine::{About, Calendar, Engine};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Record, SMS_MEMBER, Shape, TRANSLATION_OF_A_CONFIRMATION,
-    TRANSLATIONS, URGENCY, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Record, SMS_MEMBER, Shape,
+    TRANSLATION_OF_A_CONFIRMATION, TRANSLATIONS, URGENCY, may, must,
 };
 use crate::state::{OnTheWay, Stand, Token, Told, Which};
 use crate::template::Template;
@@ -49,11 +49,7 @@ pub(super) static CONFIRMATION: Record = Record {
             CHANNELS,
             "Channels of all of them, in order of fall-back; `[email, portal]` if not given.",
         ),
-        may(
-            "email",
-            Shape::Record(&EMAIL),
-            "Words of the e-mail; without it, a plain notice with a link.",
-        ),
+        EMAIL_MEMBER,
         SMS_MEMBER,
         may(
             "urgency",
