@@ -8,7 +8,7 @@
 //! a few times are without an answer.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ use crate::check::{Reason, Refused, check};
 use crate::mail::Mail;
 use crate::outcome::{Outcome, is_waiting};
 use crate::retry::{self, Meaning, Next};
-use crate::sms::{Sms, is_unpriced, references};
-use crate::{MailOptions, SmsOptions};
+use crate::sms::{Smpp, Sms, is_unpriced, references};
+use crate::{MailOptions, SmsDoor, SmsOptions};
 
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
@@ -75,8 +75,12 @@ impl From<TrustError> for DeliverError {
 pub struct MailDeliverer(Deliverer);
 
 /// Takes text messages from the outbox and hands them to a provider, until `stop` says so. What became of them comes back
-/// by [`crate::SmsDoor`].
-pub struct SmsDeliverer(Deliverer);
+/// by [`crate::SmsDoor`]: by HTTP, or by the session that it keeps with a provider by SMPP.
+pub struct SmsDeliverer {
+    deliverer: Deliverer,
+    session: Option<Arc<Smpp>>,
+    door: Arc<SmsDoor>,
+}
 
 struct Deliverer {
     inner: Arc<Inner>,
@@ -126,25 +130,46 @@ impl SmsDeliverer {
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
-    pub fn new(trust: Trust, options: SmsOptions) -> Result<Self, String> {
+    pub fn new(trust: Trust, door: Arc<SmsDoor>, options: SmsOptions) -> Result<Self, String> {
         let (base, links, parallel) = (
             options.portal_base.clone(),
             options.magic_links,
             options.parallel,
         );
-        let carrier = Carrier::Sms(Box::new(Sms::new(options)?));
-        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+        let sms = Sms::new(options)?;
+        let session = sms.session();
+        let carrier = Carrier::Sms(Box::new(sms));
+        Ok(Self {
+            deliverer: Deliverer::new(trust, carrier, base, links, parallel)?,
+            session,
+            door,
+        })
+    }
+
+    /// Whether the session with the provider is open, as it is told while it runs; nothing where there is none to be kept.
+    #[must_use]
+    pub fn session(&self) -> Option<Arc<AtomicBool>> {
+        self.session.as_ref().map(|session| session.standing())
     }
 
     /// How many outbox entries can't be opened, as it is counted while it runs.
     #[must_use]
     pub fn unreadable(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.inner.unreadable)
+        Arc::clone(&self.deliverer.inner.unreadable)
     }
 
     /// Runs until `stop` turns true; finishes what is under way.
     pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.0.run(stop).await;
+        let Some(session) = self.session else {
+            return self.deliverer.run(stop).await;
+        };
+        let (over, until) = watch::channel(false);
+        let delivering = async {
+            self.deliverer.run(stop).await;
+            // Until now there are messages under way that wait for their answers.
+            let _ = over.send(true);
+        };
+        tokio::join!(delivering, session.keep(&self.door, until));
     }
 }
 

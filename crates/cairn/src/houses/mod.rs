@@ -14,7 +14,7 @@ mod turns;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -246,6 +246,8 @@ pub(crate) struct House {
     pub(crate) unreadable_mail: Option<Arc<AtomicU64>>,
     /// The same of text messages.
     pub(crate) unreadable_sms: Option<Arc<AtomicU64>>,
+    /// Whether the session with a provider of text messages is open, where there is one to be kept.
+    pub(crate) sms_session: Option<Arc<AtomicBool>>,
     /// Which search parameters of its own are complete.
     pub(crate) indexed: Indexed,
     stop_streams: watch::Sender<bool>,
@@ -300,14 +302,16 @@ impl House {
         });
         let deliverer = deliverer.transpose()?;
         let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
+        let account = texts::account(plan.sms.as_ref(), entry, own)?;
         let texts = texts::open(
             (&trust, tenant),
-            (plan.sms.as_ref(), plan.sms_country.as_deref()),
+            (account.as_ref(), plan.sms_country.as_deref()),
             own,
             &base_url,
         )?;
         let (texts, sms_door) = texts.unzip();
         let unreadable_sms = texts.as_ref().map(exchange::SmsDeliverer::unreadable);
+        let sms_session = texts.as_ref().and_then(exchange::SmsDeliverer::session);
         let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
@@ -394,7 +398,8 @@ impl House {
             open_registration: own.open_registration.unwrap_or(plan.open_registration),
             takes_certificates: plan.takes_certificates,
             authorities: plan.authorities.clone(),
-            sms: sms_door,
+            // By a session, nothing comes by HTTP.
+            sms: sms_door.filter(|door| door.is_called()),
         });
         Ok(Self {
             entry: entry.clone(),
@@ -403,11 +408,18 @@ impl House {
             followers,
             unreadable_mail,
             unreadable_sms,
+            sms_session,
             indexed,
             stop_streams,
             stop_followers,
             cut,
         })
+    }
+
+    /// Whether there is no session with a provider of text messages where one is to be kept.
+    pub(crate) fn lacks_sms_session(&self) -> bool {
+        let session = self.sms_session.as_ref();
+        session.is_some_and(|session| !session.load(Ordering::Relaxed))
     }
 
     /// Ends when the answers of the house have to.

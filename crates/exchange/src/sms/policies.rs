@@ -9,7 +9,7 @@ const DELIVERER: &str = "sms-deliverer";
 pub(crate) const RECEIVER: &str = "sms-receiver";
 
 /// What each has to be let do, with the things that it can't do its work without.
-const NEEDS: [(&str, Purpose, Action, Option<ResourceType>); 10] = {
+const NEEDS: [(&str, Purpose, Action, Option<ResourceType>); 11] = {
     let (patient, consent) = (ResourceType::Patient, ResourceType::Consent);
     let message = ResourceType::Communication;
     let (care, here) = (Purpose::Treatment, Purpose::Operations);
@@ -23,6 +23,7 @@ const NEEDS: [(&str, Purpose, Action, Option<ResourceType>); 10] = {
         (DELIVERER, here, Action::Invite, None),
         (RECEIVER, here, Action::Send, Some(message)),
         (RECEIVER, here, Action::Read, Some(message)),
+        (RECEIVER, here, Action::Search, Some(message)),
         (RECEIVER, here, Action::Update, Some(message)),
     ]
 };

@@ -1,6 +1,8 @@
-//! Mail delivery against a real SMTP server (`aiosmtpd`), and text messages against a provider's API with receipts that
+//! Mail delivery against a real SMTP server (`aiosmtpd`), and text messages against a message centre (npm's `smpp`) and a
+//! provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
+mod centre;
 mod delivery;
 mod lost;
 mod notices;
@@ -11,6 +13,7 @@ mod provider;
 mod proxies;
 mod refusals;
 mod sink;
+mod smpp;
 mod stops;
 mod texts;
 mod troubles;
