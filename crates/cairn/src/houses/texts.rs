@@ -99,7 +99,7 @@ pub(super) fn open(
     let Some(sms) = sms else {
         return Ok(None);
     };
-    warn_of_parts(trust);
+    warn_of_parts(trust, matches!(sms.provider, SmsProvider::Smpp(_)));
     let door = SmsDoor::new(trust.clone(), tenant, &sms).map_err(ServerError::Sms)?;
     let door = Arc::new(door);
     let deliverer = SmsDeliverer::new(trust.clone(), Arc::clone(&door), sms);
@@ -108,8 +108,8 @@ pub(super) fn open(
 
 /// A folder of policies from before there were text messages doesn't know the parts that send them, or one that was
 /// mended by half knows one of them: they wait then, until the policies say otherwise.
-fn warn_of_parts(trust: &Trust) {
-    for part in exchange::unready_parts(trust) {
+fn warn_of_parts(trust: &Trust, is_session: bool) {
+    for part in exchange::unready_parts(trust, is_session) {
         tracing::warn!(
             part,
             "policy_folder does not let this part do its work, so text messages wait: take its policies over from the built-in parts.cedar (`cairn policy init` writes it)"
@@ -147,7 +147,9 @@ mod tests {
     async fn policies_of_before_are_told_of_and_not_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let built_in = trust(&folder.path().join("one"), None);
-        assert_eq!(unready_parts(&built_in), [""; 0]);
+        for is_session in [false, true] {
+            assert_eq!(unready_parts(&built_in, is_session), [""; 0]);
+        }
         // As a folder was before there were text messages.
         let policies = folder.path().join("policies");
         std::fs::create_dir(&policies).expect("a folder");
@@ -164,7 +166,26 @@ mod tests {
             }
         }
         let before = trust(&folder.path().join("two"), Some(policies));
-        assert_eq!(unready_parts(&before), ["sms-deliverer", "sms-receiver"]);
+        assert_eq!(
+            unready_parts(&before, false),
+            ["sms-deliverer", "sms-receiver"]
+        );
+        // As one was before there was SMPP: enough for a provider by HTTP.
+        for (name, text) in trust::PolicySet::built_in_files() {
+            let policies = text
+                .split("@id(")
+                .filter(|policy| !policy.contains("sms-receiver-looks"));
+            if name == "parts.cedar" {
+                let text = policies.collect::<Vec<_>>().join("@id(");
+                std::fs::write(folder.path().join("policies").join(name), text).expect("written");
+            }
+        }
+        let by_http = trust(
+            &folder.path().join("three"),
+            Some(folder.path().join("policies")),
+        );
+        assert_eq!(unready_parts(&by_http, false), [""; 0]);
+        assert_eq!(unready_parts(&by_http, true), ["sms-receiver"]);
         let options = SmsOptions {
             provider: SmsProvider::Http(exchange::TwilioOptions {
                 base: "https://api.example".to_owned(),

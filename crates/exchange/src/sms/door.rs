@@ -147,6 +147,7 @@ impl SmsDoor {
             reference,
             stand,
             error: told.member("ErrorCode").and_then(|code| code.parse().ok()),
+            is_by_mark: false,
         };
         let permit = self.permit(told.request_id).await?;
         self.write_receipt(&permit, communication, &receipt).await?;
@@ -240,6 +241,31 @@ impl SmsDoor {
         Ok(Heard {
             reply: answers.then(|| reply.to_owned()),
         })
+    }
+
+    /// What somebody has sent whose number may be any of several: a STOP is of them all, and nothing else is of any.
+    pub(super) async fn hear_of_several(
+        &self,
+        numbers: &[Number],
+        text: &str,
+        request_id: &str,
+    ) -> Result<(), Unheard> {
+        let text: String = text.chars().take(TEXT_CHARS_MAX).collect();
+        let word = heard::word(&text);
+        let permit = self.permit(request_id).await?;
+        match word {
+            Word::Stop => {
+                for number in numbers {
+                    self.write_stopped(&permit, number, true).await?;
+                }
+            }
+            Word::Start => tracing::warn!(
+                "sms: a START came from what may be several numbers here, as the provider doesn't say its type, so it lifts no STOP"
+            ),
+            Word::Help | Word::Other => {}
+        }
+        metrics::counter!("sms_heard_total", "what" => word.name()).increment(1);
+        Ok(())
     }
 
     async fn write_stopped(

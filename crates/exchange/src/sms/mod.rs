@@ -244,6 +244,9 @@ impl Sms {
 
     /// Waits until the provider may have another message.
     pub(crate) async fn turn(&self) {
+        if let Provider::Smpp(smpp) = &self.provider {
+            smpp.turn().await;
+        }
         self.pace.turn().await;
     }
 

@@ -233,6 +233,16 @@ impl Centre {
         self.until(&what, |seen| seen.bound >= count).await;
     }
 
+    /// How often somebody has said that they go.
+    pub fn unbinds(&self) -> u64 {
+        self.seen.lock().expect("a lock").unbound
+    }
+
+    /// How often somebody has bound.
+    pub fn binds(&self) -> u64 {
+        self.seen.lock().expect("a lock").bound
+    }
+
     pub async fn refused(&self, count: u64) {
         let what = format!("refused {count} times");
         self.until(&what, |seen| seen.refused >= count).await;

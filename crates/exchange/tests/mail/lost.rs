@@ -274,7 +274,10 @@ async fn nothing_leaves_while_policies_keep_its_receiver_from_hearing() {
         }
     }
     let world = World::under(folder.path()).await;
-    assert_eq!(exchange::unready_parts(&world.trust), ["sms-receiver"]);
+    assert_eq!(
+        exchange::unready_parts(&world.trust, false),
+        ["sms-receiver"]
+    );
     let provider = Provider::start().await;
     let patient = world.patient(&mobile(NUMBER)).await;
     let id = world.queue(&patient, text).await;

@@ -4,6 +4,7 @@
 
 mod centre;
 mod delivery;
+mod habits;
 mod lost;
 mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]

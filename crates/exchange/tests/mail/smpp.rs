@@ -14,10 +14,10 @@ use crate::texts::{NUMBER, assert_clean, mobile, references, text};
 use crate::world::{Running, TENANT, World};
 
 /// The same number as a centre writes it.
-const PLAIN: &str = "16175550142";
+pub const PLAIN: &str = "16175550142";
 
 /// A world, a centre, and a session between them.
-async fn connected() -> (World, Centre, Running) {
+pub async fn connected() -> (World, Centre, Running) {
     let (world, centre) = (World::new().await, Centre::start().await);
     let running = world.run_texts(centre.options());
     centre.bound(1).await;
@@ -32,7 +32,7 @@ fn saying(words: &str) -> impl FnOnce(&mut Message) + use<> {
     }
 }
 
-async fn until_done(world: &World) {
+pub async fn until_done(world: &World) {
     let mut patience = Patience::new();
     while !world.outbox().await.is_empty() {
         patience.wait("the entry is done with").await;
@@ -56,7 +56,7 @@ async fn goes_on_to(world: &World, patient: &str, id: &str, status: &str) -> Val
     }
 }
 
-async fn is_stopped(world: &World, number: &str) -> bool {
+pub async fn is_stopped(world: &World, number: &str) -> bool {
     let number = trust::sms::Number::parse(number, None).expect("a number");
     let found = world.trust.vault().is_stopped(TENANT, &number).await;
     found.expect("known")
@@ -544,9 +544,15 @@ async fn what_cannot_be_written_down_is_brought_again() {
     until_done(&world).await;
     world.trust.vault().ledger().close().await.expect("closed");
     assert_eq!(centre.receipt(&message, DELIVERED).await, Some(0x64));
-    assert_eq!(centre.text(PLAIN, "STOP").await, Some(0x64));
+    // What people send gets no answer, nor what is behind it, and the session ends: all of it comes again in its order.
+    centre.does(json!({ "shut": true })).await;
+    let all = ["STOP", "START"]
+        .map(|word| json!({ "source_addr": PLAIN, "source_addr_ton": 1, "short_message": word }));
+    assert_eq!(centre.burst(&all).await, None);
+    assert_eq!(centre.unbinds(), 1);
     running.kill().await;
     let world = world.reopen().await;
+    centre.does(json!({ "shut": false })).await;
     assert!(!is_stopped(&world, NUMBER).await);
     let running = world.run_texts(centre.options());
     centre.bound(2).await;
@@ -570,6 +576,7 @@ async fn a_silent_centre_is_called_again() {
     centre.bound(1).await;
     // One that answers is left as it is.
     tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(centre.binds(), 1);
     centre.does(json!({ "mute": true })).await;
     centre.bound(2).await;
     centre.does(json!({ "mute": false })).await;

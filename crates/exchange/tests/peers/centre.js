@@ -8,8 +8,8 @@
 //
 //   {"next": [PLAN…]}  what it does with the next submit_sm: a status, or "drop" (the connection, before it takes it),
 //                      "take_and_drop", "take_and_hang" (no answer), "hold" (no answer before "release"),
-//                      "receipt_first" (a receipt that it arrived, and the answer once that was answered), or
-//                      "receipt_beside" (the answer a moment after the receipt)
+//                      "receipt_first" (a receipt that it arrived, and the answer once that was answered),
+//                      "receipt_beside" (the answer a moment after the receipt), or {"name": NAME} (taken, and called so)
 //   {"release": true}  answers what is held
 //   {"bring": {…}}     sends a deliver_sm with these members to the session that was bound last
 //   {"data": {…}}      the same as data_sm
@@ -35,8 +35,24 @@ let planned = [];
 let sessions = [];
 let held = [];
 let bound = null;
+let pending = [];
 let [binds, refused, unbinds, count, outstanding, most] = [0, 0, 0, 0, 0, 0];
 let [mute, shut] = [false, false];
+
+// Brings several at once, and tells the highest status of their answers, or null where the session ends before.
+const brings = (send, all) => {
+  const statuses = [];
+  let told = false;
+  const tell = status => {
+    if (!told) say({ answered: status });
+    told = true;
+  };
+  pending.push({ session: bound, tell });
+  all.forEach(one => bound[send](one, answer => {
+    statuses.push(answer.command_status);
+    if (statuses.length === all.length) tell(Math.max(...statuses));
+  }));
+};
 
 const receipt = (pdu, id) => ({
   esm_class: 4, source_addr_ton: 1, source_addr_npi: 1, source_addr: pdu.destination_addr, destination_addr: pdu.source_addr,
@@ -47,7 +63,11 @@ const receipt = (pdu, id) => ({
 const taken = session => {
   sessions.push(session);
   session.on('error', () => {});
-  session.on('close', () => { sessions = sessions.filter(one => one !== session); });
+  session.on('close', () => {
+    sessions = sessions.filter(one => one !== session);
+    pending.filter(one => one.session === session).forEach(one => one.tell(null));
+    pending = pending.filter(one => one.session !== session);
+  });
   session.on('bind_transceiver', pdu => {
     if (shut || pdu.system_id !== systemId || pdu.password !== password) {
       session.send(pdu.response({ command_status: smpp.ESME_RBINDFAIL }));
@@ -78,7 +98,7 @@ const taken = session => {
     count += 1;
     outstanding += 1;
     most = Math.max(most, outstanding);
-    const id = 'm' + String(count).padStart(9, '0');
+    const id = plan.name !== undefined ? plan.name : 'm' + String(count).padStart(9, '0');
     const text = pdu.message_payload ? pdu.message_payload.message : pdu.short_message.message;
     const answer = () => { outstanding -= 1; session.send(pdu.response({ message_id: id })); };
     say({ message: {
@@ -102,19 +122,14 @@ const server = smpp.createServer(files, taken);
 server.listen(0, '127.0.0.1', () => say({ port: server.address().port }));
 readline.createInterface({ input: process.stdin }).on('line', line => {
   const command = JSON.parse(line);
-  const answered = answer => say({ answered: answer.command_status });
   if (command.bring || command.data) {
     if (!bound || !sessions.includes(bound)) { say({ answered: null }); return; }
-    if (command.bring) bound.deliver_sm(command.bring, answered);
-    else bound.data_sm(command.data, answered);
+    if (command.bring) brings('deliver_sm', [command.bring]);
+    else brings('data_sm', [command.data]);
     return;
   }
   if (command.burst) {
-    const all = [];
-    command.burst.forEach(one => bound.deliver_sm(one, answer => {
-      all.push(answer.command_status);
-      if (all.length === command.burst.length) say({ answered: Math.max(...all) });
-    }));
+    brings('deliver_sm', command.burst);
     return;
   }
   if (command.next) planned = command.next;

@@ -16,6 +16,8 @@ const PAGE: usize = 100;
 /// The most documents that are opened for one number. Its last digits are those of a few people; where so many have
 /// them, the number is taken for somebody else's too.
 const OPENED_MAX: usize = 1_000;
+/// The most messages that are looked at for one number.
+const MESSAGES_MAX: usize = 1_000;
 
 /// How far those were looked at who may have a number.
 enum Seen {
@@ -49,17 +51,16 @@ impl Vault {
         Ok(!matches!(seen.await?, Seen::All))
     }
 
-    /// Goes through the messages to those who have a number. For what hears what a provider tells of them: whose number it
-    /// is, is not told but by them.
+    /// The ids of the patients who have a number; nothing where so many may have it that they were not all looked at. For
+    /// what hears what a provider tells of messages.
     ///
     /// # Errors
     /// As [`Vault::search`].
-    pub async fn load_messages_to(
+    pub async fn patients_with(
         &self,
         permit: &Permit,
         number: &sms::Number,
-        mut take: impl FnMut(&Resource) + Send,
-    ) -> Result<(), TrustError> {
+    ) -> Result<Option<Vec<String>>, TrustError> {
         let kind = ResourceType::Communication;
         self.require_writing(permit, Action::Search, kind).await?;
         let mut patients = Vec::new();
@@ -70,19 +71,55 @@ impl Vault {
             false
         };
         let kinds = [ResourceType::Patient];
-        self.each_with(permit.tenant(), number, &kinds, &mut collect)
-            .await?;
+        let seen = self.each_with(permit.tenant(), number, &kinds, &mut collect);
+        Ok(match seen.await? {
+            Seen::All | Seen::Enough => Some(patients),
+            Seen::TooMany => None,
+        })
+    }
+
+    /// Goes through the messages, changed since a time, to those who have a number. False where that were so many that not
+    /// all were looked at. For what hears what a provider tells of them: whose number it is, is not told but by them.
+    ///
+    /// # Errors
+    /// As [`Vault::search`].
+    pub async fn load_messages_to(
+        &self,
+        permit: &Permit,
+        number: &sms::Number,
+        since_ms: u64,
+        mut take: impl FnMut(&Resource) + Send,
+    ) -> Result<bool, TrustError> {
+        let kind = ResourceType::Communication;
+        let Some(patients) = self.patients_with(permit, number).await? else {
+            return Ok(false);
+        };
+        let mut left = MESSAGES_MAX;
         for patient in patients {
-            let parameters = [("patient".to_owned(), format!("Patient/{patient}"))];
+            let parameters = [
+                ("patient".to_owned(), format!("Patient/{patient}")),
+                (
+                    "_lastUpdated".to_owned(),
+                    format!("ge{}", fhir::date::instant(since_ms)),
+                ),
+            ];
             let query =
                 SearchQuery::parse(kind, &parameters, false).map_err(TrustError::Unanswerable)?;
+            let mut is_over = false;
             let each = |row: Versioned| {
-                take(&row.resource);
-                false
+                is_over = left == 0;
+                if !is_over {
+                    left -= 1;
+                    take(&row.resource);
+                }
+                is_over
             };
             self.load_until(permit, &query, each).await?;
+            if is_over {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Goes through those who may have a number, until something says of one that it is enough.

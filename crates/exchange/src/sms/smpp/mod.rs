@@ -273,23 +273,25 @@ impl Smpp {
             voice,
             mut texts,
             mut receipts,
+            mut late,
             mut runs,
         } = session;
         self.line.send_replace(Line::Open(voice.clone()));
         self.is_open.store(true, Ordering::Relaxed);
         let (mut noting, mut replying) = (JoinSet::new(), JoinSet::new());
-        let how = brought::How {
-            message_ids: self.options.message_ids,
-            delivered_when: self.delivered_when,
-        };
+        let how = self.how();
+        let mut untaken = false;
         {
             let hearing = async {
                 // In the order in which they came: a START after a STOP is not a STOP after a START.
                 while let Some(text) = texts.recv().await {
                     while replying.try_join_next().is_some() {}
-                    let reply = brought::hear(door, &voice, &text).await;
+                    let Ok(reply) = brought::hear(door, &voice, &text).await else {
+                        // All that has no answer comes again, in its order.
+                        return true;
+                    };
                     let reply = reply.filter(|_| replying.len() < REPLIES_MAX);
-                    let Some(body) = reply.and_then(|reply| self.reply(&reply)) else {
+                    let Some((body, count)) = reply.and_then(|reply| self.reply(&reply)) else {
                         continue;
                     };
                     let (voice, pace) = (voice.clone(), Arc::clone(&self.pace));
@@ -297,33 +299,46 @@ impl Smpp {
                     // A courtesy: what was asked for is written down.
                     replying.spawn(async move {
                         pace.turn().await;
+                        pace.spend(count.saturating_sub(1));
                         let _turn = window.acquire().await;
                         let _ = voice.ask(id::SUBMIT, body).await;
                     });
                 }
+                false
             };
             tokio::pin!(hearing);
             loop {
                 tokio::select! {
                     _ = stop.changed() => break,
                     _ = runs.join_next() => break,
-                    () = &mut hearing => break,
+                    heard = &mut hearing => {
+                        untaken = heard;
+                        break;
+                    }
                     Some(_) = noting.join_next() => {}
                     one = receipts.recv(), if noting.len() < RECEIPTS_AT_ONCE => {
                         let Some(one) = one else { break };
                         let (door, voice) = (Arc::clone(door), voice.clone());
                         noting.spawn(async move { brought::note(&door, &voice, &one, how).await });
                     }
+                    Some(one) = late.recv(), if noting.len() < RECEIPTS_AT_ONCE => {
+                        let door = Arc::clone(door);
+                        noting.spawn(async move { brought::late(&door, &one, how).await });
+                    }
                 }
             }
         }
         self.is_open.store(false, Ordering::Relaxed);
-        if !*stop.borrow() {
+        let is_stopped = *stop.borrow();
+        self.line.send_replace(if is_stopped {
+            Line::Gone
+        } else {
+            Line::Opening
+        });
+        if !is_stopped && !untaken {
             // What is not answered will be brought again.
-            self.line.send_replace(Line::Opening);
             return;
         }
-        self.line.send_replace(Line::Gone);
         // What is being written down is answered before the last word.
         let patience = Duration::from_millis(self.options.timeout_ms);
         let ended = async {
@@ -336,8 +351,16 @@ impl Smpp {
         let _ = timeout(patience * 2, last).await;
     }
 
-    /// An answer to somebody, as a command.
-    fn reply(&self, reply: &brought::Reply) -> Option<Vec<u8>> {
+    /// How what comes is read.
+    fn how(&self) -> brought::How {
+        brought::How {
+            message_ids: self.options.message_ids,
+            delivered_when: self.delivered_when,
+        }
+    }
+
+    /// An answer to somebody, as a command, and how many segments it takes.
+    fn reply(&self, reply: &brought::Reply) -> Option<(Vec<u8>, u32)> {
         let outgoing = Outgoing {
             from: &self.sender,
             to: reply.to.as_str(),
@@ -345,7 +368,8 @@ impl Smpp {
             has_receipt: false,
             mark: None,
         };
-        outgoing.body()
+        let count = trust::sms::segments(&reply.text).count;
+        Some((outgoing.body()?, u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
     /// Connects and binds.
@@ -371,17 +395,21 @@ impl Smpp {
         }
     }
 
-    /// Somebody to speak to, once there is; nothing where there is none for now.
-    async fn voice(&self) -> Option<Voice> {
+    /// Waits until there is somebody to speak to, or is nobody for now, and a message may be under way.
+    pub(super) async fn turn(&self) {
         let patience = Duration::from_millis(self.options.timeout_ms);
         let mut line = self.line.subscribe();
         let found = line.wait_for(|line| !matches!(line, Line::Opening));
-        match timeout(patience, found).await {
-            Ok(Ok(line)) => match &*line {
-                Line::Open(voice) => Some(voice.clone()),
-                Line::Opening | Line::Gone => None,
-            },
-            Ok(Err(_)) | Err(_) => None,
+        let _ = timeout(patience, found).await;
+        // Those who come together may still wait for one another when they hand over.
+        drop(self.window.acquire().await);
+    }
+
+    /// Somebody to speak to.
+    fn voice(&self) -> Option<Voice> {
+        match &*self.line.borrow() {
+            Line::Open(voice) => Some(voice.clone()),
+            Line::Opening | Line::Gone => None,
         }
     }
 
@@ -396,7 +424,7 @@ impl Smpp {
         let Ok(_turn) = self.window.acquire().await else {
             return Err(not_there());
         };
-        let Some(voice) = self.voice().await else {
+        let Some(voice) = self.voice() else {
             return Err(not_there());
         };
         let outgoing = Outgoing {
@@ -410,16 +438,14 @@ impl Smpp {
             let words = "the message fits into no command of SMPP";
             return Err(trouble(Meaning::Never, words));
         };
-        match voice.ask(id::SUBMIT, body).await {
+        match voice.submit(body, communication).await {
+            // One that says yes has taken it, whatever it calls it.
             Ok(Answer {
                 status: status::OK,
                 body,
-            }) => {
-                let name = pdu::taken_as(&body);
-                let name = name.map(|name| self.options.message_ids.of_answer(&name));
-                // One that says yes and doesn't say what it calls the message may have taken it.
-                name.filter(|name| is_reference(name)).ok_or_else(unknown)
-            }
+            }) => Ok(self
+                .how()
+                .name(pdu::taken_as(&body).as_deref(), communication)),
             Ok(answer) => Err(refused(answer.status)),
             Err(Silent::Unsent) => Err(not_there()),
             Err(Silent::Unknown) => Err(unknown()),
@@ -431,6 +457,16 @@ impl Smpp {
 fn is_reference(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b",|\\$".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
+/// What a provider calls a message, as it is kept and looked for: a name that can't be has another of ours in its place.
+fn reference(said: &str) -> String {
+    if is_reference(said) {
+        return said.to_owned();
+    }
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, said.as_bytes());
+    let octets = hash.as_ref().iter().take(16);
+    octets.fold("x-".to_owned(), |name, octet| format!("{name}{octet:02x}"))
 }
 
 /// By what a message is known beside its number, where a receipt has a name that nobody has written down: two octets of
@@ -615,7 +651,14 @@ mod tests {
         for (text, is) in [("m1", true), ("a-b.c:d", true), ("", false), ("a|b", false)] {
             assert_eq!(is_reference(text), is, "{text}");
         }
-        assert!(!is_reference(&"x".repeat(65)));
+        let long = "x".repeat(65);
+        assert!(!is_reference(&long));
+        assert_eq!(reference("m1"), "m1");
+        for other in ["a|b", "", long.as_str()] {
+            let name = reference(other);
+            assert!(is_reference(&name) && name == reference(other), "{name}");
+        }
+        assert_ne!(reference("a|b"), reference("a|c"));
     }
 
     #[test]

@@ -58,12 +58,24 @@ const KIND_BITS: u8 = 0b0011_1100;
 const HEADER_BIT: u8 = 0b0100_0000;
 
 /// A command, with its body as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) id: u32,
     pub(super) status: u32,
     pub(super) sequence: u32,
     pub(super) body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Command {
+    /// Shows nothing of its body: numbers and texts are in it.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Command")
+            .field("id", &self.id)
+            .field("status", &self.status)
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What comes is no command; where the next one begins can't be told.
@@ -199,7 +211,7 @@ pub(super) fn taken_as(body: &[u8]) -> Option<String> {
 }
 
 /// What a centre brings: a receipt, or what somebody has sent to our number.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Brought {
     /// Type of the number that it comes from.
     pub(super) ton: u8,
@@ -213,6 +225,18 @@ pub(super) struct Brought {
     pub(super) mark: Option<u16>,
     /// Which part of a longer text it is, from 1.
     pub(super) part: u8,
+}
+
+impl std::fmt::Debug for Brought {
+    /// Shows neither the number nor the text.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Brought")
+            .field("ton", &self.ton)
+            .field("state", &self.state)
+            .field("part", &self.part)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Brought {
@@ -275,8 +299,15 @@ impl Brought {
             found.part = part(header).unwrap_or(found.part);
             octets = text;
         }
+        // The texts of receipts are the centre's own. Many write them in ASCII whatever their alphabet is; what has octets
+        // that are no letters there is in that of GSM.
+        let is_own = !found.is_text() && coding == CODING_DEFAULT && is_ascii(octets);
         found.text = match coding & 0x0F {
             CODING_UCS_2 => trust::sms::from_ucs2(octets),
+            CODING_DEFAULT if is_own => {
+                let octets = octets.strip_suffix(&[0]).unwrap_or(octets);
+                octets.iter().copied().map(char::from).collect()
+            }
             CODING_LATIN_1 => octets.iter().copied().map(char::from).collect(),
             1 => String::from_utf8_lossy(octets).into_owned(),
             _ => trust::sms::from_gsm7(octets),
@@ -304,6 +335,13 @@ impl Brought {
         let value = self.text.get(at + name.len()..)?;
         value.split_whitespace().next()
     }
+}
+
+/// Whether octets are lines of ASCII, or end as such.
+fn is_ascii(octets: &[u8]) -> bool {
+    let octets = octets.strip_suffix(&[0]).unwrap_or(octets);
+    let is_letter = |octet: &u8| *octet >= b' ' || matches!(octet, b'\t' | b'\n' | b'\r');
+    octets.iter().all(is_letter)
 }
 
 /// Which part a header of the network says that it is (3GPP TS 23.040, 9.2.3.24).
@@ -513,6 +551,21 @@ mod tests {
         assert_eq!(receipt.said("stat"), Some("DELIVRD"));
         assert_eq!(receipt.said("err"), Some("000"));
         assert_eq!(receipt.said("nothing"), None);
+        // Names have what is another letter in the alphabet of GSM: in this, and in ASCII.
+        let read = |octets: &[u8]| {
+            let read = Brought::of_deliver(&delivered(4, 0, octets, &[]));
+            read.expect("a receipt")
+        };
+        let strange = read(b"id:a_b@$ stat:DELIVRD\0");
+        assert_eq!(strange.said("id"), Some("a_b@$"));
+        assert_eq!(strange.said("stat"), Some("DELIVRD"));
+        let strange = read(b"id:a\x11b\x00\x02 stat:DELIVRD");
+        assert_eq!(strange.said("id"), Some("a_b@$"));
+        let shown = format!("{strange:?}");
+        assert!(
+            !shown.contains("1617") && !shown.contains("DELIVRD"),
+            "{shown}"
+        );
         // With the end of the name, without it, and with what nobody knows between them.
         for name in [&b"m1\0"[..], b"m1"] {
             let parameters = [

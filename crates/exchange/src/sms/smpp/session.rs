@@ -18,6 +18,9 @@ const BROUGHT_MAX: usize = 256;
 /// Octets that wait to be written before nothing more is asked, and before the other side is taken for gone.
 const OUT_OCTETS_MAX: usize = 64 * 1024;
 const OUT_OCTETS_LAST: usize = 1024 * 1024;
+/// How long an answer is waited for that a message is put off without, and how many are.
+const LATE_FOR: Duration = Duration::from_secs(600);
+const LATE_MAX: usize = 10_000;
 /// The last number of a command (3.2).
 const SEQUENCE_MAX: u32 = 0x7FFF_FFFF;
 
@@ -39,13 +42,30 @@ pub(super) enum Silent {
 
 type Tell = oneshot::Sender<Result<Answer, Silent>>;
 
+/// That a message was taken, said when nobody waited for it any more.
+pub(super) struct Late {
+    pub(super) sequence: u32,
+    pub(super) communication: String,
+    /// What the other side calls it.
+    pub(super) said: Option<String>,
+}
+
+/// Somebody who waits for an answer.
+struct Waiting {
+    /// The command that answers.
+    answer: u32,
+    tell: Tell,
+    since: Instant,
+    /// The message that was handed over, if it was one.
+    communication: Option<String>,
+}
+
 enum Ask {
-    Request(u32, Vec<u8>, Tell),
+    Request(u32, Vec<u8>, Tell, Option<String>),
     Answer(Command),
 }
 
 /// What the other side brings, and by which number and command; it has its answer once it is written down.
-#[derive(Debug)]
 pub(super) struct Bringing {
     pub(super) sequence: u32,
     id: u32,
@@ -62,9 +82,28 @@ pub(super) struct Voice {
 impl Voice {
     /// Asks, and waits for the answer.
     pub(super) async fn ask(&self, id: u32, body: Vec<u8>) -> Result<Answer, Silent> {
+        self.ask_of(id, body, None).await
+    }
+
+    /// Hands a message over, and waits for the answer. One that comes later is a [`Late`].
+    pub(super) async fn submit(
+        &self,
+        body: Vec<u8>,
+        communication: &str,
+    ) -> Result<Answer, Silent> {
+        let communication = Some(communication.to_owned());
+        self.ask_of(id::SUBMIT, body, communication).await
+    }
+
+    async fn ask_of(
+        &self,
+        id: u32,
+        body: Vec<u8>,
+        communication: Option<String>,
+    ) -> Result<Answer, Silent> {
         let until = Instant::now() + self.patience;
         let (tell, told) = oneshot::channel();
-        let asked = self.asks.send(Ask::Request(id, body, tell));
+        let asked = self.asks.send(Ask::Request(id, body, tell, communication));
         match tokio::time::timeout_at(until, asked).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return Err(Silent::Unsent),
@@ -103,6 +142,7 @@ pub(super) struct Session {
     pub(super) voice: Voice,
     pub(super) texts: mpsc::Receiver<Bringing>,
     pub(super) receipts: mpsc::Receiver<Bringing>,
+    pub(super) late: mpsc::UnboundedReceiver<Late>,
     pub(super) runs: JoinSet<()>,
 }
 
@@ -123,6 +163,8 @@ where
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let (bring_text, texts) = mpsc::channel(BROUGHT_MAX);
     let (bring_receipt, receipts) = mpsc::channel(BROUGHT_MAX);
+    // As many as messages wait, at most.
+    let (tell_late, late) = mpsc::unbounded_channel();
     let patience = Duration::from_millis(options.timeout_ms);
     let state = State {
         waiting: HashMap::new(),
@@ -130,6 +172,7 @@ where
         out: Vec::new(),
         bring_text,
         bring_receipt,
+        tell_late,
         is_over: false,
     };
     let mut runs = JoinSet::new();
@@ -145,6 +188,7 @@ where
             voice,
             texts,
             receipts,
+            late,
             runs,
         }),
         Ok(answer) => Err(Closed::Refused(format!(
@@ -161,13 +205,14 @@ pub(super) fn words(status: u32) -> String {
 }
 
 struct State {
-    /// What waits for an answer, by the number of the request, with the command that answers.
-    waiting: HashMap<u32, (u32, Tell)>,
+    /// What waits for an answer, by the number of the request.
+    waiting: HashMap<u32, Waiting>,
     sequence: u32,
     /// What is to be written.
     out: Vec<u8>,
     bring_text: mpsc::Sender<Bringing>,
     bring_receipt: mpsc::Sender<Bringing>,
+    tell_late: mpsc::UnboundedSender<Late>,
     /// The other side has said that it ends; what is still to be written goes out.
     is_over: bool,
 }
@@ -190,6 +235,15 @@ impl State {
             body,
         });
         sequence
+    }
+
+    /// Forgets those who wait no longer, but for messages whose answer may still come.
+    fn forget(&mut self) {
+        let is_full = self.waiting.len() >= LATE_MAX;
+        self.waiting.retain(|_, one| {
+            let may_come = one.communication.is_some() && one.since.elapsed() < LATE_FOR;
+            !one.tell.is_closed() || (may_come && !is_full)
+        });
     }
 
     /// What a command of the other side asks for.
@@ -255,12 +309,12 @@ impl State {
     }
 
     fn answered(&mut self, id: u32, status: u32, sequence: u32, body: Vec<u8>) {
-        let is_it = |(expected, _): &(u32, Tell)| id == *expected || id == id::NACK;
+        let is_it = |one: &Waiting| id == one.answer || id == id::NACK;
         if !self.waiting.get(&sequence).is_some_and(is_it) {
             // Somebody asked and waits no longer, or nobody did.
             return;
         }
-        let Some((_, tell)) = self.waiting.remove(&sequence) else {
+        let Some(waiting) = self.waiting.remove(&sequence) else {
             return;
         };
         // No command says that it is refused and that all is well.
@@ -268,7 +322,16 @@ impl State {
             (id::NACK, status::OK) => status::UNKNOWN_ERROR,
             (_, status) => status,
         };
-        let _ = tell.send(Ok(Answer { status, body }));
+        let untold = waiting.tell.send(Ok(Answer { status, body }));
+        if let (Err(Ok(answer)), Some(communication)) = (untold, waiting.communication)
+            && answer.status == status::OK
+        {
+            let _ = self.tell_late.send(Late {
+                sequence,
+                communication,
+                said: pdu::taken_as(&answer.body),
+            });
+        }
     }
 }
 
@@ -343,10 +406,15 @@ async fn run<S>(
                     state.request(id::UNBIND, Vec::new());
                 }
                 Some(Ask::Answer(command)) => state.write(&command),
-                Some(Ask::Request(id, body, tell)) => {
-                    state.waiting.retain(|_, (_, tell)| !tell.is_closed());
+                // Nobody waits for it any more.
+                Some(Ask::Request(_, _, tell, _)) if tell.is_closed() => {}
+                Some(Ask::Request(id, body, tell, communication)) => {
+                    state.forget();
                     let sequence = state.request(id, body);
-                    state.waiting.insert(sequence, (id | id::RESPONSE, tell));
+                    let answer = id | id::RESPONSE;
+                    let since = Instant::now();
+                    let waiting = Waiting { answer, tell, since, communication };
+                    state.waiting.insert(sequence, waiting);
                 }
             },
             () = sleep_until(wake) => {
@@ -365,7 +433,7 @@ async fn run<S>(
     // What was not written was not sent.
     asked.close();
     while let Ok(ask) = asked.try_recv() {
-        if let Ask::Request(_, _, tell) = ask {
+        if let Ask::Request(_, _, tell, _) = ask {
             let _ = tell.send(Err(Silent::Unsent));
         }
     }
