@@ -248,6 +248,8 @@ pub(crate) struct House {
     pub(crate) unreadable_sms: Option<Arc<AtomicU64>>,
     /// Whether the session with a provider of text messages is open, where there is one to be kept.
     pub(crate) sms_session: Option<Arc<AtomicBool>>,
+    /// With whom that is, and who the tenant is to them.
+    smpp_account: Option<texts::Session>,
     /// Which search parameters of its own are complete.
     pub(crate) indexed: Indexed,
     stop_streams: watch::Sender<bool>,
@@ -265,6 +267,7 @@ impl House {
         entry: &Tenant,
         own: &Own,
         contexts: Contexts,
+        account: Option<exchange::SmsOptions>,
         cut: Cut,
     ) -> Result<Self, ServerError> {
         let (tenant, base_url) = (entry.id, plan.base_url(entry));
@@ -302,7 +305,7 @@ impl House {
         });
         let deliverer = deliverer.transpose()?;
         let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
-        let account = texts::account(plan.sms.as_ref(), entry, own)?;
+        let smpp_account = account.as_ref().and_then(texts::of_session);
         let texts = texts::open(
             (&trust, tenant),
             (account.as_ref(), plan.sms_country.as_deref()),
@@ -409,6 +412,7 @@ impl House {
             unreadable_mail,
             unreadable_sms,
             sms_session,
+            smpp_account,
             indexed,
             stop_streams,
             stop_followers,
@@ -696,6 +700,20 @@ impl Houses {
         Ok(())
     }
 
+    /// The name of another tenant that is open and has the same account at the same provider by SMPP.
+    fn shares_session(
+        &self,
+        tenant: &Tenant,
+        account: Option<&exchange::SmsOptions>,
+    ) -> Option<String> {
+        let session = Some(account.and_then(texts::of_session)?);
+        let all = self.each();
+        let other = all
+            .iter()
+            .find(|house| house.entry.id != tenant.id && house.smpp_account == session)?;
+        Some(other.entry.name.clone())
+    }
+
     async fn open_one(&self, tenant: &Tenant) -> Result<House, ServerError> {
         let is_named = !tenant.hosts.is_empty();
         let own = if is_named {
@@ -710,6 +728,12 @@ impl Houses {
                 "emergency.alert_to is not for a tenant with hosts, and it has no emergency_alert_to of its own: nobody is told of its emergency accesses by e-mail"
             );
         }
+        let account = texts::account(self.plan.sms.as_ref(), tenant, &own)?;
+        if let Some(other) = self.shares_session(tenant, account.as_ref()) {
+            return Err(ServerError::Sms(format!(
+                "the account for text messages by SMPP is that of {other} too, and each would hear what is the other's"
+            )));
+        }
         // Those of the beginning serve as long as nothing in them would be another.
         let first = tenant.id == self.main.tenant && self.table().each().next().is_none();
         let (as_name, as_named, as_own) = &self.main_as;
@@ -720,7 +744,7 @@ impl Houses {
                 .contexts((tenant.id, &tenant.name), is_named, &own)?
         };
         let cut = Arc::clone(self.cuts().entry(tenant.id).or_default());
-        House::open(&self.plan, tenant, &own, contexts, cut).await
+        House::open(&self.plan, tenant, &own, contexts, account, cut).await
     }
 
     fn cuts(&self) -> MutexGuard<'_, HashMap<TenantId, Cut>> {

@@ -29,6 +29,12 @@ pub(super) fn account(
     let of_own = (own.smpp_system_id.as_ref(), own.smpp_password_file.as_ref());
     match (&mut options.provider, of_own) {
         (SmsProvider::Http(_), (None, None)) => {}
+        (SmsProvider::Smpp(_), (Some(_), Some(_))) if own.sms_from.is_none() => {
+            return Err(ServerError::Sms(
+                "smpp_system_id needs sms_from: an account sends from a number of its own"
+                    .to_owned(),
+            ));
+        }
         (SmsProvider::Smpp(provider), (Some(system_id), Some(path))) => {
             system_id.clone_into(&mut provider.system_id);
             let password = secret("smpp_password_file", path);
@@ -55,6 +61,21 @@ pub(super) fn account(
         }
     }
     Ok(Some(options))
+}
+
+/// A session: host, port, and who one is there.
+pub(super) type Session = (String, u16, String);
+
+/// The session that text messages go by, where it is one.
+pub(super) fn of_session(options: &SmsOptions) -> Option<Session> {
+    match &options.provider {
+        SmsProvider::Http(_) => None,
+        SmsProvider::Smpp(smpp) => Some((
+            smpp.host.to_ascii_lowercase(),
+            smpp.port,
+            smpp.system_id.clone(),
+        )),
+    }
 }
 
 /// Says what of text messages is a tenant's own, and makes what sends them, where a provider is configured. Without one,
@@ -302,6 +323,7 @@ mod tests {
         let own = |system_id: bool, password: bool| Own {
             smpp_system_id: system_id.then(|| "theirs".to_owned()),
             smpp_password_file: password.then(|| path.clone()),
+            sms_from: Some("+16175550177".to_owned()),
             ..Own::default()
         };
         let found = |options: &SmsOptions, hosts: &[&str], own: &Own| {
@@ -323,9 +345,22 @@ mod tests {
             known("theirs")
         );
         assert!(found(&smpp, &["north.example"], &own(true, false)).is_err());
+        // Otherwise its messages would come from somebody else's number.
+        let nameless = Own {
+            sms_from: None,
+            ..own(true, true)
+        };
+        assert!(found(&smpp, &["north.example"], &nameless).is_err());
         assert!(found(&http, &["north.example"], &own(true, true)).is_err());
         let by_http = account(Some(&http), &entry(&["north.example"]), &own(false, false));
         assert!(by_http.is_ok_and(|found| found.is_some()));
+        let session = |options: &SmsOptions, own: &Own| {
+            let found = account(Some(options), &entry(&["north.example"]), own).ok()??;
+            of_session(&found)
+        };
+        let expected = ("smpp.example".to_owned(), 3550, "theirs".to_owned());
+        assert_eq!(session(&smpp, &own(true, true)), Some(expected));
+        assert_eq!(session(&http, &own(false, false)), None);
         let missing = Own {
             smpp_password_file: Some(folder.path().join("nothing")),
             ..own(true, true)
