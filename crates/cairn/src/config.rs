@@ -27,7 +27,8 @@ pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
 pub(crate) use mail::dkim;
 use named::{found, is_label, put};
-pub use sms::SmsSettings;
+pub(crate) use sms::secret;
+pub use sms::{SmppSettings, SmsSettings, SmsWay};
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +112,7 @@ pub const KEYS: &[Key] = &[
     key("smtp.returns_to", ValueKind::Text, ""),
     key("smtp.returns_secret_file", ValueKind::Text, ""),
     key("smtp.returns_wait_s", ValueKind::Integer, "900"),
+    key("sms.provider", ValueKind::Text, "http"),
     key("sms.account", ValueKind::Text, ""),
     key("sms.token_file", ValueKind::Text, ""),
     key("sms.from", ValueKind::Text, ""),
@@ -124,6 +126,16 @@ pub const KEYS: &[Key] = &[
     key("sms.per_second", ValueKind::Integer, "10"),
     key("sms.timeout_ms", ValueKind::Integer, "15000"),
     key("sms.parallel", ValueKind::Integer, "4"),
+    key("smpp.host", ValueKind::Text, ""),
+    key("smpp.port", ValueKind::Integer, "3550"),
+    key("smpp.tls", ValueKind::Flag, "true"),
+    key("smpp.ca_file", ValueKind::Text, ""),
+    key("smpp.system_id", ValueKind::Text, ""),
+    key("smpp.password_file", ValueKind::Text, ""),
+    key("smpp.system_type", ValueKind::Text, ""),
+    key("smpp.message_ids", ValueKind::Text, "same"),
+    key("smpp.window", ValueKind::Integer, "10"),
+    key("smpp.enquire_ms", ValueKind::Integer, "30000"),
     key("http.trusted_proxies", ValueKind::Text, ""),
     key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
     key("http.client_cert_proxies", ValueKind::Text, ""),
@@ -276,6 +288,9 @@ pub struct Settings {
     /// Outgoing text messages.
     #[serde(default)]
     pub sms: SmsSettings,
+    /// Their provider by SMPP.
+    #[serde(default)]
+    pub smpp: SmppSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -730,7 +745,7 @@ impl Settings {
                 "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms, limits.tenant_at_once and smtp.timeout_ms are at least 1",
             );
         }
-        if let Err(words) = self.sms.check(self.public_url.is_some()) {
+        if let Err(words) = self.sms.check(&self.smpp, self.public_url.is_some()) {
             return invalid(words);
         }
         self.smtp.check()?;

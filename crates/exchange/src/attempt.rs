@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use trust::consent::{Waits, Wishes};
 use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
-use trust::outgoing::{Message, is_beyond_limits, set_unanswered};
+use trust::outgoing::{Message, is_beyond_limits, set_unanswered, unanswered};
 use trust::sms::Number;
 use trust::{Agent, Change, Permit, TrustError, Unit, Versioned};
 
@@ -446,6 +446,11 @@ impl Attempt<'_> {
             mark(&mut resource, outcome, now_ms);
             if outcome.was_handed_over() {
                 self.mark_let_go(&mut resource);
+                // Somebody was killed who could not say it: a receipt may name it otherwise than this answer.
+                let count = self.message.unanswered;
+                if matches!(outcome, Outcome::Taken(_)) && count > unanswered(&resource) {
+                    set_unanswered(&mut resource, count);
+                }
                 self.may_come_back(&mut unit, &mut resource, outcome, now_ms);
             } else {
                 self.mark_unanswered(&mut resource, outcome);

@@ -131,7 +131,10 @@ impl Carrier {
     pub(crate) fn hears_nothing(&self, trust: &Trust) -> Option<&'static str> {
         match self {
             Self::Mail(_) => None,
-            Self::Sms(_) => (!crate::sms::hears(trust)).then_some(crate::sms::RECEIVER),
+            Self::Sms(sms) => {
+                let is_session = sms.session().is_some();
+                (!crate::sms::hears(trust, is_session)).then_some(crate::sms::RECEIVER)
+            }
         }
     }
     /// Waits until the server may have another message.

@@ -8,7 +8,7 @@
 //! a few times are without an answer.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ use crate::check::{Reason, Refused, check};
 use crate::mail::Mail;
 use crate::outcome::{Outcome, is_waiting};
 use crate::retry::{self, Meaning, Next};
-use crate::sms::{Sms, is_unpriced, references};
-use crate::{MailOptions, SmsOptions};
+use crate::sms::{Smpp, Sms, is_unpriced, references};
+use crate::{MailOptions, SmsDoor, SmsOptions};
 
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
@@ -75,8 +75,11 @@ impl From<TrustError> for DeliverError {
 }
 
 /// Takes messages of one channel from the outbox and hands them over, until `stop` says so. What became of text messages
-/// comes back by [`crate::SmsDoor`], and what came back of e-mails by [`crate::ReturnsDoor`].
+/// comes back by [`crate::SmsDoor`]: by HTTP, or by the session that is kept with a provider by SMPP. What came back of
+/// e-mails comes by [`crate::ReturnsDoor`].
 pub struct Deliverer {
+    /// The session of text messages, and where what it brings is heard.
+    session: Option<(Arc<Smpp>, Arc<SmsDoor>)>,
     inner: Arc<Inner>,
 }
 
@@ -111,14 +114,26 @@ impl Deliverer {
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
-    pub fn sms(trust: Trust, options: SmsOptions) -> Result<Self, String> {
+    pub fn sms(trust: Trust, door: Arc<SmsDoor>, options: SmsOptions) -> Result<Self, String> {
         let (base, links, parallel) = (
             options.portal_base.clone(),
             options.magic_links,
             options.parallel,
         );
-        let carrier = Carrier::Sms(Box::new(Sms::new(options)?));
-        Self::new(trust, carrier, base, links, parallel)
+        let sms = Sms::new(options)?;
+        let session = sms.session().map(|session| (session, door));
+        let carrier = Carrier::Sms(Box::new(sms));
+        Ok(Self {
+            session,
+            ..Self::new(trust, carrier, base, links, parallel)?
+        })
+    }
+
+    /// Whether the session with the provider is open, as it is told while it runs; nothing where there is none to be kept.
+    #[must_use]
+    pub fn session(&self) -> Option<Arc<AtomicBool>> {
+        let session = self.session.as_ref();
+        session.map(|(session, _)| session.standing())
     }
 
     fn new(
@@ -142,6 +157,7 @@ impl Deliverer {
             return Err("deliveries at once must be at least 1".to_owned());
         }
         Ok(Self {
+            session: None,
             inner: Arc::new(Inner {
                 trust,
                 carrier,
@@ -161,7 +177,20 @@ impl Deliverer {
     }
 
     /// Runs until `stop` turns true; finishes what is under way.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, stop: watch::Receiver<bool>) {
+        let Some((session, door)) = self.session.take() else {
+            return self.deliver(stop).await;
+        };
+        let (over, until) = watch::channel(false);
+        let delivering = async {
+            self.deliver(stop).await;
+            // Until now there are messages under way that wait for their answers.
+            let _ = over.send(true);
+        };
+        tokio::join!(delivering, session.keep(&door, until));
+    }
+
+    async fn deliver(self, mut stop: watch::Receiver<bool>) {
         let mut news = self.inner.trust.vault().ledger().watch();
         let mut round = Round::of(self.inner.carrier.name());
         while !*stop.borrow_and_update() {

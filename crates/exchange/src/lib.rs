@@ -2,7 +2,8 @@
 //! delivers, and writes the outcome into the `Communication` resource.
 //!
 //! What it does: e-mail over SMTP, at least once, each attempt of one message under the same
-//! `Message-ID`, and what comes back of it; text messages by a provider's HTTP API, with its receipts. What it never does: decide what is said
+//! `Message-ID`, and what comes back of it; text messages by a provider's HTTP API or by SMPP, with its receipts. What it
+//! never does: decide what is said
 //! (journeys do), or put a server's words, an address or a number into a log, a metric, a URL or what is written of an
 //! attempt.
 //!
@@ -43,8 +44,8 @@ pub use dkim::Dkim;
 pub use hooks::HookDeliverer;
 pub use returns::{RETURNS_WAIT_MS_MAX, ReturnOptions, ReturnsDoor, Unreturned};
 pub use sms::{
-    DeliveredWhen, Heard, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmsDoor, SmsOptions, Told,
-    TwilioOptions, Unheard, unready_parts,
+    DeliveredWhen, Heard, MessageIds, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmppOptions, SmsDoor,
+    SmsOptions, SmsProvider, Told, TwilioOptions, Unheard, unready_parts,
 };
 
 /// Where mail goes.

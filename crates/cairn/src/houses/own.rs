@@ -27,6 +27,10 @@ pub(crate) struct Own {
     pub(crate) smtp_returns_to: Option<String>,
     /// The number that text messages come from, or the id of a messaging service.
     pub(crate) sms_from: Option<String>,
+    /// Who the tenant is to a provider of text messages by SMPP.
+    pub(crate) smpp_system_id: Option<String>,
+    /// File with the password for that.
+    pub(crate) smpp_password_file: Option<PathBuf>,
     /// Country of numbers that are written without one.
     pub(crate) sms_country: Option<String>,
     /// Addresses that are told of each emergency access by e-mail, separated by spaces.
@@ -56,6 +60,7 @@ impl Own {
             toml::from_str(&text).map_err(|error| format!("{}:\n{error}", path.display()))?;
         Ok(Self {
             policy_folder: own.policy_folder.map(|policies| folder.join(policies)),
+            smpp_password_file: own.smpp_password_file.map(|file| folder.join(file)),
             consent_rules: own.consent_rules.map(|rules| in_folder(folder, rules)),
             ..own
         })

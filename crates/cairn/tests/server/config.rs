@@ -94,6 +94,13 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.user" => vec![("smtp.password_file", "x")],
         "smtp.password_file" => vec![("smtp.user", "x")],
         "smtp.host" => vec![("smtp.from", "x")],
+        "smpp.host" => vec![
+            ("sms.provider", "smpp"),
+            ("smpp.system_id", "x"),
+            ("smpp.password_file", "x"),
+            ("sms.from", "x"),
+            ("public_url", "https://care.example"),
+        ],
         "sms.price" => vec![("sms.currency", "USD")],
         "sms.currency" => vec![("sms.price", "0.01")],
         "sms.old_token_file" => vec![("sms.token_file", "x")],
@@ -234,6 +241,20 @@ fn what_is_refused_and_how() {
         ),
         (&[("tls.certificate_file", "x")], "go together"),
         (&[("smtp.user", "x")], "go together"),
+        (
+            &[("smpp.host", "x")],
+            "goes together with sms.provider = \"smpp\"",
+        ),
+        (
+            &[("sms.provider", "smpp"), ("smpp.host", "x")],
+            "needs smpp.host, smpp.system_id, smpp.password_file and sms.from",
+        ),
+        (
+            &[("sms.provider", "smpp"), ("sms.account", "AC1")],
+            "of a provider by HTTP",
+        ),
+        (&[("sms.provider", "pigeon")], "pigeon"),
+        (&[("smpp.window", "0")], "at least 1"),
         (
             &[("tls.client_certificates", "true")],
             "tls.certificate_file",

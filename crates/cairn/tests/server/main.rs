@@ -21,6 +21,9 @@ mod bodies;
 mod bulk;
 mod calls;
 mod care_plans;
+#[allow(dead_code, reason = "the tests of `exchange` use the rest")]
+#[path = "../../../exchange/tests/mail/centre.rs"]
+mod centre;
 mod clients;
 #[allow(
     dead_code,
@@ -79,6 +82,7 @@ mod sign_in_costs;
 #[path = "../../../trust/src/identity/oauth/signer.rs"]
 mod signer;
 mod smart;
+mod smpp;
 mod sms;
 mod stalled;
 mod starting;

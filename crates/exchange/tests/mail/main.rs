@@ -1,8 +1,11 @@
-//! Mail delivery against a real SMTP server (`aiosmtpd`), and text messages against a provider's API with receipts that
+//! Mail delivery against a real SMTP server (`aiosmtpd`), and text messages against a message centre (npm's `smpp`) and a
+//! provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
+mod centre;
 mod delivery;
 mod entries;
+mod habits;
 mod lost;
 mod maildev;
 mod notices;
@@ -17,6 +20,7 @@ mod refusals;
 mod returned;
 mod signed;
 mod sink;
+mod smpp;
 mod stages;
 mod stops;
 mod texts;

@@ -211,7 +211,8 @@ impl World {
 
     /// Takes text messages to a provider.
     pub fn run_texts(&self, options: SmsOptions) -> Running {
-        let deliverer = Deliverer::sms(self.trust.clone(), options);
+        let door = Arc::new(self.door(&options));
+        let deliverer = Deliverer::sms(self.trust.clone(), door, options);
         let deliverer = deliverer.expect("options that fit together");
         let (stop, stopped) = watch::channel(false);
         Running {
