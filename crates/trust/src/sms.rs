@@ -4,8 +4,11 @@
 //! outside it. A text of several parts loses six bytes of each to the header that joins them, and no character is torn
 //! apart between two.
 
+pub mod answer;
+mod came;
 mod number;
 
+pub use came::{CAME_TOPIC, Came, UNCLEAR_MAX, came};
 pub use number::{Country, Number};
 
 /// How a text is written on the air.
