@@ -46,8 +46,8 @@ pub use vault::{
     Internal, InternalStored, KeptFrom, LookedAt, NoText, ONCE_KEPT_MS, OWNS_MAX, Once,
     OwnDocument, OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RelationWhy,
     RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed, SubscribedKept,
-    SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextRules, ToldRow, Unit,
-    UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
+    SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextQuestion, TextRules, ToldRow,
+    Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod opening;
 mod own;
 mod past;
 mod proof;
+mod questions;
 mod relations;
 mod search;
 mod several;
@@ -69,6 +70,7 @@ use opening::{fetch_in, mark, missed, named, open, open_live, redact, touched};
 pub use own::{IndexStep, Indexing, OWNS_MAX};
 pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
+pub use questions::TextQuestion;
 pub use relations::Relation;
 #[cfg(test)]
 pub(crate) use search::TEXTS_MAX;

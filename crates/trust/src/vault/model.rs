@@ -44,6 +44,8 @@ pub mod kinds {
     pub const SUBSCRIPTION: Kind = Kind(1080);
     /// That a telephone number gets no text messages any more, because somebody sent STOP from it.
     pub const TEXT_STOP: Kind = Kind(1110);
+    /// The question that a patient was asked last by text message, to be answered by replying to it.
+    pub const TEXT_QUESTION: Kind = Kind(1131);
     /// Which subscriptions are live.
     pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
     /// Somebody's emergency access to a patient's record, with its review.
@@ -110,7 +112,7 @@ pub mod kinds {
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].
     const _: () = {
-        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 12];
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 13];
         let others = [
             JOURNEY_DEFINITION,
             JOURNEY_INSTANCE,
@@ -124,6 +126,7 @@ pub mod kinds {
             SUBSCRIPTION,
             SUBSCRIPTION_ROLL,
             TEXT_STOP,
+            TEXT_QUESTION,
         ];
         let mut place = 0;
         while place < all.len() {

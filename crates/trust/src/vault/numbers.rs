@@ -16,6 +16,15 @@ const PAGE: usize = 100;
 /// them, the number is taken for somebody else's too.
 const OPENED_MAX: usize = 1_000;
 
+/// Whether somebody was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nobody,
+    One,
+    /// More have it than are looked at.
+    TooMany,
+}
+
 impl Vault {
     /// Whether somebody else has a patient's number too: another patient, somebody who is related to one, or who is to
     /// be called for this one. For parts of Cairn that write to a number; who it is, is not told.
@@ -33,6 +42,48 @@ impl Vault {
         if contacts.any(|contact| self.has_number(contact.get("telecom"), number)) {
             return Ok(true);
         }
+        let is_other = |kind: ResourceType, person: &Resource| {
+            !(kind == ResourceType::Patient && person.id() == patient.id())
+        };
+        let found = self.with_number(tenant, number, is_other).await?;
+        Ok(found != Found::Nobody)
+    }
+
+    /// The one patient who has a number, where nobody else has it: by whom it may be answered what was asked there. For
+    /// parts of Cairn that hear from a number; nothing of the record is told.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn patient_at(
+        &self,
+        tenant: TenantId,
+        number: &sms::Number,
+    ) -> Result<Option<String>, TrustError> {
+        let mut theirs: Vec<String> = Vec::new();
+        let is_second = |kind: ResourceType, person: &Resource| {
+            let id = person.id().filter(|_| kind == ResourceType::Patient);
+            let contacts = person.get("contact").and_then(Value::as_array);
+            let mut contacts = contacts.into_iter().flatten();
+            let Some(id) = id else { return true };
+            if contacts.any(|contact| self.has_number(contact.get("telecom"), number)) {
+                return true;
+            }
+            if !theirs.iter().any(|known| known == id) {
+                theirs.push(id.to_owned());
+            }
+            theirs.len() > 1
+        };
+        let found = self.with_number(tenant, number, is_second).await?;
+        Ok(theirs.pop().filter(|_| found == Found::Nobody))
+    }
+
+    /// Goes through those who have a number until one is it.
+    async fn with_number(
+        &self,
+        tenant: TenantId,
+        number: &sms::Number,
+        mut is_it: impl FnMut(ResourceType, &Resource) -> bool + Send,
+    ) -> Result<Found, TrustError> {
         let ledger = self.ledger();
         let forms = number.forms(self.texts().country);
         let view = ledger.view()?;
@@ -52,13 +103,12 @@ impl Vault {
                     }
                     opened += 1;
                     if opened > OPENED_MAX {
-                        return Ok(true);
+                        return Ok(Found::TooMany);
                     }
                     let (row, _) = open_live(&view, tenant, stored).await?;
                     let person = &row.resource;
-                    let is_self = kind == ResourceType::Patient && person.id() == patient.id();
-                    if !is_self && self.has_number(person.get("telecom"), number) {
-                        return Ok(true);
+                    if self.has_number(person.get("telecom"), number) && is_it(kind, person) {
+                        return Ok(Found::One);
                     }
                 }
                 match hits.last() {
@@ -67,7 +117,7 @@ impl Vault {
                 }
             }
         }
-        Ok(false)
+        Ok(Found::Nobody)
     }
 
     fn has_number(&self, telecoms: Option<&Value>, number: &sms::Number) -> bool {
