@@ -10,7 +10,7 @@ use trust::consent::Waits;
 use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
 use trust::outgoing::{Message, set_unanswered};
 use trust::sms::Number;
-use trust::{Agent, Change, Permit, TrustError, Unit, Versioned};
+use trust::{Agent, Change, Internal, Permit, TrustError, Unit, Versioned};
 
 use crate::carrier::To;
 use crate::check::{Reason, Refused};
@@ -149,6 +149,13 @@ impl Attempt<'_> {
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
         }
+        let asked = match (&self.message.question, to) {
+            (Some(question), To::Number(number)) => match self.asks(question, number).await? {
+                Ok(asked) => asked,
+                Err(refused) => return Ok(Outcome::NotDone(refused)),
+            },
+            _ => None,
+        };
         let identity = self.inner.trust.identity();
         // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
         // sign in at all.
@@ -177,7 +184,7 @@ impl Attempt<'_> {
             .carrier
             .carry(self.entry, message, to, &link, now_ms)
             .map_err(DeliverError::Compose)?;
-        self.write_ahead(&link).await?;
+        self.write_ahead(&link, asked).await?;
         let bounds = (expires_ms, message.unanswered);
         let outcome = self.inner.hand_over(self.entry, bounds, handing).await?;
         if let (To::Number(number), Outcome::NotDone(refused)) = (to, &outcome)
@@ -203,8 +210,9 @@ impl Attempt<'_> {
     }
 
     /// Writes down that it is handed over without an answer so far, before it is: whatever ends this process, or keeps
-    /// the outcome from being written, it counts. The outcome takes it back.
-    async fn write_ahead(&self, link: &str) -> Result<(), DeliverError> {
+    /// the outcome from being written, it counts. The outcome takes it back. A question is known from then on, so that
+    /// no reply comes before it.
+    async fn write_ahead(&self, link: &str, asked: Option<Internal>) -> Result<(), DeliverError> {
         if self.inner.carrier.unanswered_max().is_none() {
             return Ok(());
         }
@@ -218,6 +226,7 @@ impl Attempt<'_> {
         let unit = Unit {
             outbox_remove: vec![self.entry.key],
             outbox_add: vec![self.draft(self.entry.key, self.entry.attempt, body.clone())],
+            internals: asked.into_iter().collect(),
             held: Some(self.entry.key.shard),
             patient: Some(self.message.patient.clone()),
             note: Some(format!(
@@ -232,7 +241,7 @@ impl Attempt<'_> {
                 let _ = self.ahead.set(body);
                 Ok(())
             }
-            // It is gone: somebody took it out.
+            // It is gone: somebody took it out; or another question went to the patient in the same moment.
             Err(TrustError::Ledger(LedgerError::Conflict)) => Err(DeliverError::Contended),
             Err(error) => Err(error.into()),
         }

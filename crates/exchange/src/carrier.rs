@@ -7,7 +7,7 @@ use std::pin::Pin;
 use fhir::Resource;
 use ledger::{OutboxEntry, TenantId};
 use lettre::Address;
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_SMS, Message};
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_QUESTION, CHANNEL_SMS, Message};
 use trust::sms::Number;
 use trust::{Trust, TrustError, Vault};
 
@@ -70,7 +70,7 @@ impl Carrier {
     pub(crate) fn outbox(&self) -> &'static [u16] {
         match self {
             Self::Mail(_) => &[CHANNEL_EMAIL, CHANNEL_NOTICE],
-            Self::Sms(_) => &[CHANNEL_SMS],
+            Self::Sms(_) => &[CHANNEL_SMS, CHANNEL_QUESTION],
         }
     }
     /// Whether what became of a message is told later.

@@ -168,9 +168,14 @@ pub const CODES: &[(&str, &str)] = &[
         "A form isn't whole in a language that it is in, or has there what it doesn't have.",
     ),
     (
+        "J066",
+        "What a patient replies, or isn't asked, would come to nobody.",
+    ),
+    (
         "J067",
         "A text message may take more parts on the air than is sensible.",
     ),
+    ("J069", "A form can't be answered by reply."),
     ("J070", "A date can't begin the journey as the entry says."),
     (
         "J071",
@@ -193,6 +198,7 @@ pub const CODES: &[(&str, &str)] = &[
         "J083",
         "A measurement or a score that may tell of a risk comes to no person.",
     ),
+    ("J084", "A number that is replied has no bounds."),
     (
         "J085",
         "The hours in which a message may go out can't be, or it can't wait for them.",

@@ -15,7 +15,7 @@ pub(crate) use room::{book_id, key as message_key};
 
 use crate::counts::Before;
 use crate::definition::{Channel, Definition};
-use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
+use crate::engine::{self, About, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::facts;
 use crate::passages::{PASSAGE, Passage, by_version};
 use crate::resources::{self, Maker, Times};
@@ -467,7 +467,9 @@ impl<'a> Mover<'a> {
                     times,
                     refused,
                 );
-                let message = maker.outgoing(step, which, channel, &communication, expires_ms);
+                let form = about.as_ref().and_then(About::form);
+                let message =
+                    maker.outgoing(step, which, channel, &communication, form, expires_ms);
                 if let Some(made) = made {
                     self.create(made);
                 }
@@ -569,9 +571,12 @@ impl<'a> Mover<'a> {
                 message,
                 expires_ms,
             } => {
-                let (mut held, mut unanswered) = (false, 0);
+                let (mut held, mut unanswered, mut about) = (false, 0, None);
                 let id = &message.communication;
                 self.change(ResourceType::Communication, id, |found| {
+                    let reference = found.text_at(&["about", "0", "reference"]);
+                    let form = reference.and_then(|one| one.strip_prefix("Task/"));
+                    about = form.map(str::to_owned);
                     unanswered = trust::outgoing::unanswered(found);
                     held = resources::release(found);
                 })
@@ -580,7 +585,9 @@ impl<'a> Mover<'a> {
                     self.person().await?;
                     let maker = self.maker(definition, instance, state);
                     let (which, channel) = (message.which, message.channel);
-                    if let Some(mut mail) = maker.outgoing(step, which, channel, id, expires_ms) {
+                    let form = about.as_deref();
+                    let mail = maker.outgoing(step, which, channel, id, form, expires_ms);
+                    if let Some(mut mail) = mail {
                         // As often it was handed over before it was held.
                         mail.unanswered = unanswered;
                         self.post(channel, id, &mail);

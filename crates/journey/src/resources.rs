@@ -289,10 +289,14 @@ impl Maker<'_> {
         which: Which,
         channel: Channel,
         communication: &str,
+        form: Option<&str>,
         expires_ms: u64,
     ) -> Option<trust::outgoing::Message> {
         let said = self.said(step, which)?;
-        let (subject, text) = match (channel, said.email, said.sms) {
+        let asks = (step.kind.by_reply(said.language))
+            .filter(|_| channel == Channel::Sms && said.sms.is_some())
+            .zip(form);
+        let (subject, mut text) = match (channel, said.email, said.sms) {
             (Channel::Sms, _, Some(text)) => (String::new(), self.words(text, Times::default())),
             (Channel::Sms, _, None) => (String::new(), SMS_TEXT.to_owned()),
             (_, Some((subject, text)), _) => (
@@ -301,6 +305,13 @@ impl Maker<'_> {
             ),
             (_, None, _) => (EMAIL_SUBJECT.to_owned(), EMAIL_TEXT.to_owned()),
         };
+        let question = asks.map(|((options, again), task)| {
+            text.push_str(&options);
+            trust::outgoing::Question {
+                task: task.to_owned(),
+                again: self.words(again, Times::default()),
+            }
+        });
         Some(trust::outgoing::Message {
             patient: self.state.patient.clone(),
             proxy: None,
@@ -322,6 +333,7 @@ impl Maker<'_> {
             hours: self.hours(said.message),
             unanswered: 0,
             segments: None,
+            question,
         })
     }
 

@@ -309,6 +309,7 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
         hours: None,
         unanswered: 0,
         segments: None,
+        question: None,
     };
     let body = serde_json::to_vec(&message)
         .map_err(|_| PageError::Internal("a message can't be written as JSON".to_owned()))?;

@@ -41,8 +41,8 @@ pub struct SmsSettings {
 
 /// Where Twilio itself is.
 pub(super) const URL: &str = "https://api.twilio.com";
-/// An answer that says nothing about anybody, and that nobody reads what was sent.
-pub(super) const HELP: &str = "This number sends notices from your care team. Nobody reads what you send to it. In an emergency, call your local emergency number. Send STOP to get no more.";
+/// An answer that says nothing about anybody, and that nobody reads at once what was sent.
+pub(super) const HELP: &str = "This number sends notices from your care team. Nobody reads at once what you send to it. In an emergency, call your local emergency number. Send STOP to get no more.";
 
 impl Default for SmsSettings {
     fn default() -> Self {

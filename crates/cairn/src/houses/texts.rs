@@ -44,8 +44,16 @@ pub(super) fn open(
         None => None,
     };
     let from = sms.as_ref().map(|sms| sms.provider.from.clone());
+    // What is sent to a number is brought to one address, which is one organisation's.
+    let is_own = options.is_some_and(|options| {
+        let own = own.sms_from.as_ref();
+        own.map_or(tenant == crate::store::TENANT, |own| {
+            *own != options.provider.from
+        })
+    });
     trust.vault().set_texts(TextRules {
         country,
+        replies: is_own,
         // A messaging service has no number of its own.
         from: from.filter(|from| !from.starts_with("MG")),
     });

@@ -72,6 +72,7 @@ mod provider;
 mod providers;
 mod purposes;
 mod rekey;
+mod replies;
 mod routes;
 mod sign_in_costs;
 #[allow(dead_code, reason = "trust's own tests sign with more sorts of keys")]

@@ -37,7 +37,7 @@ steps:
 ";
 
 /// A request as the provider makes it, to where the server really is.
-async fn posted(house: &House, path: &str, form: &[(&str, &str)], signature: &str) -> Response {
+pub async fn posted(house: &House, path: &str, form: &[(&str, &str)], signature: &str) -> Response {
     let url = format!("http://{}{path}", house.server.address());
     let body: String = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
@@ -51,7 +51,7 @@ async fn posted(house: &House, path: &str, form: &[(&str, &str)], signature: &st
         .expect("an answer")
 }
 
-async fn got(house: &House, path: &str) -> Value {
+pub async fn got(house: &House, path: &str) -> Value {
     let url = format!("http://{}{path}", house.server.address());
     let request = house.http.get(url).bearer_auth(&house.token);
     let answer = request.send().await.expect("an answer");
@@ -59,7 +59,7 @@ async fn got(house: &House, path: &str) -> Value {
     answer.json().await.expect("JSON")
 }
 
-async fn put(house: &House, path: &str, resource: &Value) {
+pub async fn put(house: &House, path: &str, resource: &Value) {
     let url = format!("http://{}{path}", house.server.address());
     let request = house.http.put(url).bearer_auth(&house.token);
     let request = request.header("content-type", "application/fhir+json");

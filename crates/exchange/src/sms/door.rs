@@ -12,17 +12,18 @@ use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
 
 use super::heard::{self, Word};
 use super::receipts::{Receipt, Stand};
+use super::reply::{Reply, Taken};
 use super::twilio::{is_reference, is_signed};
 use super::{BRING_AGAIN, DeliveredWhen, SmsOptions};
 
 /// The part of Cairn that the audit names.
 const PART: &str = super::RECEIVER;
 /// How often a commit is tried again when somebody else changed what is written meanwhile.
-const CONFLICTS_MAX: u32 = 8;
+pub(super) const CONFLICTS_MAX: u32 = 8;
 /// Pauses before something is written again that the store could not write: in all less than a provider waits.
-const PAUSES_MS: [u64; 3] = [50, 250, 1_000];
+pub(super) const PAUSES_MS: [u64; 3] = [50, 250, 1_000];
 /// How much of a text is read for a word. A text of ten parts has 1,530 characters.
-const TEXT_CHARS_MAX: usize = 1_600;
+pub(super) const TEXT_CHARS_MAX: usize = 1_600;
 /// Answers that one number gets in [`REPLIES_IN`]: a machine that answers ours would be answered for ever.
 const REPLIES_MAX: u32 = 5;
 const REPLIES_IN: Duration = Duration::from_secs(3_600);
@@ -56,7 +57,8 @@ pub struct Told<'a> {
     pub request_id: &'a str,
 }
 
-/// What the sender of a text message is answered, if anything: the same for everybody.
+/// What the sender of a text message is answered, if anything: the same for everybody, but for those who were asked
+/// something there and have not answered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     /// The answer.
@@ -164,7 +166,7 @@ impl SmsDoor {
         Err(Unheard::Contended)
     }
 
-    /// What somebody has sent to our number. What they ask for is written down before they are answered.
+    /// What somebody has sent to our number. What they ask for, or answer, is written down before they are answered.
     ///
     /// # Errors
     /// [`Unheard`]; then the provider tells it again.
@@ -175,13 +177,34 @@ impl SmsDoor {
         };
         // Where the provider answers by itself, it says what it took the text for.
         let by_provider = told.member("OptOutType").and_then(heard::opted);
-        let word = by_provider.unwrap_or_else(|| {
-            let text: String = text.chars().take(TEXT_CHARS_MAX).collect();
-            heard::word(&text)
-        });
+        let read: String = text.chars().take(TEXT_CHARS_MAX).collect();
+        let by_text = heard::word(&read);
+        let word = by_provider.unwrap_or(by_text);
         let vault = self.trust.vault();
         let from = Number::parse(from, vault.texts().country);
         let permit = self.permit(told.request_id).await?;
+        // Some providers take "yes" for START, which changes nothing where nobody has sent STOP. Before that is taken
+        // off, what comes from a telephone that wants no texts is no answer to one.
+        let may_answer = by_text == Word::Other && matches!(word, Word::Other | Word::Start);
+        let reference = told.member("MessageSid").filter(|sid| is_reference(sid));
+        let taken = match (&from, reference) {
+            (Some(from), Some(reference)) if may_answer => {
+                if vault.is_stopped(self.tenant, from).await? {
+                    Taken::Nothing
+                } else {
+                    let reply = Reply {
+                        from,
+                        reference,
+                        text: &read,
+                        files: (told.member("NumMedia"))
+                            .and_then(|count| count.parse().ok())
+                            .unwrap_or(0),
+                    };
+                    Box::pin(self.reply(&permit, &reply)).await?
+                }
+            }
+            _ => Taken::Nothing,
+        };
         match (&from, word) {
             (Some(from), Word::Stop | Word::Start) => {
                 self.write_stopped(&permit, from, word == Word::Stop)
@@ -195,17 +218,23 @@ impl SmsDoor {
             }
             _ => {}
         }
-        metrics::counter!("sms_heard_total", "what" => word.name()).increment(1);
-        let reply = match word {
-            Word::Stop => heard::STOPPED,
-            Word::Start => heard::STARTED,
-            Word::Help | Word::Other => &self.help,
+        let what = taken.name().unwrap_or(word.name());
+        metrics::counter!("sms_heard_total", "what" => what).increment(1);
+        let reply = match (&taken, word) {
+            // Whoever has answered has what they were asked for.
+            (Taken::Answer, _) => String::new(),
+            // That nobody reads it at once, and whom to call, stands behind what is expected.
+            (Taken::Unclear(Some(again)), _) => format!("{again} {}", self.help),
+            (Taken::Nothing, Word::Stop) => heard::STOPPED.to_owned(),
+            (Taken::Nothing, Word::Start) => heard::STARTED.to_owned(),
+            (Taken::Unclear(None) | Taken::Late, _)
+            | (Taken::Nothing, Word::Help | Word::Other) => self.help.clone(),
         };
         // Whoever has no number that can be written to is a machine.
         let answers = by_provider.is_none() && !reply.is_empty();
         let answers = answers && from.is_some_and(|from| self.may_reply(&from));
         Ok(Heard {
-            reply: answers.then(|| reply.to_owned()),
+            reply: answers.then_some(reply),
         })
     }
 
@@ -284,7 +313,7 @@ impl SmsDoor {
     }
 }
 
-fn is_of_store(error: &Unheard) -> bool {
+pub(super) fn is_of_store(error: &Unheard) -> bool {
     matches!(
         error,
         Unheard::Trust(TrustError::Ledger(LedgerError::Storage(_)))

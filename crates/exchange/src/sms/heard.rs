@@ -1,4 +1,4 @@
-//! What people send to our number: STOP, START, HELP, and what nobody reads.
+//! What people send to our number: STOP, START, HELP, and what else comes.
 
 /// The answer to STOP.
 pub(super) const STOPPED: &str =
@@ -12,7 +12,7 @@ pub(super) enum Word {
     Stop,
     Start,
     Help,
-    /// Anything else. It is not kept.
+    /// Anything else: an answer, where something was asked. Otherwise it is not kept.
     Other,
 }
 

@@ -1,14 +1,16 @@
 //! Text messages: a number, a text, a provider that takes it and tells later what became of it.
 //!
-//! Start reading at [`Sms::hand_over`] (one message out), then `receipts.rs` (what comes back) and `heard.rs` (what people
-//! send to our number). `twilio.rs` is the one provider: an HTTP API that several offer.
+//! Start reading at [`Sms::hand_over`] (one message out), then `receipts.rs` (what comes back), `heard.rs` (what people
+//! send to our number) and `reply.rs` (what of that answers a question; `question.rs` says whether one may be asked). `twilio.rs` is the one provider: an HTTP API that several offer.
 
 mod door;
 mod heard;
 mod pace;
 mod policies;
 mod price;
+mod question;
 mod receipts;
+mod reply;
 mod twilio;
 
 use fhir::Resource;

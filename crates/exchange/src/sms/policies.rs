@@ -9,7 +9,7 @@ const DELIVERER: &str = "sms-deliverer";
 pub(crate) const RECEIVER: &str = "sms-receiver";
 
 /// What each has to be let do, with the things that it can't do its work without.
-const NEEDS: [(&str, Purpose, Action, Option<ResourceType>); 10] = {
+const NEEDS: [Need; 10] = {
     let (patient, consent) = (ResourceType::Patient, ResourceType::Consent);
     let message = ResourceType::Communication;
     let (care, here) = (Purpose::Treatment, Purpose::Operations);
@@ -27,10 +27,32 @@ const NEEDS: [(&str, Purpose, Action, Option<ResourceType>); 10] = {
     ]
 };
 
-fn lacks(trust: &Trust, only: Option<&str>) -> Vec<&'static str> {
+/// What they have to be let do besides where questions are answered by replying to them. Folders of policies from before
+/// don't know it: then no question goes out so, and all other messages do.
+const NEEDS_OF_ANSWERS: [Need; 6] = {
+    let (task, form) = (ResourceType::Task, ResourceType::Questionnaire);
+    let (response, message) = (
+        ResourceType::QuestionnaireResponse,
+        ResourceType::Communication,
+    );
+    let (care, here) = (Purpose::Treatment, Purpose::Operations);
+    [
+        (DELIVERER, care, Action::Read, Some(task)),
+        (RECEIVER, here, Action::Read, Some(task)),
+        (RECEIVER, here, Action::Read, Some(form)),
+        (RECEIVER, here, Action::Update, Some(task)),
+        (RECEIVER, here, Action::Create, Some(response)),
+        (RECEIVER, here, Action::Create, Some(message)),
+    ]
+};
+
+/// A part, what for, what it does, and to what.
+type Need = (&'static str, Purpose, Action, Option<ResourceType>);
+
+fn lacks(trust: &Trust, needs: &[Need], only: Option<&str>) -> Vec<&'static str> {
     let set = trust.policy_set();
     let mut found = Vec::new();
-    for (part, purpose, action, kind) in NEEDS {
+    for (part, purpose, action, kind) in needs.iter().copied() {
         if found.contains(&part) || only.is_some_and(|only| only != part) {
             continue;
         }
@@ -53,10 +75,15 @@ fn lacks(trust: &Trust, only: Option<&str>) -> Vec<&'static str> {
 /// The parts that policies don't let do their work. While there is one, no text message leaves.
 #[must_use]
 pub fn unready_parts(trust: &Trust) -> Vec<&'static str> {
-    lacks(trust, None)
+    lacks(trust, &NEEDS, None)
 }
 
 /// Whether what a provider tells is heard: what became of messages, and who wants no more of them.
 pub(crate) fn hears(trust: &Trust) -> bool {
-    lacks(trust, Some(RECEIVER)).is_empty()
+    lacks(trust, &NEEDS, Some(RECEIVER)).is_empty()
+}
+
+/// Whether answers to questions are heard that go out by text message.
+pub(super) fn hears_answers(trust: &Trust) -> bool {
+    lacks(trust, &NEEDS_OF_ANSWERS, None).is_empty()
 }

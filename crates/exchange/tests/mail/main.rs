@@ -10,6 +10,7 @@ mod peer;
 mod provider;
 mod proxies;
 mod refusals;
+mod replies;
 mod sink;
 mod stops;
 mod texts;

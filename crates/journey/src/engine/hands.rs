@@ -10,7 +10,7 @@ use super::{
 };
 use crate::Channel;
 use crate::definition::{Definition, Step, Target};
-use crate::passages::{FIRES, LATE_ANSWER};
+use crate::passages::starts_branch;
 use crate::state::{Ahead, Done, Paused, State, Token, Undo, Unsent, What, Which};
 use std::collections::BTreeSet;
 
@@ -49,10 +49,6 @@ pub(super) fn region(
         }
     }
     found
-}
-
-pub(super) fn starts_branch(label: &str) -> bool {
-    label == FIRES || label == LATE_ANSWER
 }
 
 /// The steps that a patient can be sent to from a place with this parent, or as a whole.

@@ -5,10 +5,11 @@
 //! version and begun anew by the new one. Nobody is moved in the middle of something that is under way
 //! outside: they wait until it is over. Pure, as the rest of the engine.
 
-use super::hands::{count, region, starts_branch};
+use super::hands::{count, region};
 use super::{Context, Decision, Engine, EngineError, Fact, Hand, why_not_undone};
 use crate::definition::{Definition, Step};
 use crate::kinds::Carried;
+use crate::passages::starts_branch;
 use crate::state::{Form, Stand, State, Token, Was, What};
 use crate::watch::Watch;
 use serde::{Deserialize, Serialize};

@@ -170,6 +170,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn unseen(&self) -> Vec<Way<'_>> {
         Vec::new()
     }
+    /// The way by which somebody comes to read what the patient wrote that is no answer.
+    fn unread_way(&self) -> Option<Way<'_>> {
+        None
+    }
     /// Whether it is left by this way because time had run out before what it waits for came.
     fn ran_out(&self, _label: &str) -> bool {
         false
@@ -422,6 +426,11 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn wording(&self, _which: Which) -> Option<(&Template, String)> {
         self.message()
             .map(|message| (&message.words, message.title.clone()))
+    }
+    /// Of a form that is answered by replying to its text message: what follows the words of that in a language, and what
+    /// is said to a reply that is no answer.
+    fn by_reply(&self, _language: &str) -> Option<(String, &Template)> {
+        None
     }
     /// By when somebody has to act at a place here, where its messages say so.
     fn by_ms(&self, _definition: &Definition, _state: &State, _token: &Token) -> Option<u64> {

@@ -25,6 +25,8 @@ pub struct TextRules {
     pub country: Option<Country>,
     /// The number that they come from, where it is one.
     pub from: Option<String>,
+    /// Whether what people reply to that number is brought here, and to no other organisation.
+    pub replies: bool,
 }
 
 /// Why a patient gets no text message.
