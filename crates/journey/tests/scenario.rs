@@ -18,6 +18,7 @@ mod requests;
 mod segments;
 mod texts;
 mod visits;
+mod wishes;
 mod world;
 
 use journey::JourneyError;

@@ -9,7 +9,7 @@ const DELIVERER: &str = "sms-deliverer";
 pub(crate) const RECEIVER: &str = "sms-receiver";
 
 /// What each has to be let do, with the things that it can't do its work without.
-const NEEDS: [Need; 10] = {
+const NEEDS: [Need; 11] = {
     let (patient, consent) = (ResourceType::Patient, ResourceType::Consent);
     let message = ResourceType::Communication;
     let (care, here) = (Purpose::Treatment, Purpose::Operations);
@@ -23,6 +23,7 @@ const NEEDS: [Need; 10] = {
         (DELIVERER, here, Action::Invite, None),
         (RECEIVER, here, Action::Send, Some(message)),
         (RECEIVER, here, Action::Read, Some(message)),
+        (RECEIVER, here, Action::Search, Some(message)),
         (RECEIVER, here, Action::Update, Some(message)),
     ]
 };
@@ -49,10 +50,14 @@ const NEEDS_OF_ANSWERS: [Need; 6] = {
 /// A part, what for, what it does, and to what.
 type Need = (&'static str, Purpose, Action, Option<ResourceType>);
 
-fn lacks(trust: &Trust, needs: &[Need], only: Option<&str>) -> Vec<&'static str> {
+fn lacks(trust: &Trust, is_session: bool, needs: &[Need], only: Option<&str>) -> Vec<&'static str> {
     let set = trust.policy_set();
     let mut found = Vec::new();
     for (part, purpose, action, kind) in needs.iter().copied() {
+        // By HTTP the address says which message it is.
+        if !is_session && (part, action) == (RECEIVER, Action::Search) {
+            continue;
+        }
         if found.contains(&part) || only.is_some_and(|only| only != part) {
             continue;
         }
@@ -72,18 +77,19 @@ fn lacks(trust: &Trust, needs: &[Need], only: Option<&str>) -> Vec<&'static str>
     found
 }
 
-/// The parts that policies don't let do their work. While there is one, no text message leaves.
+/// The parts that policies don't let do their work. While there is one, no text message leaves. `is_session` is whether the
+/// provider is one by a session.
 #[must_use]
-pub fn unready_parts(trust: &Trust) -> Vec<&'static str> {
-    lacks(trust, &NEEDS, None)
+pub fn unready_parts(trust: &Trust, is_session: bool) -> Vec<&'static str> {
+    lacks(trust, is_session, &NEEDS, None)
 }
 
 /// Whether what a provider tells is heard: what became of messages, and who wants no more of them.
-pub(crate) fn hears(trust: &Trust) -> bool {
-    lacks(trust, &NEEDS, Some(RECEIVER)).is_empty()
+pub(crate) fn hears(trust: &Trust, is_session: bool) -> bool {
+    lacks(trust, is_session, &NEEDS, Some(RECEIVER)).is_empty()
 }
 
 /// Whether answers to questions are heard that go out by text message.
 pub(super) fn hears_answers(trust: &Trust) -> bool {
-    lacks(trust, &NEEDS_OF_ANSWERS, None).is_empty()
+    lacks(trust, false, &NEEDS_OF_ANSWERS, None).is_empty()
 }

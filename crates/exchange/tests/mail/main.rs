@@ -1,18 +1,30 @@
-//! Mail delivery against a real SMTP server (`aiosmtpd`), and text messages against a provider's API with receipts that
+//! Mail delivery against a real SMTP server (`aiosmtpd`), and text messages against a message centre (npm's `smpp`) and a
+//! provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
+mod centre;
 mod delivery;
+mod entries;
+mod habits;
 mod lost;
+mod maildev;
 mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod peer;
 mod provider;
 mod proxies;
+mod radicale;
+mod readers;
 mod refusals;
 mod replies;
+mod returned;
+mod signed;
 mod sink;
+mod smpp;
+mod stages;
 mod stops;
 mod texts;
 mod troubles;
+mod wishes;
 mod world;

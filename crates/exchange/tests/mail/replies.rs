@@ -529,7 +529,7 @@ async fn nobody_is_asked_where_nobody_hears() {
         let task = form(&world, &patient, yes_no()).await;
         let refused = asks(&world, &provider, &patient, &task).await;
         assert_eq!(code(&refused), "no-replies");
-        assert!(exchange::unready_parts(&world.trust).is_empty());
+        assert!(exchange::unready_parts(&world.trust, false).is_empty());
         let plain = crate::texts::comes_to(&world, &provider, &patient).await;
         assert_eq!(plain, "in-progress");
         assert_eq!(provider.taken().len(), 1);

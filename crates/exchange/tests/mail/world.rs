@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange::{MailDeliverer, MailOptions, MailTls, SmsDeliverer, SmsDoor, SmsOptions};
+use exchange::{Deliverer, MailOptions, MailTls, SmsDoor, SmsOptions};
 use fhir::{Resource, ResourceType};
 use ledger::{
     Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
@@ -195,12 +195,14 @@ impl World {
             parallel: 4,
             magic_links: false,
             ca_file: None,
+            dkim: None,
+            returns: None,
         }
     }
 
     pub fn run(&self, options: MailOptions) -> Running {
         let deliverer =
-            MailDeliverer::new(self.trust.clone(), options).expect("options that fit together");
+            Deliverer::mail(self.trust.clone(), options).expect("options that fit together");
         let (stop, stopped) = watch::channel(false);
         Running {
             stop,
@@ -210,7 +212,8 @@ impl World {
 
     /// Takes text messages to a provider.
     pub fn run_texts(&self, options: SmsOptions) -> Running {
-        let deliverer = SmsDeliverer::new(self.trust.clone(), options);
+        let door = Arc::new(self.door(&options));
+        let deliverer = Deliverer::sms(self.trust.clone(), door, options);
         let deliverer = deliverer.expect("options that fit together");
         let (stop, stopped) = watch::channel(false);
         Running {
@@ -260,7 +263,7 @@ impl World {
     }
 
     /// As the hospital's systems write.
-    async fn hospital(&self, patient: &str) -> Permit {
+    pub async fn hospital(&self, patient: &str) -> Permit {
         self.permit("importer", Purpose::Operations, Action::Import, patient)
             .await
     }
@@ -359,9 +362,11 @@ impl World {
             step: "welcome".to_owned(),
             expires_ms: None,
             hours: None,
+            sort: None,
             unanswered: 0,
             segments: None,
             question: None,
+            visit: None,
         };
         change(&mut message);
         let (medium, channel) = match message.channel.as_str() {

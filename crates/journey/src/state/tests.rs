@@ -122,6 +122,7 @@ fn additions() -> Vec<(&'static str, Value)> {
             entry(json!({"sent": {"c": "email", "k": {"again": {"m": 4320}}}})),
         ),
         ("h", entry(json!({"passed": {"k": "invitation"}}))),
+        ("wy", json!([{"n": 2, "k": "message", "p": [1, 0, 2]}])),
         // A program of before text messages reads none of a patient who was sent one.
         ("h", entry(json!({"sent": {"c": "sms", "k": "message"}}))),
         (
@@ -332,7 +333,8 @@ fn stand() -> impl Strategy<Value = Stand> {
             proposed,
             booked,
             reminded: None,
-            invited: None
+            invited: None,
+            told: None
         }),
         any::<u32>().prop_map(|left| Stand::Joining { left }),
     ]

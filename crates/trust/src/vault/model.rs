@@ -34,6 +34,9 @@ pub mod kinds {
     pub const JOURNEY_TRAIL: Kind = Kind(1006);
     /// A client with a bearer token.
     pub const CLIENT: Kind = Kind(1007);
+    /// A client with a bearer token that steers journeys and does nothing else. A kind of its own: programs that don't
+    /// know its role would stop at it in their lists, and so they know nothing of its token.
+    pub const STEERER: Kind = Kind(1035);
     /// Failed sign-ins of one user name or link.
     pub const SIGN_IN_ATTEMPTS: Kind = Kind(1008);
     /// What a request has written that is to be carried out once.
@@ -46,6 +49,8 @@ pub mod kinds {
     pub const TEXT_STOP: Kind = Kind(1110);
     /// The question that a patient was asked last by text message, to be answered by replying to it.
     pub const TEXT_QUESTION: Kind = Kind(1131);
+    /// That a patient is not written to at an address any more. Nothing of the address.
+    pub const ADDRESS_MARK: Kind = Kind(1120);
     /// Which subscriptions are live.
     pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
     /// Somebody's emergency access to a patient's record, with its review.
@@ -85,7 +90,8 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 22] = [
+    pub(crate) const OF_IDENTITY: [Kind; 23] = [
+        STEERER,
         SIGNING_KEYS,
         PROVIDER_LINK,
         PROVIDER_LOGOUT,
@@ -127,6 +133,7 @@ pub mod kinds {
             SUBSCRIPTION_ROLL,
             TEXT_STOP,
             TEXT_QUESTION,
+            ADDRESS_MARK,
         ];
         let mut place = 0;
         while place < all.len() {

@@ -40,4 +40,5 @@ mod studio;
 mod texts;
 mod unexplained;
 mod versions;
+mod wishes;
 mod world;
