@@ -6,6 +6,7 @@
 //! Start reading at [`Trust::decide`], then [`Vault`].
 
 mod agent;
+mod answered;
 mod audit;
 pub mod consent;
 pub mod conventions;
@@ -24,6 +25,7 @@ mod upkeep;
 mod vault;
 
 pub use agent::{Access, Agent, Role};
+pub use answered::Answered;
 pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use identity::OnBehalf;
