@@ -24,11 +24,6 @@ pub(crate) const LATE_ANSWER: &str = "late answer";
 /// The label of the way that a reply takes which is no answer.
 pub(crate) const UNCLEAR: &str = "unclear";
 
-/// Whether a way with this label starts a branch beside the place, which stays.
-pub(crate) fn starts_branch(label: &str) -> bool {
-    label == FIRES || label == LATE_ANSWER || label == UNCLEAR
-}
-
 /// Which list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passed {

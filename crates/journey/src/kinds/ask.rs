@@ -468,6 +468,9 @@ impl StepKind for Ask {
         ways.extend(self.unread_way());
         ways
     }
+    fn starts_branch(&self, label: &str) -> bool {
+        label == crate::passages::LATE_ANSWER || label == crate::passages::UNCLEAR
+    }
     fn unread_way(&self) -> Option<Way<'_>> {
         let target = self.reply.as_ref()?.unclear()?;
         Some(way(crate::passages::UNCLEAR, target, false))
@@ -527,7 +530,7 @@ impl StepKind for Ask {
         self.check_reply(check, step);
     }
     fn leaves_within(&self, _: &Definition, label: &str) -> Option<u64> {
-        (!crate::passages::starts_branch(label)).then_some(self.give_up_after_ms)
+        (!self.starts_branch(label)).then_some(self.give_up_after_ms)
     }
     fn has_time(&self, variable: &str) -> bool {
         variable == "due.day"
@@ -607,7 +610,7 @@ impl StepKind for Ask {
     }
     fn skips(&self, _: &Stand) -> Vec<Way<'_>> {
         let mut ways = self.ways();
-        ways.retain(|way| !crate::passages::starts_branch(&way.label));
+        ways.retain(|way| !self.starts_branch(&way.label));
         ways
     }
     fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {

@@ -171,6 +171,11 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn unseen(&self) -> Vec<Way<'_>> {
         Vec::new()
     }
+    /// Whether its way with this label starts a branch beside the place, which stays. Other kinds have ways whose labels
+    /// are their authors' own.
+    fn starts_branch(&self, label: &str) -> bool {
+        self.watches() && label == crate::passages::FIRES
+    }
     /// The way by which somebody comes to read what the patient wrote that is no answer.
     fn unread_way(&self) -> Option<Way<'_>> {
         None
