@@ -165,8 +165,8 @@ impl Attempt<'_> {
         }
         let asked = match (&self.message.question, to) {
             (Some(question), To::Number(number)) => match self.asks(question, number).await? {
-                Ok(asked) => asked,
-                Err(refused) => return Ok(Outcome::NotDone(refused)),
+                Ok(asked) => Some(asked),
+                Err(outcome) => return Ok(outcome),
             },
             _ => None,
         };
@@ -332,6 +332,10 @@ impl Attempt<'_> {
                 Reason::Capped,
                 "There was no room among the patient's messages in its time.",
             ),
+            Waits::Question => Refused::new(
+                Reason::QuestionOpen,
+                "Another question had just been closed on the telephone.",
+            ),
         };
         Ok(Some(Outcome::NotDone(refused)))
     }
@@ -377,8 +381,9 @@ impl Attempt<'_> {
     async fn commit(&self, outcome: &Outcome) -> Result<(), DeliverError> {
         for _ in 0..CONFLICTS_MAX {
             let mut again = false;
+            let asked = self.has_been_asked().await?;
             // What the server has taken was sent, whatever the journey decided meanwhile.
-            let unit = match (self.current().await?, outcome) {
+            let mut unit = match (self.current().await?, outcome) {
                 (Some(found), Outcome::Sent | Outcome::Taken(_) | Outcome::Known(_)) => {
                     again = matches!(outcome, Outcome::Taken(taken) if is_again(&found.resource, &taken.reference));
                     self.unit(outcome, Some(found))
@@ -399,6 +404,7 @@ impl Attempt<'_> {
                 }
                 _ => self.unit(&Outcome::Cancelled, None),
             };
+            unit.internals.extend(asked);
             match self.inner.trust.vault().commit(&self.permit, unit).await {
                 Ok(_) => {
                     count(outcome, self.inner.carrier.name());

@@ -441,13 +441,14 @@ impl Check<'_, '_> {
             self.channels(step, &path);
             self.urgency(step, &path, message);
             if let Some(node) = self.node(step, &path).cloned() {
-                self.leads_to_the_message(&node);
+                let language = self.definition.language.clone();
+                self.leads_to_the_message(&node, step, &language);
             }
         }
     }
 
     /// An e-mail and a text message of a message, in one language, have a link.
-    fn leads_to_the_message(&mut self, message: &Node) {
+    fn leads_to_the_message(&mut self, message: &Node, step: &Step, language: &str) {
         let sms = message.get("sms").and_then(|sms| sms.get("words"));
         if let Some(words) = sms
             && words.text().is_some_and(|text| !text.contains("{link}"))
@@ -456,7 +457,8 @@ impl Check<'_, '_> {
             self.findings.warning("J034", words.place, said);
         }
         if let Some(words) = sms {
-            self.parts(words);
+            let options = (step.kind.by_reply(language)).map(|asked| asked.options);
+            self.parts(words, &options.unwrap_or_default());
         }
         let text = message.get("email").and_then(|email| email.get("text"));
         if let Some(text) = text
@@ -470,12 +472,13 @@ impl Check<'_, '_> {
         }
     }
 
-    /// A text message is cut into parts on the air, and each of them is paid for.
-    fn parts(&mut self, words: &Node) {
+    /// A text message is cut into parts on the air, and each of them is paid for. `behind` is what is put behind its words.
+    fn parts(&mut self, words: &Node, behind: &str) {
         let Some(Ok(template)) = words.text().map(Template::parse) else {
             return;
         };
-        let found = trust::sms::segments(&template.longest(LINK_CHARS));
+        let text = template.longest(LINK_CHARS) + behind;
+        let found = trust::sms::segments(&text);
         if found.count > PARTS_MAX {
             let said = format!(
                 "this text message takes {} parts on the air ({}, with {LINK_CHARS} characters for the link), and each is paid for; {PARTS_MAX} are enough for a notice: shorten it",

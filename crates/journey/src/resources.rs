@@ -310,11 +310,18 @@ impl Maker<'_> {
             ),
             (_, None, _) => (EMAIL_SUBJECT.to_owned(), EMAIL_TEXT.to_owned()),
         };
-        let question = asks.map(|((options, again), task)| {
-            text.push_str(&options);
+        let question = asks.map(|(asked, task)| {
+            text.push_str(&asked.options);
+            let own = self.definition.language.as_str();
+            let language = if asked.is_translated {
+                said.language
+            } else {
+                own
+            };
             trust::outgoing::Question {
                 task: task.to_owned(),
-                again: self.words(again, Times::default()),
+                again: self.words(asked.again, Times::default()),
+                language: language.to_owned(),
             }
         });
         Some(trust::outgoing::Message {

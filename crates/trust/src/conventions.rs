@@ -8,7 +8,7 @@
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
 //! | a call to a partner | `Task` (`code` [`TASK_SYSTEM`]\|[`CALL_ORDER`], `owner.display` the partner, `status` `in-progress` → `completed` with what was learnt in `output`, `failed` with `statusReason.text` and code [`NOT_DONE_SYSTEM`], `on-hold` while its journey is held, `cancelled` where nobody waits for it any more; who closes it calls it off) |
 //! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT`, `SMSWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]; a text message is `in-progress` once a provider has it, with an identifier [`SMS_SYSTEM`]\|what the provider calls it (`use` `old` where it won't arrive by that name), the extensions [`SMS_SEGMENTS_URL`], [`SMS_COST_URL`], [`SMS_UNANSWERED_URL`] and [`LET_GO_URL`], and a `note` of each attempt and receipt, and `completed` when the handset has it; an e-mail is `in-progress`, with `sent`, once a mail server has it and while it may soon come back, with a `note` of each report; one that no limit holds has [`BEYOND_LIMITS_URL`]) |
-//! | what a patient writes back by text message after a question | `Communication` (`subject` and `sender` the patient, `category` [`REPLY_SYSTEM`]\|[`REPLY_ANSWER`], [`REPLY_UNCLEAR`] or [`REPLY_KEPT`], `inResponseTo` the message that asked, `about` the form's `Task`, `payload` the words, identifier [`SMS_SYSTEM`]\|what the provider calls it). An answer is a `QuestionnaireResponse` as from the portal besides, with the extension [`COMPLETION_MODE_URL`] |
+//! | what a patient writes back by text message after a question | `Communication` (`subject` and `sender` the patient, `category` [`REPLY_SYSTEM`]\|[`REPLY_ANSWER`], [`REPLY_UNCLEAR`], [`REPLY_LATE`] or [`REPLY_KEPT`], `inResponseTo` the message that asked, `about` the form's `Task`, `payload` the words, identifier [`SMS_SYSTEM`]\|what the provider calls it). An answer is a `QuestionnaireResponse` as from the portal besides, with the extension [`COMPLETION_MODE_URL`] |
 //! | a message that has to wait before it may go out | `CommunicationRequest` (`status` `active`, `on-hold` while its journey is held → `completed` when it goes out, `revoked` when it doesn't; `occurrencePeriod` from when it may go until when at the latest; `payload` as the message will have it). Who closes it calls the message off |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
 //! | which messages a patient wants, and how | `Basic`, see [`MESSAGE_WISHES`] |
@@ -67,7 +67,9 @@ pub const REPLY_SYSTEM: &str = "urn:cairn:reply";
 pub const REPLY_ANSWER: &str = "answer";
 /// It is none, and whoever reads such is told.
 pub const REPLY_UNCLEAR: &str = "unclear";
-/// It is kept, and nobody is told: the question was closed, or enough was said of others before.
+/// It came when the question was closed, and there is a task for staff to read it.
+pub const REPLY_LATE: &str = "late";
+/// It is kept, and nobody is told: it says again what was answered, or enough was said of others before.
 pub const REPLY_KEPT: &str = "kept";
 /// FHIR's extension of a `QuestionnaireResponse` (valueCodeableConcept): how it was filled in, as a code of
 /// [`PARTICIPATION_MODE`].

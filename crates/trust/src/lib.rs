@@ -49,8 +49,9 @@ pub use vault::{
     Internal, InternalStored, KeptFrom, LookedAt, NoText, ONCE_KEPT_MS, OWNS_MAX, Once,
     OwnDocument, OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RelationWhy,
     RowWhy, SearchPage, SearchPart, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed,
-    SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextQuestion,
-    TextRules, ToldRow, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
+    SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextAnswer,
+    TextQuestion, TextRules, ToldRow, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole,
+    kinds,
 };
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub struct Question {
     pub task: String,
     /// What is said to a reply that is no answer: words without PHI.
     pub again: String,
+    /// The language that the message is in (BCP 47): its words for yes and no are answers.
+    pub language: String,
 }
 
 /// A message on its way to the patient, or to somebody who acts for them.

@@ -12,7 +12,7 @@ use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
 
 use super::heard::{self, Word};
 use super::receipts::{Receipt, Stand};
-use super::reply::{Reply, Taken};
+use super::reply::{Name, Reply, Taken};
 use super::twilio::{is_reference, is_signed};
 use super::{BRING_AGAIN, DeliveredWhen, SmsOptions, SmsProvider};
 
@@ -63,10 +63,14 @@ pub(super) struct Said<'a> {
     pub(super) text: &'a str,
     /// The word that the provider has answered by itself.
     pub(super) by_provider: Option<Word>,
-    /// What the provider calls it.
-    pub(super) name: Option<&'a str>,
+    /// How it is known when it comes again, if it is.
+    pub(super) name: Option<Name<'a>>,
     /// How many pictures, or other files, came with it.
     pub(super) files: u32,
+    /// Whether it was longer.
+    pub(super) is_cut: bool,
+    /// The number that it was sent to, where the provider says that.
+    pub(super) to: Option<&'a str>,
 }
 
 /// What the sender of a text message is answered, if anything: the same for everybody, but for those who were asked
@@ -217,7 +221,11 @@ impl SmsDoor {
             from,
             text,
             by_provider,
-            name: told.member("MessageSid").filter(|sid| is_reference(sid)),
+            name: (told.member("MessageSid"))
+                .filter(|sid| is_reference(sid))
+                .map(Name::Given),
+            to: told.member("To"),
+            is_cut: false,
             files: (told.member("NumMedia"))
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(0),
@@ -238,16 +246,19 @@ impl SmsDoor {
         // off, what comes from a telephone that wants no texts is no answer to one.
         let may_answer = by_text == Word::Other && matches!(word, Word::Other | Word::Start);
         let taken = match (&from, said.name) {
-            (Some(from), Some(reference)) if may_answer => {
-                if vault.is_stopped(self.tenant, from).await? {
+            (Some(from), Some(name)) if may_answer && self.is_ours(said.to) => {
+                let is_stopped = vault.is_stopped(self.tenant, from).await?;
+                let reply = Reply {
+                    from,
+                    name,
+                    text: &read,
+                    files: said.files,
+                    is_cut: said.is_cut || read.len() < said.text.len(),
+                    is_start: is_stopped,
+                };
+                if is_stopped && word == Word::Other {
                     Taken::Nothing
                 } else {
-                    let reply = Reply {
-                        from,
-                        reference,
-                        text: &read,
-                        files: said.files,
-                    };
                     Box::pin(self.reply(&permit, &reply)).await?
                 }
             }
@@ -284,6 +295,21 @@ impl SmsDoor {
         Ok(Heard {
             reply: answers.then_some(reply),
         })
+    }
+
+    /// Whether something was sent to the number that our questions come from, as far as that is known. A provider's
+    /// account may have others, and what is sent to these answers nothing.
+    fn is_ours(&self, to: Option<&str>) -> bool {
+        let texts = self.trust.vault().texts();
+        let (Some(to), Some(from)) = (to, &texts.from) else {
+            return true;
+        };
+        let digits = |number: &str| -> String {
+            let digits = number.chars().filter(char::is_ascii_digit);
+            digits.collect()
+        };
+        let number = |number: &str| Number::parse(number, texts.country);
+        digits(to) == digits(from) || number(to).is_some_and(|to| Some(to) == number(from))
     }
 
     /// What somebody has sent whose number may be any of several: a STOP is of them all, and nothing else is of any.

@@ -30,7 +30,7 @@ const NEEDS: [Need; 11] = {
 
 /// What they have to be let do besides where questions are answered by replying to them. Folders of policies from before
 /// don't know it: then no question goes out so, and all other messages do.
-const NEEDS_OF_ANSWERS: [Need; 6] = {
+const NEEDS_OF_ANSWERS: [Need; 7] = {
     let (task, form) = (ResourceType::Task, ResourceType::Questionnaire);
     let (response, message) = (
         ResourceType::QuestionnaireResponse,
@@ -44,6 +44,7 @@ const NEEDS_OF_ANSWERS: [Need; 6] = {
         (RECEIVER, here, Action::Update, Some(task)),
         (RECEIVER, here, Action::Create, Some(response)),
         (RECEIVER, here, Action::Create, Some(message)),
+        (RECEIVER, here, Action::Create, Some(task)),
     ]
 };
 

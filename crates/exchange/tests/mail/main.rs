@@ -2,6 +2,7 @@
 //! provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
+mod answers;
 mod centre;
 mod delivery;
 mod entries;

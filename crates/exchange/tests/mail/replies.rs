@@ -13,17 +13,17 @@ use crate::provider::Provider;
 use crate::texts::{NUMBER, mobile};
 use crate::world::{NOW_MS, World};
 
-const HOUR_MS: u64 = 3_600_000;
+pub const HOUR_MS: u64 = 3_600_000;
 const OTHER: &str = "+16175550143";
-const AGAIN: &str = "Please reply YES or NO.";
-const HELP: &str = "Nobody reads this number.";
+pub const AGAIN: &str = "Please reply YES or NO.";
+pub const HELP: &str = "Nobody reads this number.";
 
-fn yes_no() -> Value {
+pub fn yes_no() -> Value {
     json!({"linkId": "out", "text": "Did you go out today?", "type": "boolean", "required": true})
 }
 
 /// A form of a patient's with one question, as a journey opens it: the id of its `Task`.
-async fn form(world: &World, patient: &str, item: Value) -> String {
+pub async fn form(world: &World, patient: &str, item: Value) -> String {
     let ledger = world.trust.vault().ledger();
     let owner = Owner::Patient(patient.to_owned());
     let task = ledger.mint_id(crate::world::TENANT, &owner);
@@ -62,19 +62,22 @@ async fn publish(world: &World, questionnaire: Value) {
     vault.commit(&permit, unit).await.expect("committed");
 }
 
-fn question(task: &str) -> impl FnOnce(&mut Message) + use<> {
+pub fn question(task: &str) -> impl FnOnce(&mut Message) + use<> {
     let task = task.to_owned();
     move |message| {
         message.channel = "sms".to_owned();
         message.subject = String::new();
         message.text = "Did you go out today? Reply YES or NO, or use {link}".to_owned();
-        let again = AGAIN.to_owned();
-        message.question = Some(Question { task, again });
+        message.question = Some(Question {
+            task,
+            again: AGAIN.to_owned(),
+            language: "en".to_owned(),
+        });
     }
 }
 
 /// Sends a question, and waits until something becomes of it: its `Communication`.
-async fn asks(world: &World, provider: &Provider, patient: &str, task: &str) -> Value {
+pub async fn asks(world: &World, provider: &Provider, patient: &str, task: &str) -> Value {
     let id = world.queue(patient, question(task)).await;
     let running = world.run_texts(provider.options());
     let mut patience = Patience::new();
@@ -89,13 +92,13 @@ async fn asks(world: &World, provider: &Provider, patient: &str, task: &str) -> 
     found
 }
 
-fn code(communication: &Value) -> &str {
+pub fn code(communication: &Value) -> &str {
     let code = communication["statusReason"]["coding"][0]["code"].as_str();
     code.unwrap_or_else(|| communication["status"].as_str().unwrap_or_default())
 }
 
 /// What a patient's record has of a type.
-async fn all(world: &World, patient: &str, kind: ResourceType) -> Vec<Value> {
+pub async fn all(world: &World, patient: &str, kind: ResourceType) -> Vec<Value> {
     let parameters = [("patient".to_owned(), format!("Patient/{patient}"))];
     let query = SearchQuery::parse(kind, &parameters, false).expect("a query");
     let permit = world.journey(patient).await;
@@ -104,12 +107,12 @@ async fn all(world: &World, patient: &str, kind: ResourceType) -> Vec<Value> {
     rows.map(|row| row.resource.into_value()).collect()
 }
 
-async fn responses(world: &World, patient: &str) -> Vec<Value> {
+pub async fn responses(world: &World, patient: &str) -> Vec<Value> {
     all(world, patient, ResourceType::QuestionnaireResponse).await
 }
 
 /// What came from a patient, oldest first: what it was taken for, and the words.
-async fn came(world: &World, patient: &str) -> Vec<(String, String)> {
+pub async fn came(world: &World, patient: &str) -> Vec<(String, String)> {
     let messages = all(world, patient, ResourceType::Communication).await;
     let mut found: Vec<(String, String, String)> = messages
         .iter()
@@ -129,14 +132,14 @@ async fn came(world: &World, patient: &str) -> Vec<(String, String)> {
     found.map(|(_, code, words)| (code, words)).collect()
 }
 
-async fn status(world: &World, patient: &str, task: &str) -> Value {
+pub async fn status(world: &World, patient: &str, task: &str) -> Value {
     let tasks = all(world, patient, ResourceType::Task).await;
     let task = tasks.into_iter().find(|one| one["id"] == task);
     task.expect("a task")["status"].clone()
 }
 
 /// Brings what somebody sends, by the name that the provider has for it.
-async fn bring(
+pub async fn bring(
     provider: &Provider,
     door: &SmsDoor,
     from: &str,
@@ -347,7 +350,7 @@ async fn what_comes_late_is_kept_and_changes_nothing() {
     assert!(responses(&world, &patient).await.is_empty());
     assert_eq!(
         came(&world, &patient).await,
-        [("kept".to_owned(), "yes".to_owned())]
+        [("late".to_owned(), "yes".to_owned())]
     );
     assert_eq!(status(&world, &patient, &task).await, "cancelled");
     // After a fortnight it has nothing to do with the question any more.
@@ -423,10 +426,12 @@ async fn one_question_is_open_on_a_telephone_at_a_time() {
     bring(&provider, &door, NUMBER, ("SM2", "yes")).await;
     assert_eq!(status(&world, &patient, &first).await, "completed");
     assert_eq!(status(&world, &patient, &second).await, "requested");
+    world.clock.set(NOW_MS + HOUR_MS);
     assert_eq!(
         code(&asks(&world, &provider, &patient, &second).await),
         "in-progress"
     );
+    world.clock.set(NOW_MS + 2 * HOUR_MS);
     bring(&provider, &door, NUMBER, ("SM3", "no")).await;
     assert_eq!(responses(&world, &patient).await.len(), 2);
 }
@@ -546,8 +551,9 @@ async fn what_is_said_again_holds_nothing_of_the_patient() {
     let id = world
         .queue(&patient, |message| {
             question(&task)(message);
-            let again = "Please reply YES or NO, Mrs Quandt.".to_owned();
-            message.question = Some(Question { task, again });
+            if let Some(question) = &mut message.question {
+                question.again = "Please reply YES or NO, Mrs Quandt.".to_owned();
+            }
         })
         .await;
     let running = world.run_texts(provider.options());

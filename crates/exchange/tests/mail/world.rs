@@ -134,6 +134,18 @@ impl World {
         Self::with(folder, clock, trust).await
     }
 
+    /// A world whose text messages come from a number.
+    pub async fn numbered(from: &str) -> Self {
+        let clock = ManualClock::new(NOW_MS);
+        let folder = tempfile::tempdir().expect("a folder");
+        let trust = open(folder.path().join("data"), Arc::new(clock.clone()));
+        trust.vault().set_texts(TextRules {
+            from: Some(from.to_owned()),
+            ..texts()
+        });
+        Self::with(folder, clock, trust).await
+    }
+
     /// A world in which nobody has said of which country numbers are.
     pub async fn nowhere() -> Self {
         let clock = ManualClock::new(NOW_MS);

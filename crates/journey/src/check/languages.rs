@@ -95,7 +95,7 @@ impl Check<'_, '_> {
         let translations = translations.unwrap_or_default().iter();
         for ((_, node), one) in translations.zip(&message.translations) {
             self.words_of(node, &one.language);
-            self.leads_to_the_message(node);
+            self.leads_to_the_message(node, step, &one.language);
         }
     }
 

@@ -4,6 +4,8 @@ mod reply;
 mod said;
 mod score;
 
+pub(crate) use reply::ByReply;
+
 use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, message, number, template};
@@ -675,7 +677,7 @@ impl StepKind for Ask {
     fn message(&self) -> Option<&Message> {
         Some(&self.invitation)
     }
-    fn by_reply(&self, language: &str) -> Option<(String, &Template)> {
+    fn by_reply(&self, language: &str) -> Option<ByReply<'_>> {
         self.said_by_reply(language)
     }
     fn wording(&self, which: Which) -> Option<(&Template, String)> {

@@ -21,6 +21,7 @@ mod split;
 mod task;
 mod wait;
 
+pub(crate) use ask::ByReply;
 pub(crate) use call::{
     classes_of_value, is_order as is_call, learnt as learnt_of_call, rules as call_rules,
     table as call_table,
@@ -439,7 +440,7 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// Of a form that is answered by replying to its text message: what follows the words of that in a language, and what
     /// is said to a reply that is no answer.
-    fn by_reply(&self, _language: &str) -> Option<(String, &Template)> {
+    fn by_reply(&self, _language: &str) -> Option<ByReply<'_>> {
         None
     }
     /// By when somebody has to act at a place here, where its messages say so.

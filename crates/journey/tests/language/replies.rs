@@ -85,6 +85,9 @@ fn what_cannot_be_answered_by_reply_is_told() {
     let many: Vec<String> = (0..10)
         .map(|at| format!("o{at}: \"{}\"", "x".repeat(at + 1)))
         .collect();
+    let long: Vec<String> = (1..=9)
+        .map(|at| format!("o{at}: \"{} {}\"", "ж".repeat(28), "ж".repeat(at)))
+        .collect();
     let spanish = |sms: &str, reply: &str| {
         let translation = format!(
             "      translations: {{es: {{title: Hola, words: Hola., questions: [{{id: well, text: ¿Bien?}}], sms: {{words: '{sms}'}}{reply}}}}}\n"
@@ -162,6 +165,38 @@ fn what_cannot_be_answered_by_reply_is_told() {
             true,
             "9 at most",
         ),
+        (
+            choice("{a: Fine, b: Stop taking it}"),
+            "J069",
+            true,
+            "ends all text messages",
+        ),
+        (
+            choice("{a: Fine, b: cancel}"),
+            "J069",
+            true,
+            "ends all text messages",
+        ),
+        (
+            choice("{a: Fine, b: Resume}"),
+            "J069",
+            true,
+            "text messages again",
+        ),
+        (choice("{a: Fine, b: Info?}"), "J069", true, "whom to call"),
+        (
+            choice("{a: Fine, b: 'Bad {link}'}"),
+            "J069",
+            true,
+            "a brace",
+        ),
+        // Each option is in the message.
+        (
+            choice(&format!("{{{}}}", long.join(", "))),
+            "J067",
+            false,
+            "parts",
+        ),
         (choice("{a: Fine, b: My cancer}"), "J017", true, "cancer"),
         (
             instead(
@@ -182,6 +217,26 @@ fn what_cannot_be_answered_by_reply_is_told() {
         (
             spanish(
                 "¿Está en casa? Diga algo: {link}",
+                ", reply: {again: Diga SÍ o NO.}",
+            ),
+            "J069",
+            true,
+            "what to reply",
+        ),
+        (
+            spanish(
+                "Ydych chi gartref? Atebwch YDW neu NAC YDW: {link}",
+                ", reply: {again: Atebwch.}",
+            )
+            .replacen("{es: ", "{cy: ", 1),
+            "J069",
+            true,
+            "isn't known here",
+        ),
+        // Words of another language say nothing of what is understood in this one.
+        (
+            spanish(
+                "¿Está en casa? YES or NO: {link}",
                 ", reply: {again: Diga SÍ o NO.}",
             ),
             "J069",

@@ -13,34 +13,52 @@ const DIGITS_MAX: usize = 7;
 /// The most digits behind it. Three may be thousands, as some write them.
 const PARTS_MAX: usize = 2;
 
-/// Words for yes, without case and accents: English, Spanish and Italian, French, German, Portuguese, Dutch, Polish,
-/// Russian, Ukrainian, Turkish, Chinese, Korean, Arabic, Tagalog, Haitian Creole. None of them is no in another.
-const YES: [&str; 17] = [
-    "yes", "y", "si", "oui", "ja", "j", "sim", "tak", "да", "так", "evet", "是", "예", "네", "نعم",
-    "oo", "wi",
+/// Words for yes and for no by language. A word that means yes in one may mean no in another, or something else, so
+/// those of the language that was written in count, and no others.
+type Words = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+const YES_NO: [Words; 21] = [
+    ("en", &["yes", "y"], &["no", "n", "nope", "nah"]),
+    ("ar", &["نعم"], &["لا"]),
+    ("da", &["ja"], &["nej"]),
+    ("de", &["ja", "j"], &["nein", "n"]),
+    ("es", &["sí"], &["no"]),
+    ("fil", &["oo"], &["hindi"]),
+    ("fr", &["oui"], &["non"]),
+    ("ht", &["wi"], &["non"]),
+    ("it", &["sì"], &["no"]),
+    ("ko", &["예", "네"], &["아니요", "아니오"]),
+    ("nb", &["ja"], &["nei"]),
+    ("nl", &["ja"], &["nee"]),
+    ("nn", &["ja"], &["nei"]),
+    ("no", &["ja"], &["nei"]),
+    ("pl", &["tak"], &["nie"]),
+    ("pt", &["sim"], &["não"]),
+    ("ru", &["да"], &["нет"]),
+    ("sv", &["ja"], &["nej"]),
+    ("tr", &["evet"], &["hayır"]),
+    ("uk", &["так"], &["ні"]),
+    ("zh", &["是"], &["否"]),
 ];
-/// Words for no, of the same languages and the Nordic ones.
-const NO: [&str; 19] = [
-    "no",
-    "n",
-    "non",
-    "nein",
-    "nao",
-    "nee",
-    "nie",
-    "нет",
-    "ні",
-    "hayir",
-    "否",
-    "아니요",
-    "아니오",
-    "لا",
-    "hindi",
-    "nej",
-    "nei",
-    "nope",
-    "nah",
-];
+
+/// The words of a language (BCP 47), if they are known.
+fn yes_no_of(language: &str) -> Option<&'static Words> {
+    let language = language.split('-').next().unwrap_or_default();
+    let language = match language {
+        "tl" => "fil",
+        other => other,
+    };
+    YES_NO.iter().find(|(known, ..)| *known == language)
+}
+
+/// Whether words for yes and no are known in a language.
+#[must_use]
+pub fn knows(language: &str) -> bool {
+    yes_no_of(language).is_some()
+}
 
 /// The words of a text, folded.
 fn words(text: &str) -> Vec<String> {
@@ -55,28 +73,33 @@ fn is_of(list: &[&str], word: &str) -> bool {
     list.iter().any(|one| normalise(one) == word)
 }
 
-/// Whether a text is a word for yes, or one for no; nothing where it is neither, or more than that.
+/// Whether a text is a word for yes in a language, or one for no; nothing where it is neither, or more than that.
 #[must_use]
-pub fn yes_no(text: &str) -> Option<bool> {
+pub fn yes_no(text: &str, language: &str) -> Option<bool> {
+    let (_, yes, no) = yes_no_of(language)?;
     let words = words(text);
     let [word] = words.as_slice() else {
         return None;
     };
-    match (is_of(&YES, word), is_of(&NO, word)) {
+    match (is_of(yes, word), is_of(no, word)) {
         (true, false) => Some(true),
         (false, true) => Some(false),
         _ => None,
     }
 }
 
-/// Whether a text that asks names a word for yes and one for no, so that whoever reads it knows what to send.
+/// Whether a text that asks names a word for yes and one for no in its language, so that whoever reads it knows what to
+/// send.
 #[must_use]
-pub fn says_how(text: &str) -> bool {
+pub fn says_how(text: &str, language: &str) -> bool {
+    let Some((_, yes, no)) = yes_no_of(language) else {
+        return false;
+    };
     // A letter by itself is easily overlooked, and stands in other words' stead.
     let mut words = words(text);
     words.retain(|word| word.chars().count() > 1 || !word.is_ascii());
     let names = |list: &[&str]| words.iter().any(|word| is_of(list, word));
-    names(&YES) && names(&NO)
+    names(yes) && names(no)
 }
 
 /// Digits of other scripts as those of ASCII.
@@ -169,12 +192,13 @@ fn options(item: &Value) -> Vec<(Vec<&str>, Value)> {
 }
 
 /// The answer that a text gives to an item of a `Questionnaire`, as a `QuestionnaireResponse` has it: to a `boolean`
-/// yes or no, to an `integer` or a `decimal` a number within its bounds, to a `choice` the number of an option in their
-/// order, or its words in any language of the form. Nothing where the text is no answer, or more than one.
+/// yes or no in the language that was asked in, to an `integer` or a `decimal` a number within its bounds, to a `choice`
+/// the number of an option in their order, or its words in any language of the form. Nothing where the text is no answer,
+/// or more than one.
 #[must_use]
-pub fn answer(item: &Value, text: &str) -> Option<Value> {
+pub fn answer(item: &Value, text: &str, language: &str) -> Option<Value> {
     match item["type"].as_str()? {
-        "boolean" => yes_no(text).map(|yes| json!({"valueBoolean": yes})),
+        "boolean" => yes_no(text, language).map(|yes| json!({"valueBoolean": yes})),
         "integer" => {
             let whole: i64 = number(text)?.parse().ok()?;
             #[allow(clippy::cast_precision_loss, reason = "of seven digits at most")]
@@ -215,52 +239,68 @@ mod tests {
 
     #[test]
     fn yes_and_no_stand_alone() {
-        for (text, expected) in [
-            ("yes", Some(true)),
-            (" YES. ", Some(true)),
-            ("y", Some(true)),
-            ("Sí", Some(true)),
-            ("oui!", Some(true)),
-            ("ja", Some(true)),
-            ("نعم", Some(true)),
-            ("예", Some(true)),
-            ("NO", Some(false)),
-            ("\"no\"", Some(false)),
-            ("não", Some(false)),
-            ("nein", Some(false)),
-            ("아니요", Some(false)),
-            ("لا", Some(false)),
-            ("yes no", None),
-            ("yes yes", None),
-            ("yes but I can't breathe", None),
-            ("not", None),
-            ("know", None),
-            ("stop", None),
-            ("1", None),
-            ("", None),
-            ("👍", None),
+        for (language, text, expected) in [
+            ("en", "yes", Some(true)),
+            ("en-GB", " YES. ", Some(true)),
+            ("en", "y", Some(true)),
+            ("es", "Sí", Some(true)),
+            ("es-MX", "si", Some(true)),
+            ("fr", "oui!", Some(true)),
+            ("de", "ja", Some(true)),
+            ("ar", "نعم", Some(true)),
+            ("ko", "예", Some(true)),
+            ("en", "NO", Some(false)),
+            ("en", "\"no\"", Some(false)),
+            ("pt-BR", "não", Some(false)),
+            ("de-AT", "nein", Some(false)),
+            ("tr", "HAYIR", Some(false)),
+            ("ko", "아니요", Some(false)),
+            ("ar", "لا", Some(false)),
+            ("tl", "hindi", Some(false)),
+            // "No" is a sort of yes in Polish, "tak" is thanks in Danish, and "hindi" is a language in English.
+            ("pl", "no", None),
+            ("da", "tak", None),
+            ("en", "hindi", None),
+            ("en", "ja", None),
+            ("de", "yes", None),
+            ("en", "yes no", None),
+            ("en", "yes yes", None),
+            ("en", "yes but I can't breathe", None),
+            ("en", "not", None),
+            ("en", "know", None),
+            ("en", "stop", None),
+            ("en", "1", None),
+            ("en", "", None),
+            ("en", "👍", None),
+            ("cy", "ie", None),
+            ("", "yes", None),
         ] {
-            assert_eq!(yes_no(text), expected, "{text}");
+            assert_eq!(yes_no(text, language), expected, "{language} {text}");
         }
-        for yes in YES {
-            assert_eq!(yes_no(yes), Some(true), "{yes}");
-        }
-        for no in NO {
-            assert_eq!(yes_no(no), Some(false), "{no}");
+        for (language, yes, no) in YES_NO {
+            for (words, expected) in [(yes, true), (no, false)] {
+                for word in words {
+                    assert_eq!(yes_no(word, language), Some(expected), "{language} {word}");
+                    // What ends or begins texts is heard before it is an answer.
+                    assert_eq!(crate::sms::word(word), crate::sms::Word::Other, "{word}");
+                }
+            }
         }
     }
 
     #[test]
     fn a_question_says_what_to_send() {
-        for (text, expected) in [
-            ("Did you go out today? Reply YES or NO.", true),
-            ("¿Salió hoy? Responda SÍ o NO.", true),
-            ("Reply Y/N", false),
-            ("Reply YES.", false),
-            ("Is there no news? Reply YES.", true),
-            ("How are you?", false),
+        for (language, text, expected) in [
+            ("en", "Did you go out today? Reply YES or NO.", true),
+            ("es", "¿Salió hoy? Responda SÍ o NO.", true),
+            ("en", "¿Salió hoy? Responda SÍ o NO.", false),
+            ("en", "Reply Y/N", false),
+            ("en", "Reply YES.", false),
+            ("en", "Is there no news? Reply YES.", true),
+            ("en", "How are you?", false),
+            ("cy", "Reply YES or NO.", false),
         ] {
-            assert_eq!(says_how(text), expected, "{text}");
+            assert_eq!(says_how(text, language), expected, "{text}");
         }
     }
 
@@ -299,7 +339,7 @@ mod tests {
             ("99999999999999999999", None, None),
         ] {
             let given = |kind: &str, member: &str| {
-                let answer = answer(&bounds(kind), text)?;
+                let answer = answer(&bounds(kind), text, "en")?;
                 Some(answer[member].to_string())
             };
             let found = given("integer", "valueInteger");
@@ -336,7 +376,7 @@ mod tests {
             ("much better", None),
             ("", None),
         ] {
-            let found = answer(&item, text);
+            let found = answer(&item, text, "en");
             let found = found.as_ref().and_then(|answer| {
                 assert!(answer["valueCoding"].get("_display").is_none());
                 answer["valueCoding"]["code"].as_str()
@@ -348,8 +388,8 @@ mod tests {
     #[test]
     fn other_questions_are_not_answered_so() {
         for kind in ["text", "date", "string", "group", "open-choice"] {
-            assert_eq!(answer(&json!({"type": kind}), "yes"), None, "{kind}");
+            assert_eq!(answer(&json!({"type": kind}), "yes", "en"), None, "{kind}");
         }
-        assert_eq!(answer(&json!({}), "yes"), None);
+        assert_eq!(answer(&json!({}), "yes", "en"), None);
     }
 }

@@ -6,6 +6,7 @@
 
 use ledger::{Expected, Owner, TenantId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Internal, Vault, kinds};
 use crate::TrustError;
@@ -22,11 +23,43 @@ pub struct TextQuestion {
     pub number: String,
     /// What is said to a reply that is no answer.
     pub again: String,
-    /// When it was handed over first, care clock.
+    /// The language that it was asked in last.
+    pub language: String,
+    /// When it was handed over first, care clock. What was put off before, and had not been taken, doesn't count.
     pub asked_ms: u64,
+    /// The `Communication` that is being handed over, or was when somebody was killed: nothing is known of it, so it may
+    /// be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<String>,
     /// How many replies came that were no answer.
     #[serde(default)]
     pub unclear: u32,
+    /// How many texts came that were no answer, and were kept: these, and those that came late.
+    #[serde(default)]
+    pub kept: u32,
+    /// How many of those came late, and are to be read by somebody.
+    #[serde(default)]
+    pub late: u32,
+    /// What answered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<TextAnswer>,
+    /// Whether another question was asked here before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
+    /// What answered the one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<TextAnswer>,
+}
+
+/// What answered a question by text message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextAnswer {
+    /// The text.
+    pub text: String,
+    /// The answer that it was taken for, as a `QuestionnaireResponse` has it.
+    pub answer: Value,
+    /// When it came, care clock.
+    pub at_ms: u64,
 }
 
 impl Vault {
@@ -75,11 +108,11 @@ impl Vault {
         }
     }
 
-    /// The id of what came from a patient by text message, by what the provider calls it: told again it is the same.
+    /// The id of what came from a patient by text message, by what it is told again by: then it is the same.
     #[must_use]
-    pub fn text_came_id(&self, tenant: TenantId, patient: &str, reference: &str) -> String {
+    pub fn text_came_id(&self, tenant: TenantId, patient: &str, name: &str) -> String {
         let owner = Owner::Patient(patient.to_owned());
-        let name = format!("text-came/{patient}/{reference}");
+        let name = format!("text-came/{patient}/{name}");
         self.ledger().derive_id(tenant, &owner, &name)
     }
 

@@ -6,7 +6,8 @@ use fhir::{Resource, ResourceType, human};
 use maud::{Markup, html};
 use serde_json::Value;
 use trust::conventions::{
-    INSTANCE_SYSTEM, REPLY_ANSWER, REPLY_UNCLEAR, TASK_ID_SYSTEM, TASK_SYSTEM, reply_code,
+    INSTANCE_SYSTEM, REPLY_ANSWER, REPLY_LATE, REPLY_UNCLEAR, TASK_ID_SYSTEM, TASK_SYSTEM,
+    reply_code,
 };
 
 use super::words::{
@@ -349,6 +350,9 @@ pub(crate) fn entry(
             entry.state = Some(match reply_code(resource) {
                 Some(REPLY_ANSWER) => layout::state(State::Done, "An answer"),
                 Some(REPLY_UNCLEAR) => layout::state(State::Waiting, "No answer to the question"),
+                Some(REPLY_LATE) => {
+                    layout::state(State::Waiting, "Came when its question was closed")
+                }
                 Some(_) => layout::state(State::Waiting, "Nobody was told of it"),
                 None => delivery(times, resource),
             });

@@ -146,6 +146,7 @@ async fn what_a_patient_wrote_back_is_shown() {
             "No answer to the question",
         ),
         ("kept", "are you there", "Nobody was told of it"),
+        ("late", "no, sorry", "Came when its question was closed"),
         ("answer", "yes", "An answer"),
     ] {
         let id = world.id_of(&ida);

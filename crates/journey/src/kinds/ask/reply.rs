@@ -10,7 +10,7 @@ use crate::spec::TRANSLATIONS;
 use crate::state::What;
 use crate::template::Template;
 use crate::yaml::{Node, Place};
-use trust::sms::answer;
+use trust::sms::{Word, answer};
 
 /// The form can't be answered so.
 const UNFIT: &str = "J069";
@@ -46,6 +46,17 @@ impl Reply {
     }
 }
 
+/// A text message that is answered by replying to it, in one language.
+#[derive(Debug)]
+pub(crate) struct ByReply<'a> {
+    /// What follows its words: the options, each with its number.
+    pub(crate) options: String,
+    /// What is said to a reply that is no answer.
+    pub(crate) again: &'a Template,
+    /// Whether it is another language than the journey's own.
+    pub(crate) is_translated: bool,
+}
+
 impl Question {
     /// The options with their numbers, each on a line, in words of this or another language.
     fn numbered(&self, said: &[(String, String)]) -> String {
@@ -60,8 +71,9 @@ impl Question {
 }
 
 impl Ask {
-    /// What follows the words of the text message in a language, and what is said to a reply that is no answer.
-    pub(super) fn said_by_reply(&self, language: &str) -> Option<(String, &Template)> {
+    /// What follows the words of the text message in a language, what is said to a reply that is no answer, and whether
+    /// it comes in that language. Where it doesn't it is the journey's own.
+    pub(super) fn said_by_reply(&self, language: &str) -> Option<ByReply<'_>> {
         let reply = self.reply.as_ref()?;
         let [question] = self.questions.as_slice() else {
             return None;
@@ -70,13 +82,21 @@ impl Ask {
         // Where the text message isn't there in a language, it comes in the journey's own as a whole.
         let mut other = translations.filter(|one| one.language == language && one.sms.is_some());
         let Some(other) = other.next() else {
-            return Some((question.numbered(&[]), &reply.again));
+            return Some(ByReply {
+                options: question.numbered(&[]),
+                again: &reply.again,
+                is_translated: false,
+            });
         };
         let mut asked = other.questions.iter();
         let asked = asked.find(|asked| asked.id == question.id);
         let options = asked.map_or(&[][..], |asked| &asked.options);
         let again = other.again.as_ref().unwrap_or(&reply.again);
-        Some((question.numbered(options), again))
+        Some(ByReply {
+            options: question.numbered(options),
+            again,
+            is_translated: true,
+        })
     }
 
     /// Somebody has to read what a patient wrote.
@@ -171,20 +191,33 @@ impl Ask {
         }
     }
 
-    /// Whoever reads the text message has to know what to send.
+    /// Whoever reads the text message has to know what to send, in each language.
     fn check_says_how(&self, check: &mut Check<'_, '_>, step: &Step) {
-        let own = check.node(step, &["ask", "sms", "words"]).cloned();
-        let translations = check.node(step, &["ask", TRANSLATIONS]);
-        let translations = translations.map(Node::members).unwrap_or_default();
-        let others = translations
-            .iter()
-            .filter_map(|(_, node)| node.get("sms")?.get("words").cloned());
-        let all: Vec<Node> = own.into_iter().chain(others).collect();
-        for words in all {
-            if words.text().is_some_and(|text| !answer::says_how(text)) {
-                let said = "these words don't say what to reply: they name a word for yes and one for no that is understood, as in `Reply YES or NO`";
-                check.findings.error(UNFIT, words.place, said);
-            }
+        let own = check.definition.language.clone();
+        let words = |node: &Node| node.get("sms")?.get("words").cloned();
+        let form = check.node(step, &["ask"]);
+        let mut all: Vec<(String, Node)> = Vec::new();
+        all.extend(form.and_then(words).map(|words| (own, words)));
+        let translations = form.and_then(|form| form.get(TRANSLATIONS));
+        for (key, node) in translations.map(Node::members).unwrap_or_default() {
+            all.extend(words(node).map(|words| (key.name.clone(), words)));
+        }
+        for (language, words) in all {
+            let said = if !answer::knows(&language) {
+                format!(
+                    "what means yes and no in `{language}` isn't known here, so this question can't be answered by reply in it; ask with `choice`, whose options have numbers"
+                )
+            } else if words
+                .text()
+                .is_some_and(|text| !answer::says_how(text, &language))
+            {
+                format!(
+                    "these words don't say what to reply: they name no word for yes and one for no of `{language}` that are understood, as `Reply YES or NO` does in English"
+                )
+            } else {
+                continue;
+            };
+            check.findings.error(UNFIT, words.place, said);
         }
     }
 
@@ -215,6 +248,15 @@ impl Ask {
                 );
                 check.findings.error(UNFIT, place, said);
             }
+            if let Some(said) = heard_otherwise(code, id, words) {
+                check.findings.error(UNFIT, place, said);
+            }
+            if words.contains(['{', '}']) {
+                let said = format!(
+                    "option `{code}` of question `{id}` has a brace in its words, and no variable is put in there; leave it out"
+                );
+                check.findings.error(UNFIT, place, said);
+            }
             if answer::is_number(words) {
                 let said = format!(
                     "option `{code}` of question `{id}` is called `{words}`, which would be read as the number of an option; say it in words"
@@ -233,6 +275,19 @@ impl Ask {
             }
         }
     }
+}
+
+/// What is said of an option that whoever replies with its words would not choose.
+fn heard_otherwise(code: &str, question: &str, words: &str) -> Option<String> {
+    let does = match trust::sms::word(words) {
+        Word::Stop => "ends all text messages to whoever sends it",
+        Word::Start => "is heard as the wish for text messages again",
+        Word::Help => "is heard as the question whom to call",
+        Word::Other => return None,
+    };
+    Some(format!(
+        "option `{code}` of question `{question}` is called `{words}`, which {does}, and is no answer; say it in other words"
+    ))
 }
 
 fn question_place(check: &Check<'_, '_>, step: &Step) -> Place {

@@ -33,7 +33,7 @@ impl Player<'_> {
         let id = self.mint();
         let open = resources::open(&form);
         let task = form.id().unwrap_or_default();
-        if open && let Some(answer) = trust::sms::answer::answer(item, says) {
+        if open && let Some(answer) = trust::sms::answer::answer(item, says, language) {
             return resource(
                 json!({
                     "status": "completed",
