@@ -279,7 +279,13 @@ impl Ask {
 
 /// What is said of an option that whoever replies with its words would not choose.
 fn heard_otherwise(code: &str, question: &str, words: &str) -> Option<String> {
-    let does = match trust::sms::word(words) {
+    // Who replies with an option's words may leave out its marks.
+    let bare = words.replace('?', " ");
+    let heard = match trust::sms::word(words) {
+        Word::Other => trust::sms::word(&bare),
+        heard => heard,
+    };
+    let does = match heard {
         Word::Stop => "ends all text messages to whoever sends it",
         Word::Start => "is heard as the wish for text messages again",
         Word::Help => "is heard as the question whom to call",
