@@ -297,10 +297,10 @@ async fn a_score_by_reply_decides_and_silence_goes_its_way() {
     let Who::Person { cookie, .. } = person(&house, trust::Role::Clinician).await else {
         panic!("nobody is signed in");
     };
-    let page = house
-        .bare(reqwest::Method::GET, "/console/patients/ada")
-        .header("cookie", format!("cairn={cookie}"));
-    let page = page.send().await.expect("an answer");
+    let at = |path: &str| format!("http://{}{path}", house.server.address());
+    let page = house.http.get(at("/console/patients/ada"));
+    let page = page.header("cookie", format!("cairn={cookie}")).send();
+    let page = page.await.expect("an answer");
     let page = page.text().await.expect("a body");
     for shown in [
         "A text message from the patient",
@@ -313,7 +313,7 @@ async fn a_score_by_reply_decides_and_silence_goes_its_way() {
     }
     let officer = token(&house.server, trust::Role::PrivacyOfficer).await;
     let audit = "/fhir/r4/AuditEvent?patient=Patient/ada&_count=500";
-    let audit = house.bare(reqwest::Method::GET, audit).bearer_auth(officer);
+    let audit = house.http.get(at(audit)).bearer_auth(officer);
     let audit = audit.header("x-purpose-of-use", "HOPERAT").send().await;
     let audit = audit.expect("an answer").text().await.expect("a body");
     for noted in [
