@@ -35,17 +35,16 @@ async fn to_read(world: &World, patient: &str) -> usize {
     tasks.iter().filter(is_for_staff).count()
 }
 
-/// A question that is put off has asked nothing; once it is handed over anew it is open, whatever is known of attempts
-/// before: no other question leaves beside it, and what comes is its answer.
+/// A question that is put off has asked nothing; once it is handed over anew what comes is its answer, whatever is known of
+/// attempts before.
 #[tokio::test]
-async fn what_is_handed_over_again_is_the_one_question_and_is_answered() {
+async fn what_is_handed_over_again_is_answered() {
     let world = World::new().await;
     let provider = Provider::start().await;
     let door = world.door(&provider.options());
     let patient = world.patient(&mobile(NUMBER)).await;
-    let first = form(&world, &patient, yes_no()).await;
-    let second = form(&world, &patient, yes_no()).await;
-    let id = world.queue(&patient, question(&first)).await;
+    let task = form(&world, &patient, yes_no()).await;
+    let id = world.queue(&patient, question(&task)).await;
     let busy = json!({"status": 429, "code": 20429, "retry_after": 3});
     provider.next(json!([busy, {"take_and_hang": true}])).await;
     let running = world.run_texts(provider.options());
@@ -55,20 +54,15 @@ async fn what_is_handed_over_again_is_the_one_question_and_is_answered() {
     assert!(came(&world, &patient).await.is_empty());
     world.to_next_attempt().await;
     provider.wait_for(1).await;
-    // It is under way, and nobody knows yet what becomes of it.
-    let other = world.queue(&patient, question(&second)).await;
-    let refused = world.wait_for(&patient, &other, "not-done").await;
-    assert_eq!(code(&refused), "question-open");
     bring(&provider, &door, NUMBER, ("SM2", "yes")).await;
     assert_eq!(responses(&world, &patient).await.len(), 1);
-    assert_eq!(status(&world, &patient, &first).await, "completed");
-    assert_eq!(provider.taken().len(), 1);
+    assert_eq!(status(&world, &patient, &task).await, "completed");
     running.kill().await;
 }
 
-/// The same of one that waited for its hour.
+/// The same of one that waited for its hour; and while it is handed over no other question leaves beside it.
 #[tokio::test]
-async fn what_has_waited_for_its_hour_is_open_when_it_is_handed_over() {
+async fn what_has_waited_is_the_one_question_while_it_is_handed_over() {
     let world = World::new().await;
     let provider = Provider::start().await;
     let door = world.door(&provider.options());
@@ -82,8 +76,17 @@ async fn what_has_waited_for_its_hour_is_open_when_it_is_handed_over() {
     provider.next(json!([{"take_and_hang": true}])).await;
     let running = world.run_texts(provider.options());
     provider.wait_for(1).await;
+    // It is under way, and nobody knows yet what becomes of it.
+    let second = form(&world, &patient, yes_no()).await;
+    let other = world.queue(&patient, question(&second)).await;
+    let refused = world.wait_for(&patient, &other, "not-done").await;
+    assert_eq!(code(&refused), "question-open");
+    let first = world.communication(&patient, &id).await;
+    assert_eq!(first["status"], "preparation", "it is still under way");
     bring(&provider, &door, NUMBER, ("SM1", "yes")).await;
     assert_eq!(responses(&world, &patient).await.len(), 1);
+    assert_eq!(status(&world, &patient, &task).await, "completed");
+    assert_eq!(provider.taken().len(), 1);
     running.kill().await;
 }
 
