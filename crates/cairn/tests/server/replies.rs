@@ -299,7 +299,9 @@ async fn a_score_by_reply_decides_and_silence_goes_its_way() {
     };
     let at = |path: &str| format!("http://{}{path}", house.server.address());
     let page = house.http.get(at("/console/patients/ada"));
-    let page = page.header("cookie", format!("cairn={cookie}")).send();
+    let page = page
+        .header("cookie", format!("__Host-cairn={cookie}"))
+        .send();
     let page = page.await.expect("an answer");
     let page = page.text().await.expect("a body");
     for shown in [
