@@ -11,7 +11,7 @@ use trust::consent::{Waits, Wishes};
 use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
 use trust::outgoing::{Message, is_beyond_limits, set_unanswered, unanswered};
 use trust::sms::Number;
-use trust::{Agent, Change, Permit, TrustError, Unit, Versioned};
+use trust::{Agent, Change, Internal, Permit, TrustError, Unit, Versioned};
 
 use crate::carrier::{Load, To};
 use crate::check::{Reason, Refused};
@@ -163,6 +163,13 @@ impl Attempt<'_> {
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
         }
+        let asked = match (&self.message.question, to) {
+            (Some(question), To::Number(number)) => match self.asks(question, number).await? {
+                Ok(asked) => Some(asked),
+                Err(outcome) => return Ok(outcome),
+            },
+            _ => None,
+        };
         let identity = self.inner.trust.identity();
         // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
         // sign in at all.
@@ -195,7 +202,7 @@ impl Attempt<'_> {
         };
         let ledger = self.inner.trust.vault().ledger();
         let handing = self.inner.carrier.carry(ledger, load)?;
-        self.write_ahead(&link).await?;
+        self.write_ahead(&link, asked).await?;
         let bounds = (expires_ms, message.unanswered);
         let outcome = self.inner.hand_over(self.entry, bounds, handing).await?;
         if let (To::Number(number), Outcome::NotDone(refused)) = (to, &outcome)
@@ -230,8 +237,9 @@ impl Attempt<'_> {
     }
 
     /// Writes down that it is handed over without an answer so far, before it is: whatever ends this process, or keeps
-    /// the outcome from being written, it counts. The outcome takes it back.
-    async fn write_ahead(&self, link: &str) -> Result<(), DeliverError> {
+    /// the outcome from being written, it counts. The outcome takes it back. A question is known from then on, so that
+    /// no reply comes before it.
+    async fn write_ahead(&self, link: &str, asked: Option<Internal>) -> Result<(), DeliverError> {
         if self.inner.carrier.unanswered_max().is_none() {
             return Ok(());
         }
@@ -245,6 +253,7 @@ impl Attempt<'_> {
         let unit = Unit {
             outbox_remove: vec![self.entry.key],
             outbox_add: vec![self.draft(self.entry.key, self.entry.attempt, body.clone())],
+            internals: asked.into_iter().collect(),
             held: Some(self.entry.key.shard),
             patient: Some(self.message.patient.clone()),
             note: Some(format!(
@@ -259,7 +268,7 @@ impl Attempt<'_> {
                 let _ = self.ahead.set(body);
                 Ok(())
             }
-            // It is gone: somebody took it out.
+            // It is gone: somebody took it out; or another question went to the patient in the same moment.
             Err(TrustError::Ledger(LedgerError::Conflict)) => Err(DeliverError::Contended),
             Err(error) => Err(error.into()),
         }
@@ -323,6 +332,10 @@ impl Attempt<'_> {
                 Reason::Capped,
                 "There was no room among the patient's messages in its time.",
             ),
+            Waits::Question => Refused::new(
+                Reason::QuestionOpen,
+                "Another question had just been closed on the telephone.",
+            ),
         };
         Ok(Some(Outcome::NotDone(refused)))
     }
@@ -368,8 +381,9 @@ impl Attempt<'_> {
     async fn commit(&self, outcome: &Outcome) -> Result<(), DeliverError> {
         for _ in 0..CONFLICTS_MAX {
             let mut again = false;
+            let asked = self.has_been_asked().await?;
             // What the server has taken was sent, whatever the journey decided meanwhile.
-            let unit = match (self.current().await?, outcome) {
+            let mut unit = match (self.current().await?, outcome) {
                 (Some(found), Outcome::Sent | Outcome::Taken(_) | Outcome::Known(_)) => {
                     again = matches!(outcome, Outcome::Taken(taken) if is_again(&found.resource, &taken.reference));
                     self.unit(outcome, Some(found))
@@ -390,6 +404,7 @@ impl Attempt<'_> {
                 }
                 _ => self.unit(&Outcome::Cancelled, None),
             };
+            unit.internals.extend(asked);
             match self.inner.trust.vault().commit(&self.permit, unit).await {
                 Ok(_) => {
                     count(outcome, self.inner.carrier.name());

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use fhir::Resource;
 use ledger::{Ledger, OutboxEntry};
 use lettre::Address;
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, CHANNEL_SMS, Message};
+use trust::outgoing::{
+    CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, CHANNEL_QUESTION, CHANNEL_SMS, Message,
+};
 use trust::sms::Number;
 use trust::{Permit, Trust, TrustError, Vault};
 
@@ -84,7 +86,7 @@ impl Carrier {
     pub(crate) fn outbox(&self) -> &'static [u16] {
         match self {
             Self::Mail(_) => &[CHANNEL_EMAIL, CHANNEL_NOTICE],
-            Self::Sms(_) => &[CHANNEL_SMS],
+            Self::Sms(_) => &[CHANNEL_SMS, CHANNEL_QUESTION],
         }
     }
     /// The channels of the outbox with what a server has taken and what may come back.

@@ -49,6 +49,10 @@ pub enum Reason {
     Capped,
     /// Nobody knows whether it has arrived: its answers never came.
     NoReceipt,
+    /// Another question is open on the telephone, so what a reply answers would not be known.
+    QuestionOpen,
+    /// Replies to our number are not heard here.
+    NoReplies,
 }
 
 impl Reason {
@@ -74,6 +78,8 @@ impl Reason {
             Self::QuietHours => "quiet-hours",
             Self::Capped => "capped",
             Self::NoReceipt => NO_RECEIPT,
+            Self::QuestionOpen => "question-open",
+            Self::NoReplies => "no-replies",
         }
     }
 }
@@ -145,9 +151,10 @@ pub(crate) fn check<To>(
     if !decision.permitted {
         return Err(Refused::new(Reason::Consent, decision.reason));
     }
+    let again = (message.question.as_ref()).map_or("", |question| question.again.as_str());
     if let Some(detail) = guard::find(
         patient,
-        &[&message.subject, &message.text, &message.link_path],
+        &[&message.subject, &message.text, &message.link_path, again],
     ) {
         return Err(Refused::new(
             Reason::PhiGuard,
@@ -223,6 +230,7 @@ mod tests {
             sort: None,
             unanswered: 0,
             segments: None,
+            question: None,
             visit: None,
         }
     }

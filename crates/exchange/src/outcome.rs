@@ -97,6 +97,7 @@ fn waits_for(why: Waits) -> &'static str {
     match why {
         Waits::Quiet => "the end of quiet hours",
         Waits::Capped => "room among the patient's messages",
+        Waits::Question => "what may still come to the question before it",
     }
 }
 

@@ -37,3 +37,7 @@ pub(crate) fn ending(code: &str) -> String {
 pub(crate) fn late_answer(step: &str) -> String {
     format!("{step}:late")
 }
+/// How an activity is called that is a reply to a step's form which is no answer.
+pub(crate) fn reply(step: &str) -> String {
+    format!("{step}:reply")
+}

@@ -168,9 +168,14 @@ pub const CODES: &[(&str, &str)] = &[
         "A form isn't whole in a language that it is in, or has there what it doesn't have.",
     ),
     (
+        "J066",
+        "What a patient replies, or isn't asked, would come to nobody.",
+    ),
+    (
         "J067",
         "A text message may take more parts on the air than is sensible.",
     ),
+    ("J069", "A form can't be answered by reply."),
     ("J070", "A date can't begin the journey as the entry says."),
     (
         "J071",
@@ -193,6 +198,7 @@ pub const CODES: &[(&str, &str)] = &[
         "J083",
         "A measurement or a score that may tell of a risk comes to no person.",
     ),
+    ("J084", "A number that is replied has no bounds."),
     (
         "J085",
         "The hours in which a message may go out can't be, or it can't wait for them.",
@@ -435,13 +441,14 @@ impl Check<'_, '_> {
             self.channels(step, &path);
             self.urgency(step, &path, message);
             if let Some(node) = self.node(step, &path).cloned() {
-                self.leads_to_the_message(&node);
+                let language = self.definition.language.clone();
+                self.leads_to_the_message(&node, step, &language);
             }
         }
     }
 
     /// An e-mail and a text message of a message, in one language, have a link.
-    fn leads_to_the_message(&mut self, message: &Node) {
+    fn leads_to_the_message(&mut self, message: &Node, step: &Step, language: &str) {
         let sms = message.get("sms").and_then(|sms| sms.get("words"));
         if let Some(words) = sms
             && words.text().is_some_and(|text| !text.contains("{link}"))
@@ -450,7 +457,8 @@ impl Check<'_, '_> {
             self.findings.warning("J034", words.place, said);
         }
         if let Some(words) = sms {
-            self.parts(words);
+            let options = (step.kind.by_reply(language)).map(|asked| asked.options);
+            self.parts(words, &options.unwrap_or_default());
         }
         let text = message.get("email").and_then(|email| email.get("text"));
         if let Some(text) = text
@@ -464,12 +472,13 @@ impl Check<'_, '_> {
         }
     }
 
-    /// A text message is cut into parts on the air, and each of them is paid for.
-    fn parts(&mut self, words: &Node) {
+    /// A text message is cut into parts on the air, and each of them is paid for. `behind` is what is put behind its words.
+    fn parts(&mut self, words: &Node, behind: &str) {
         let Some(Ok(template)) = words.text().map(Template::parse) else {
             return;
         };
-        let found = trust::sms::segments(&template.longest(LINK_CHARS));
+        let text = template.longest(LINK_CHARS) + behind;
+        let found = trust::sms::segments(&text);
         if found.count > PARTS_MAX {
             let said = format!(
                 "this text message takes {} parts on the air ({}, with {LINK_CHARS} characters for the link), and each is paid for; {PARTS_MAX} are enough for a notice: shorten it",

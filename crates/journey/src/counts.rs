@@ -6,7 +6,7 @@
 //! processes commit is learnt from the feed (`learnt.rs`), in whatever order it comes: the sums don't mind.
 
 use crate::definition::Definition;
-use crate::passages::{FIRES, LATE_ANSWER, ROUND};
+use crate::passages::{FIRES, LATE_ANSWER, ROUND, UNCLEAR};
 use crate::spec::END;
 use crate::state::{State, TrailEntry, What};
 use crate::{EdgeView, NodeView, Stay, words};
@@ -250,6 +250,7 @@ impl VersionCounts {
             }
             What::Fired { to } => self.edge(&entry.step, FIRES, to),
             What::LateAnswer { to } => self.edge(&entry.step, LATE_ANSWER, to),
+            What::Reply { to } => self.edge(&entry.step, UNCLEAR, to),
             What::Round { to, .. } => self.edge(&entry.step, ROUND, to),
             What::Ended { title, at, .. } => {
                 *self.endings.entry(title.clone()).or_default() += 1;

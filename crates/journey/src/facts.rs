@@ -44,6 +44,9 @@ pub(crate) fn read(resource: &Resource) -> Fact {
             outcome: task_outcome(resource),
             by: done_by(resource),
         },
+        ResourceType::Communication if conventions::reply_code(resource).is_some() => {
+            reply(resource)
+        }
         ResourceType::Communication => {
             let outcome = match status {
                 "completed" => Outcome::Delivered,
@@ -136,6 +139,18 @@ fn answers(resource: &Resource) -> Fact {
         task,
         questionnaire: resource.text_at(&["questionnaire"]).map(str::to_owned),
         answers,
+    }
+}
+
+/// What a patient wrote after a question, where it is no answer to it.
+fn reply(resource: &Resource) -> Fact {
+    let about = resource.text_at(&["about", "0", "reference"]);
+    let task = about.and_then(|about| about.strip_prefix("Task/"));
+    match (conventions::reply_code(resource), task) {
+        (Some(conventions::REPLY_UNCLEAR), Some(task)) => Fact::Reply {
+            task: task.to_owned(),
+        },
+        _ => Fact::Other,
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Translation {
     pub(crate) called_off: Option<Template>,
     pub(crate) email: Option<(Template, Template)>,
     pub(crate) sms: Option<Template>,
+    /// What is said to a reply that is no answer.
+    pub(crate) again: Option<Template>,
     /// The questions of a form.
     pub(crate) questions: Vec<Asked>,
 }
@@ -183,6 +185,7 @@ mod tests {
             called_off: None,
             email: None,
             sms: None,
+            again: None,
             questions: Vec::new(),
         };
         let translations = [one("es"), one("pt-BR"), one("zh-Hant")];

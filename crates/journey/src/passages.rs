@@ -21,6 +21,9 @@ pub(crate) const ROUND: &str = "round";
 /// The label of the way that a late answer takes.
 pub(crate) const LATE_ANSWER: &str = "late answer";
 
+/// The label of the way that a reply takes which is no answer.
+pub(crate) const UNCLEAR: &str = "unclear";
+
 /// Which list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passed {
@@ -101,6 +104,7 @@ fn way(entry: &TrailEntry) -> Option<(&str, Vec<&str>)> {
         What::Left { label, to, .. } => (label.as_str(), to),
         What::Fired { to } => (FIRES, to),
         What::LateAnswer { to } => (LATE_ANSWER, to),
+        What::Reply { to } => (UNCLEAR, to),
         What::Round { to, .. } => (ROUND, to),
         _ => return None,
     };

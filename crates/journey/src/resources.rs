@@ -298,7 +298,10 @@ impl Maker<'_> {
         about: Option<&About>,
     ) -> Option<trust::outgoing::Message> {
         let said = self.said(step, which)?;
-        let (subject, text) = match (channel, said.email, said.sms) {
+        let asks = (step.kind.by_reply(said.language))
+            .filter(|_| channel == Channel::Sms && said.sms.is_some())
+            .zip(about.and_then(About::form));
+        let (subject, mut text) = match (channel, said.email, said.sms) {
             (Channel::Sms, _, Some(text)) => (String::new(), self.words(text, Times::default())),
             (Channel::Sms, _, None) => (String::new(), SMS_TEXT.to_owned()),
             (_, Some((subject, text)), _) => (
@@ -307,6 +310,20 @@ impl Maker<'_> {
             ),
             (_, None, _) => (EMAIL_SUBJECT.to_owned(), EMAIL_TEXT.to_owned()),
         };
+        let question = asks.map(|(asked, task)| {
+            text.push_str(&asked.options);
+            let own = self.definition.language.as_str();
+            let language = if asked.is_translated {
+                said.language
+            } else {
+                own
+            };
+            trust::outgoing::Question {
+                task: task.to_owned(),
+                again: self.words(asked.again, Times::default()),
+                language: language.to_owned(),
+            }
+        });
         Some(trust::outgoing::Message {
             patient: self.state.patient.clone(),
             proxy: None,
@@ -329,6 +346,7 @@ impl Maker<'_> {
             sort: step.sort(which),
             unanswered: 0,
             segments: None,
+            question,
             visit: about.and_then(|about| entry(about, which)),
         })
     }

@@ -9,6 +9,7 @@ mod compare;
 mod file;
 mod known;
 mod play;
+mod replies;
 mod whose;
 
 use crate::counts::{Before, VersionCounts};

@@ -272,6 +272,27 @@ impl Stage {
             .ok_or_else(|| format!("`{step}` has opened no {kind} by then"))
     }
 
+    /// Whether a text message was put on its way at a step.
+    pub(crate) fn by_sms(&self, step: &str) -> bool {
+        let opened = self.opened.iter().filter(|(of, _)| of == step);
+        let mut found = opened.filter_map(|(_, reference)| self.record.get(reference));
+        found.any(|one| {
+            one.text_at(&["medium", "0", "coding", "0", "code"]) == Some("SMSWRIT")
+                && one.text_at(&["status"]) != Some("not-done")
+        })
+    }
+
+    /// How many replies to a form were no answer.
+    pub(crate) fn replies(&self, task: &str) -> u32 {
+        let about = format!("Task/{task}");
+        let all = self.record.values();
+        let of_form = all.filter(|one| {
+            trust::conventions::reply_code(one) == Some(trust::conventions::REPLY_UNCLEAR)
+                && one.text_at(&["about", "0", "reference"]) == Some(&about)
+        });
+        u32::try_from(of_form.count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether what a step asks of the record is so.
     pub(crate) fn is_so(
         &self,

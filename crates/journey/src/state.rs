@@ -526,6 +526,11 @@ pub(crate) enum What {
         #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
         to: Vec<String>,
     },
+    /// The patient replied to a form's text message with what is no answer.
+    Reply {
+        #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+        to: Vec<String>,
+    },
     /// A task went to another role.
     HandedOver {
         #[serde(rename = "o")]
@@ -669,6 +674,7 @@ impl What {
                 why: _,
             }
             | Self::Passed { which: _ }
+            | Self::Reply { to: _ }
             | Self::Reached
             | Self::Round { time: _, to: _ }
             | Self::Drawn {

@@ -29,6 +29,8 @@ pub(crate) fn not_done(code: &str) -> &'static str {
         "shared-number" => {
             "Somebody else has the telephone too, so no link that signs in goes there"
         }
+        "question-open" => "Another question was open on the telephone",
+        "no-replies" => "Replies by text message are not heard here",
         engine::CALLED_OFF => "It was not needed any more",
         "deceased" => "The patient has died",
         "expired" => "It was not delivered in time",
@@ -246,6 +248,10 @@ pub(crate) fn trail(
             reference = resource_of(&entry.why).or(reference);
             format!("Answered late: {title}")
         }
+        What::Reply { .. } => {
+            reference = resource_of(&entry.why).or(reference);
+            format!("The patient replied with what is no answer: {title}")
+        }
         What::HandedOver { role } => format!("Not done in time, handed over to a {role}: {title}"),
         What::FirstDone => {
             reference = resource_of(&entry.why).or(reference);
@@ -351,7 +357,9 @@ fn why(cause: &str) -> String {
             Some("Observation") => "a measurement came in".to_owned(),
             Some("QuestionnaireResponse") => "the patient answered a form".to_owned(),
             Some("Task") => "a task was worked on".to_owned(),
-            Some("Communication") => "a message's delivery was reported".to_owned(),
+            Some("Communication") => {
+                "a message's delivery was reported, or the patient wrote back".to_owned()
+            }
             Some("Appointment") => "a visit changed".to_owned(),
             Some("Encounter") => "a stay or visit was recorded".to_owned(),
             Some("Consent") => "the patient's consent changed".to_owned(),

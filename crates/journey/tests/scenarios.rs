@@ -408,7 +408,7 @@ fn what_happened_is_told_where_a_scenario_fails() {
     assert!(failed.contains("FAILED  x"), "{failed}");
     assert!(
         failed.contains(
-            "2026-03-02 11:00 Delivered: Welcome message (a message's delivery was reported)"
+            "2026-03-02 11:00 Delivered: Welcome message (a message's delivery was reported, or the patient wrote back)"
         ),
         "{failed}"
     );

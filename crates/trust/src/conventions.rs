@@ -8,6 +8,7 @@
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
 //! | a call to a partner | `Task` (`code` [`TASK_SYSTEM`]\|[`CALL_ORDER`], `owner.display` the partner, `status` `in-progress` → `completed` with what was learnt in `output`, `failed` with `statusReason.text` and code [`NOT_DONE_SYSTEM`], `on-hold` while its journey is held, `cancelled` where nobody waits for it any more; who closes it calls it off) |
 //! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT`, `SMSWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]; a text message is `in-progress` once a provider has it, with an identifier [`SMS_SYSTEM`]\|what the provider calls it (`use` `old` where it won't arrive by that name), the extensions [`SMS_SEGMENTS_URL`], [`SMS_COST_URL`], [`SMS_UNANSWERED_URL`] and [`LET_GO_URL`], and a `note` of each attempt and receipt, and `completed` when the handset has it; an e-mail is `in-progress`, with `sent`, once a mail server has it and while it may soon come back, with a `note` of each report; one that no limit holds has [`BEYOND_LIMITS_URL`]) |
+//! | what a patient writes back by text message after a question | `Communication` (`subject` and `sender` the patient, `category` [`REPLY_SYSTEM`]\|[`REPLY_ANSWER`], [`REPLY_UNCLEAR`], [`REPLY_LATE`] or [`REPLY_KEPT`], `inResponseTo` the message that asked, `about` the form's `Task`, `payload` the words, identifier [`SMS_SYSTEM`]\|what the provider calls it). An answer is a `QuestionnaireResponse` as from the portal besides, with the extension [`COMPLETION_MODE_URL`] |
 //! | a message that has to wait before it may go out | `CommunicationRequest` (`status` `active`, `on-hold` while its journey is held → `completed` when it goes out, `revoked` when it doesn't; `occurrencePeriod` from when it may go until when at the latest; `payload` as the message will have it). Who closes it calls the message off |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
 //! | which messages a patient wants, and how | `Basic`, see [`MESSAGE_WISHES`] |
@@ -60,6 +61,32 @@ pub const SMS_COST_URL: &str = "urn:cairn:sms-cost";
 /// Extension of a message (valuePositiveInt): how often the text message was handed over without an answer, so that it may
 /// be there.
 pub const SMS_UNANSWERED_URL: &str = "urn:cairn:sms-unanswered";
+/// Code system of what a text message was taken for that came from a patient after a question.
+pub const REPLY_SYSTEM: &str = "urn:cairn:reply";
+/// It is an answer.
+pub const REPLY_ANSWER: &str = "answer";
+/// It is none, and whoever reads such is told.
+pub const REPLY_UNCLEAR: &str = "unclear";
+/// It came when the question was closed, and there is a task for staff to read it.
+pub const REPLY_LATE: &str = "late";
+/// It is kept, and nobody is told: it says again what was answered, or enough was said of others before.
+pub const REPLY_KEPT: &str = "kept";
+/// FHIR's extension of a `QuestionnaireResponse` (valueCodeableConcept): how it was filled in, as a code of
+/// [`PARTICIPATION_MODE`].
+pub const COMPLETION_MODE_URL: &str =
+    "http://hl7.org/fhir/StructureDefinition/questionnaireresponse-completionMode";
+/// HL7's code system of ways to take part; `SMSWRIT` is by text message.
+pub const PARTICIPATION_MODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationMode";
+/// What a text message was taken for that came from a patient: a code of [`REPLY_SYSTEM`].
+#[must_use]
+pub fn reply_code(message: &Resource) -> Option<&str> {
+    let categories = message.get("category").and_then(Value::as_array)?;
+    let codings = categories
+        .iter()
+        .filter_map(|one| one.get("coding")?.as_array());
+    let mut codings = codings.flatten();
+    codings.find(|coding| coding["system"] == REPLY_SYSTEM)?["code"].as_str()
+}
 /// Extension of a message (valueInstant): when it was let go, by its journey or by what it waited for. It may have left
 /// later.
 pub const LET_GO_URL: &str = "urn:cairn:let-go";
@@ -69,7 +96,7 @@ pub const BEYOND_LIMITS_URL: &str = "urn:cairn:beyond-limits";
 /// It stands beside another code where a message that may be there is given up for another reason.
 pub const NO_RECEIPT: &str = "no-receipt";
 /// Code system of reasons why a message was not sent: [`NO_RECEIPT`], `consent`, `preference`, `no-address`,
-/// `no-sign-in`, `shared-number` (somebody else has the telephone too), `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`, `returned` (a mail server took it, and it came back); of a message that was
+/// `no-sign-in`, `shared-number` (somebody else has the telephone too), `question-open` (another question is open on the telephone), `no-replies` (replies would not be heard here), `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`, `returned` (a mail server took it, and it came back); of a message that was
 /// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
 /// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`, and [`MAY_BE_DONE`] beside another.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";

@@ -6,6 +6,7 @@
 //! Start reading at [`Trust::decide`], then [`Vault`].
 
 mod agent;
+mod answered;
 mod audit;
 pub mod consent;
 pub mod conventions;
@@ -24,6 +25,7 @@ mod upkeep;
 mod vault;
 
 pub use agent::{Access, Agent, Role};
+pub use answered::Answered;
 pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use identity::OnBehalf;
@@ -47,8 +49,9 @@ pub use vault::{
     Internal, InternalStored, KeptFrom, LookedAt, NoText, ONCE_KEPT_MS, OWNS_MAX, Once,
     OwnDocument, OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RelationWhy,
     RowWhy, SearchPage, SearchPart, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed,
-    SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextRules, ToldRow,
-    Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
+    SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextAnswer,
+    TextQuestion, TextRules, ToldRow, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole,
+    kinds,
 };
 
 #[cfg(test)]

@@ -33,6 +33,21 @@ pub const CHANNEL_MAIL_TAKEN: u16 = 6;
 /// what is in a channel that it doesn't know where it is.
 pub const CHANNEL_FORM: u16 = 9;
 
+/// That of text messages that are answered by replying to them: a server that doesn't know these would send one, and take
+/// the reply for nothing.
+pub const CHANNEL_QUESTION: u16 = 13;
+
+/// What a text message asks that is answered by replying to it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Question {
+    /// The `Task` of the form.
+    pub task: String,
+    /// What is said to a reply that is no answer: words without PHI.
+    pub again: String,
+    /// The language that the message is in (BCP 47): its words for yes and no are answers.
+    pub language: String,
+}
+
 /// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
@@ -77,6 +92,9 @@ pub struct Message {
     /// How many segments it took when it was handed over last, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u32>,
+    /// What it asks, where it is answered by replying to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
     /// The visit that it is about, for the patient's calendar, where the journey says so. A program that doesn't know of it
     /// sends the message without.
     #[serde(default, skip_serializing_if = "Option::is_none")]

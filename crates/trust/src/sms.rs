@@ -5,11 +5,16 @@
 //! outside it. A text of several parts loses six bytes of each to the header that joins them, and no character is torn
 //! apart between two.
 
+pub mod answer;
+mod came;
 mod number;
 mod octets;
+mod word;
 
+pub use came::{CAME_TOPIC, Came, UNCLEAR_MAX, came};
 pub use number::{Country, Number};
 pub use octets::{from_gsm7, from_ucs2, octets};
+pub use word::{Word, word};
 
 /// How a text is written on the air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

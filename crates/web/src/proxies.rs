@@ -310,6 +310,7 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
         sort: None,
         unanswered: 0,
         segments: None,
+        question: None,
         visit: None,
     };
     let body = serde_json::to_vec(&message)

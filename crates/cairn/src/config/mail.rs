@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, Smtp};
+use super::{ConfigError, Settings, Smtp};
 
 /// Keys of a list: `SELECTOR:FILE`, separated by spaces. A file that is not absolute is looked for in `folder`, if given.
 pub(crate) fn dkim(
@@ -20,6 +20,52 @@ pub(crate) fn dkim(
         files.push((selector.to_owned(), file));
     }
     exchange::Dkim::read(domain, &files)
+}
+
+impl Settings {
+    /// What the mail deliverer is told; `None` when no SMTP server is configured. Reads the
+    /// files with the password, with keys and with the secret.
+    ///
+    /// # Errors
+    /// `Invalid` when one of these can't be read or holds what it shouldn't.
+    pub fn mail(&self, portal_base: &str) -> Result<Option<exchange::MailOptions>, ConfigError> {
+        let (Some(host), Some(from)) = (&self.smtp.host, &self.smtp.from) else {
+            return Ok(None);
+        };
+        let credentials = match (&self.smtp.user, &self.smtp.password_file) {
+            (Some(user), Some(path)) => {
+                let password = std::fs::read_to_string(path).map_err(|error| {
+                    ConfigError::Invalid(format!("smtp.password_file {}: {error}", path.display()))
+                })?;
+                Some((
+                    user.clone(),
+                    password.trim_end_matches(['\r', '\n']).to_owned(),
+                ))
+            }
+            _ => None,
+        };
+        let domain = self.smtp.message_id_domain.clone().unwrap_or_else(|| {
+            from.rsplit_once('@')
+                .map_or("localhost", |(_, domain)| domain.trim_end_matches('>'))
+                .to_owned()
+        });
+        Ok(Some(exchange::MailOptions {
+            host: host.clone(),
+            port: self.smtp.port,
+            tls: self.smtp.tls,
+            credentials,
+            from: from.clone(),
+            message_id_domain: domain,
+            portal_base: portal_base.to_owned(),
+            timeout_ms: self.smtp.timeout_ms,
+            parallel: self.smtp.parallel,
+            // Without them, a patient would be led to a page where only staff can sign in.
+            magic_links: true,
+            ca_file: self.smtp.ca_file.clone(),
+            dkim: self.smtp.dkim()?,
+            returns: self.smtp.returns()?,
+        }))
+    }
 }
 
 impl Smtp {

@@ -124,8 +124,8 @@ impl SmppSettings {
 
 /// Where Twilio itself is.
 pub(super) const URL: &str = "https://api.twilio.com";
-/// An answer that says nothing about anybody, and that nobody reads what was sent.
-pub(super) const HELP: &str = "This number sends notices from your care team. Nobody reads what you send to it. In an emergency, call your local emergency number. Send STOP to get no more.";
+/// An answer that says nothing about anybody, and that what was sent may not be read: where nothing was asked, nobody does.
+pub(super) const HELP: &str = "This number sends notices from your care team. What you send to it may not be read. In an emergency, call your local emergency number. Send STOP to get no more.";
 
 impl Default for SmsSettings {
     fn default() -> Self {

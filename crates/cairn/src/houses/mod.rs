@@ -250,6 +250,8 @@ pub(crate) struct House {
     pub(crate) sms_session: Option<Arc<AtomicBool>>,
     /// With whom that is, and who the tenant is to them.
     smpp_account: Option<texts::Session>,
+    /// The number of its own that its text messages come from.
+    sms_from: Option<String>,
     /// Which search parameters of its own are complete.
     pub(crate) indexed: Indexed,
     stop_streams: watch::Sender<bool>,
@@ -416,6 +418,7 @@ impl House {
             unreadable_sms,
             sms_session,
             smpp_account,
+            sms_from: own.sms_from.clone(),
             indexed,
             stop_streams,
             stop_followers,
@@ -747,7 +750,29 @@ impl Houses {
                 .contexts((tenant.id, &tenant.name), is_named, &own)?
         };
         let cut = Arc::clone(self.cuts().entry(tenant.id).or_default());
-        House::open(&self.plan, tenant, &own, contexts, account, cut).await
+        let house = House::open(&self.plan, tenant, &own, contexts, account, cut).await?;
+        self.tell_of_shared_number(&house);
+        Ok(house)
+    }
+
+    /// What is sent to a number that is two tenants' is brought to one of them, so neither asks what is answered by reply.
+    fn tell_of_shared_number(&self, house: &House) {
+        let all = self.each();
+        let others = all.iter().filter(|other| {
+            other.entry.id != house.entry.id
+                && house.sms_from.is_some()
+                && other.sms_from == house.sms_from
+        });
+        for other in others {
+            tracing::warn!(
+                tenant = house.entry.name,
+                other = other.entry.name,
+                "two tenants have one number for text messages (sms_from), so neither asks questions that are answered by reply"
+            );
+            for house in [other.as_ref(), house] {
+                house.contexts.trust.vault().number_is_shared();
+            }
+        }
     }
 
     fn cuts(&self) -> MutexGuard<'_, HashMap<TenantId, Cut>> {

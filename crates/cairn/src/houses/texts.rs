@@ -113,9 +113,22 @@ pub(super) fn open(
         let digits = from.strip_prefix('+').unwrap_or(from);
         digits.bytes().all(|byte| byte.is_ascii_digit())
     };
+    // What is sent to a number is brought to one address, which is one organisation's; by a session it is brought to whose
+    // account that is. A name can't be replied to.
+    let is_own = options.is_some_and(|options| match &options.provider {
+        SmsProvider::Http(provider) => match &own.sms_from {
+            Some(own) => *own != provider.from,
+            None => tenant == crate::store::TENANT,
+        },
+        SmsProvider::Smpp(_) => true,
+    });
+    let is_answered = from
+        .as_ref()
+        .is_some_and(|from| is_number(from) || from.starts_with("MG"));
     trust.vault().set_texts(TextRules {
         country,
         from: from.filter(is_number),
+        replies: is_own && is_answered,
     });
     let Some(sms) = sms else {
         return Ok(None);
@@ -143,6 +156,28 @@ mod tests {
     use exchange::unready_parts;
 
     use super::*;
+
+    fn sending_from(from: &str) -> SmsOptions {
+        SmsOptions {
+            provider: SmsProvider::Http(exchange::TwilioOptions {
+                base: "https://api.example".to_owned(),
+                account: "AC1".to_owned(),
+                token: "token".to_owned(),
+                old_token: None,
+                from: from.to_owned(),
+                timeout_ms: 1_000,
+            }),
+            country: Some("US".to_owned()),
+            portal_base: String::new(),
+            callback_base: String::new(),
+            parallel: 1,
+            per_second: 1,
+            price: None,
+            delivered_when: exchange::DeliveredWhen::default(),
+            magic_links: true,
+            help: String::new(),
+        }
+    }
 
     fn trust(folder: &std::path::Path, policies: Option<std::path::PathBuf>) -> Trust {
         let ledger = ledger::Ledger::open(ledger::OpenOptions {
@@ -208,25 +243,7 @@ mod tests {
         );
         assert_eq!(unready_parts(&by_http, false), [""; 0]);
         assert_eq!(unready_parts(&by_http, true), ["sms-receiver"]);
-        let options = SmsOptions {
-            provider: SmsProvider::Http(exchange::TwilioOptions {
-                base: "https://api.example".to_owned(),
-                account: "AC1".to_owned(),
-                token: "token".to_owned(),
-                old_token: None,
-                from: "+16175550100".to_owned(),
-                timeout_ms: 1_000,
-            }),
-            country: Some("US".to_owned()),
-            portal_base: String::new(),
-            callback_base: String::new(),
-            parallel: 1,
-            per_second: 1,
-            price: None,
-            delivered_when: exchange::DeliveredWhen::default(),
-            magic_links: true,
-            help: String::new(),
-        };
+        let options = sending_from("+16175550100");
         let own = Own::default();
         let place = (&before, TenantId(1));
         let opened = open(place, (Some(&options), None), &own, "https://care.example");
@@ -246,6 +263,39 @@ mod tests {
         assert!(opened.is_ok());
         let country = built_in.vault().texts().country;
         assert_eq!(country, Country::parse("DE"));
+    }
+
+    /// Questions that are answered by reply go out where replies come back to us, and to nobody else.
+    #[tokio::test]
+    async fn replies_are_heard_where_a_number_is_an_organisation_s_own() {
+        let (main, other) = (crate::store::TENANT, TenantId(9));
+        let shared = "+16175550100";
+        for (from, own_from, tenant, expected) in [
+            (shared, None, main, true),
+            ("MG0123456789", None, main, true),
+            // A name can't be replied to.
+            ("Northbank", None, main, false),
+            (shared, None, other, false),
+            (shared, Some("+16175550177"), other, true),
+            (shared, Some(shared), other, false),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let trust = trust(folder.path(), None);
+            let options = sending_from(from);
+            let own = Own {
+                sms_from: own_from.map(str::to_owned),
+                ..Own::default()
+            };
+            let place = (&trust, tenant);
+            let opened = open(place, (Some(&options), None), &own, "https://care.example");
+            assert!(opened.is_ok_and(|texts| texts.is_some()));
+            let texts = trust.vault().texts();
+            assert_eq!(texts.replies, expected, "{from} {own_from:?}");
+            assert_eq!(texts.country, Country::parse("US"));
+            // Somebody else here sends from it, too.
+            trust.vault().number_is_shared();
+            assert!(!trust.vault().texts().replies);
+        }
     }
 
     /// What is put on its way by a server without a provider waits for one that has it, and is for the same numbers.

@@ -75,6 +75,7 @@ mod provider;
 mod providers;
 mod purposes;
 mod rekey;
+mod replies;
 mod returned;
 mod routes;
 mod sign_in_costs;

@@ -37,7 +37,7 @@ steps:
 ";
 
 /// A request as the provider makes it, to where the server really is.
-async fn posted(house: &House, path: &str, form: &[(&str, &str)], signature: &str) -> Response {
+pub async fn posted(house: &House, path: &str, form: &[(&str, &str)], signature: &str) -> Response {
     let url = format!("http://{}{path}", house.server.address());
     let body: String = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)

@@ -12,17 +12,18 @@ use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
 
 use super::heard::{self, Word};
 use super::receipts::{Receipt, Stand};
+use super::reply::{Name, Reply, Taken};
 use super::twilio::{is_reference, is_signed};
 use super::{BRING_AGAIN, DeliveredWhen, SmsOptions, SmsProvider};
 
 /// The part of Cairn that the audit names.
 const PART: &str = super::RECEIVER;
 /// How often a commit is tried again when somebody else changed what is written meanwhile.
-const CONFLICTS_MAX: u32 = 8;
+pub(super) const CONFLICTS_MAX: u32 = 8;
 /// Pauses before something is written again that the store could not write: in all less than a provider waits.
-const PAUSES_MS: [u64; 3] = [50, 250, 1_000];
+pub(super) const PAUSES_MS: [u64; 3] = [50, 250, 1_000];
 /// How much of a text is read for a word. A text of ten parts has 1,530 characters.
-const TEXT_CHARS_MAX: usize = 1_600;
+pub(super) const TEXT_CHARS_MAX: usize = 1_600;
 /// Answers that one number gets in [`REPLIES_IN`]: a machine that answers ours would be answered for ever.
 const REPLIES_MAX: u32 = 5;
 const REPLIES_IN: Duration = Duration::from_secs(3_600);
@@ -56,7 +57,24 @@ pub struct Told<'a> {
     pub request_id: &'a str,
 }
 
-/// What the sender of a text message is answered, if anything: the same for everybody.
+/// What somebody has sent to our number.
+pub(super) struct Said<'a> {
+    pub(super) from: &'a str,
+    pub(super) text: &'a str,
+    /// The word that the provider has answered by itself.
+    pub(super) by_provider: Option<Word>,
+    /// How it is known when it comes again, if it is.
+    pub(super) name: Option<Name<'a>>,
+    /// How many pictures, or other files, came with it.
+    pub(super) files: u32,
+    /// Whether it was longer.
+    pub(super) is_cut: bool,
+    /// The number that it was sent to, where the provider says that.
+    pub(super) to: Option<&'a str>,
+}
+
+/// What the sender of a text message is answered, if anything: the same for everybody, but for those who were asked
+/// something there and have not answered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     /// The answer.
@@ -188,7 +206,7 @@ impl SmsDoor {
         Err(Unheard::Contended)
     }
 
-    /// What somebody has sent to our number. What they ask for is written down before they are answered.
+    /// What somebody has sent to our number. What they ask for, or answer, is written down before they are answered.
     ///
     /// # Errors
     /// [`Unheard`]; then the provider tells it again.
@@ -199,23 +217,53 @@ impl SmsDoor {
         };
         // Where the provider answers by itself, it says what it took the text for.
         let by_provider = told.member("OptOutType").and_then(heard::opted);
-        self.hear((from, text), by_provider, told.request_id).await
+        let said = Said {
+            from,
+            text,
+            by_provider,
+            name: (told.member("MessageSid"))
+                .filter(|sid| is_reference(sid))
+                .map(Name::Given),
+            to: told.member("To"),
+            is_cut: false,
+            files: (told.member("NumMedia"))
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(0),
+        };
+        self.hear(&said, told.request_id).await
     }
 
-    /// The same, once it is known to be the provider's. `by_provider` is the word that it has answered by itself.
-    pub(super) async fn hear(
-        &self,
-        (from, text): (&str, &str),
-        by_provider: Option<Word>,
-        request_id: &str,
-    ) -> Result<Heard, Unheard> {
-        let word = by_provider.unwrap_or_else(|| {
-            let text: String = text.chars().take(TEXT_CHARS_MAX).collect();
-            heard::word(&text)
-        });
+    /// The same, once it is known to be the provider's.
+    pub(super) async fn hear(&self, said: &Said<'_>, request_id: &str) -> Result<Heard, Unheard> {
+        let by_provider = said.by_provider;
+        let read: String = said.text.chars().take(TEXT_CHARS_MAX).collect();
+        let by_text = heard::word(&read);
+        let word = by_provider.unwrap_or(by_text);
         let vault = self.trust.vault();
-        let from = Number::parse(from, vault.texts().country);
+        let from = Number::parse(said.from, vault.texts().country);
         let permit = self.permit(request_id).await?;
+        // Some providers take "yes" for START, which changes nothing where nobody has sent STOP. Before that is taken
+        // off, what comes from a telephone that wants no texts is no answer to one.
+        let may_answer = by_text == Word::Other && matches!(word, Word::Other | Word::Start);
+        let taken = match (&from, said.name) {
+            (Some(from), Some(name)) if may_answer && self.is_ours(said.to) => {
+                let is_stopped = vault.is_stopped(self.tenant, from).await?;
+                let reply = Reply {
+                    from,
+                    name,
+                    text: &read,
+                    files: said.files,
+                    is_cut: said.is_cut || read.len() < said.text.len(),
+                    is_start: is_stopped,
+                };
+                if is_stopped && word == Word::Other {
+                    Taken::Nothing
+                } else {
+                    Box::pin(self.reply(&permit, &reply)).await?
+                }
+            }
+            _ => Taken::Nothing,
+        };
         match (&from, word) {
             (Some(from), Word::Stop | Word::Start) => {
                 self.write_stopped(&permit, from, word == Word::Stop)
@@ -229,18 +277,39 @@ impl SmsDoor {
             }
             _ => {}
         }
-        metrics::counter!("sms_heard_total", "what" => word.name()).increment(1);
-        let reply = match word {
-            Word::Stop => heard::STOPPED,
-            Word::Start => heard::STARTED,
-            Word::Help | Word::Other => &self.help,
+        let what = taken.name().unwrap_or(word.name());
+        metrics::counter!("sms_heard_total", "what" => what).increment(1);
+        let reply = match (&taken, word) {
+            // Whoever has answered has what they were asked for.
+            (Taken::Answer, _) => String::new(),
+            // That nobody reads it at once, and whom to call, stands behind what is expected.
+            (Taken::Unclear(Some(again)), _) => format!("{again} {}", self.help),
+            (Taken::Nothing, Word::Stop) => heard::STOPPED.to_owned(),
+            (Taken::Nothing, Word::Start) => heard::STARTED.to_owned(),
+            (Taken::Unclear(None) | Taken::Late, _)
+            | (Taken::Nothing, Word::Help | Word::Other) => self.help.clone(),
         };
         // Whoever has no number that can be written to is a machine.
         let answers = by_provider.is_none() && !reply.is_empty();
         let answers = answers && from.is_some_and(|from| self.may_reply(&from));
         Ok(Heard {
-            reply: answers.then(|| reply.to_owned()),
+            reply: answers.then_some(reply),
         })
+    }
+
+    /// Whether something was sent to the number that our questions come from, as far as that is known. A provider's
+    /// account may have others, and what is sent to these answers nothing.
+    fn is_ours(&self, to: Option<&str>) -> bool {
+        let texts = self.trust.vault().texts();
+        let (Some(to), Some(from)) = (to, &texts.from) else {
+            return true;
+        };
+        let digits = |number: &str| -> String {
+            let digits = number.chars().filter(char::is_ascii_digit);
+            digits.collect()
+        };
+        let number = |number: &str| Number::parse(number, texts.country);
+        digits(to) == digits(from) || number(to).is_some_and(|to| Some(to) == number(from))
     }
 
     /// What somebody has sent whose number may be any of several: a STOP is of them all, and nothing else is of any.
@@ -343,7 +412,7 @@ impl SmsDoor {
     }
 }
 
-fn is_of_store(error: &Unheard) -> bool {
+pub(super) fn is_of_store(error: &Unheard) -> bool {
     matches!(
         error,
         Unheard::Trust(TrustError::Ledger(LedgerError::Storage(_)))

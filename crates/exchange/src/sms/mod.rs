@@ -1,14 +1,17 @@
 //! Text messages: a number, a text, a provider that takes it and tells later what became of it.
 //!
-//! Start reading at [`Sms::hand_over`] (one message out), then `receipts.rs` (what comes back) and `heard.rs` (what people
-//! send to our number). Providers are `twilio.rs`, an HTTP API that several offer, and `smpp/`, a session that stays.
+//! Start reading at [`Sms::hand_over`] (one message out), then `receipts.rs` (what comes back), `heard.rs` (what people
+//! send to our number) and `reply.rs` (what of that answers a question; `question.rs` says whether one may be asked).
+//! Providers are `twilio.rs`, an HTTP API that several offer, and `smpp/`, a session that stays.
 
 mod door;
 mod heard;
 mod pace;
 mod policies;
 mod price;
+mod question;
 mod receipts;
+mod reply;
 mod smpp;
 mod twilio;
 

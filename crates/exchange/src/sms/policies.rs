@@ -9,7 +9,7 @@ const DELIVERER: &str = "sms-deliverer";
 pub(crate) const RECEIVER: &str = "sms-receiver";
 
 /// What each has to be let do, with the things that it can't do its work without.
-const NEEDS: [(&str, Purpose, Action, Option<ResourceType>); 11] = {
+const NEEDS: [Need; 11] = {
     let (patient, consent) = (ResourceType::Patient, ResourceType::Consent);
     let message = ResourceType::Communication;
     let (care, here) = (Purpose::Treatment, Purpose::Operations);
@@ -28,10 +28,33 @@ const NEEDS: [(&str, Purpose, Action, Option<ResourceType>); 11] = {
     ]
 };
 
-fn lacks(trust: &Trust, is_session: bool, only: Option<&str>) -> Vec<&'static str> {
+/// What they have to be let do besides where questions are answered by replying to them. Folders of policies from before
+/// don't know it: then no question goes out so, and all other messages do.
+const NEEDS_OF_ANSWERS: [Need; 7] = {
+    let (task, form) = (ResourceType::Task, ResourceType::Questionnaire);
+    let (response, message) = (
+        ResourceType::QuestionnaireResponse,
+        ResourceType::Communication,
+    );
+    let (care, here) = (Purpose::Treatment, Purpose::Operations);
+    [
+        (DELIVERER, care, Action::Read, Some(task)),
+        (RECEIVER, here, Action::Read, Some(task)),
+        (RECEIVER, here, Action::Read, Some(form)),
+        (RECEIVER, here, Action::Update, Some(task)),
+        (RECEIVER, here, Action::Create, Some(response)),
+        (RECEIVER, here, Action::Create, Some(message)),
+        (RECEIVER, here, Action::Create, Some(task)),
+    ]
+};
+
+/// A part, what for, what it does, and to what.
+type Need = (&'static str, Purpose, Action, Option<ResourceType>);
+
+fn lacks(trust: &Trust, is_session: bool, needs: &[Need], only: Option<&str>) -> Vec<&'static str> {
     let set = trust.policy_set();
     let mut found = Vec::new();
-    for (part, purpose, action, kind) in NEEDS {
+    for (part, purpose, action, kind) in needs.iter().copied() {
         // By HTTP the address says which message it is.
         if !is_session && (part, action) == (RECEIVER, Action::Search) {
             continue;
@@ -59,10 +82,15 @@ fn lacks(trust: &Trust, is_session: bool, only: Option<&str>) -> Vec<&'static st
 /// provider is one by a session.
 #[must_use]
 pub fn unready_parts(trust: &Trust, is_session: bool) -> Vec<&'static str> {
-    lacks(trust, is_session, None)
+    lacks(trust, is_session, &NEEDS, None)
 }
 
 /// Whether what a provider tells is heard: what became of messages, and who wants no more of them.
 pub(crate) fn hears(trust: &Trust, is_session: bool) -> bool {
-    lacks(trust, is_session, Some(RECEIVER)).is_empty()
+    lacks(trust, is_session, &NEEDS, Some(RECEIVER)).is_empty()
+}
+
+/// Whether answers to questions are heard that go out by text message.
+pub(super) fn hears_answers(trust: &Trust) -> bool {
+    lacks(trust, false, &NEEDS_OF_ANSWERS, None).is_empty()
 }

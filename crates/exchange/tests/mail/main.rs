@@ -2,6 +2,7 @@
 //! provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
+mod answers;
 mod centre;
 mod delivery;
 mod entries;
@@ -17,6 +18,7 @@ mod proxies;
 mod radicale;
 mod readers;
 mod refusals;
+mod replies;
 mod returned;
 mod signed;
 mod sink;

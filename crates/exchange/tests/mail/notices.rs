@@ -11,7 +11,7 @@ use crate::patience::until;
 use crate::peer::Peer;
 use crate::world::{TENANT, World};
 
-fn clinician() -> Agent {
+pub fn clinician() -> Agent {
     Agent {
         tenant: TENANT,
         id: "clinician-1".to_owned(),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trust::consent::Rules;
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_SMS, Message};
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_QUESTION, CHANNEL_SMS, Message};
 use trust::sms::Country;
 use trust::{Action, Agent, Change, Permit, Purpose, Target, TextRules, Trust, TrustOptions, Unit};
 
@@ -70,6 +70,7 @@ fn texts() -> TextRules {
     TextRules {
         country: Country::parse("US"),
         from: None,
+        replies: true,
     }
 }
 
@@ -130,6 +131,18 @@ impl World {
         let shown = Arc::new(clock.clone());
         let path = folder.path().join("data");
         let trust = open_under(path, shown, Arc::new(SystemClock), (None, Some(rules)));
+        Self::with(folder, clock, trust).await
+    }
+
+    /// A world whose text messages come from a number.
+    pub async fn numbered(from: &str) -> Self {
+        let clock = ManualClock::new(NOW_MS);
+        let folder = tempfile::tempdir().expect("a folder");
+        let trust = open(folder.path().join("data"), Arc::new(clock.clone()));
+        trust.vault().set_texts(TextRules {
+            from: Some(from.to_owned()),
+            ..texts()
+        });
         Self::with(folder, clock, trust).await
     }
 
@@ -251,7 +264,7 @@ impl World {
     }
 
     /// As a journey acts.
-    async fn journey(&self, patient: &str) -> Permit {
+    pub async fn journey(&self, patient: &str) -> Permit {
         self.permit(
             "journey-engine",
             Purpose::Treatment,
@@ -364,10 +377,12 @@ impl World {
             sort: None,
             unanswered: 0,
             segments: None,
+            question: None,
             visit: None,
         };
         change(&mut message);
         let (medium, channel) = match message.channel.as_str() {
+            "sms" if message.question.is_some() => ("SMSWRIT", CHANNEL_QUESTION),
             "sms" => ("SMSWRIT", CHANNEL_SMS),
             _ => ("EMAILWRIT", CHANNEL_EMAIL),
         };
@@ -453,7 +468,7 @@ impl World {
     pub async fn outbox(&self) -> Vec<OutboxEntry> {
         let ledger = self.trust.vault().ledger();
         let mut all = Vec::new();
-        for channel in [CHANNEL_EMAIL, CHANNEL_SMS] {
+        for channel in [CHANNEL_EMAIL, CHANNEL_SMS, CHANNEL_QUESTION] {
             let due = ledger.outbox_due(channel, u64::MAX, 10_000).await;
             all.extend(due.expect("the outbox"));
         }

@@ -1,6 +1,6 @@
 //! A patient's journey as a case of an event log: activities and times, and nothing else of the patient.
 
-use super::{ending, late_answer};
+use super::{ending, late_answer, reply};
 use crate::definition::Definition;
 use crate::state::{Done, State, TrailEntry, What as Trail};
 use std::collections::BTreeMap;
@@ -114,6 +114,7 @@ impl Case {
             ),
             Trail::Reached | Trail::Fired { .. } => event(step, What::Done),
             Trail::LateAnswer { .. } => event(&late_answer(step), What::Done),
+            Trail::Reply { .. } => event(&reply(step), What::Done),
             Trail::HandedOver { .. } => event(step, What::HandedOver),
             Trail::Undelivered { .. } => event(step, What::Undelivered),
             Trail::Hand {

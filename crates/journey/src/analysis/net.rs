@@ -6,11 +6,11 @@
 //! and how often, and that a part goes on while a branch that forked within it isn't over. What it forbids, the engine
 //! never does by itself.
 
-use super::{ending, late_answer};
+use super::{ending, late_answer, reply};
 use crate::counts::BRANCH;
 use crate::definition::{Definition, Step, Target};
 use crate::engine::{RESERVED_ENDINGS, gives_up};
-use crate::passages::{FIRES, LATE_ANSWER};
+use crate::passages::{LATE_ANSWER, UNCLEAR};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
@@ -324,9 +324,10 @@ impl Builder<'_> {
         }
         for way in step.ways() {
             let activity = match way.label.as_str() {
-                FIRES if step.kind.watches() => step.id.clone(),
+                label if !step.kind.starts_branch(label) => continue,
                 LATE_ANSWER => late_answer(&step.id),
-                _ => continue,
+                UNCLEAR => reply(&step.id),
+                _ => step.id.clone(),
             };
             let mut gives = vec![RUN];
             gives.extend(self.goes(way.target, &root));
@@ -366,7 +367,7 @@ impl Builder<'_> {
             return;
         }
         for way in step.ways() {
-            if [LATE_ANSWER, FIRES, BRANCH].contains(&way.label.as_str()) {
+            if way.label == BRANCH || step.kind.starts_branch(&way.label) {
                 continue;
             }
             let next = self.goes(way.target, within);

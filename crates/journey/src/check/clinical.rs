@@ -388,6 +388,11 @@ fn names_of_codes(node: &Node, found: &mut Vec<String>) {
 }
 
 impl Check<'_, '_> {
+    /// What words tell that stand elsewhere in the file and go out by an open channel too.
+    pub(crate) fn open_words_of(&mut self, place: Place, text: &str, language: &str) {
+        self.open_words(place, text, is_german(language));
+    }
+
     /// What words of an open channel tell.
     pub(super) fn open_words(&mut self, place: Place, text: &str, german: bool) {
         let listed = telling(text, german);

@@ -38,6 +38,7 @@ impl Check<'_, '_> {
     ) {
         let own = self.definition.language.as_str();
         let (has_email, has_sms) = (message.email.is_some(), message.sms.is_some());
+        let has_reply = step.kind.by_reply(own).is_some();
         let node = self.node(step, &[path, &[TRANSLATIONS]].concat());
         let places: Vec<Place> = (node.into_iter().flat_map(Node::members))
             .map(|(key, _)| key.place)
@@ -61,6 +62,11 @@ impl Check<'_, '_> {
             } else if has_sms && one.sms.is_none() {
                 let words = format!(
                     "the text message isn't there in `{language}`: it would come in `{own}`; add `sms`"
+                );
+                self.findings.warning("J057", place, words);
+            } else if one.sms.is_some() && one.again.is_none() && has_reply {
+                let words = format!(
+                    "what is said to a reply that is no answer isn't there in `{language}`: it would come in `{own}`; add `reply`"
                 );
                 self.findings.warning("J057", place, words);
             }
@@ -89,7 +95,7 @@ impl Check<'_, '_> {
         let translations = translations.unwrap_or_default().iter();
         for ((_, node), one) in translations.zip(&message.translations) {
             self.words_of(node, &one.language);
-            self.leads_to_the_message(node);
+            self.leads_to_the_message(node, step, &one.language);
         }
     }
 

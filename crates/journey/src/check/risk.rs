@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 
 /// An error where nobody at all would learn of it.
 const UNSEEN: &str = "J080";
+/// The same of what patients write back.
+const UNREAD: &str = "J066";
 /// The same of readings that stop coming.
 const SILENT: &str = "J081";
 
@@ -69,6 +71,15 @@ impl Check<'_, '_> {
         self.comes_to_nobody();
         let seen = self.comes_to_somebody();
         for (index, step) in self.definition.steps.iter().enumerate() {
+            if let Some(way) = step.kind.unread_way()
+                && !self.comes(&seen, index, way.target)
+            {
+                let words = format!(
+                    "what patients write back to `{}` is read by nobody where no task for staff follows; lead `unclear` to one, on each way",
+                    step.id
+                );
+                self.findings.error(UNREAD, way.target.place, words);
+            }
             for way in step.kind.unseen() {
                 let (id, label) = (&step.id, &way.label);
                 let said = format!("what `{id}` is about can't wait, and by \"{label}\"");

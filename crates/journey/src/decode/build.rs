@@ -271,6 +271,7 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
                 None => None,
             },
             sms: sms(node),
+            again: (node.get("reply").and_then(|reply| reply.get("again"))).and_then(template),
         })
     })
     .collect()

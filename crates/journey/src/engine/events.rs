@@ -58,7 +58,11 @@ impl Engine<'_> {
                 self.measure(&event.fact);
                 self.look_at_watches()?;
             }
-            Fact::Answers { .. } | Fact::Task { .. } | Fact::Call { .. } | Fact::Visit { .. } => {
+            Fact::Answers { .. }
+            | Fact::Reply { .. }
+            | Fact::Task { .. }
+            | Fact::Call { .. }
+            | Fact::Visit { .. } => {
                 self.told(&event.fact)?;
             }
             Fact::Message { id, outcome } => self.receipt(id, outcome)?,

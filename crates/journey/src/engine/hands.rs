@@ -9,8 +9,7 @@ use super::{
     messages::channel_of, messages::message_slot,
 };
 use crate::Channel;
-use crate::definition::{Definition, Step, Target};
-use crate::passages::{FIRES, LATE_ANSWER};
+use crate::definition::{Definition, Step, Target, Way};
 use crate::state::{Ahead, Done, Paused, State, Token, Undo, Unsent, What, Which};
 use std::collections::BTreeSet;
 
@@ -44,15 +43,17 @@ pub(super) fn region(
             ahead.extend(after.into_iter().flat_map(|target| &target.steps));
         } else {
             let ways = step.ways();
-            let on = ways.iter().filter(|way| !starts_branch(&way.label));
+            let on = (ways.iter()).filter(|way| !step.kind.starts_branch(&way.label));
             ahead.extend(on.flat_map(|way| &way.target.steps));
         }
     }
     found
 }
 
-pub(super) fn starts_branch(label: &str) -> bool {
-    label == FIRES || label == LATE_ANSWER
+/// The ways of a step that start a branch beside its place.
+pub(super) fn beside(step: &Step) -> impl Iterator<Item = Way<'_>> {
+    let ways = step.ways().into_iter();
+    ways.filter(|way| step.kind.starts_branch(&way.label))
 }
 
 /// The steps that a patient can be sent to from a place with this parent, or as a whole.
@@ -72,8 +73,7 @@ pub(crate) fn goes<'a>(
             })
         }
         None => {
-            let ways = definition.steps.iter().flat_map(Step::ways);
-            let beside = ways.filter(|way| starts_branch(&way.label));
+            let beside = definition.steps.iter().flat_map(beside);
             let beside = beside.flat_map(|way| &way.target.steps);
             definition
                 .start

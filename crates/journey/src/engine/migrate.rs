@@ -5,7 +5,7 @@
 //! version and begun anew by the new one. Nobody is moved in the middle of something that is under way
 //! outside: they wait until it is over. Pure, as the rest of the engine.
 
-use super::hands::{count, region, starts_branch};
+use super::hands::{beside, count, region};
 use super::{Context, Decision, Engine, EngineError, Fact, Hand, why_not_undone};
 use crate::definition::{Definition, Step};
 use crate::kinds::Carried;
@@ -88,8 +88,7 @@ fn keeps(before: &Step, after: &Step) -> bool {
 /// The steps of a version where a place with this parent can be, or one without.
 fn within(definition: &Definition, parent: Option<&Step>) -> BTreeSet<usize> {
     let Some(parent) = parent else {
-        let ways = definition.steps.iter().flat_map(Step::ways);
-        let beside = ways.filter(|way| starts_branch(&way.label));
+        let beside = definition.steps.iter().flat_map(beside);
         let beside = beside.flat_map(|way| way.target.steps.clone());
         let late = definition.entry.late().into_iter();
         let start = late.chain([&definition.start]);

@@ -154,6 +154,11 @@ pub enum Fact {
         /// Answers by `linkId`.
         answers: Map<String, Value>,
     },
+    /// The patient replied to a form's text message with what is no answer.
+    Reply {
+        /// The form's task.
+        task: String,
+    },
     /// A task of staff.
     Task {
         /// Id.
@@ -330,6 +335,13 @@ impl About {
         match self {
             Self::Form(task) => format!("Task/{task}"),
             Self::Visit { appointment, .. } => format!("Appointment/{appointment}"),
+        }
+    }
+    /// The form's `Task`, of what is about one.
+    pub(crate) fn form(&self) -> Option<&str> {
+        match self {
+            Self::Form(task) => Some(task),
+            Self::Visit { .. } => None,
         }
     }
 }

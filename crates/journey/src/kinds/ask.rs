@@ -1,7 +1,10 @@
 //! A form for the patient.
 
+mod reply;
 mod said;
 mod score;
+
+pub(crate) use reply::ByReply;
 
 use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
@@ -11,8 +14,8 @@ use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids};
 use crate::languages::Asked;
 use crate::resources::{Maker, resource};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape, TRANSLATIONS,
-    TRANSLATIONS_OF_A_FORM, URGENCY, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, REPLY, Record, SMS_MEMBER, Shape,
+    TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY, may, must,
 };
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -84,7 +87,7 @@ static QUESTION: Record = Record {
 
 static ASK: Record = Record {
     name: "ask",
-    doc: "A form for the patient, answered in the portal. It becomes a FHIR `Questionnaire` when the journey is published and a `Task` when a patient comes here.",
+    doc: "A form for the patient, answered in the portal, or by replying to a text message. It becomes a FHIR `Questionnaire` when the journey is published and a `Task` when a patient comes here.",
     one_of: &[],
     fields: &[
         must("title", Shape::Line, "Heading of the form."),
@@ -126,6 +129,11 @@ static ASK: Record = Record {
         EMAIL_MEMBER,
         SMS_MEMBER,
         may(
+            "reply",
+            Shape::Record(&REPLY),
+            "The form has one question, and the patient may answer it by replying to the text message; the form in the portal stays as the other way. It goes to a telephone that is one patient's alone, and not while another question is open there: by the next channel then.",
+        ),
+        may(
             "urgency",
             URGENCY,
             "How much it can't wait where messages are limited; `routine` if not given.",
@@ -159,6 +167,11 @@ pub(super) static KIND: Kind = Kind {
             Shape::Target,
             "Where a side branch starts when the answer comes after `no_answer` was gone; without it the form is closed then.",
         ),
+        may(
+            "unclear",
+            Shape::Target,
+            "Where a side branch starts when the patient replies with what is no answer, each of three times at most; needed with `reply`. It leads to a task: somebody has to read it.",
+        ),
     ],
     example: "symptoms:\n  title: Symptom questions\n  ask:\n    title: How are you today?\n    words: Please answer a short question.\n    questions:\n      - id: breathless\n        text: Are you more out of breath than usual?\n        type: yes-no\n    remind_after: 24h\n    give_up_after: 48h\n  answered: assess\n  no_answer: call\n",
     decode,
@@ -175,6 +188,7 @@ struct Ask {
     answered: Target,
     no_answer: Option<Target>,
     late_answer: Option<Target>,
+    reply: Option<reply::Reply>,
 }
 
 #[derive(Debug)]
@@ -217,6 +231,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         answered: parts.way("answered")?,
         no_answer: parts.way("no_answer"),
         late_answer: parts.way("late_answer"),
+        reply: reply::decode(parts)?,
     }))
 }
 
@@ -369,6 +384,9 @@ impl Question {
 
 /// Whether answers are those to the form of a place.
 fn fits(engine: &Engine<'_>, n: u32, step: &str, fact: &Fact) -> bool {
+    if let Fact::Reply { task } = fact {
+        return engine.resource_id(n, "task") == *task;
+    }
     let Fact::Answers {
         task,
         questionnaire,
@@ -449,7 +467,15 @@ impl StepKind for Ask {
         ] {
             ways.extend(target.as_ref().map(|target| way(label, target, false)));
         }
+        ways.extend(self.unread_way());
         ways
+    }
+    fn starts_branch(&self, label: &str) -> bool {
+        label == crate::passages::LATE_ANSWER || label == crate::passages::UNCLEAR
+    }
+    fn unread_way(&self) -> Option<Way<'_>> {
+        let target = self.reply.as_ref()?.unclear()?;
+        Some(way(crate::passages::UNCLEAR, target, false))
     }
     fn unseen(&self) -> Vec<Way<'_>> {
         let mut ways = self.ways();
@@ -503,9 +529,10 @@ impl StepKind for Ask {
         self.check_questions(check, step);
         self.check_scores(check, step);
         self.check_translations(check, step);
+        self.check_reply(check, step);
     }
     fn leaves_within(&self, _: &Definition, label: &str) -> Option<u64> {
-        (label != crate::passages::LATE_ANSWER).then_some(self.give_up_after_ms)
+        (!self.starts_branch(label)).then_some(self.give_up_after_ms)
     }
     fn has_time(&self, variable: &str) -> bool {
         variable == "due.day"
@@ -585,7 +612,7 @@ impl StepKind for Ask {
     }
     fn skips(&self, _: &Stand) -> Vec<Way<'_>> {
         let mut ways = self.ways();
-        ways.retain(|way| way.label != crate::passages::LATE_ANSWER);
+        ways.retain(|way| !self.starts_branch(&way.label));
         ways
     }
     fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
@@ -601,6 +628,10 @@ impl StepKind for Ask {
         matches!(token.stand, Stand::Asking { .. }) && fits(engine, token.n, &token.step, fact)
     }
     fn told(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, fact: &Fact) {
+        if reply::is_reply(fact) {
+            // The form stays open: the answer may still come.
+            return self.unread(engine, step);
+        }
         self.take(engine, step, token.n, fact);
         engine.call_off(token, CALLED_OFF, "Answered");
         engine.trail(&step.id, What::Answered, None);
@@ -610,6 +641,10 @@ impl StepKind for Ask {
         fits(engine, late.n, &late.step, fact)
     }
     fn told_late(&self, engine: &mut Engine<'_>, step: &Step, late: &Late, fact: &Fact) {
+        if reply::is_reply(fact) {
+            engine.state.late.push(late.clone());
+            return self.unread(engine, step);
+        }
         self.take(engine, step, late.n, fact);
         let target = self.late_answer.clone().unwrap_or_default();
         let to = engine.names(&target);
@@ -641,6 +676,9 @@ impl StepKind for Ask {
     }
     fn message(&self) -> Option<&Message> {
         Some(&self.invitation)
+    }
+    fn by_reply(&self, language: &str) -> Option<ByReply<'_>> {
+        self.said_by_reply(language)
     }
     fn wording(&self, which: Which) -> Option<(&Template, String)> {
         let Message { title, words, .. } = &self.invitation;
@@ -702,13 +740,15 @@ impl StepKind for Ask {
     }
 
     fn carried(&self, _: &Stand, before: &Node, after: &Node) -> Carried {
-        // The patient fills in what lies in the portal, so the questions have to be those.
-        if same_of(
-            before,
-            after,
-            KIND.name,
-            &["questions", "scores", "channels"],
-        ) {
+        // The patient fills in what lies in the portal, so the questions have to be those. Who was asked by text message
+        // may write back, and somebody has to read it.
+        let replied = |step: &Node| {
+            let body = step.get(KIND.name);
+            body.is_some_and(|body| body.get("reply").is_some())
+        };
+        let is_read = !replied(before) || replied(after);
+        let members = ["questions", "scores", "channels"];
+        if is_read && same_of(before, after, KIND.name, &members) {
             Carried::As
         } else {
             Carried::Anew
@@ -730,7 +770,12 @@ impl StepKind for Ask {
             (None, _) => String::new(),
         };
         Some(Waiting {
-            what: format!("Waits for the patient's answer{reminder}"),
+            what: match &self.reply {
+                Some(_) => format!(
+                    "Waits for the patient's answer, by text message or in the portal{reminder}"
+                ),
+                None => format!("Waits for the patient's answer{reminder}"),
+            },
             plain: format!("Please answer a few questions: {}", self.invitation.title),
             until_ms: Some(token.since_ms + self.give_up_after_ms),
         })

@@ -21,6 +21,7 @@ mod split;
 mod task;
 mod wait;
 
+pub(crate) use ask::ByReply;
 pub(crate) use call::{
     classes_of_value, is_order as is_call, learnt as learnt_of_call, rules as call_rules,
     table as call_table,
@@ -170,6 +171,15 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// The ways by which it is left when something that can't wait was not seen by whom it is for.
     fn unseen(&self) -> Vec<Way<'_>> {
         Vec::new()
+    }
+    /// Whether its way with this label starts a branch beside the place, which stays. Other kinds have ways whose labels
+    /// are their authors' own.
+    fn starts_branch(&self, label: &str) -> bool {
+        self.watches() && label == crate::passages::FIRES
+    }
+    /// The way by which somebody comes to read what the patient wrote that is no answer.
+    fn unread_way(&self) -> Option<Way<'_>> {
+        None
     }
     /// Whether it is left by this way because time had run out before what it waits for came.
     fn ran_out(&self, _label: &str) -> bool {
@@ -427,6 +437,11 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn wording(&self, _which: Which) -> Option<(&Template, String)> {
         self.message()
             .map(|message| (&message.words, message.title.clone()))
+    }
+    /// Of a form that is answered by replying to its text message: what follows the words of that in a language, and what
+    /// is said to a reply that is no answer.
+    fn by_reply(&self, _language: &str) -> Option<ByReply<'_>> {
+        None
     }
     /// By when somebody has to act at a place here, where its messages say so.
     fn by_ms(&self, _definition: &Definition, _state: &State, _token: &Token) -> Option<u64> {

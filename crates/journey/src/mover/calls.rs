@@ -7,11 +7,15 @@ use crate::resources;
 use crate::state::State;
 use fhir::ResourceType;
 use ledger::{OutboxDraft, OutboxKey};
-use trust::outgoing::{Call, Message};
+use trust::outgoing::{CHANNEL_QUESTION, Call, Message};
 
 impl Mover<'_> {
     pub(super) fn post(&mut self, channel: Channel, communication: &str, message: &Message) {
-        let Some(outbox) = channel.outbox() else {
+        let outbox = match message.question {
+            Some(_) => Some(CHANNEL_QUESTION),
+            None => channel.outbox(),
+        };
+        let Some(outbox) = outbox else {
             return;
         };
         // A message of strings can't fail to serialise.

@@ -46,6 +46,7 @@ impl Said<'_> {
             What::Passed { which } => format!("passed {which:?}"),
             What::Answered => "answered".to_owned(),
             What::LateAnswer { to } => format!("late {}", to.join(",")),
+            What::Reply { to } => format!("reply {}", to.join(",")),
             What::HandedOver { role } => format!("over {role}"),
             What::Booked { .. } => "booked".to_owned(),
             What::Fired { to } => format!("fired {}", to.join(",")),

@@ -1,7 +1,7 @@
 //! What a file of scenarios may say, and what is read from it.
 
 use super::known::{arms_exist, endings};
-use super::{calls, whose};
+use super::{calls, replies, whose};
 use crate::Definition;
 use crate::decode::Findings;
 use crate::decode::build::line;
@@ -183,6 +183,7 @@ static EVENT: Table = Table {
     doc: "Something that happens, and when. Without an event, time passes.",
     one_of: &[
         "answers",
+        "reply",
         "task",
         "delivered",
         "failed",
@@ -206,6 +207,7 @@ static EVENT: Table = Table {
             "When: `start + 2d`, `discharge + 2d at 09:00`, or a time in RFC 3339.",
         ),
         takes("answers", Form::Table(&ANSWERS), ANSWERS.doc),
+        takes("reply", Form::Table(&replies::REPLY), replies::REPLY.doc),
         takes("task", Form::Table(&TASK), TASK.doc),
         takes(
             "delivered",
@@ -456,6 +458,10 @@ pub(crate) enum Happens {
     Answers {
         step: String,
         with: Vec<(String, Value)>,
+    },
+    Reply {
+        step: String,
+        says: String,
     },
     Task {
         step: String,
@@ -760,6 +766,9 @@ fn happens(node: &Node) -> Option<Happens> {
                 .map(|(key, value)| (key.name.clone(), json_of(value)))
                 .collect(),
         });
+    }
+    if let Some(reply) = body("reply") {
+        return replies::happens(reply);
     }
     if let Some(task) = body("task") {
         return Some(Happens::Task {

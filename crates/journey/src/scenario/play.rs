@@ -3,6 +3,7 @@
 
 mod dates;
 mod others;
+mod replies;
 mod segments;
 
 use super::file::{Given, Happening, Happens, Last, Scenario, When};
@@ -372,6 +373,7 @@ impl<'a> Player<'a> {
                 message
             }
             Happens::Answers { step, with } => self.answers(step, with)?,
+            Happens::Reply { step, says } => self.reply(step, says)?,
             Happens::Task {
                 step,
                 outcome,

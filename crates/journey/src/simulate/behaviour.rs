@@ -4,6 +4,7 @@
 //! Nothing here is data. What the file does not say is filled in from the definition and named as an
 //! assumption in every report.
 
+use super::patient::UNCLEAR;
 use crate::Finding;
 use crate::decode::Findings;
 use crate::decode::build::{length, line, number};
@@ -93,6 +94,11 @@ static STEP: Table = Table {
             "after",
             Form::Duration,
             "Of an awaited event or a goal: not before so long has gone by; then evenly until `within`.",
+        ),
+        takes(
+            "unclear",
+            Form::Share,
+            "Of its text messages that are answered by reply, those to which the patient first writes what is no answer; 0.1 if not given.",
         ),
         takes("minutes", Form::Amount, "Work that its task is."),
         takes(
@@ -224,6 +230,7 @@ pub(crate) struct AtStep {
     pub(crate) share: Option<f64>,
     pub(crate) after_ms: u64,
     pub(crate) within_ms: Option<u64>,
+    pub(crate) unclear: Option<f64>,
     pub(crate) minutes: Option<f64>,
     pub(crate) outcomes: Vec<(String, f64)>,
     pub(crate) answers: BTreeMap<String, f64>,
@@ -420,6 +427,13 @@ impl Behaviour {
             ));
         }
         for step in &definition.steps {
+            let by_reply = step.kind.by_reply(&definition.language).is_some();
+            if let Some(share) = by_reply.then(|| self.at(&step.id).unclear.unwrap_or(UNCLEAR)) {
+                lines.push(format!(
+                    "To {} of the text messages of step {} patients first write what is no answer, within an hour; it makes no difference to when they answer.",
+                    percent(share), step.id
+                ));
+            }
             if step.kind.asks().is_some() && !self.steps.contains_key(&step.id) {
                 lines.push(format!(
                     "What step {} asks of the record is so of half of the patients.",
@@ -494,6 +508,7 @@ fn at_step(node: &Node) -> AtStep {
         share: number(node, "share"),
         after_ms: length(node, "after").unwrap_or(0),
         within_ms: length(node, "within"),
+        unclear: number(node, "unclear"),
         minutes: number(node, "minutes"),
         outcomes: amounts(node.get("outcomes")).into_iter().collect(),
         answers: amounts(node.get("answers")),

@@ -5,7 +5,7 @@ use super::tally::Tally;
 use crate::Channel;
 use crate::ahead::{INSTANCE, Run, World};
 use crate::definition::{Definition, ExitTrigger};
-use crate::engine::{self, Effect, EngineError, Fact, Input, Outcome, Start};
+use crate::engine::{self, About, Effect, EngineError, Fact, Input, Outcome, Start};
 use crate::mover::message_key;
 use crate::room::{Asks, Book, Limits};
 use crate::state::{State, TrailEntry, What, Which};
@@ -19,6 +19,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A longest time that an e-mail takes.
 const MAIL_MS: u64 = 10 * MINUTE_MS;
+/// Of text messages that are answered by reply, those to which somebody first writes what is no answer.
+pub(super) const UNCLEAR: f64 = 0.1;
 /// In the first so many days a value may change for good.
 const CHANGE_DAYS: u64 = 30;
 
@@ -33,6 +35,9 @@ enum Act {
         task: String,
         step: usize,
         times: u32,
+    },
+    Reply {
+        task: String,
     },
     Task {
         id: String,
@@ -204,8 +209,18 @@ impl World for Patient<'_> {
                 step,
                 communication,
                 channel,
+                which,
+                about,
                 ..
-            } => self.send(step, communication, *channel, now_ms),
+            } => {
+                let form = about.as_ref().and_then(About::form);
+                if let Some(task) =
+                    form.filter(|_| *channel == Channel::Sms && *which == Which::Invitation)
+                {
+                    self.reply(step, task, now_ms);
+                }
+                self.send(step, communication, *channel, now_ms)
+            }
             Effect::OpenForm { step, task, .. } => {
                 self.open_form(step, task, now_ms);
                 None
@@ -435,6 +450,24 @@ impl Patient<'_> {
         }
     }
 
+    /// Some write at first what is no answer, where the form is answered by reply.
+    fn reply(&mut self, step: &str, task: &str, now_ms: u64) {
+        let model = self.model;
+        let Some((place, stop)) = model.stop(step) else {
+            return;
+        };
+        let kind = &model.definition.steps[place].kind;
+        if kind.by_reply(&model.definition.language).is_none() {
+            return;
+        }
+        let times = self.times[place];
+        if self.share("unclear", step, times) < stop.at.unclear.unwrap_or(UNCLEAR) {
+            let at_ms = now_ms + self.within("unclear", step, times, HOUR_MS);
+            let task = task.to_owned();
+            self.later(at_ms, Act::Reply { task });
+        }
+    }
+
     fn goes_to(&mut self, task: &str, role: &str) {
         let role = self.model.role(role);
         if let Some(of) = self.tasks.get_mut(task)
@@ -521,6 +554,7 @@ impl Patient<'_> {
                 };
                 self.tell(run, fact)
             }
+            Act::Reply { task } => self.tell(run, Fact::Reply { task }),
             Act::Task {
                 id,
                 step,

@@ -101,6 +101,25 @@ const SMS_OF_A_TRANSLATION: Field = may(
     "Words of the text message; without it, those of the journey's own language.",
 );
 
+/// That a form is answered by replying to its text message.
+pub(crate) static REPLY: Record = Record {
+    name: "reply",
+    doc: "A form with one question that is answered by replying to its text message: `yes` or `no`, a number within its bounds, the number of an option or its words, and nothing besides. The words of the question are those of `sms`; the options of a choice are put behind them with their numbers, so they may hold no PHI either. What is more than an answer, or none, is kept in the record, and goes the way `unclear`.",
+    one_of: &[],
+    fields: &[must(
+        "again",
+        Shape::Words(Clearance::Open),
+        "What is said to a reply that is no answer, twice at most: what to send, as in `Please reply YES or NO.` What the organisation says of its number (`sms.help`) stands behind it.",
+    )],
+};
+
+/// The same in another language.
+const REPLY_OF_A_TRANSLATION: Field = may(
+    "reply",
+    Shape::Record(&REPLY),
+    "Words to a reply that is no answer; without them, those of the journey's own language.",
+);
+
 /// The words of a message in another language.
 pub(crate) static TRANSLATION: Record = Record {
     name: "translation",
@@ -158,6 +177,7 @@ pub(crate) static TRANSLATIONS_OF_A_FORM: Record = Record {
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
         SMS_OF_A_TRANSLATION,
+        REPLY_OF_A_TRANSLATION,
         may(
             "questions",
             Shape::List(&Shape::Record(&QUESTION)),

@@ -50,6 +50,17 @@ const PARALLEL: &str = "  first: {title: Both, parallel: {branches: [short, long
   long: {title: Long, wait: {for: 3d}, next: end}
   after: {title: After, wait: {for: 1d}, next: end}
 ";
+/// What staff choose from is called as a squad likes, as the way of a reply is in a form.
+const CHOSEN: &str = "  first: {title: Both, parallel: {branches: [call, long]}, next: after}
+  call:
+    title: Call
+    task: {title: Call, reason: Because., role: coordinator, due: 2d, outcomes: {unclear: more}}
+    next: end
+    overdue: end
+  more: {title: More, wait: {for: 1d}, next: end}
+  long: {title: Long, wait: {for: 3d}, next: end}
+  after: {title: After, wait: {for: 1d}, next: end}
+";
 const REPEAT: &str = "  first: {title: Daily, repeat: {body: call, times: 5, pause: 1d}, next: after}
   call: {title: Call, task: {title: Call, reason: Because., role: coordinator, due: 2d}, next: end, overdue: end}
   after: {title: After, wait: {for: 1d}, next: end}
@@ -674,6 +685,8 @@ fn patients_are_sent_where_their_place_allows() {
         (PARALLEL, jump(None, "more"), Err("only gone through whole")),
         (PARALLEL, jump(Some(2), "more"), Ok("first long more")),
         (PARALLEL, jump(Some(2), "long"), Ok("first long")),
+        (CHOSEN, jump(None, "more"), Err("only gone through whole")),
+        (CHOSEN, jump(Some(2), "more"), Ok("first long more")),
         (
             PARALLEL,
             jump(Some(2), "after"),

@@ -17,6 +17,7 @@ mod limits;
 mod measures;
 mod migrations;
 mod properties;
+mod replies;
 mod run;
 mod scores;
 mod tables;

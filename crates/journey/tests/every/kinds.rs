@@ -71,6 +71,39 @@ static CASES: &[Case] = &[
         ],
     },
     Case {
+        kind: "ask-reply",
+        step: "first",
+        steps: "  first:
+    title: A question
+    ask:
+      title: Are you at home?
+      words: Please answer.
+      questions: [{id: home, text: Are you at home?, type: yes-no}]
+      channels: [sms, email, portal]
+      sms: {words: 'Are you at home? Reply YES or NO, or use {link}'}
+      reply: {again: Please reply YES or NO.}
+      give_up_after: 4d
+    answered: work
+    no_answer: work
+    unclear: read
+  read:
+    title: Read it
+    task: {title: Read it, reason: A reply came., role: coordinator, due: 9d}
+    next: end
+    overdue: {role: clinician, priority: urgent}
+",
+        part: &[
+            (0, Act::Stay("ask-reply")),
+            (1, Act::Write("Are you at home?", "Please call me")),
+            (
+                2,
+                Act::Answer("Are you at home?", &[("home", Said::Yes(false))]),
+            ),
+            (3, Act::Work("Read it", None)),
+            (4, Act::Work("Work", None)),
+        ],
+    },
+    Case {
         kind: "wait",
         step: "first",
         steps: "  first:

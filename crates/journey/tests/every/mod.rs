@@ -25,6 +25,8 @@ enum Act {
     Stay(&'static str),
     /// The form with this heading is answered.
     Answer(&'static str, &'static [(&'static str, Said)]),
+    /// The patient replies to the text message of the form with this heading with what is no answer.
+    Write(&'static str, &'static str),
     /// The work of this name is done, with this outcome.
     Work(&'static str, Option<&'static str>),
     /// The patient is weighed, kilograms.
@@ -255,6 +257,20 @@ async fn perform(world: &World, patient: &str, act: Act) {
                 .map(|(question, said)| (*question, said.value()))
                 .collect();
             world.answer_quietly(&form, &answers).await;
+        }
+        Act::Write(form, text) => {
+            let form = world.task(patient, form).await;
+            let mut message = trust::sms::came(&trust::sms::Came {
+                patient,
+                reference: None,
+                asked: None,
+                task: form.id().unwrap(),
+                taken_for: trust::conventions::REPLY_UNCLEAR,
+                text,
+                at_ms: world.now(),
+            });
+            message.set_id(&world.mint(patient));
+            world.put(vec![message.into_value()]).await;
         }
         Act::Work(name, outcome) => {
             let open = world.of(patient, ResourceType::Task).await.into_iter();

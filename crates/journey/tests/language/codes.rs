@@ -1,4 +1,4 @@
-//! Codes in conditions.
+//! Codes in conditions, and misspelt names.
 
 use super::GOOD;
 
@@ -123,4 +123,24 @@ fn codes_of_shared_segments_are_looked_at() {
     assert_eq!(journey::check_segments(&segments("44054006")), []);
     let found = journey::check_segments(&segments("44054007"));
     assert_eq!((found[0].code.as_str(), found[0].line), ("J021", 6));
+}
+
+#[test]
+fn misspelt_names_are_suggested() {
+    for (from, to, near) in [
+        ("remind_after: 24h", "remind_aftr: 24h", "`remind_after`"),
+        ("next: questions", "next: qestions", "`questions`"),
+        ("    wait:\n", "    weit:\n", "`wait`"),
+        ("role: coordinator", "role: cordinator", "`coordinator`"),
+        ("event: Encounter", "event: Encouter", "`Encounter`"),
+        ("when: questions.well", "when: question.well", "`questions`"),
+    ] {
+        let findings = journey::check(&GOOD.replacen(from, to, 1));
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.message.contains(near)),
+            "{to}: {findings:#?}"
+        );
+    }
 }

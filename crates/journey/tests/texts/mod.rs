@@ -4,7 +4,7 @@ use crate::world::{HOUR, Mail, World};
 use fhir::{Resource, ResourceType};
 use serde_json::{Value, json};
 use trust::conventions::SMS_SYSTEM;
-use trust::outgoing::{CHANNEL_SMS, Message};
+use trust::outgoing::{CHANNEL_QUESTION, CHANNEL_SMS, Message};
 use trust::{Action, Purpose, Role, Unit};
 
 const SOURCE: &str = "name: notes
@@ -51,6 +51,15 @@ impl World {
         let ledger = self.trust.vault().ledger();
         let due = ledger.outbox_due(CHANNEL_SMS, u64::MAX >> 20, 1000).await;
         let due = due.expect("due").into_iter();
+        due.map(|entry| serde_json::from_slice(&entry.body).expect("a message"))
+            .collect()
+    }
+
+    /// Those of them that are answered by reply.
+    async fn questions(&self) -> Vec<Message> {
+        let ledger = self.trust.vault().ledger();
+        let due = ledger.outbox_due(CHANNEL_QUESTION, u64::MAX >> 20, 1000);
+        let due = due.await.expect("due").into_iter();
         due.map(|entry| serde_json::from_slice(&entry.body).expect("a message"))
             .collect()
     }
@@ -344,6 +353,7 @@ async fn a_number_without_a_country_is_none() {
     world.trust.vault().set_texts(trust::TextRules {
         country: trust::sms::Country::parse("US"),
         from: None,
+        replies: true,
     });
     let patient = world.patient_with_telecom(national).await;
     world.operate(&patient).await;
@@ -476,4 +486,140 @@ async fn quiet_hours_hold_texts_as_they_hold_e_mails() {
         mediums(&world.messages(&patient).await),
         ["SMSWRIT: preparation"]
     );
+}
+
+/// A form that is answered by reply.
+fn asking() -> String {
+    let (head, _) = SOURCE.split_once("steps:\n").expect("steps");
+    format!(
+        "{head}steps:
+  tell:
+    title: How it is
+    ask:
+      title: Your knee
+      words: Please say how your knee is.
+      questions:
+        - {{id: how, text: How is your knee?, type: choice, options: {{b: Better, w: Worse}}}}
+      channels: [sms, portal]
+      sms: {{words: 'How is it today? Reply with a number, or use {{link}}'}}
+      reply: {{again: Please reply with 1 or 2.}}
+      translations:
+        es:
+          title: Su rodilla
+          words: Diga cómo está su rodilla.
+          questions: [{{id: how, text: ¿Cómo está su rodilla?, options: {{b: Mejor, w: Peor}}}}]
+          sms: {{words: '¿Cómo está hoy? Responda con un número, o aquí: {{link}}'}}
+          reply: {{again: Responda con 1 o 2.}}
+      give_up_after: 2d
+    answered: end
+    no_answer: call
+    unclear: call
+  call:
+    title: Call
+    task: {{title: Call, reason: The patient wrote., role: coordinator, due: 24h}}
+    next: end
+    overdue: {{role: clinician, priority: urgent}}
+"
+    )
+}
+
+/// What is asked stands in the message with its options and their numbers, in the patient's language; older servers, which
+/// would hear no reply, leave it where it is.
+#[tokio::test]
+async fn a_question_leaves_with_its_options_by_a_channel_of_its_own() {
+    let (world, patient) = operated(&asking(), telecom()).await;
+    assert_eq!(world.texts().await, []);
+    let message = world.questions().await.remove(0);
+    assert_eq!(
+        message.text,
+        "How is it today? Reply with a number, or use {link}\n1 = Better\n2 = Worse"
+    );
+    let question = message.question.as_ref().expect("a question");
+    assert_eq!(question.again, "Please reply with 1 or 2.");
+    let form = world.task(&patient, "Your knee").await;
+    assert_eq!(form.id(), Some(question.task.as_str()));
+    let whole = serde_json::to_string(&message).expect("JSON");
+    for planted in ["knee", "Quandt", "5550142"] {
+        assert!(!whole.contains(planted), "{planted} in {whole}");
+    }
+    let waits = world.view(&patient).await.waiting;
+    assert!(
+        waits[0].what.contains("by text message or in the portal"),
+        "{waits:?}"
+    );
+    // Held and let go it is the same question.
+    let view = world.view(&patient).await;
+    let work = world.staff(Role::Coordinator, Action::Work).await;
+    for act in [journey::Act::Pause, journey::Act::Resume] {
+        let done = world
+            .journeys
+            .act(&work, &patient, &view.id, act, "In hospital", None);
+        done.await.expect("done");
+    }
+    world.drain().await;
+    let again = world.questions().await;
+    assert!(
+        again.iter().all(|one| one.question == message.question),
+        "{again:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_question_is_asked_in_the_patients_language() {
+    let world = World::with(Mail::Silent, &asking()).await;
+    let patient = world.patient_with_telecom(telecom()).await;
+    let mut person = world.read(ResourceType::Patient, &patient).await;
+    person.set(
+        "communication",
+        json!([{"language": {"coding": [{"code": "es-MX"}]}, "preferred": true}]),
+    );
+    world.put(vec![person.into_value()]).await;
+    world.operate(&patient).await;
+    world.drain().await;
+    let message = world.questions().await.remove(0);
+    assert_eq!(
+        message.text,
+        "¿Cómo está hoy? Responda con un número, o aquí: {link}\n1 = Mejor\n2 = Peor"
+    );
+    let again = message.question.map(|question| question.again);
+    assert_eq!(again.as_deref(), Some("Responda con 1 o 2."));
+}
+
+/// What the patient wrote that is no answer is work for somebody, and the history says it.
+#[tokio::test]
+async fn what_is_no_answer_comes_to_somebody() {
+    let (world, patient) = operated(&asking(), telecom()).await;
+    let form = world.task(&patient, "Your knee").await;
+    for (taken_for, open) in [
+        (trust::conventions::REPLY_KEPT, 0),
+        (trust::conventions::REPLY_UNCLEAR, 1),
+    ] {
+        let mut message = trust::sms::came(&trust::sms::Came {
+            patient: &patient,
+            reference: Some("SM7"),
+            asked: None,
+            task: form.id().expect("an id"),
+            taken_for,
+            text: "I have pain in my chest",
+            at_ms: world.now(),
+        });
+        message.set_id(&world.mint(&patient));
+        world.put(vec![message.into_value()]).await;
+        world.drain().await;
+        let tasks = world.of(&patient, ResourceType::Task).await;
+        let calls = tasks
+            .iter()
+            .filter(|task| task.text_at(&["description"]) == Some("Call"));
+        assert_eq!(calls.count(), open, "{taken_for}");
+    }
+    let view = world.view(&patient).await;
+    let told = |entry: &&journey::TrailView| entry.what.contains("with what is no answer");
+    assert_eq!(
+        view.trail.iter().filter(told).count(),
+        1,
+        "{:?}",
+        view.trail
+    );
+    // The form is still open.
+    assert_eq!(view.waiting.len(), 2, "{:?}", view.waiting);
 }

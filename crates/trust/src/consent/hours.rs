@@ -109,6 +109,9 @@ pub enum Waits {
     Quiet,
     /// Too many have gone out.
     Capped,
+    /// It asks something, and the question before it was closed on the telephone a moment ago: what was meant for that
+    /// may still come.
+    Question,
 }
 
 impl Hours {

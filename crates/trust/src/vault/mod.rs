@@ -28,6 +28,7 @@ mod own;
 mod part;
 mod past;
 mod proof;
+mod questions;
 mod relations;
 mod search;
 mod several;
@@ -44,6 +45,7 @@ mod wishes;
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
@@ -74,6 +76,7 @@ pub use own::{IndexStep, Indexing, OWNS_MAX};
 pub use part::SearchPart;
 pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
+pub use questions::{TextAnswer, TextQuestion};
 pub use relations::Relation;
 #[cfg(test)]
 pub(crate) use search::TEXTS_MAX;
@@ -107,6 +110,8 @@ struct Inner {
     walks: Mutex<HashMap<(TenantId, Token), Number>>,
     rules: Rules,
     texts: OnceLock<TextRules>,
+    /// Whether the number that texts come from is another organisation's too.
+    number_shared: AtomicBool,
     consents: consents::Kept,
 }
 
@@ -151,6 +156,7 @@ impl Vault {
                 walks: Mutex::default(),
                 rules,
                 texts: OnceLock::new(),
+                number_shared: AtomicBool::new(false),
                 consents: consents::Kept::default(),
             }),
         }

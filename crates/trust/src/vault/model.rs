@@ -47,6 +47,8 @@ pub mod kinds {
     pub const SUBSCRIPTION: Kind = Kind(1080);
     /// That a telephone number gets no text messages any more, because somebody sent STOP from it.
     pub const TEXT_STOP: Kind = Kind(1110);
+    /// The question that a patient was asked last by text message, to be answered by replying to it.
+    pub const TEXT_QUESTION: Kind = Kind(1131);
     /// That a patient is not written to at an address any more. Nothing of the address.
     pub const ADDRESS_MARK: Kind = Kind(1120);
     /// Which subscriptions are live.
@@ -130,6 +132,7 @@ pub mod kinds {
             SUBSCRIPTION,
             SUBSCRIPTION_ROLL,
             TEXT_STOP,
+            TEXT_QUESTION,
             ADDRESS_MARK,
         ];
         let mut place = 0;

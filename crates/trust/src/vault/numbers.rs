@@ -51,6 +51,36 @@ impl Vault {
         Ok(!matches!(seen.await?, Seen::All))
     }
 
+    /// The one patient who has a number, where nobody else has it: by whom it may be answered what was asked there. For
+    /// parts of Cairn that hear from a number; nothing of the record is told.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn patient_at(
+        &self,
+        tenant: TenantId,
+        number: &sms::Number,
+    ) -> Result<Option<String>, TrustError> {
+        let mut theirs: Option<String> = None;
+        let mut is_enough = |kind: ResourceType, person: &Resource| {
+            if !self.has_number(person.get("telecom"), number) {
+                return false;
+            }
+            let id = person.id().filter(|_| kind == ResourceType::Patient);
+            let Some(id) = id else { return true };
+            let contacts = person.get("contact").and_then(Value::as_array);
+            let mut contacts = contacts.into_iter().flatten();
+            if contacts.any(|contact| self.has_number(contact.get("telecom"), number)) {
+                return true;
+            }
+            let known = theirs.get_or_insert_with(|| id.to_owned());
+            known != id
+        };
+        let seen = self.each_with(tenant, number, &tokens::PERSONS, &mut is_enough);
+        let is_all = matches!(seen.await?, Seen::All);
+        Ok(theirs.filter(|_| is_all))
+    }
+
     /// The ids of the patients who have a number; nothing where so many may have it that they were not all looked at. For
     /// what hears what a provider tells of messages.
     ///

@@ -4,6 +4,8 @@
 //! and two people may have one number. So it is a list of the tenant's own. A number's place in it is a keyed hash of
 //! the number, and the number itself stands in the sealed body alone, for whoever takes the list elsewhere.
 
+use std::sync::atomic::Ordering;
+
 use fhir::Resource;
 use ledger::{Expected, LedgerError, Owner, TenantId};
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,8 @@ pub struct TextRules {
     pub country: Option<Country>,
     /// The number that they come from, where it is one.
     pub from: Option<String>,
+    /// Whether what people reply to that number is brought here, and to no other organisation.
+    pub replies: bool,
 }
 
 /// Why a patient gets no text message.
@@ -56,7 +60,14 @@ impl Vault {
     /// What the organisation says of its text messages.
     #[must_use]
     pub fn texts(&self) -> TextRules {
-        self.inner.texts.get().cloned().unwrap_or_default()
+        let mut texts = self.inner.texts.get().cloned().unwrap_or_default();
+        texts.replies &= !self.inner.number_shared.load(Ordering::Relaxed);
+        texts
+    }
+
+    /// Says that another organisation here sends from the same number, so that replies may be brought to it.
+    pub fn number_is_shared(&self) {
+        self.inner.number_shared.store(true, Ordering::Relaxed);
     }
 
     /// The number that a patient's text messages go to now, or why there is none. For parts of Cairn that write to

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use fhir::{Resource, ResourceType, human};
 use maud::{Markup, html};
 use serde_json::Value;
-use trust::conventions::{INSTANCE_SYSTEM, TASK_ID_SYSTEM, TASK_SYSTEM};
+use trust::conventions::{
+    INSTANCE_SYSTEM, REPLY_ANSWER, REPLY_LATE, REPLY_UNCLEAR, TASK_ID_SYSTEM, TASK_SYSTEM,
+    reply_code,
+};
 
 use super::words::{
     answers, consent_words, delivery, is_about_messages, medium, payload, status_words, value_of,
@@ -344,7 +347,15 @@ pub(crate) fn entry(
                 .text_at(&["topic", "text"])
                 .unwrap_or("Message")
                 .to_owned();
-            entry.state = Some(delivery(times, resource));
+            entry.state = Some(match reply_code(resource) {
+                Some(REPLY_ANSWER) => layout::state(State::Done, "An answer"),
+                Some(REPLY_UNCLEAR) => layout::state(State::Waiting, "No answer to the question"),
+                Some(REPLY_LATE) => {
+                    layout::state(State::Waiting, "Came when its question was closed")
+                }
+                Some(_) => layout::state(State::Waiting, "Nobody was told of it"),
+                None => delivery(times, resource),
+            });
             let words = payload(resource);
             entry.detail = (!words.is_empty()).then(|| html! { details id={ "words-" (resource.id().unwrap_or_default()) } { summary class="small" { "The words" } @for part in words { p class="words" { (part) } } } });
             (at(&[&["sent"]])?, Group::Messages, medium(resource))

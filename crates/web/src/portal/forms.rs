@@ -7,8 +7,7 @@ use fhir::{Reference, Resource, ResourceType};
 use ledger::{Expected, Owner};
 use maud::{Markup, html};
 use serde_json::{Map, Number, Value, json};
-use trust::conventions::TASK_ID_SYSTEM;
-use trust::{Action, Change};
+use trust::{Action, Answered, Change};
 
 use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
@@ -489,30 +488,32 @@ pub(crate) async fn submit(
         .app
         .ledger()
         .mint_id(ctx.app.web.tenant, &Owner::Patient(patient.clone()));
-    change(&ctx, ResourceType::Task, &id, "form answered in the portal", |task| {
-        if !is_open(task) {
-            return Err(PageError::Conflict);
-        }
-        let now = iso(ctx.times.care_ms);
-        task.set("status", json!("completed"));
-        task.set("lastModified", json!(now));
-        task.set("output", json!([{ "type": { "text": "response" }, "valueReference": { "reference": format!("QuestionnaireResponse/{response_id}") } }]));
-        let own = json!({ "reference": format!("Patient/{patient}") });
-        let by = json!({ "reference": ctx.own_reference()? });
-        let mut response = Resource::new(ResourceType::QuestionnaireResponse);
-        response.set_id(&response_id);
-        response.set("identifier", json!({ "system": TASK_ID_SYSTEM, "value": id }));
-        response.set("questionnaire", json!(name));
-        response.set("status", json!("completed"));
-        response.set("subject", own);
-        response.set("authored", json!(now));
-        response.set("author", by.clone());
-        response.set("source", by);
-        if !items.is_empty() {
-            response.set("item", Value::Array(items.clone()));
-        }
-        Ok(vec![Change::Put { resource: response, expected: Expected::Absent }])
-    })
+    change(
+        &ctx,
+        ResourceType::Task,
+        &id,
+        "form answered in the portal",
+        |task| {
+            if !is_open(task) {
+                return Err(PageError::Conflict);
+            }
+            let (now, by) = (iso(ctx.times.care_ms), ctx.own_reference()?);
+            let answered = Answered {
+                id: &response_id,
+                task: &id,
+                questionnaire: &name,
+                patient: &patient,
+                by: &by,
+                items: items.clone(),
+                now: &now,
+            };
+            answered.close(task);
+            Ok(vec![Change::Put {
+                resource: answered.response(),
+                expected: Expected::Absent,
+            }])
+        },
+    )
     .await?;
     Ok(Redirect::to("/portal?said=answered").into_response())
 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use fhir::{Reference, Resource, ResourceType};
 use maud::html;
 use serde_json::{Value, json};
-use trust::conventions::{NO_RECEIPT, SMS_SYSTEM};
+use trust::conventions::{NO_RECEIPT, SMS_SYSTEM, reply_code};
 use trust::{Action, Role};
 
 use crate::context::{Ctx, query};
@@ -24,6 +24,14 @@ pub(crate) struct Line {
     pub(crate) language: Option<String>,
     pub(crate) at_ms: i64,
     pub(crate) unread: bool,
+}
+
+/// What a message is called: one that the patient has sent is theirs.
+fn title(message: &Resource) -> &str {
+    match reply_code(message) {
+        Some(_) => "A text message that you sent",
+        None => message.text_at(&["topic", "text"]).unwrap_or("A message"),
+    }
 }
 
 /// The statuses of messages that may have reached a patient.
@@ -53,10 +61,7 @@ pub(crate) fn inbox(ctx: &Ctx, communications: &[Resource]) -> Vec<Line> {
         .filter(|message| is_theirs(message))
         .map(|message| Line {
             id: message.id().unwrap_or_default().to_owned(),
-            title: message
-                .text_at(&["topic", "text"])
-                .unwrap_or("A message")
-                .to_owned(),
+            title: title(message).to_owned(),
             language: message.text_at(&["language"]).map(str::to_owned),
             at_ms: time(message),
             unread: message.get("received").is_none(),
@@ -249,7 +254,7 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         div class="stack-wide" {
             div {
                 p class="crumbs" { a href="/portal/inbox" { "Messages" } }
-                h1 lang=[language] { (message.text_at(&["topic", "text"]).unwrap_or("A message")) }
+                h1 lang=[language] { (title(&message)) }
                 @if let Some((at, ..)) = sent { p class="quiet small" { (ctx.times.plain(at)) ", " (ctx.times.ago(at)) } }
             }
             @for part in payload(&message) { p class="words" lang=[language] { (part) } }

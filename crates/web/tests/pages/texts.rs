@@ -32,6 +32,7 @@ async fn pages_say_that_a_telephone_has_sent_stop_and_how_to_start_again() {
     world.trust.vault().set_texts(TextRules {
         country: Country::parse("US"),
         from: Some("+16175550100".to_owned()),
+        replies: true,
     });
     let ida = world.patient("Ida", "Berg").await;
     let mut record = world.get(ResourceType::Patient, &ida).await;
@@ -130,5 +131,50 @@ async fn the_link_of_a_text_of_which_nothing_was_heard_opens() {
         let read = world.get(ResourceType::Communication, &id).await;
         assert_eq!(read.text_at(&["status"]), Some("completed"), "{status}");
         assert!(read.get("received").is_some() && read.get("statusReason").is_none());
+    }
+}
+
+/// What a patient wrote back is on their timeline with what it was taken for, and in the portal it is their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_patient_wrote_back_is_shown() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    for (taken_for, text, said) in [
+        (
+            "unclear",
+            "my leg <b>hurts</b>",
+            "No answer to the question",
+        ),
+        ("kept", "are you there", "Nobody was told of it"),
+        ("late", "no, sorry", "Came when its question was closed"),
+        ("answer", "yes", "An answer"),
+    ] {
+        let id = world.id_of(&ida);
+        let mut message = trust::sms::came(&trust::sms::Came {
+            patient: &ida,
+            reference: Some("SM1"),
+            asked: None,
+            task: "form",
+            taken_for,
+            text,
+            at_ms: 1_772_272_800_000,
+        });
+        message.set_id(&id);
+        world.put(vec![message.into_value()]).await;
+        let mut carla = world.staff("carla").await;
+        let page = format!("/console/patients/{ida}");
+        let chart = carla.get(&page).await;
+        assert!(chart.has(said), "{taken_for}: {said}");
+        assert!(chart.has("A text message from the patient"));
+        assert!(!chart.body.contains("<b>hurts"));
+        check_html(&page, &chart.body);
+        let mut own = world.patients_browser(&ida).await;
+        let inbox = own.get("/portal/inbox").await;
+        assert!(inbox.has("A text message that you sent"));
+        assert!(!inbox.has("A text message from the patient"));
+        let page = format!("/portal/inbox/{id}");
+        let seen = own.get(&page).await;
+        assert_eq!(seen.status, StatusCode::OK);
+        check_html(&page, &seen.body);
     }
 }

@@ -8,8 +8,9 @@ use trust::Permit;
 use trust::sms::{Country, Number};
 
 use super::super::DeliveredWhen;
-use super::super::door::{SmsDoor, Unheard};
+use super::super::door::{Said, SmsDoor, Unheard};
 use super::super::receipts::{Receipt, Stand};
+use super::super::reply::Name;
 use super::named::Fit;
 use super::pdu::{Brought, status};
 use super::session::{Bringing, Late, Voice};
@@ -65,12 +66,13 @@ fn request_id(door: &SmsDoor, sequence: u32) -> String {
     format!("smpp-{now_ms}-{sequence}")
 }
 
-/// Takes what somebody has sent to our number. What can't be taken gets no answer: with one, what came behind it would be
+/// Takes what somebody has sent to our number, by a session that was opened at a time (care clock). What can't be taken gets no answer: with one, what came behind it would be
 /// taken before it.
 pub(super) async fn hear(
     door: &SmsDoor,
     voice: &Voice,
     bringing: &Bringing,
+    since_ms: u64,
 ) -> Result<Option<Reply>, Untaken> {
     let what = &bringing.what;
     if what.part > 1 {
@@ -94,7 +96,17 @@ pub(super) async fn hear(
         }
         numbers => {
             let from = numbers.first().map_or(what.from.as_str(), Number::as_str);
-            let heard = door.hear((from, &what.text), None, &request_id).await;
+            let said = Said {
+                from,
+                text: &what.text,
+                by_provider: None,
+                name: Some(Name::Words { since_ms }),
+                files: 0,
+                is_cut: what.is_cut,
+                // A session is one account's, and some centres write this number as no other does.
+                to: None,
+            };
+            let heard = door.hear(&said, &request_id).await;
             let heard = heard.map_err(untaken)?;
             let to = numbers.first().cloned();
             to.zip(heard.reply).map(|(to, text)| Reply { to, text })

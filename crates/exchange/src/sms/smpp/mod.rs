@@ -280,13 +280,14 @@ impl Smpp {
         self.is_open.store(true, Ordering::Relaxed);
         let (mut noting, mut replying) = (JoinSet::new(), JoinSet::new());
         let how = self.how();
+        let since_ms = door.trust.vault().ledger().clock().now_ms();
         let mut untaken = false;
         {
             let hearing = async {
                 // In the order in which they came: a START after a STOP is not a STOP after a START.
                 while let Some(text) = texts.recv().await {
                     while replying.try_join_next().is_some() {}
-                    let Ok(reply) = brought::hear(door, &voice, &text).await else {
+                    let Ok(reply) = brought::hear(door, &voice, &text, since_ms).await else {
                         // All that has no answer comes again, in its order.
                         return true;
                     };

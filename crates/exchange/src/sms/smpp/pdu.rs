@@ -43,6 +43,7 @@ pub(super) mod status {
 mod tag {
     pub(super) const RECEIPTED_ID: u16 = 0x001E;
     pub(super) const MARK: u16 = 0x0204;
+    pub(super) const SEGMENTS: u16 = 0x020E;
     pub(super) const SEGMENT: u16 = 0x020F;
     pub(super) const PAYLOAD: u16 = 0x0424;
     pub(super) const STATE: u16 = 0x0427;
@@ -225,6 +226,8 @@ pub(super) struct Brought {
     pub(super) mark: Option<u16>,
     /// Which part of a longer text it is, from 1.
     pub(super) part: u8,
+    /// Whether there are others.
+    pub(super) is_cut: bool,
 }
 
 impl std::fmt::Debug for Brought {
@@ -288,6 +291,7 @@ impl Brought {
                 (tag::STATE, [state, ..]) => found.state = Some(*state),
                 (tag::MARK, [high, low]) => found.mark = Some(u16::from_be_bytes([*high, *low])),
                 (tag::SEGMENT, [part, ..]) => found.part = *part,
+                (tag::SEGMENTS, [count, ..]) => found.is_cut = *count > 1,
                 (tag::PAYLOAD, _) => octets = value,
                 _ => {}
             }
@@ -296,7 +300,9 @@ impl Brought {
             && let Some((length, rest)) = octets.split_first()
         {
             let (header, text) = rest.split_at(rest.len().min(usize::from(*length)));
-            found.part = part(header).unwrap_or(found.part);
+            if let Some((count, part)) = part(header) {
+                (found.part, found.is_cut) = (part, count > 1);
+            }
             octets = text;
         }
         // The texts of receipts are the centre's own. Many write them in ASCII whatever their alphabet is; what has octets
@@ -345,14 +351,14 @@ fn is_ascii(octets: &[u8]) -> bool {
     octets.iter().all(is_letter)
 }
 
-/// Which part a header of the network says that it is (3GPP TS 23.040, 9.2.3.24).
-fn part(header: &[u8]) -> Option<u8> {
+/// Of how many parts a header of the network says that it is which (3GPP TS 23.040, 9.2.3.24).
+fn part(header: &[u8]) -> Option<(u8, u8)> {
     let mut fields = Fields(header);
     loop {
         let kind = fields.octet()?;
         let length = usize::from(fields.octet()?);
         match (kind, fields.take(length)?) {
-            (0x00, [_, _, part]) | (0x08, [_, _, _, part]) => return Some(*part),
+            (0x00, [_, count, part]) | (0x08, [_, _, count, part]) => return Some((*count, *part)),
             _ => {}
         }
     }
