@@ -17,6 +17,7 @@ mod audit;
 mod emergency;
 mod http;
 mod identity_provider;
+mod log;
 mod mail;
 mod named;
 mod sms;
@@ -25,6 +26,7 @@ pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
 pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
+pub use log::{LogFormat, LogSettings, Otlp};
 pub(crate) use mail::dkim;
 use named::{found, is_label, put};
 pub(crate) use sms::secret;
@@ -536,54 +538,6 @@ pub struct SubscriptionSettings {
 pub struct FhirSettings {
     /// What is done with resources whose structure is wrong.
     pub validation: record::Validation,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One readable line each.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Logs.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
-    /// How lines look.
-    pub format: LogFormat,
-    /// Which lines are written, in the syntax of `tracing_subscriber::EnvFilter`.
-    pub filter: String,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            filter: "info".to_owned(),
-        }
-    }
-}
-
-/// Traces.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Otlp {
-    /// Base URL of an OTLP/HTTP receiver (`https://collector:4318`); no traces without one.
-    pub endpoint: Option<String>,
-    /// Share of requests that are traced, 0–1.
-    pub sample_ratio: f64,
-}
-
-impl Default for Otlp {
-    fn default() -> Self {
-        Self {
-            endpoint: None,
-            sample_ratio: 1.0,
-        }
-    }
 }
 
 fn default_listen() -> SocketAddr {
