@@ -21,6 +21,7 @@ mod log;
 mod mail;
 mod named;
 mod sms;
+mod telehealth;
 
 pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
@@ -31,6 +32,7 @@ pub(crate) use mail::dkim;
 use named::{found, is_label, put};
 pub(crate) use sms::secret;
 pub use sms::{SmppSettings, SmsSettings, SmsWay};
+pub use telehealth::TelehealthSettings;
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +140,11 @@ pub const KEYS: &[Key] = &[
     key("smpp.message_ids", ValueKind::Text, "same"),
     key("smpp.window", ValueKind::Integer, "10"),
     key("smpp.enquire_ms", ValueKind::Integer, "30000"),
+    key("telehealth.join_url", ValueKind::Text, ""),
+    key("telehealth.partner", ValueKind::Text, ""),
+    key("telehealth.secret_file", ValueKind::Text, ""),
+    key("telehealth.audience", ValueKind::Text, ""),
+    key("telehealth.opens_s", ValueKind::Integer, "900"),
     key("http.trusted_proxies", ValueKind::Text, ""),
     key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
     key("http.client_cert_proxies", ValueKind::Text, ""),
@@ -293,6 +300,9 @@ pub struct Settings {
     /// Their provider by SMPP.
     #[serde(default)]
     pub smpp: SmppSettings,
+    /// Where visits by video are held.
+    #[serde(default)]
+    pub telehealth: TelehealthSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -703,6 +713,7 @@ impl Settings {
             return invalid(words);
         }
         self.smtp.check()?;
+        self.telehealth.check()?;
         if self.store.url.is_none()
             && (self.store.password_file.is_some() || self.store.ca_file.is_some())
         {
