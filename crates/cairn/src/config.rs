@@ -17,18 +17,22 @@ mod audit;
 mod emergency;
 mod http;
 mod identity_provider;
+mod log;
 mod mail;
 mod named;
 mod sms;
+mod telehealth;
 
 pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
 pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
+pub use log::{LogFormat, LogSettings, Otlp};
 pub(crate) use mail::dkim;
 use named::{found, is_label, put};
 pub(crate) use sms::secret;
 pub use sms::{SmppSettings, SmsSettings, SmsWay};
+pub use telehealth::TelehealthSettings;
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +140,11 @@ pub const KEYS: &[Key] = &[
     key("smpp.message_ids", ValueKind::Text, "same"),
     key("smpp.window", ValueKind::Integer, "10"),
     key("smpp.enquire_ms", ValueKind::Integer, "30000"),
+    key("telehealth.join_url", ValueKind::Text, ""),
+    key("telehealth.partner", ValueKind::Text, ""),
+    key("telehealth.secret_file", ValueKind::Text, ""),
+    key("telehealth.audience", ValueKind::Text, ""),
+    key("telehealth.opens_s", ValueKind::Integer, "900"),
     key("http.trusted_proxies", ValueKind::Text, ""),
     key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
     key("http.client_cert_proxies", ValueKind::Text, ""),
@@ -291,6 +300,9 @@ pub struct Settings {
     /// Their provider by SMPP.
     #[serde(default)]
     pub smpp: SmppSettings,
+    /// Where visits by video are held.
+    #[serde(default)]
+    pub telehealth: TelehealthSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -538,54 +550,6 @@ pub struct FhirSettings {
     pub validation: record::Validation,
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One readable line each.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Logs.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
-    /// How lines look.
-    pub format: LogFormat,
-    /// Which lines are written, in the syntax of `tracing_subscriber::EnvFilter`.
-    pub filter: String,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            filter: "info".to_owned(),
-        }
-    }
-}
-
-/// Traces.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Otlp {
-    /// Base URL of an OTLP/HTTP receiver (`https://collector:4318`); no traces without one.
-    pub endpoint: Option<String>,
-    /// Share of requests that are traced, 0–1.
-    pub sample_ratio: f64,
-}
-
-impl Default for Otlp {
-    fn default() -> Self {
-        Self {
-            endpoint: None,
-            sample_ratio: 1.0,
-        }
-    }
-}
-
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8080))
 }
@@ -749,6 +713,7 @@ impl Settings {
             return invalid(words);
         }
         self.smtp.check()?;
+        self.telehealth.check()?;
         if self.store.url.is_none()
             && (self.store.password_file.is_some() || self.store.ca_file.is_some())
         {

@@ -82,6 +82,10 @@ pub struct ServerOptions {
     pub sms: Option<exchange::SmsOptions>,
     /// Country of telephone numbers that are written without one, also where no text messages leave from here.
     pub sms_country: Option<String>,
+    /// Where visits by video are held; tenants that have host names have places of their own, or none.
+    pub telehealth: Option<exchange::TelehealthPlace>,
+    /// How long before a visit by video people are let in, milliseconds.
+    pub telehealth_opens_ms: u64,
     /// Folder with Cedar policies and their tests to use instead of the built-in set. Changes are followed.
     pub policy_folder: Option<PathBuf>,
     /// The rule pack that patients' consents are read by: a built-in name, or a file.
@@ -152,6 +156,8 @@ impl ServerOptions {
             mail: None,
             sms: None,
             sms_country: None,
+            telehealth: None,
+            telehealth_opens_ms: crate::config::TelehealthSettings::default().opens_s * 1_000,
             policy_folder: None,
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             tenants_folder: None,
@@ -220,6 +226,9 @@ pub enum ServerError {
     /// Options of text messages that don't fit together.
     #[error("text messages: {0}")]
     Sms(String),
+    /// What is said of visits by video doesn't fit together.
+    #[error("telehealth: {0}")]
+    Telehealth(String),
     /// Mail options that don't fit together.
     #[error("mail: {0}")]
     Mail(String),
@@ -311,6 +320,8 @@ impl Server {
             mail: options.mail,
             sms: options.sms,
             sms_country: options.sms_country,
+            telehealth: options.telehealth,
+            telehealth_opens_ms: options.telehealth_opens_ms,
             policy_folder: options.policy_folder,
             consent_rules: options.consent_rules,
             tenants_folder: options.tenants_folder,

@@ -72,6 +72,13 @@ impl Entered<'_> {
                 "What it is about is behind the sign-in: {}",
                 self.portal
             ));
+        if visit.online && !visit.cancelled {
+            // Behind the sign-in, where a link is made that is good once: none could wait in a calendar.
+            let page = format!("{}/portal/visits/{}", self.portal, visit.appointment);
+            event
+                .add_property("LOCATION", &page)
+                .append_property(Property::new("URL", &page));
+        }
         event.append_property(organizer.done());
         event.append_property(attendee.done());
         let mut calendar = Calendar::empty();
@@ -107,6 +114,7 @@ mod tests {
             end_ms: 1_793_001_800_000,
             sequence: 0,
             cancelled: false,
+            online: false,
         };
         change(&mut visit);
         let from: Mailbox = "\"Northmoor; General, \\\"N\\\"\" <care@hospital.example>"
@@ -145,6 +153,13 @@ mod tests {
         }
         assert!(text.lines().all(|line| line.len() <= 75), "{text}");
         assert!(!text.contains("LOCATION"), "{text}");
+        // The way to one by video is the portal's page, which lets nobody in who isn't signed in.
+        let online = entry(|visit| visit.online = true).replace("\r\n ", "");
+        let page = "https://portal.example/portal/visits/3f2504e0-4f89-41d3-9a0c-0305e82c3301";
+        for name in ["LOCATION", "URL"] {
+            let line = format!("{name}:{page}");
+            assert!(online.lines().any(|found| found == line), "{online}");
+        }
         let called_off = entry(|visit| {
             visit.cancelled = true;
             visit.sequence = 2;

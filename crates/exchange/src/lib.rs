@@ -13,6 +13,7 @@
 //!
 //! `calls/` calls partners for journeys, each call decided anew when it goes out.
 //! `calendar.rs` makes entries for patients' calendars, `dkim.rs` signs e-mails, `returns/` takes what comes back of them.
+//! `telehealth/` lets people into visits by video, by links that are good once.
 //! `hooks/` delivers the notifications of FHIR `Subscription`s over HTTP, each decided anew as a search of who asked.
 
 mod attempt;
@@ -34,6 +35,7 @@ mod returns;
 pub mod sink;
 mod sms;
 mod smtp;
+mod telehealth;
 mod wishes;
 
 pub use calls::CallDeliverer;
@@ -46,6 +48,10 @@ pub use returns::{RETURNS_WAIT_MS_MAX, ReturnOptions, ReturnsDoor, Unreturned};
 pub use sms::{
     DeliveredWhen, Heard, MessageIds, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmppOptions, SmsDoor,
     SmsOptions, SmsProvider, Told, TwilioOptions, Unheard, unready_parts,
+};
+
+pub use telehealth::{
+    Admitted, Came, Redeemed, Shut, Standing, Telehealth, TelehealthPlace, Turned, Who,
 };
 
 /// Where mail goes.

@@ -397,6 +397,7 @@ fn entry(about: &About, which: Which) -> Option<trust::outgoing::Visit> {
         end_ms: calendar.end_ms,
         sequence: calendar.sequence,
         cancelled: calendar.cancelled,
+        online: calendar.online,
     })
 }
 

@@ -10,7 +10,7 @@
 //! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT`, `SMSWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]; a text message is `in-progress` once a provider has it, with an identifier [`SMS_SYSTEM`]\|what the provider calls it (`use` `old` where it won't arrive by that name), the extensions [`SMS_SEGMENTS_URL`], [`SMS_COST_URL`], [`SMS_UNANSWERED_URL`] and [`LET_GO_URL`], and a `note` of each attempt and receipt, and `completed` when the handset has it; an e-mail is `in-progress`, with `sent`, once a mail server has it and while it may soon come back, with a `note` of each report; one that no limit holds has [`BEYOND_LIMITS_URL`]) |
 //! | what a patient writes back by text message after a question | `Communication` (`subject` and `sender` the patient, `category` [`REPLY_SYSTEM`]\|[`REPLY_ANSWER`], [`REPLY_UNCLEAR`], [`REPLY_LATE`] or [`REPLY_KEPT`], `inResponseTo` the message that asked, `about` the form's `Task`, `payload` the words, identifier [`SMS_SYSTEM`]\|what the provider calls it). An answer is a `QuestionnaireResponse` as from the portal besides, with the extension [`COMPLETION_MODE_URL`] |
 //! | a message that has to wait before it may go out | `CommunicationRequest` (`status` `active`, `on-hold` while its journey is held → `completed` when it goes out, `revoked` when it doesn't; `occurrencePeriod` from when it may go until when at the latest; `payload` as the message will have it). Who closes it calls the message off |
-//! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
+//! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`; by video, the extension [`VISIT_CLASS_URL`] with [`VIRTUAL_VISIT`]) |
 //! | which messages a patient wants, and how | `Basic`, see [`MESSAGE_WISHES`] |
 //! | a patient's word on messages of care programmes | `Consent`, see [`CONSENT_CATEGORY_SYSTEM`] |
 //! | a patient's journey | `CarePlan` (`status` `active`, `on-hold`, `completed`, `revoked` or `entered-in-error`; `instantiatesCanonical` [`journey_canonical`]; the tasks and messages of it are `basedOn` it). Who writes `on-hold`, `active` or one of the last three there holds the journey, lets it go on, or ends it |
@@ -143,6 +143,43 @@ pub const LOINC: &str = "http://loinc.org";
 pub const BODY_WEIGHT: &str = "29463-7";
 /// Extension on `Patient.telecom` (valueBoolean): the patient does not want this channel used.
 pub const NOT_WANTED_EXTENSION: &str = "urn:cairn:channel-not-wanted";
+/// Extension on `Appointment` (valueCodeableConcept): R5's `Appointment.class`, in the form that HL7 gives its elements in
+/// R4. With [`VIRTUAL_VISIT`] the visit is by video.
+pub const VISIT_CLASS_URL: &str =
+    "http://hl7.org/fhir/5.0/StructureDefinition/extension-Appointment.class";
+/// The code system of that.
+pub const ACT_CODE_SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
+/// Code of [`ACT_CODE_SYSTEM`]: patient and practitioner are not at one place.
+pub const VIRTUAL_VISIT: &str = "VR";
+/// Extension on `Appointment`: R5's `Appointment.virtualService`. A visit that has it is held where that says.
+pub const VIRTUAL_SERVICE_URL: &str =
+    "http://hl7.org/fhir/5.0/StructureDefinition/extension-Appointment.virtualService";
+
+/// The `extension` of a visit by video.
+#[must_use]
+pub fn by_video() -> Value {
+    let coding = json!({"system": ACT_CODE_SYSTEM, "code": VIRTUAL_VISIT, "display": "virtual"});
+    json!([{"url": VISIT_CLASS_URL, "valueCodeableConcept": {"coding": [coding]}}])
+}
+
+/// Whether a visit is by video, where the organisation holds those. One that says itself where it is held
+/// ([`VIRTUAL_SERVICE_URL`]) is none.
+#[must_use]
+pub fn is_by_video(visit: &Resource) -> bool {
+    let extensions = visit.get("extension").and_then(Value::as_array);
+    let extensions = extensions.map_or(&[][..], Vec::as_slice);
+    let is_virtual = |extension: &Value| {
+        let codings = extension["valueCodeableConcept"]["coding"].as_array();
+        let mut codings = codings.into_iter().flatten();
+        extension["url"] == VISIT_CLASS_URL
+            && codings.any(|coding| {
+                coding["system"] == ACT_CODE_SYSTEM && coding["code"] == VIRTUAL_VISIT
+            })
+    };
+    let elsewhere = |extension: &Value| extension["url"] == VIRTUAL_SERVICE_URL;
+    extensions.iter().any(is_virtual) && !extensions.iter().any(elsewhere)
+}
+
 /// Code system of `Basic.code`: [`MESSAGE_WISHES`].
 pub const BASIC_SYSTEM: &str = "urn:cairn:basic";
 /// Code of [`BASIC_SYSTEM`]: which messages a patient wants, by which ways and when (`subject` the patient, `author` who

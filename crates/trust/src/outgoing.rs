@@ -114,6 +114,10 @@ pub struct Visit {
     pub sequence: u32,
     /// Whether it was called off.
     pub cancelled: bool,
+    /// Whether it is by video, so that the way to it is the portal's page of it. A program that doesn't know of it leaves
+    /// that out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub online: bool,
 }
 
 /// How often a message was handed over without an answer, as its `Communication` says it.

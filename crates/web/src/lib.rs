@@ -48,6 +48,7 @@ mod stuck;
 mod tasks;
 mod time;
 mod unexplained;
+mod video;
 mod wishes;
 mod worklist;
 
@@ -82,6 +83,8 @@ pub struct WebState {
     pub demo_people_imported: bool,
     /// The base address of FHIR here, without a slash at the end.
     pub fhir_base: String,
+    /// Lets people into visits by video, where there are any.
+    pub telehealth: Option<Arc<exchange::Telehealth>>,
     /// Whether cookies are `Secure` (TLS in front or here).
     pub secure_cookies: bool,
     /// Identity providers that people may sign in at, if there are any.
@@ -166,6 +169,10 @@ fn console() -> Router<Arc<context::App>> {
         .route(
             "/console/patients/{id}/emergency",
             get(emergency::form).post(emergency::begin),
+        )
+        .route(
+            "/console/patients/{id}/visits/{visit}/join",
+            post(video::host),
         )
         .route("/console/patients/{id}/journeys", get(stopping::page))
         .route("/console/patients/{id}/journeys/stop", post(stopping::stop))
@@ -330,6 +337,7 @@ fn portal_pages() -> Router<Arc<context::App>> {
             "/portal/visits/{id}",
             get(portal::visits::page).post(portal::visits::decide),
         )
+        .route("/portal/visits/{id}/join", post(video::join))
         .route(
             "/portal/consent",
             get(portal::choices::consent).post(portal::choices::set_consent),

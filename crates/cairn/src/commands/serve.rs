@@ -141,6 +141,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         tracing::warn!("smtp.host is not set: e-mails wait in the outbox until it is");
     }
     let sms = settings.sms()?;
+    let telehealth = settings.telehealth()?;
     let ledger = store::open(
         settings.location()?,
         &settings.root_key()?,
@@ -180,6 +181,8 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         mail,
         sms,
         sms_country: settings.sms.country.clone(),
+        telehealth,
+        telehealth_opens_ms: settings.telehealth.opens_s * 1_000,
         policy_folder: settings.policy_folder.clone(),
         consent_rules: settings.consent_rules.clone(),
         tenants_folder: settings.tenants_folder.clone(),

@@ -11,6 +11,7 @@ mod quota;
 mod reception;
 mod texts;
 mod turns;
+mod visits;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -83,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) mail: Option<exchange::MailOptions>,
     pub(crate) sms: Option<exchange::SmsOptions>,
     pub(crate) sms_country: Option<String>,
+    pub(crate) telehealth: Option<exchange::TelehealthPlace>,
+    pub(crate) telehealth_opens_ms: u64,
     pub(crate) policy_folder: Option<PathBuf>,
     pub(crate) consent_rules: String,
     pub(crate) tenants_folder: Option<PathBuf>,
@@ -319,6 +322,15 @@ impl House {
         let (texts, sms_door) = texts.unzip();
         let unreadable_sms = texts.as_ref().map(exchange::Deliverer::unreadable);
         let sms_session = texts.as_ref().and_then(exchange::Deliverer::session);
+        let fhir_base = http::fhir_base(&base_url);
+        let telehealth = visits::open(
+            (&trust, tenant),
+            (plan.telehealth.as_ref(), plan.telehealth_opens_ms),
+            !entry.hosts.is_empty(),
+            own,
+            &fhir_base,
+        )
+        .await?;
         let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
@@ -384,7 +396,8 @@ impl House {
             demo_logins: demo.map(|demo| demo.logins.clone()).unwrap_or_default(),
             demo_speed: demo.map(|demo| demo.speed),
             demo_people_imported: demo.is_some_and(|demo| demo.people_imported),
-            fhir_base: http::fhir_base(&base_url),
+            fhir_base,
+            telehealth: telehealth.clone(),
             secure_cookies: base_url.starts_with("https://"),
             // Whose people are known to a provider of the server's configuration isn't said: of one among several
             // tenants, they would be let in at the others.
@@ -408,6 +421,7 @@ impl House {
             // By a session, nothing comes by HTTP.
             sms: sms_door.filter(|door| door.is_called()),
             returns: returns.flatten(),
+            telehealth,
         });
         Ok(Self {
             entry: entry.clone(),

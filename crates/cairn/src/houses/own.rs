@@ -33,6 +33,14 @@ pub(crate) struct Own {
     pub(crate) smpp_password_file: Option<PathBuf>,
     /// Country of numbers that are written without one.
     pub(crate) sms_country: Option<String>,
+    /// The address that people are sent to for visits by video.
+    pub(crate) telehealth_join_url: Option<String>,
+    /// The partner that holds them, as the tenant's own `partners.toml` names it.
+    pub(crate) telehealth_partner: Option<String>,
+    /// File with what it shows when it redeems a link.
+    pub(crate) telehealth_secret_file: Option<PathBuf>,
+    /// Whom links are for.
+    pub(crate) telehealth_audience: Option<String>,
     /// Addresses that are told of each emergency access by e-mail, separated by spaces.
     pub(crate) emergency_alert_to: Option<String>,
     /// Origins that clients' keys may be fetched from.
@@ -61,6 +69,7 @@ impl Own {
         Ok(Self {
             policy_folder: own.policy_folder.map(|policies| folder.join(policies)),
             smpp_password_file: own.smpp_password_file.map(|file| folder.join(file)),
+            telehealth_secret_file: own.telehealth_secret_file.map(|file| folder.join(file)),
             consent_rules: own.consent_rules.map(|rules| in_folder(folder, rules)),
             ..own
         })

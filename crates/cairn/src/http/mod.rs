@@ -25,6 +25,7 @@ mod plans;
 mod returned;
 mod sequence;
 mod starting;
+mod visits;
 mod within;
 
 use std::ops::Deref;
@@ -85,6 +86,8 @@ pub(crate) struct Behind {
     pub(crate) sms: Option<Arc<exchange::SmsDoor>>,
     /// Where mail servers hand in what came back, if anything does.
     pub(crate) returns: Option<Arc<exchange::ReturnsDoor>>,
+    /// Where links into visits by video are redeemed, if there are any.
+    pub(crate) telehealth: Option<Arc<exchange::Telehealth>>,
 }
 
 impl FromRef<Doors> for Limits {
@@ -107,6 +110,7 @@ pub(crate) fn router(
         .merge(layers::bound_body(hooks::router(), &doors.limits))
         .merge(layers::bound_body(channels::router(), &doors.limits))
         .merge(layers::bound_body(returned::router(), &doors.limits))
+        .merge(layers::bound_body(visits::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
     let cors = cors::Cors {

@@ -109,6 +109,19 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
             ("sms.from", "x"),
             ("public_url", "https://care.example"),
         ],
+        "telehealth.join_url" => vec![("telehealth.partner", "x"), ("telehealth.secret_file", "x")],
+        "telehealth.partner" => vec![
+            ("telehealth.join_url", "x"),
+            ("telehealth.secret_file", "x"),
+        ],
+        "telehealth.secret_file" => {
+            vec![("telehealth.join_url", "x"), ("telehealth.partner", "x")]
+        }
+        "telehealth.audience" => vec![
+            ("telehealth.join_url", "x"),
+            ("telehealth.partner", "x"),
+            ("telehealth.secret_file", "x"),
+        ],
         "smtp.dkim_domain" => vec![("smtp.dkim_keys", "x")],
         "smtp.dkim_keys" => vec![("smtp.dkim_domain", "x")],
         "smtp.returns_to" => vec![("smtp.returns_secret_file", "x")],
@@ -255,6 +268,12 @@ fn what_is_refused_and_how() {
         ),
         (&[("sms.provider", "pigeon")], "pigeon"),
         (&[("smpp.window", "0")], "at least 1"),
+        (&[("telehealth.partner", "x")], "go together"),
+        (
+            &[("telehealth.audience", "x")],
+            "goes with telehealth.join_url",
+        ),
+        (&[("telehealth.opens_s", "86401")], "at most 86400"),
         (
             &[("tls.client_certificates", "true")],
             "tls.certificate_file",

@@ -89,6 +89,7 @@ mod stalled;
 mod starting;
 mod studio;
 mod subscriptions;
+mod telehealth;
 mod tenants;
 mod tenants_alerted;
 mod tenants_apart;

@@ -196,6 +196,7 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{code}", "J001"),
                 ("{session}", "s"),
                 ("{patient}", "p"),
+                ("{visit}", "v"),
                 ("{*rest}", "nothing"),
             ] {
                 path = path.replace(name, value);

@@ -22,6 +22,7 @@ fn visit(start: &str, sequence: u32, cancelled: bool) -> Visit {
         end_ms: start_ms + 30 * 60_000,
         sequence,
         cancelled,
+        online: false,
     }
 }
 

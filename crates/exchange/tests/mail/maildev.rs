@@ -84,6 +84,7 @@ async fn another_server_understands_what_is_sent() {
                 end_ms: 1_793_101_800_000,
                 sequence: 0,
                 cancelled: false,
+                online: false,
             });
         })
         .await;

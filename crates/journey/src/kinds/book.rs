@@ -27,6 +27,10 @@ use serde_json::json;
 use std::sync::Arc;
 use trust::consent::Topic;
 
+/// How the visit is held.
+const BY: &str = "by";
+/// The one way that has to be said.
+const VIDEO: &str = "video";
 /// Where what asks the patient stands.
 const ASKS: &[&str] = &[invite::INVITE];
 /// Where what confirms the visit stands.
@@ -54,6 +58,14 @@ static BOOK: Record = Record {
             "minutes",
             Shape::Integer(5, 480),
             "How long the visit takes.",
+        ),
+        may(
+            BY,
+            Shape::Choice(&[(
+                VIDEO,
+                "By video: the `Appointment` says so (`class` `VR`), and its page in the portal lets the patient in, as the organisation is set up to.",
+            )]),
+            "How the visit is held; in person if not given.",
         ),
         must(
             "book_by",
@@ -132,6 +144,7 @@ struct Book {
     words: Option<Template>,
     on: Moment,
     minutes: u64,
+    by_video: bool,
     book_by: Moment,
     next: Target,
     not_booked: Option<Target>,
@@ -153,6 +166,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
             reason = "checked to be 5 to 480"
         )]
         minutes: number(body, "minutes")? as u64,
+        by_video: body.get(BY).and_then(Node::text) == Some(VIDEO),
         book_by: Moment::parse(body.get("book_by")?.text()?).ok()?,
         next: parts.way("next")?,
         not_booked: parts.way("not_booked"),
@@ -569,7 +583,11 @@ impl StepKind for Book {
         all.collect()
     }
     fn calendar(&self, stand: &Stand) -> Option<Calendar> {
-        self.confirmation.as_ref()?.calendar(stand)
+        let calendar = self.confirmation.as_ref()?.calendar(stand)?;
+        Some(Calendar {
+            online: self.by_video,
+            ..calendar
+        })
     }
     fn goes_out(
         &self,
@@ -613,7 +631,7 @@ impl StepKind for Book {
         if invite::on_the_way(stand).is_some() || confirm::on_the_way(stand).is_some() {
             return Carried::Later("a message about a visit is on its way");
         }
-        let times = ["title", "time", "minutes", "book_by"];
+        let times = ["title", "time", "minutes", BY, "book_by"];
         // What is booked is booked, whatever would be proposed today.
         let booked = matches!(
             stand,
@@ -752,7 +770,7 @@ impl StepKind for Book {
             due_ms: Some(*by_ms),
             visit_ms: Some(*start_ms),
         };
-        Some(resource(
+        let mut visit = resource(
             ResourceType::Appointment,
             appointment,
             json!({
@@ -767,6 +785,10 @@ impl StepKind for Book {
                 "participant": [{"actor": maker.subject(), "status": "needs-action"}],
                 "requestedPeriod": [{"end": fhir::date::instant(*by_ms)}],
             }),
-        ))
+        );
+        if self.by_video {
+            visit.set("extension", trust::conventions::by_video());
+        }
+        Some(visit)
     }
 }

@@ -61,8 +61,8 @@ pub use oauth::{
     IDENTITY_TOKEN_LIFE_S, KEYS_BYTES_MAX, KeysOfBefore, KeysPlace, LaunchContext, Launched,
     NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError, OnBehalf,
     PeerCertificate, SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, ShownClient, ShownSystem,
-    SignedIn, SigningRotation, SubjectName, SystemKeys, TokenState, WAITING_MAX, claims_client,
-    is_challenge, names_key, rotate_signing_key, wanted_scopes,
+    SignedIn, SigningRotation, SubjectName, SystemKeys, TokenState, VISIT_TOKEN_TYPE, WAITING_MAX,
+    claims_client, is_challenge, names_key, rotate_signing_key, wanted_scopes,
 };
 #[cfg(test)]
 pub(crate) use oauth::{let_in, signer::Signer};

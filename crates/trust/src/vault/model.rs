@@ -51,6 +51,8 @@ pub mod kinds {
     pub const TEXT_QUESTION: Kind = Kind(1131);
     /// That a patient is not written to at an address any more. Nothing of the address.
     pub const ADDRESS_MARK: Kind = Kind(1120);
+    /// Somebody's place in a visit by video: the link that lets them in, and whether it was used.
+    pub const VISIT_SEAT: Kind = Kind(1145);
     /// Which subscriptions are live.
     pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
     /// Somebody's emergency access to a patient's record, with its review.
@@ -118,7 +120,7 @@ pub mod kinds {
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].
     const _: () = {
-        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 13];
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 14];
         let others = [
             JOURNEY_DEFINITION,
             JOURNEY_INSTANCE,
@@ -134,6 +136,7 @@ pub mod kinds {
             TEXT_STOP,
             TEXT_QUESTION,
             ADDRESS_MARK,
+            VISIT_SEAT,
         ];
         let mut place = 0;
         while place < all.len() {

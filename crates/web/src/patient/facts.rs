@@ -245,6 +245,7 @@ pub(crate) fn entry(
                 "cancelled" => layout::state(State::Failed, "Declined or cancelled"),
                 other => layout::state(State::Waiting, &status_words(other)),
             });
+            entry.detail = crate::video::for_staff(ctx, resource);
             (
                 at(&[&["start"], &["created"]])?,
                 Group::Visits,

@@ -2,10 +2,12 @@
 
 use fhir::Resource;
 use serde_json::Value;
+use trust::conventions::is_by_video;
 
 use crate::context::Ctx;
 use crate::patient::facts::is_form;
 use crate::time::fhir_time;
+use crate::video;
 
 use super::languages::Tongue;
 
@@ -91,14 +93,11 @@ pub(crate) fn place(visit: &Resource) -> Option<String> {
 /// A visit that is still to come, offered or booked.
 pub(crate) fn of_visit(ctx: &Ctx, visit: &Resource) -> Option<Item> {
     let start = at(ctx, visit, &["start"]);
-    if start.is_some_and(|start| start < ctx.times.care_ms) {
+    if start.is_some_and(|start| start < ctx.times.care_ms) && !video::lasts(ctx, visit) {
         return None;
     }
-    let kind = if visit.text_at(&["status"]) == Some("booked") {
-        Kind::Visit
-    } else {
-        Kind::Offer
-    };
+    let booked = matches!(visit.text_at(&["status"]), Some("booked")) || video::lasts(ctx, visit);
+    let kind = if booked { Kind::Visit } else { Kind::Offer };
     Some(Item {
         kind,
         title: visit
@@ -110,7 +109,10 @@ pub(crate) fn of_visit(ctx: &Ctx, visit: &Resource) -> Option<Item> {
         at_ms: start,
         by_ms: at(ctx, visit, &["requestedPeriod", "0", "end"]).filter(|_| kind == Kind::Offer),
         minutes: visit.get("minutesDuration").and_then(Value::as_i64),
-        place: place(visit),
+        place: match is_by_video(visit) {
+            true => Some("By video".to_owned()),
+            false => place(visit),
+        },
         href: format!("/portal/visits/{}", visit.id().unwrap_or_default()),
     })
 }

@@ -6,11 +6,13 @@ use fhir::{Resource, ResourceType};
 use maud::html;
 use serde_json::{Value, json};
 use trust::Action;
+use trust::conventions::is_by_video;
 
 use crate::context::{Ctx, Posted};
 use crate::error::PageError;
 use crate::layout::{self, State, csrf, portal};
 use crate::time::fhir_time;
+use crate::video;
 
 use super::{change, items};
 
@@ -39,6 +41,7 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
     };
     let start = at(&["start"]);
     let over = start.is_some_and(|start| start < ctx.times.care_ms);
+    let came = video::came(&ctx, patient, &visit).await?;
     let answer = |value: &str, words: &str, primary: bool| {
         html! {
             form method="post" action={ "/portal/visits/" (id) } {
@@ -64,9 +67,11 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
             dl class="facts" {
                 @if let Some(start) = start { dt { "When" } dd { (ctx.times.plain(start)) ", " (ctx.times.ago(start)) } }
                 @if let Some(minutes) = visit.get("minutesDuration").and_then(Value::as_i64) { dt { "How long" } dd { "about " (minutes) " minutes" } }
-                @if let Some(place) = items::place(&visit) { dt { "Where" } dd { (place) } }
+                @if is_by_video(&visit) { dt { "Where" } dd { "By video, from this page" } }
+                @else if let Some(place) = items::place(&visit) { dt { "Where" } dd { (place) } }
                 @if let (Some(by), "proposed" | "pending") = (at(&["requestedPeriod", "0", "end"]), status) { dt { "Answer by" } dd { (ctx.times.plain(by)) } }
             }
+            (video::way_in(&ctx, &visit, came))
             @if let Some(words) = visit.text_at(&["patientInstruction"]) { h2 { "What to know" } p class="words" { (words) } }
             @if !over {
                 div class="cluster" {

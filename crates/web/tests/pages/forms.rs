@@ -72,8 +72,11 @@ async fn no_form_does_anything_without_its_token() {
     ];
     // The id of a form that was looked at.
     const FORM: &str = "0123456789abcdef0123456789abcdef";
-    let world = World::new().await;
+    let (_policies, world) = crate::video::world().await;
     let ida = world.patient("Ida", "Berg").await;
+    // Nobody has said no for Ida, so that she can go into her visit.
+    let eva = world.patient("Eva", "Roe").await;
+    let by_video = crate::video::visit(&world, &ida, |_| ()).await;
     let task = world.task(&ida, "urgent", "Call").await;
     let (_, form) = crate::patients_own::with_form(&world, &ida).await;
     let visit = world.id_of(&ida);
@@ -312,12 +315,12 @@ async fn no_form_does_anything_without_its_token() {
             ),
             "/console/patients/{id}/consents" => with(
                 DEVI,
-                &format!("/console/patients/{ida}/consents"),
+                &format!("/console/patients/{eva}/consents"),
                 &[("do", "new"), ("type", "deny")],
             ),
             "/console/patients/{id}/consents/make" => with(
                 DEVI,
-                &format!("/console/patients/{ida}/consents/make"),
+                &format!("/console/patients/{eva}/consents/make"),
                 &[("do", "new"), ("type", "deny"), ("form", FORM)],
             ),
             "/portal/choices" | "/portal/choices/make" => with(
@@ -470,6 +473,14 @@ async fn no_form_does_anything_without_its_token() {
                 &format!("/portal/visits/{visit}"),
                 &[("answer", "accept")],
             ),
+            "/portal/visits/{id}/join" => {
+                with(IDA, &format!("/portal/visits/{by_video}/join"), &[])
+            }
+            "/console/patients/{id}/visits/{visit}/join" => with(
+                DEVI,
+                &format!("/console/patients/{ida}/visits/{by_video}/join"),
+                &[],
+            ),
             "/portal/consent" => with(IDA, route, &[("do", "withdraw")]),
             "/portal/weight" => with(IDA, route, &[("kg", "80")]),
             "/portal/preferences" => with(IDA, route, &[("wanted", "1")]),
@@ -599,7 +610,7 @@ async fn no_form_does_anything_without_its_token() {
             page.has("id=\"effect\"")
         } else if form.path == "/console/studio" {
             page.has("id=\"verdict\"")
-        } else if form.path == "/oauth/authorize" {
+        } else if form.path == "/oauth/authorize" || form.path.ends_with("/join") {
             page.headers.contains_key("refresh")
         } else if form.path == "/console/access" {
             page.has("id=\"answer\"")

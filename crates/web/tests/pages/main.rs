@@ -40,5 +40,6 @@ mod studio;
 mod texts;
 mod unexplained;
 mod versions;
+mod video;
 mod wishes;
 mod world;

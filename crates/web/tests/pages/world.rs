@@ -70,6 +70,15 @@ impl World {
         Self::built(trust::consent::Rules::DEFAULT, folder, |_| {}).await
     }
 
+    /// The same, with what `change` changes.
+    pub(crate) async fn with_policies_and(
+        folder: &std::path::Path,
+        change: impl FnOnce(&mut WebState),
+    ) -> Self {
+        let folder = Some(folder.to_owned());
+        Self::built(trust::consent::Rules::DEFAULT, folder, change).await
+    }
+
     async fn built(
         pack: &str,
         policy_folder: Option<std::path::PathBuf>,
@@ -137,6 +146,7 @@ impl World {
             fhir_base: "https://cairn.example/fhir/r4".to_owned(),
             secure_cookies: false,
             providers: None,
+            telehealth: None,
         };
         change(&mut web);
         let state = web.clone();

@@ -154,6 +154,7 @@ impl Confirmation {
             end_ms: slot.end_ms,
             sequence: told.time.saturating_sub(1),
             cancelled: false,
+            online: false,
         })
     }
 
@@ -210,6 +211,7 @@ impl Confirmation {
                 end_ms: slot.end_ms,
                 sequence: time,
                 cancelled: true,
+                online: false,
             }),
         };
         let which = Which::CalledOff { n: token.n, time };

@@ -178,6 +178,6 @@ impl Identity {
                 }
             }
         }
-        self.signed(tenant, &claims).await.map(Some)
+        self.signed(tenant, "JWT", &claims).await.map(Some)
     }
 }

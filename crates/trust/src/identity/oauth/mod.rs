@@ -3,7 +3,7 @@
 //! with each request, so that what was revoked is refused from the next one on.
 //!
 //! `apps.rs` and `grants.rs` have applications that people launch, and what these are let do for them,
-//! `identity_tokens.rs` what they learn of who somebody is, `signing.rs` the keys for that, `origins.rs` where
+//! `identity_tokens.rs` what they learn of who somebody is, `signing.rs` the keys for that, `visits.rs` what lets somebody into a visit by video, `origins.rs` where
 //! their pages come from, `launches.rs` and `context.rs` what they are opened for;
 //! `systems.rs` has who is let in, `keys.rs` their keys, `assertion.rs` how they prove that they hold them,
 //! `certificates.rs` and `connected.rs` those who prove themselves by the certificate that they connect with, and `rekey.rs` how keys
@@ -30,6 +30,7 @@ pub(crate) mod signer;
 mod signing;
 mod still;
 mod systems;
+mod visits;
 
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ pub use keys::KEYS_BYTES_MAX;
 use keys::Keys;
 pub(super) use systems::SystemDocument;
 pub use systems::{NewSystem, SystemKeys, WAITING_MAX};
+pub use visits::VISIT_TOKEN_TYPE;
 
 pub use apps::{App, NewApp, wanted_scopes};
 pub use context::LaunchContext;

@@ -1,5 +1,5 @@
-//! The keys by which this server signs identity tokens for applications: one organisation's each, made here, and
-//! kept sealed like everything of identity.
+//! The keys by which this server signs identity tokens for applications, and what lets somebody into a visit by video
+//! (`visits.rs`): one organisation's each, made here, and kept sealed like everything of identity.
 //!
 //! A new key is shown for a day before it signs, and a former one for a day after, so that applications which
 //! keep the set for a while know each in time. What a key is at a moment follows from its date alone.
@@ -12,6 +12,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
 use ledger::{Clock, Expected, Ledger, LedgerError, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -257,7 +258,7 @@ impl Identity {
     }
 
     /// The public keys that identity tokens are checked with, as a JSON Web Key Set; empty as long as no
-    /// application signs people in.
+    /// application signs people in and no visits are held by video.
     ///
     /// # Errors
     /// `Ledger`, `Damaged`.
@@ -273,10 +274,11 @@ impl Identity {
         Ok(json!({ "keys": keys }))
     }
 
-    /// Claims as a signed JWT.
+    /// Claims as a signed JWT of a type (RFC 8725, section 3.11).
     pub(super) async fn signed(
         &self,
         tenant: TenantId,
+        kind: &str,
         claims: &Value,
     ) -> Result<String, TrustError> {
         self.ensure_signing_key(tenant).await?;
@@ -285,7 +287,7 @@ impl Identity {
         let key = keys.signs(self.now_ms()).ok_or_else(unable)?;
         let der = URL_SAFE_NO_PAD.decode(&key.secret).map_err(|_| unable())?;
         let pair = RsaKeyPair::from_pkcs8(&der).map_err(|_| unable())?;
-        let header = json!({"alg": ALGORITHM, "kid": key.id, "typ": "JWT"});
+        let header = json!({"alg": ALGORITHM, "kid": key.id, "typ": kind});
         let signed = format!(
             "{}.{}",
             text(header.to_string().as_bytes()),
@@ -301,6 +303,21 @@ impl Identity {
         )
         .map_err(|_| unable())?;
         Ok(format!("{signed}.{}", text(&signature)))
+    }
+}
+
+impl Identity {
+    /// What checks a signature of ours, by the key's id.
+    pub(super) async fn checks(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Option<DecodingKey>, TrustError> {
+        let found = kept(&self.inner.ledger, tenant).await?;
+        let keys = found.map(|kept| kept.body.keys).unwrap_or_default();
+        let key = keys.iter().find(|key| key.id == id);
+        let key = key.map(|key| DecodingKey::from_rsa_components(&key.n, &key.e));
+        key.transpose().map_err(|_| unable())
     }
 }
 

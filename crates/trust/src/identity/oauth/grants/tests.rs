@@ -499,7 +499,7 @@ async fn keys_of_identity_tokens_rotate_with_an_overlap() {
     assert_ne!(theirs, first);
 
     let signs = async |identity: &Identity| {
-        let token = identity.signed(TENANT, &serde_json::json!({})).await;
+        let token = identity.signed(TENANT, "JWT", &serde_json::json!({})).await;
         let token = token.unwrap();
         let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap());
         let header: serde_json::Value = serde_json::from_slice(&header.unwrap()).unwrap();
