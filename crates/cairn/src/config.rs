@@ -18,6 +18,7 @@ mod emergency;
 mod http;
 mod identity_provider;
 mod named;
+mod push;
 mod sms;
 
 pub use audit::{AuditSettings, SyslogReceipt};
@@ -25,6 +26,7 @@ pub use emergency::EmergencySettings;
 pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
 use named::{found, is_label, put};
+pub use push::PushSettings;
 pub use sms::SmsSettings;
 
 /// What kind of value a key takes.
@@ -104,6 +106,11 @@ pub const KEYS: &[Key] = &[
     key("smtp.ca_file", ValueKind::Text, ""),
     key("smtp.timeout_ms", ValueKind::Integer, "30000"),
     key("smtp.parallel", ValueKind::Integer, "4"),
+    key("push.contact", ValueKind::Text, ""),
+    key("push.sender", ValueKind::Text, ""),
+    key("push.services", ValueKind::Text, exchange::PUSH_SERVICES),
+    key("push.timeout_ms", ValueKind::Integer, "10000"),
+    key("push.parallel", ValueKind::Integer, "4"),
     key("sms.account", ValueKind::Text, ""),
     key("sms.token_file", ValueKind::Text, ""),
     key("sms.from", ValueKind::Text, ""),
@@ -269,6 +276,9 @@ pub struct Settings {
     /// Outgoing text messages.
     #[serde(default)]
     pub sms: SmsSettings,
+    /// Notifications to browsers.
+    #[serde(default)]
+    pub push: PushSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -707,6 +717,9 @@ impl Settings {
             return invalid(
                 "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms, limits.tenant_at_once and smtp.timeout_ms are at least 1",
             );
+        }
+        if let Err(words) = self.push.check() {
+            return Err(ConfigError::Invalid(words));
         }
         if let Err(words) = self.sms.check(self.public_url.is_some()) {
             return invalid(words);

@@ -342,7 +342,13 @@ impl Attempt<'_> {
             let mut again = false;
             // What the server has taken was sent, whatever the journey decided meanwhile.
             let unit = match (self.current().await?, outcome) {
-                (Some(found), Outcome::Sent | Outcome::Taken(_) | Outcome::Known(_)) => {
+                (
+                    Some(found),
+                    Outcome::Sent
+                    | Outcome::Notified { .. }
+                    | Outcome::Taken(_)
+                    | Outcome::Known(_),
+                ) => {
                     again = matches!(outcome, Outcome::Taken(taken) if is_again(&found.resource, &taken.reference));
                     self.unit(outcome, Some(found))
                 }
@@ -451,7 +457,7 @@ impl Attempt<'_> {
             Outcome::PutOff {
                 unanswered: true, ..
             } => before.saturating_add(1),
-            Outcome::Sent | Outcome::Taken(_) | Outcome::Known(_) => 0,
+            Outcome::Sent | Outcome::Notified { .. } | Outcome::Taken(_) | Outcome::Known(_) => 0,
             Outcome::PutOff { .. }
             | Outcome::NotDone(_)
             | Outcome::Waits { .. }

@@ -1,4 +1,4 @@
-//! What carries messages out: e-mail, or text messages. All that differs between channels that leave is here; what they
+//! What carries messages out: e-mail, text messages, or notifications to browsers. All that differs between channels that leave is here; what they
 //! share (the loop, what is asked again, retries, what is written down) is in `deliverer.rs`. A new channel is a file of
 //! its own and an arm in each of these functions.
 
@@ -7,13 +7,15 @@ use std::pin::Pin;
 use fhir::Resource;
 use ledger::{OutboxEntry, TenantId};
 use lettre::Address;
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_SMS, Message};
+use trust::identity::PushDevice;
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_PUSH, CHANNEL_SMS, Message};
 use trust::sms::Number;
 use trust::{Trust, TrustError, Vault};
 
 use crate::check::{Reason, Refused};
 use crate::mail::{Mail, Wording};
 use crate::outcome::Outcome;
+use crate::push::Push;
 use crate::retry::Meaning;
 use crate::sms::{Parts, Sms, UNANSWERED_MAX};
 
@@ -21,12 +23,14 @@ use crate::sms::{Parts, Sms, UNANSWERED_MAX};
 pub(crate) enum Carrier {
     Mail(Box<Mail>),
     Sms(Box<Sms>),
+    Push(Box<Push>),
 }
 
 /// Whom a message goes to.
 pub(crate) enum To {
     Address(Address),
     Number(Number),
+    Devices(Vec<PushDevice>),
 }
 
 /// Why a message was not handed over.
@@ -50,6 +54,7 @@ impl Carrier {
         match self {
             Self::Mail(_) => "mail",
             Self::Sms(_) => "sms",
+            Self::Push(_) => "push",
         }
     }
     /// What it carries, for people.
@@ -57,6 +62,7 @@ impl Carrier {
         match self {
             Self::Mail(_) => "e-mail",
             Self::Sms(_) => "text message",
+            Self::Push(_) => "notification",
         }
     }
     /// The part of Cairn that the audit names.
@@ -64,6 +70,7 @@ impl Carrier {
         match self {
             Self::Mail(_) => "mail-deliverer",
             Self::Sms(_) => "sms-deliverer",
+            Self::Push(_) => crate::push::PART,
         }
     }
     /// The channels of the outbox that it takes from.
@@ -71,6 +78,7 @@ impl Carrier {
         match self {
             Self::Mail(_) => &[CHANNEL_EMAIL, CHANNEL_NOTICE],
             Self::Sms(_) => &[CHANNEL_SMS],
+            Self::Push(_) => &[CHANNEL_PUSH],
         }
     }
     /// Whether what became of a message is told later.
@@ -82,19 +90,21 @@ impl Carrier {
         match self {
             Self::Mail(_) => None,
             Self::Sms(_) => Some(UNANSWERED_MAX),
+            // A push service and a browser know it by its topic.
+            Self::Push(_) => None,
         }
     }
     /// How many segments a message takes, where it is counted by them.
     pub(crate) fn segments(&self, message: &Message, link: &str) -> Option<u32> {
         match self {
-            Self::Mail(_) => None,
+            Self::Mail(_) | Self::Push(_) => None,
             Self::Sms(_) => Some(crate::sms::parts(&message.text, link)),
         }
     }
     /// What a message that took so many segments took in all.
     pub(crate) fn priced(&self, message: &Message) -> Option<Parts> {
         match self {
-            Self::Mail(_) => None,
+            Self::Mail(_) | Self::Push(_) => None,
             Self::Sms(sms) => Some(sms.priced(&message.text, message.segments?)),
         }
     }
@@ -102,14 +112,14 @@ impl Carrier {
     /// it do its work.
     pub(crate) fn hears_nothing(&self, trust: &Trust) -> Option<&'static str> {
         match self {
-            Self::Mail(_) => None,
+            Self::Mail(_) | Self::Push(_) => None,
             Self::Sms(_) => (!crate::sms::hears(trust)).then_some(crate::sms::RECEIVER),
         }
     }
     /// Waits until the server may have another message.
     pub(crate) async fn turn(&self) {
         match self {
-            Self::Mail(_) => {}
+            Self::Mail(_) | Self::Push(_) => {}
             Self::Sms(sms) => sms.turn().await,
         }
     }
@@ -127,13 +137,17 @@ impl Carrier {
                 let found = vault.texts_to(tenant, patient, at_ms).await?;
                 Ok(found.map(To::Number).map_err(crate::sms::refused))
             }
+            Self::Push(_) => {
+                let found = vault.notifies_on(tenant, patient, at_ms).await?;
+                Ok(found.map(To::Devices).map_err(crate::push::refused))
+            }
         }
     }
     /// The address of somebody who acts for a patient. They have given an e-mail address, and none but that.
     pub(crate) fn parse(&self, address: &str) -> Option<To> {
         match self {
             Self::Mail(_) => address.parse().ok().map(To::Address),
-            Self::Sms(_) => None,
+            Self::Sms(_) | Self::Push(_) => None,
         }
     }
     /// Hands a message over, once this is awaited; or in words why it can't be put together.
@@ -165,7 +179,13 @@ impl Carrier {
                     sms.hand_over(to, &text, (communication, repeated)).await
                 }))
             }
-            (Self::Mail(_), To::Number(_)) | (Self::Sms(_), To::Address(_)) => {
+            (Self::Push(push), To::Devices(devices)) => {
+                let link = link.to_owned();
+                Ok(Box::pin(async move {
+                    push.hand_over(entry, message, devices, &link).await
+                }))
+            }
+            (Self::Mail(_) | Self::Sms(_) | Self::Push(_), _) => {
                 Err("it is for another channel".to_owned())
             }
         }

@@ -26,9 +26,10 @@ use crate::carrier::{Carrier, To, Trouble};
 use crate::check::{Reason, Refused, check};
 use crate::mail::Mail;
 use crate::outcome::{Outcome, is_waiting};
+use crate::push::Push;
 use crate::retry::{self, Meaning, Next};
 use crate::sms::{Sms, is_unpriced, references};
-use crate::{MailOptions, SmsOptions};
+use crate::{MailOptions, PushOptions, SmsOptions};
 
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
@@ -77,6 +78,9 @@ pub struct MailDeliverer(Deliverer);
 /// Takes text messages from the outbox and hands them to a provider, until `stop` says so. What became of them comes back
 /// by [`crate::SmsDoor`].
 pub struct SmsDeliverer(Deliverer);
+
+/// Takes notifications from the outbox and hands them to push services, until `stop` says so.
+pub struct PushDeliverer(Deliverer);
 
 struct Deliverer {
     inner: Arc<Inner>,
@@ -133,6 +137,33 @@ impl SmsDeliverer {
             options.parallel,
         );
         let carrier = Carrier::Sms(Box::new(Sms::new(options)?));
+        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+    }
+
+    /// How many outbox entries can't be opened, as it is counted while it runs.
+    #[must_use]
+    pub fn unreadable(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.inner.unreadable)
+    }
+
+    /// Runs until `stop` turns true; finishes what is under way.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        self.0.run(stop).await;
+    }
+}
+
+impl PushDeliverer {
+    /// Checks options; does not connect yet.
+    ///
+    /// # Errors
+    /// In words, when options don't fit together (e.g. a contact that is no address).
+    pub fn new(trust: Trust, options: PushOptions) -> Result<Self, String> {
+        let (base, links, parallel) = (
+            options.portal_base.clone(),
+            options.magic_links,
+            options.parallel,
+        );
+        let carrier = Carrier::Push(Box::new(Push::new(trust.clone(), options)?));
         Deliverer::new(trust, carrier, base, links, parallel).map(Self)
     }
 
@@ -513,6 +544,10 @@ impl Inner {
     }
 
     fn saw(&self, trouble: Option<&Trouble>) {
+        // Push services are many, and each is left alone by itself.
+        if matches!(self.carrier, Carrier::Push(_)) {
+            return;
+        }
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let pause = match trouble.map(|trouble| trouble.meaning) {

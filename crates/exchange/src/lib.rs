@@ -2,13 +2,13 @@
 //! delivers, and writes the outcome into the `Communication` resource.
 //!
 //! What it does: e-mail over SMTP, at least once, each attempt of one message under the same
-//! `Message-ID`; text messages by a provider's HTTP API, with its receipts. What it never does: decide what is said
+//! `Message-ID`; text messages by a provider's HTTP API, with its receipts; notifications to browsers by their push services. What it never does: decide what is said
 //! (journeys do), or put a server's words, an address or a number into a log, a metric, a URL or what is written of an
 //! attempt.
 //!
 //! Start reading at `deliverer.rs` (the loop) and `attempt.rs` (one message), then `check.rs` (may it go?),
 //! `guard.rs` (does it hold patient details?), `carrier.rs` (what differs between channels), `mail.rs` and `smtp.rs` (one
-//! conversation), `sms/` (text messages) and `retry.rs` (when to try again). [`sink`] is a receiver for the demo.
+//! conversation), `sms/` (text messages), `push/` (notifications) and `retry.rs` (when to try again). [`sink`] is a receiver for the demo.
 //!
 //! `calls/` calls partners for journeys, each call decided anew when it goes out.
 //! `hooks/` delivers the notifications of FHIR `Subscription`s over HTTP, each decided anew as a search of who asked.
@@ -25,6 +25,7 @@ mod hooks;
 mod mail;
 mod notice;
 mod outcome;
+mod push;
 mod retry;
 pub mod sink;
 mod sms;
@@ -33,8 +34,11 @@ mod smtp;
 pub use calls::CallDeliverer;
 pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
-pub use deliverer::{MailDeliverer, SmsDeliverer};
+pub use deliverer::{MailDeliverer, PushDeliverer, SmsDeliverer};
 pub use hooks::HookDeliverer;
+pub use push::{
+    PUSH_SERVICES, PUSH_WORDS, PushOptions, PushServices, is_push_contact, is_push_unready,
+};
 pub use sms::{
     DeliveredWhen, Heard, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmsDoor, SmsOptions, Told,
     TwilioOptions, Unheard, unready_parts,

@@ -201,6 +201,8 @@ pub enum Channel {
     Email,
     /// A text message with a link.
     Sms,
+    /// A notification on the patient's own devices, with words of ours alone.
+    Push,
     /// The portal's inbox.
     Portal,
 }
@@ -212,6 +214,7 @@ impl Channel {
         match self {
             Self::Email => "email",
             Self::Sms => "sms",
+            Self::Push => "push",
             Self::Portal => "portal",
         }
     }
@@ -220,7 +223,7 @@ impl Channel {
 impl Channel {
     /// That with this name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Email, Self::Sms, Self::Portal]
+        [Self::Email, Self::Sms, Self::Push, Self::Portal]
             .into_iter()
             .find(|channel| channel.name() == name)
     }
@@ -229,6 +232,7 @@ impl Channel {
         match self {
             Self::Email => Some(trust::outgoing::CHANNEL_EMAIL),
             Self::Sms => Some(trust::outgoing::CHANNEL_SMS),
+            Self::Push => Some(trust::outgoing::CHANNEL_PUSH),
             Self::Portal => None,
         }
     }

@@ -481,7 +481,7 @@ impl<'a> Mover<'a> {
                         communication,
                         outcome: Outcome::Delivered,
                     })),
-                    (None, Channel::Email | Channel::Sms) => {
+                    (None, Channel::Email | Channel::Sms | Channel::Push) => {
                         if let Some(message) = message {
                             self.post(channel, &communication, &message);
                         }
@@ -621,6 +621,10 @@ impl<'a> Mover<'a> {
         if let (None, Channel::Sms, Some(person)) = (refused, channel, person) {
             let person = person.clone();
             return self.no_text(&person).await;
+        }
+        if let (None, Channel::Push, Some(person)) = (refused, channel, person) {
+            let person = person.clone();
+            return self.no_push(&person).await;
         }
         Ok(refused)
     }

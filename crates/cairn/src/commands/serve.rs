@@ -179,6 +179,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         organisation: settings.organisation.clone(),
         mail,
         sms,
+        push: settings.push(),
         sms_country: settings.sms.country.clone(),
         policy_folder: settings.policy_folder.clone(),
         consent_rules: settings.consent_rules.clone(),

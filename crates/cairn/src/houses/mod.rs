@@ -7,6 +7,7 @@
 
 mod own;
 mod passage;
+mod push;
 mod quota;
 mod reception;
 mod texts;
@@ -82,6 +83,7 @@ pub(crate) struct Plan {
     pub(crate) organisation: String,
     pub(crate) mail: Option<exchange::MailOptions>,
     pub(crate) sms: Option<exchange::SmsOptions>,
+    pub(crate) push: Option<exchange::PushOptions>,
     pub(crate) sms_country: Option<String>,
     pub(crate) policy_folder: Option<PathBuf>,
     pub(crate) consent_rules: String,
@@ -246,6 +248,8 @@ pub(crate) struct House {
     pub(crate) unreadable_mail: Option<Arc<AtomicU64>>,
     /// The same of text messages.
     pub(crate) unreadable_sms: Option<Arc<AtomicU64>>,
+    /// The same of notifications to browsers.
+    pub(crate) unreadable_push: Option<Arc<AtomicU64>>,
     /// Which search parameters of its own are complete.
     pub(crate) indexed: Indexed,
     stop_streams: watch::Sender<bool>,
@@ -308,6 +312,9 @@ impl House {
         )?;
         let (texts, sms_door) = texts.unzip();
         let unreadable_sms = texts.as_ref().map(exchange::SmsDeliverer::unreadable);
+        let organisation = own.organisation.as_ref().unwrap_or(&plan.organisation);
+        let push = push::open(&trust, plan.push.as_ref(), organisation, &base_url)?;
+        let unreadable_push = push.as_ref().map(exchange::PushDeliverer::unreadable);
         let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
@@ -325,6 +332,11 @@ impl House {
         if let Some(texts) = texts {
             let task = tokio::spawn(texts.run(stopped.clone()));
             followers.push(Follower::new("text messages", task));
+        }
+        if let Some(push) = push {
+            let task = tokio::spawn(push.run(stopped.clone()));
+            // Notifications of subscriptions are another follower's.
+            followers.push(Follower::new("notifications to browsers", task));
         }
         let hooks =
             exchange::HookDeliverer::new(trust.clone(), cleared, record.notifications_queued())
@@ -365,10 +377,8 @@ impl House {
             journeys: journeys.clone(),
             record: record.clone(),
             tenant,
-            organisation: own
-                .organisation
-                .clone()
-                .unwrap_or(plan.organisation.clone()),
+            organisation: organisation.clone(),
+            push: plan.push.as_ref().map(|push| push.services.clone()),
             mailbox: demo.map(|demo| demo.mailbox.clone()),
             demo_logins: demo.map(|demo| demo.logins.clone()).unwrap_or_default(),
             demo_speed: demo.map(|demo| demo.speed),
@@ -403,6 +413,7 @@ impl House {
             followers,
             unreadable_mail,
             unreadable_sms,
+            unreadable_push,
             indexed,
             stop_streams,
             stop_followers,

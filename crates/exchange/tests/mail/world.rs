@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange::{MailDeliverer, MailOptions, MailTls, SmsDeliverer, SmsDoor, SmsOptions};
+use exchange::{MailDeliverer, MailOptions, MailTls, PushDeliverer, PushOptions};
+use exchange::{SmsDeliverer, SmsDoor, SmsOptions};
 use fhir::{Resource, ResourceType};
 use ledger::{
     Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
@@ -14,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trust::consent::Rules;
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_SMS, Message};
+use trust::identity::{Session, SignIn};
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_PUSH, CHANNEL_SMS, Message};
 use trust::sms::Country;
 use trust::{Action, Agent, Change, Permit, Purpose, Target, TextRules, Trust, TrustOptions, Unit};
 
@@ -218,6 +220,31 @@ impl World {
         }
     }
 
+    /// Takes notifications to push services.
+    pub fn run_push(&self, options: PushOptions) -> Running {
+        let deliverer = PushDeliverer::new(self.trust.clone(), options);
+        let deliverer = deliverer.expect("options that fit together");
+        let (stop, stopped) = watch::channel(false);
+        Running {
+            stop,
+            task: tokio::spawn(deliverer.run(stopped)),
+        }
+    }
+
+    /// A session of a patient, who came by a link.
+    pub async fn session(&self, patient: &str) -> Session {
+        let identity = self.trust.identity();
+        let operator = Agent::system(TENANT, "demo");
+        let link = identity.make_link(&operator, patient, 3_600, true).await;
+        let done = identity
+            .use_link(TENANT, &link.expect("a link"), "1941-03-07")
+            .await;
+        match done.expect("signed in") {
+            SignIn::Done { session, .. } => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Where the provider tells us something.
     pub fn door(&self, options: &SmsOptions) -> SmsDoor {
         SmsDoor::new(self.trust.clone(), TENANT, options).expect("options that fit together")
@@ -364,6 +391,7 @@ impl World {
         change(&mut message);
         let (medium, channel) = match message.channel.as_str() {
             "sms" => ("SMSWRIT", CHANNEL_SMS),
+            "push" => ("PUSH", CHANNEL_PUSH),
             _ => ("EMAILWRIT", CHANNEL_EMAIL),
         };
         let resource = Resource::from_value(json!({
@@ -448,7 +476,7 @@ impl World {
     pub async fn outbox(&self) -> Vec<OutboxEntry> {
         let ledger = self.trust.vault().ledger();
         let mut all = Vec::new();
-        for channel in [CHANNEL_EMAIL, CHANNEL_SMS] {
+        for channel in [CHANNEL_EMAIL, CHANNEL_SMS, CHANNEL_PUSH] {
             let due = ledger.outbox_due(channel, u64::MAX, 10_000).await;
             all.extend(due.expect("the outbox"));
         }

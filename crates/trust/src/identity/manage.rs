@@ -627,6 +627,8 @@ impl Identity {
         // Who is signed out everywhere is so in applications, too.
         let patient = account.patient.as_deref();
         gone.extend(self.grant_deletions(tenant, id, patient).await?);
+        // What was an own device may be somebody else's by now.
+        gone.extend(self.push_device_deletions(tenant, patient).await?);
         Ok(gone)
     }
 

@@ -142,12 +142,14 @@ impl Identity {
         }
         Err(LedgerError::Conflict.into())
     }
-    /// Ends all sessions of one's own but this one; says how many there were.
+    /// Ends all sessions of one's own but this one, and a patient's notifications on all devices; says how many sessions
+    /// there were.
     ///
     /// # Errors
     /// As [`Identity::end_own_session`].
     pub async fn end_other_sessions(&self, session: &Session) -> Result<usize, TrustError> {
         let tenant = session.agent.tenant;
+        self.end_push_devices(session).await?;
         let mut ended = 0;
         let mut conflicts = 0;
         loop {

@@ -329,6 +329,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     let only = only_words(&own, ctx.times.care_ms);
     let stopped = crate::contact::stopped(&ctx, &own).await?;
     let from = ctx.vault().texts().from;
+    let devices = super::devices::section(&ctx, only.is_some()).await?;
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
@@ -350,6 +351,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
                     button class="primary" type="submit" { "Save" }
                 }
             }
+            (devices)
             section class="stack" aria-labelledby="apart" {
                 h2 id="apart" { "Only at one address" }
                 p { "If others could read your messages, name an address that only you read. You need not say why." }
@@ -381,6 +383,9 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
 /// `POST /portal/preferences`.
 pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let patient = ctx.patient_alone()?.to_owned();
+    if let Some(done) = super::devices::set(&ctx, &fields).await? {
+        return Ok(done);
+    }
     let only = match fields.get("do") {
         Some("confidential") => {
             let address = fields.get("address").filter(|address| is_address(address));

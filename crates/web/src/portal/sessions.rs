@@ -87,6 +87,7 @@ pub(crate) async fn list(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             @if has_others {
                 form method="post" action={ (HERE) "/end-others" } {
                     (csrf(&ctx))
+                    @if ctx.app.web.push.is_some() && ctx.role() == Role::Patient { p class="quiet small" { "Notifications on your devices are turned off with it, also on this one." } }
                     button type="submit" { "Sign out everywhere else" }
                 }
             } @else { p class="quiet" { "You are signed in nowhere else." } }
