@@ -222,7 +222,8 @@ async fn nothing_is_left_of_a_patient_whose_key_is_destroyed() {
         std::sync::Arc::new(house.wall.clone()),
     );
     let agent = demo();
-    let record = Record::new(&agent, Event::DELETE);
+    let mut record = Record::new(&agent, Event::SWEPT);
+    record.purpose = Some(Purpose::Operations);
     (house.ledger())
         .destroy_patient_key(TENANT, "ida", auditor.draft(&record))
         .await
