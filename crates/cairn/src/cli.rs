@@ -729,6 +729,8 @@ pub enum ClientRole {
     PrivacyOfficer,
     /// Reads for payment what that needs, and writes bills.
     Biller,
+    /// Moves patients between versions of a journey, and nothing else: it sees how many, never who. Lasts 90 days.
+    Steerer,
 }
 
 pub(crate) fn key_and_value(text: &str) -> Result<(String, String), String> {

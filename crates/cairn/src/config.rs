@@ -17,6 +17,7 @@ mod audit;
 mod emergency;
 mod http;
 mod identity_provider;
+mod mail;
 mod named;
 mod push;
 mod sms;
@@ -25,9 +26,11 @@ pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
 pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
+pub(crate) use mail::dkim;
 use named::{found, is_label, put};
 pub use push::PushSettings;
-pub use sms::SmsSettings;
+pub(crate) use sms::secret;
+pub use sms::{SmppSettings, SmsSettings, SmsWay};
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +109,12 @@ pub const KEYS: &[Key] = &[
     key("smtp.ca_file", ValueKind::Text, ""),
     key("smtp.timeout_ms", ValueKind::Integer, "30000"),
     key("smtp.parallel", ValueKind::Integer, "4"),
+    key("smtp.dkim_domain", ValueKind::Text, ""),
+    key("smtp.dkim_keys", ValueKind::Text, ""),
+    key("smtp.returns_to", ValueKind::Text, ""),
+    key("smtp.returns_secret_file", ValueKind::Text, ""),
+    key("smtp.returns_wait_s", ValueKind::Integer, "900"),
+    key("sms.provider", ValueKind::Text, "http"),
     key("push.contact", ValueKind::Text, ""),
     key("push.sender", ValueKind::Text, ""),
     key("push.services", ValueKind::Text, exchange::PUSH_SERVICES),
@@ -124,6 +133,16 @@ pub const KEYS: &[Key] = &[
     key("sms.per_second", ValueKind::Integer, "10"),
     key("sms.timeout_ms", ValueKind::Integer, "15000"),
     key("sms.parallel", ValueKind::Integer, "4"),
+    key("smpp.host", ValueKind::Text, ""),
+    key("smpp.port", ValueKind::Integer, "3550"),
+    key("smpp.tls", ValueKind::Flag, "true"),
+    key("smpp.ca_file", ValueKind::Text, ""),
+    key("smpp.system_id", ValueKind::Text, ""),
+    key("smpp.password_file", ValueKind::Text, ""),
+    key("smpp.system_type", ValueKind::Text, ""),
+    key("smpp.message_ids", ValueKind::Text, "same"),
+    key("smpp.window", ValueKind::Integer, "10"),
+    key("smpp.enquire_ms", ValueKind::Integer, "30000"),
     key("http.trusted_proxies", ValueKind::Text, ""),
     key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
     key("http.client_cert_proxies", ValueKind::Text, ""),
@@ -276,6 +295,9 @@ pub struct Settings {
     /// Outgoing text messages.
     #[serde(default)]
     pub sms: SmsSettings,
+    /// Their provider by SMPP.
+    #[serde(default)]
+    pub smpp: SmppSettings,
     /// Notifications to browsers.
     #[serde(default)]
     pub push: PushSettings,
@@ -370,6 +392,16 @@ pub struct Smtp {
     pub timeout_ms: u64,
     /// Deliveries at once.
     pub parallel: usize,
+    /// The domain that signs e-mails.
+    pub dkim_domain: Option<String>,
+    /// What they are signed with: `SELECTOR:FILE`, separated by spaces.
+    pub dkim_keys: Option<String>,
+    /// The address that return addresses are made from; without one nothing comes back.
+    pub returns_to: Option<String>,
+    /// File with what who hands in returned mail has to know.
+    pub returns_secret_file: Option<PathBuf>,
+    /// How long a message counts as under way after a mail server took it, seconds.
+    pub returns_wait_s: u64,
 }
 
 impl Default for Smtp {
@@ -385,6 +417,11 @@ impl Default for Smtp {
             ca_file: None,
             timeout_ms: 30_000,
             parallel: 4,
+            dkim_domain: None,
+            dkim_keys: None,
+            returns_to: None,
+            returns_secret_file: None,
+            returns_wait_s: 900,
         }
     }
 }
@@ -721,15 +758,10 @@ impl Settings {
         if let Err(words) = self.push.check() {
             return Err(ConfigError::Invalid(words));
         }
-        if let Err(words) = self.sms.check(self.public_url.is_some()) {
+        if let Err(words) = self.sms.check(&self.smpp, self.public_url.is_some()) {
             return invalid(words);
         }
-        if self.smtp.user.is_some() != self.smtp.password_file.is_some() {
-            return invalid("smtp.user and smtp.password_file go together");
-        }
-        if self.smtp.host.is_some() && self.smtp.from.is_none() {
-            return invalid("smtp.host needs smtp.from");
-        }
+        self.smtp.check()?;
         if self.store.url.is_none()
             && (self.store.password_file.is_some() || self.store.ca_file.is_some())
         {
@@ -822,10 +854,10 @@ impl Settings {
     }
 
     /// What the mail deliverer is told; `None` when no SMTP server is configured. Reads the
-    /// password file.
+    /// files with the password, with keys and with the secret.
     ///
     /// # Errors
-    /// `Invalid` when the password file can't be read.
+    /// `Invalid` when one of these can't be read or holds what it shouldn't.
     pub fn mail(&self, portal_base: &str) -> Result<Option<exchange::MailOptions>, ConfigError> {
         let (Some(host), Some(from)) = (&self.smtp.host, &self.smtp.from) else {
             return Ok(None);
@@ -860,6 +892,8 @@ impl Settings {
             // Without them, a patient would be led to a page where only staff can sign in.
             magic_links: true,
             ca_file: self.smtp.ca_file.clone(),
+            dkim: self.smtp.dkim()?,
+            returns: self.smtp.returns()?,
         }))
     }
 }

@@ -161,6 +161,7 @@ fn remedy(setting: &str) -> &'static str {
         }
         "store.url" | "store.replicas" => "take sslmode=disable out of it",
         "smtp.tls" => "set it to starttls or implicit",
+        "smpp.tls" => "set it to true",
         _ => "begin it with https://",
     }
 }

@@ -266,6 +266,11 @@ impl Inventory {
                 self.add(Kind::PushServices, "push.services", origin.to_owned(), way);
             }
         }
+        if let Some(host) = &settings.smpp.host {
+            let way = OnTheWay::of(settings.smpp.tls, is_here(host));
+            let place = format!("{host}:{}", settings.smpp.port);
+            self.add(Kind::TextMessages, "smpp.tls", place, way);
+        }
         for (id, provider) in &settings.identity_provider {
             let setting = format!("identity_provider.{id}.issuer");
             self.add_url(Kind::IdentityProvider, &setting, &provider.issuer);

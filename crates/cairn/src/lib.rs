@@ -42,4 +42,4 @@ pub use clients::{Addresses, ForwardedHeader, Proxies};
 pub use collector::{Collector, OtlpCollector, OtlpFiles, SyslogCollector};
 pub use floors::{Below, Configured, Refused};
 pub use providers::{ClientAuthentication, ProviderOptions};
-pub use server::{DemoPages, Server, ServerError, ServerOptions, TlsFiles, asked_to_end};
+pub use server::{DemoPages, Ending, Server, ServerError, ServerOptions, TlsFiles};

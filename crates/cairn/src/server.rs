@@ -14,6 +14,7 @@ use axum::extract::Request;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsAcceptor;
 use ledger::{Clock, Ledger, SystemClock, TenantId};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -525,15 +526,31 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     Ok(listener)
 }
 
-/// Waits until the process is asked to end: Ctrl-C or SIGTERM.
-///
-/// # Errors
-/// When the signals can't be listened for.
-pub async fn asked_to_end() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
+/// What a process that serves is asked to end by: Ctrl-C or SIGTERM.
+pub struct Ending {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ending {
+    /// Listens from now on: until then a signal ends the process at once, and from then on one is kept until
+    /// [`Self::asked`] hears of it. So who says that a server is ready listens first.
+    ///
+    /// # Errors
+    /// When the signals can't be listened for.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits until the process is asked to end, or was since it listens.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 

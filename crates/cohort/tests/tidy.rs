@@ -287,6 +287,38 @@ fn every_configuration_key_is_explained() {
     );
 }
 
+/// Each picture is made by the walk through the demo, shown somewhere, and there.
+#[test]
+fn guides_show_the_pictures_that_the_walk_makes() {
+    let checks = read("crates/cohort/tests/browser/checks.mjs");
+    let (_, list) = checks.split_once("PICTURED = {").expect("a list");
+    let (list, _) = list.split_once("};").expect("an end of the list");
+    let mut made: BTreeSet<String> = BTreeSet::new();
+    for name in list.split('"').skip(1).step_by(2) {
+        made.insert(format!("{name}.png"));
+    }
+    let there: BTreeSet<String> = files("docs/guides/pictures", &["png"])
+        .iter()
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect();
+    let mut shown: BTreeSet<String> = BTreeSet::new();
+    for path in files("docs/guides", &["md"]) {
+        let text = std::fs::read_to_string(&path).expect("a guide is text");
+        for rest in text.split("](pictures/").skip(1) {
+            shown.insert(rest.split(')').next().unwrap_or_default().to_owned());
+        }
+    }
+    assert!(made.len() > 10, "{made:?}");
+    assert_eq!(
+        made, there,
+        "made by the walk (left) and in the folder (right); UPDATE_PICTURES=1 makes them"
+    );
+    assert_eq!(
+        made, shown,
+        "made by the walk (left) and shown by a guide (right)"
+    );
+}
+
 /// Kinds of documents that have one number for a reason that stands beside them.
 const SHARED_NUMBERS: &[[&str; 2]] = &[["PASSKEY", "PROXY"]];
 

@@ -6,24 +6,26 @@ use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use serde_json::{Value, json};
-use trust::consent::Waits;
+use tokio::sync::OnceCell;
+use trust::consent::{Waits, Wishes};
 use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
-use trust::outgoing::{Message, set_unanswered};
+use trust::outgoing::{Message, is_beyond_limits, set_unanswered, unanswered};
 use trust::sms::Number;
 use trust::{Agent, Change, Permit, TrustError, Unit, Versioned};
 
-use crate::carrier::To;
+use crate::carrier::{Load, To};
 use crate::check::{Reason, Refused};
 use crate::compose::link;
 use crate::deliverer::{DeliverError, Inner, hex, persist};
 use crate::outcome::{Outcome, count, is_waiting, mark, note};
+use crate::returns::barred;
 use crate::sms::{count_again, is_again};
 
 /// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
 /// waits of a follow-up's steps. Each use needs the birth date too.
 const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
 /// How often a commit is tried again when somebody else changed the `Communication` meanwhile.
-const CONFLICTS_MAX: u32 = 8;
+pub(crate) const CONFLICTS_MAX: u32 = 8;
 /// How far back limits of messages look.
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 /// The most messages that are counted; no limit is above it (`spec::MESSAGES` of the journeys).
@@ -39,6 +41,10 @@ pub(crate) struct Attempt<'a> {
     pub(crate) message: Message,
     /// The message as it was kept when it was handed over.
     pub(crate) ahead: OnceLock<Vec<u8>>,
+    /// What stands for the e-mail address that it went to.
+    pub(crate) sent_to: OnceLock<String>,
+    /// What the patient wishes.
+    pub(crate) wishes: OnceCell<Wishes>,
 }
 
 impl Attempt<'_> {
@@ -146,6 +152,14 @@ impl Attempt<'_> {
             );
             return Ok(Outcome::NotDone(Refused::new(Reason::NoReceipt, words)));
         }
+        // Of the patient's own addresses it is asked where one is looked for.
+        if let (Some(_), To::Address(address)) = (proxy, to) {
+            let (vault, patient_id) = (self.inner.trust.vault(), &self.message.patient);
+            let barred = barred(vault, &self.permit, patient_id, address.as_ref());
+            if let Some(refused) = barred.await? {
+                return Ok(Outcome::NotDone(refused));
+            }
+        }
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
         }
@@ -170,13 +184,17 @@ impl Attempt<'_> {
             &self.message.link_path,
             secret.as_deref(),
         );
-        let now_ms = self.inner.trust.wall_clock().now_ms();
         let (message, expires_ms) = (&self.message, self.message.expires_ms);
-        let handing = self
-            .inner
-            .carrier
-            .carry(self.entry, message, to, &link, now_ms)
-            .map_err(DeliverError::Compose)?;
+        let load = Load {
+            entry: self.entry,
+            message,
+            to,
+            went_to: self.went_to(to),
+            link: &link,
+            now_ms: self.inner.trust.wall_clock().now_ms(),
+        };
+        let ledger = self.inner.trust.vault().ledger();
+        let handing = self.inner.carrier.carry(ledger, load)?;
         self.write_ahead(&link).await?;
         let bounds = (expires_ms, message.unanswered);
         let outcome = self.inner.hand_over(self.entry, bounds, handing).await?;
@@ -186,6 +204,15 @@ impl Attempt<'_> {
             self.stopped(agent, number).await;
         }
         Ok(outcome)
+    }
+
+    /// What stands for the e-mail address that it goes to; nothing for a number.
+    fn went_to(&self, to: &To) -> &str {
+        let To::Address(address) = to else { return "" };
+        let vault = self.inner.trust.vault();
+        let (tenant, patient) = (self.entry.tenant, &self.message.patient);
+        let id = || vault.address_id(tenant, patient, address.as_ref());
+        self.sent_to.get_or_init(id)
     }
 
     /// Whether somebody else has the telephone that it goes to.
@@ -280,6 +307,7 @@ impl Attempt<'_> {
         } else {
             Vec::new()
         };
+        let patient = (patient, self.own_quiet().await?);
         let Some((due_ms, why)) = hours.leaves_at(rules, patient, &sent_ms, now_ms) else {
             return Ok(None);
         };
@@ -355,7 +383,9 @@ impl Attempt<'_> {
                 (
                     Some(found),
                     Outcome::NotDone(_) | Outcome::PutOff { .. } | Outcome::Waits { .. },
-                ) if is_waiting(&found.resource) => self.unit(outcome, Some(found)),
+                ) if is_waiting(&found.resource) && !self.has_left(&found) => {
+                    self.unit(outcome, Some(found))
+                }
                 // Its journey has held it or called it off meanwhile, and the other side may have it.
                 (Some(found), _)
                     if self.unanswered(outcome) > 0 && !is_settled(&found.resource) =>
@@ -379,6 +409,11 @@ impl Attempt<'_> {
             }
         }
         Err(DeliverError::Contended)
+    }
+
+    /// Whether a mail server has the message already, and only what comes back of it is waited for.
+    pub(crate) fn has_left(&self, found: &Versioned) -> bool {
+        !self.inner.carrier.has_receipts() && found.resource.get("sent").is_some()
     }
 
     /// The `Communication` that follows this message.
@@ -417,6 +452,12 @@ impl Attempt<'_> {
             mark(&mut resource, outcome, now_ms);
             if outcome.was_handed_over() {
                 self.mark_let_go(&mut resource);
+                // Somebody was killed who could not say it: a receipt may name it otherwise than this answer.
+                let count = self.message.unanswered;
+                if matches!(outcome, Outcome::Taken(_)) && count > unanswered(&resource) {
+                    set_unanswered(&mut resource, count);
+                }
+                self.may_come_back(&mut unit, &mut resource, outcome, now_ms);
             } else {
                 self.mark_unanswered(&mut resource, outcome);
             }
@@ -448,6 +489,23 @@ impl Attempt<'_> {
             unit.outbox_add.push(self.draft(key, attempt, body));
         }
         unit
+    }
+
+    /// Of a message that a server took, puts off that it counts as delivered where it may soon come back.
+    fn may_come_back(
+        &self,
+        unit: &mut Unit,
+        communication: &mut Resource,
+        outcome: &Outcome,
+        now_ms: u64,
+    ) {
+        let returns = self.inner.carrier.returns();
+        if let (Outcome::Sent, Some(returns), Some(sent_to)) =
+            (outcome, returns, self.sent_to.get())
+        {
+            let of = (self.entry, &self.message);
+            returns.taken((unit, communication), of, sent_to, now_ms);
+        }
     }
 
     /// How often it was handed over without an answer, after an outcome that is no answer either.
@@ -546,10 +604,12 @@ fn let_go(message: &Resource) -> Option<&str> {
     said["valueInstant"].as_str()
 }
 
-/// Whether it is a message of a journey that went out by a channel that reaches out.
+/// Whether it is a message of a journey that went out by a channel that reaches out, and counts.
 fn reached_out(message: &Resource) -> bool {
     let identifiers = message.get("identifier").and_then(Value::as_array);
     let mut identifiers = identifiers.into_iter().flatten();
     let medium = message.text_at(&["medium", "0", "coding", "0", "code"]);
-    medium != Some("PORTAL") && identifiers.any(|one| one["system"] == INSTANCE_SYSTEM)
+    medium != Some("PORTAL")
+        && identifiers.any(|one| one["system"] == INSTANCE_SYSTEM)
+        && !is_beyond_limits(message)
 }

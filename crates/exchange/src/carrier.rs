@@ -5,18 +5,22 @@
 use std::pin::Pin;
 
 use fhir::Resource;
-use ledger::{OutboxEntry, TenantId};
+use ledger::{Ledger, OutboxEntry};
 use lettre::Address;
 use trust::identity::PushDevice;
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, CHANNEL_PUSH, CHANNEL_SMS, Message};
+use trust::outgoing::{
+    CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, CHANNEL_PUSH, CHANNEL_SMS, Message,
+};
 use trust::sms::Number;
-use trust::{Trust, TrustError, Vault};
+use trust::{Permit, Trust, TrustError, Vault};
 
 use crate::check::{Reason, Refused};
+use crate::deliverer::DeliverError;
 use crate::mail::{Mail, Wording};
 use crate::outcome::Outcome;
 use crate::push::Push;
 use crate::retry::Meaning;
+use crate::returns::{Of, Returns, sixteen};
 use crate::sms::{Parts, Sms, UNANSWERED_MAX};
 
 /// A channel that messages leave by.
@@ -31,6 +35,18 @@ pub(crate) enum To {
     Address(Address),
     Number(Number),
     Devices(Vec<PushDevice>),
+}
+
+/// A message that is to leave.
+#[derive(Clone, Copy)]
+pub(crate) struct Load<'a> {
+    pub(crate) entry: &'a OutboxEntry,
+    pub(crate) message: &'a Message,
+    pub(crate) to: &'a To,
+    /// What stands for the e-mail address that it goes to.
+    pub(crate) went_to: &'a str,
+    pub(crate) link: &'a str,
+    pub(crate) now_ms: u64,
 }
 
 /// Why a message was not handed over.
@@ -68,7 +84,7 @@ impl Carrier {
     /// The part of Cairn that the audit names.
     pub(crate) fn part(&self) -> &'static str {
         match self {
-            Self::Mail(_) => "mail-deliverer",
+            Self::Mail(_) => crate::mail::PART,
             Self::Sms(_) => "sms-deliverer",
             Self::Push(_) => crate::push::PART,
         }
@@ -79,6 +95,20 @@ impl Carrier {
             Self::Mail(_) => &[CHANNEL_EMAIL, CHANNEL_NOTICE],
             Self::Sms(_) => &[CHANNEL_SMS],
             Self::Push(_) => &[CHANNEL_PUSH],
+        }
+    }
+    /// The channels of the outbox with what a server has taken and what may come back.
+    pub(crate) fn outbox_taken(&self) -> &'static [u16] {
+        match self {
+            Self::Mail(_) => &[CHANNEL_MAIL_TAKEN],
+            Self::Sms(_) | Self::Push(_) => &[],
+        }
+    }
+    /// What is known of messages that come back to an address of their own.
+    pub(crate) fn returns(&self) -> Option<&Returns> {
+        match self {
+            Self::Mail(mail) => mail.returns(),
+            Self::Sms(_) | Self::Push(_) => None,
         }
     }
     /// Whether what became of a message is told later.
@@ -113,7 +143,10 @@ impl Carrier {
     pub(crate) fn hears_nothing(&self, trust: &Trust) -> Option<&'static str> {
         match self {
             Self::Mail(_) | Self::Push(_) => None,
-            Self::Sms(_) => (!crate::sms::hears(trust)).then_some(crate::sms::RECEIVER),
+            Self::Sms(sms) => {
+                let is_session = sms.session().is_some();
+                (!crate::sms::hears(trust, is_session)).then_some(crate::sms::RECEIVER)
+            }
         }
     }
     /// Waits until the server may have another message.
@@ -127,18 +160,27 @@ impl Carrier {
     pub(crate) async fn find(
         &self,
         vault: &Vault,
-        tenant: TenantId,
+        permit: &Permit,
         patient: &Resource,
         at_ms: i64,
     ) -> Result<Result<To, Refused>, TrustError> {
         match self {
-            Self::Mail(_) => Ok(crate::mail::find(patient, at_ms).map(To::Address)),
+            Self::Mail(_) => {
+                let (patient, barred) =
+                    crate::returns::without_barred(vault, permit, patient).await?;
+                let found = crate::mail::find(&patient, at_ms);
+                // What is said is why nothing goes to the address that is there, not that there is none.
+                Ok(found.map(To::Address).map_err(|refused| match barred {
+                    Some(barred) if refused.reason == Reason::NoAddress => barred,
+                    _ => refused,
+                }))
+            }
             Self::Sms(_) => {
-                let found = vault.texts_to(tenant, patient, at_ms).await?;
+                let found = vault.texts_to(permit.tenant(), patient, at_ms).await?;
                 Ok(found.map(To::Number).map_err(crate::sms::refused))
             }
             Self::Push(_) => {
-                let found = vault.notifies_on(tenant, patient, at_ms).await?;
+                let found = vault.notifies_on(permit.tenant(), patient, at_ms).await?;
                 Ok(found.map(To::Devices).map_err(crate::push::refused))
             }
         }
@@ -150,26 +192,31 @@ impl Carrier {
             Self::Sms(_) | Self::Push(_) => None,
         }
     }
-    /// Hands a message over, once this is awaited; or in words why it can't be put together.
+    /// Hands a message over, once this is awaited; or why it can't be put together.
     pub(crate) fn carry<'a>(
         &'a self,
-        entry: &'a OutboxEntry,
-        message: &'a Message,
-        to: &'a To,
-        link: &str,
-        now_ms: u64,
-    ) -> Result<Handing<'a>, String> {
-        match (self, to) {
+        ledger: &Ledger,
+        load: Load<'a>,
+    ) -> Result<Handing<'a>, DeliverError> {
+        let (message, link) = (load.message, load.link);
+        match (self, load.to) {
             (Self::Mail(mail), To::Address(to)) => {
                 let wording = Wording {
                     subject: &message.subject,
                     text: &message.text,
                     link,
                     preferences: Some(mail.portal()),
-                    now_ms,
+                    visit: message.visit.as_ref(),
+                    now_ms: load.now_ms,
                 };
-                let content = mail.compose(entry.key.id, to, &wording)?;
-                Ok(Box::pin(async move { mail.hand_over(to, &content).await }))
+                let content = mail.compose(load.entry.key.id, to, &wording);
+                let content = content.map_err(DeliverError::Compose)?;
+                let of = sixteen(&message.communication).map(Of::Message);
+                let from = mail.return_address(ledger, load.entry.tenant, of, load.went_to);
+                let from = from.map_err(TrustError::from)?;
+                Ok(Box::pin(async move {
+                    mail.hand_over((&from, to), &content).await
+                }))
             }
             (Self::Sms(sms), To::Number(to)) => {
                 let text = crate::sms::compose(&message.text, link);
@@ -180,14 +227,14 @@ impl Carrier {
                 }))
             }
             (Self::Push(push), To::Devices(devices)) => {
-                let link = link.to_owned();
+                let (entry, link) = (load.entry, link.to_owned());
                 Ok(Box::pin(async move {
                     push.hand_over(entry, message, devices, &link).await
                 }))
             }
-            (Self::Mail(_) | Self::Sms(_) | Self::Push(_), _) => {
-                Err("it is for another channel".to_owned())
-            }
+            (Self::Mail(_) | Self::Sms(_) | Self::Push(_), _) => Err(DeliverError::Compose(
+                "it is for another channel".to_owned(),
+            )),
         }
     }
 }

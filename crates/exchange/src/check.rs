@@ -2,7 +2,7 @@
 //! preference and life may have changed in between. Pure.
 
 use fhir::{Resource, ResourceType};
-use trust::consent::{Act, Rules};
+use trust::consent::{Act, Rules, Unwelcome};
 use trust::conventions::NO_RECEIPT;
 use trust::outgoing::Message;
 use trust::{Purpose, consent};
@@ -19,6 +19,10 @@ pub enum Reason {
     Consent,
     /// The patient does not want the channel.
     Preference,
+    /// The patient does not want such messages by the channel.
+    Unwelcome,
+    /// The patient wants nothing but what is important by it.
+    OnlyImportant,
     /// There is no address that can be written to.
     NoAddress,
     /// Whoever it was for doesn't act for the patient any more.
@@ -35,6 +39,8 @@ pub enum Reason {
     PermanentFailure,
     /// No attempt succeeded.
     RetriesExhausted,
+    /// A mail server took it, and it came back.
+    Returned,
     /// Its words held patient details.
     PhiGuard,
     /// Quiet hours would not have ended in its time.
@@ -53,6 +59,8 @@ impl Reason {
         match self {
             Self::Consent => "consent",
             Self::Preference => "preference",
+            Self::Unwelcome => Unwelcome::Topic.code(),
+            Self::OnlyImportant => Unwelcome::Routine.code(),
             Self::NoAddress => "no-address",
             Self::ProxyEnded => "proxy-ended",
             Self::NoSignIn => "no-sign-in",
@@ -61,6 +69,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::PermanentFailure => "permanent-failure",
             Self::RetriesExhausted => "retries-exhausted",
+            Self::Returned => "returned",
             Self::PhiGuard => PHI_GUARD,
             Self::QuietHours => "quiet-hours",
             Self::Capped => "capped",
@@ -211,8 +220,10 @@ mod tests {
             step: "s".to_owned(),
             expires_ms,
             hours: None,
+            sort: None,
             unanswered: 0,
             segments: None,
+            visit: None,
         }
     }
 

@@ -3,9 +3,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message as Mail};
+
+use crate::calendar::Entry;
+use crate::dkim::Dkim;
 
 /// Path before the secret of a link that signs a patient in (`web` serves it).
 pub const SIGN_IN_LINK_PATH: &str = "/sign-in/link/";
@@ -28,6 +31,10 @@ pub(crate) struct Letter<'a> {
     pub(crate) preferences: Option<&'a str>,
     /// Wall clock.
     pub(crate) now_ms: u64,
+    /// What the mail is signed with.
+    pub(crate) dkim: Option<&'a Dkim>,
+    /// An entry for the reader's calendar.
+    pub(crate) entry: Option<Entry>,
 }
 
 /// The `Message-ID` of an outbox entry, the same for each attempt.
@@ -80,9 +87,22 @@ pub(crate) fn compose(letter: &Letter<'_>) -> Result<Vec<u8>, String> {
         let page = format!("<{portal}{PREFERENCES_PATH}>");
         mail = mail.raw_header(header("List-Unsubscribe", page));
     }
-    mail.multipart(MultiPart::alternative_plain_html(plain, html))
-        .map(|mail| mail.formatted())
-        .map_err(|error| error.to_string())
+    let mut parts = MultiPart::alternative_plain_html(plain, html);
+    if let Some(entry) = &letter.entry {
+        // Last, as what says most of those that say the same (RFC 2046, section 5.1.4): who knows no calendars shows the
+        // text.
+        let kind = format!("text/calendar; charset=utf-8; method={}", entry.method);
+        let kind = ContentType::parse(&kind).map_err(|error| error.to_string())?;
+        parts = parts.singlepart(SinglePart::builder().header(kind).body(entry.text.clone()));
+    }
+    let mail = mail
+        .multipart(parts)
+        .map_err(|error| error.to_string())?
+        .formatted();
+    match letter.dkim {
+        Some(dkim) => dkim.sign(&mail, letter.now_ms),
+        None => Ok(mail),
+    }
 }
 
 fn html(text: &str, link: &str) -> String {
@@ -145,6 +165,8 @@ mod tests {
             message_id: &message_id([0xab; 16], "hospital.example"),
             preferences: Some("https://portal.example"),
             now_ms: 1_793_000_000_000,
+            dkim: None,
+            entry: None,
         };
         String::from_utf8(compose(&letter).expect("a mail")).expect("ASCII")
     }

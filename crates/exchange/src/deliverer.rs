@@ -8,17 +8,17 @@
 //! a few times are without an answer.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fhir::{Resource, ResourceType};
-use ledger::{LedgerError, OutboxEntry, OutboxKey};
-use tokio::sync::{broadcast, watch};
+use ledger::{LedgerError, OutboxEntry, OutboxKey, OutboxLook};
+use tokio::sync::{OnceCell, broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use trust::outgoing::{Message, Notice, unanswered};
-use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
+use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError, Versioned};
 
 use crate::attempt::Attempt;
 use crate::breaker::{Breaker, Room};
@@ -28,8 +28,8 @@ use crate::mail::Mail;
 use crate::outcome::{Outcome, is_waiting};
 use crate::push::Push;
 use crate::retry::{self, Meaning, Next};
-use crate::sms::{Sms, is_unpriced, references};
-use crate::{MailOptions, PushOptions, SmsOptions};
+use crate::sms::{Smpp, Sms, is_unpriced, references};
+use crate::{MailOptions, PushOptions, SmsDoor, SmsOptions};
 
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
@@ -45,6 +45,9 @@ const LEFT_REST: Duration = Duration::from_secs(1);
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// Pauses before a commit is tried again that failed in the store.
 const COMMIT_PAUSES_MS: [u64; 4] = [50, 250, 1_000, 4_000];
+/// How much of what may have come back is looked at at once: no server is asked, so that none that doesn't answer keeps a
+/// journey waiting.
+const BELIEVED_AT_ONCE: usize = 4;
 /// What is said of a message whose patient isn't there any more.
 const GONE: &str = "The patient's record is gone.";
 /// What can go wrong on our side of a delivery. No patient details in the words.
@@ -72,17 +75,12 @@ impl From<TrustError> for DeliverError {
     }
 }
 
-/// Takes e-mail entries from the outbox and delivers them, until `stop` says so.
-pub struct MailDeliverer(Deliverer);
-
-/// Takes text messages from the outbox and hands them to a provider, until `stop` says so. What became of them comes back
-/// by [`crate::SmsDoor`].
-pub struct SmsDeliverer(Deliverer);
-
-/// Takes notifications from the outbox and hands them to push services, until `stop` says so.
-pub struct PushDeliverer(Deliverer);
-
-struct Deliverer {
+/// Takes messages of one channel from the outbox and hands them over, until `stop` says so. What became of text messages
+/// comes back by [`crate::SmsDoor`]: by HTTP, or by the session that is kept with a provider by SMPP. What came back of
+/// e-mails comes by [`crate::ReturnsDoor`].
+pub struct Deliverer {
+    /// The session of text messages, and where what it brings is heard.
+    session: Option<(Arc<Smpp>, Arc<SmsDoor>)>,
     inner: Arc<Inner>,
 }
 
@@ -98,88 +96,61 @@ pub(crate) struct Inner {
     unreadable: Arc<AtomicU64>,
 }
 
-impl MailDeliverer {
-    /// Checks options; does not connect yet.
+impl Deliverer {
+    /// Of e-mail. Checks options; does not connect yet.
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
-    pub fn new(trust: Trust, options: MailOptions) -> Result<Self, String> {
+    pub fn mail(trust: Trust, options: MailOptions) -> Result<Self, String> {
         let (base, links, parallel) = (
             options.portal_base.clone(),
             options.magic_links,
             options.parallel,
         );
         let carrier = Carrier::Mail(Box::new(Mail::new(options)?));
-        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+        Self::new(trust, carrier, base, links, parallel)
     }
 
-    /// How many outbox entries can't be opened, as it is counted while it runs.
-    #[must_use]
-    pub fn unreadable(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.inner.unreadable)
-    }
-
-    /// Runs until `stop` turns true; finishes conversations under way.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.0.run(stop).await;
-    }
-}
-
-impl SmsDeliverer {
-    /// Checks options; does not connect yet.
+    /// Of text messages. Checks options; does not connect yet.
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. no TLS to another machine).
-    pub fn new(trust: Trust, options: SmsOptions) -> Result<Self, String> {
+    pub fn sms(trust: Trust, door: Arc<SmsDoor>, options: SmsOptions) -> Result<Self, String> {
         let (base, links, parallel) = (
             options.portal_base.clone(),
             options.magic_links,
             options.parallel,
         );
-        let carrier = Carrier::Sms(Box::new(Sms::new(options)?));
-        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+        let sms = Sms::new(options)?;
+        let session = sms.session().map(|session| (session, door));
+        let carrier = Carrier::Sms(Box::new(sms));
+        Ok(Self {
+            session,
+            ..Self::new(trust, carrier, base, links, parallel)?
+        })
     }
 
-    /// How many outbox entries can't be opened, as it is counted while it runs.
+    /// Whether the session with the provider is open, as it is told while it runs; nothing where there is none to be kept.
     #[must_use]
-    pub fn unreadable(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.inner.unreadable)
+    pub fn session(&self) -> Option<Arc<AtomicBool>> {
+        let session = self.session.as_ref();
+        session.map(|(session, _)| session.standing())
     }
 
-    /// Runs until `stop` turns true; finishes what is under way.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.0.run(stop).await;
-    }
-}
-
-impl PushDeliverer {
-    /// Checks options; does not connect yet.
+    /// Of notifications to browsers. Checks options; does not connect yet.
     ///
     /// # Errors
     /// In words, when options don't fit together (e.g. a contact that is no address).
-    pub fn new(trust: Trust, options: PushOptions) -> Result<Self, String> {
+    pub fn push(trust: Trust, options: PushOptions) -> Result<Self, String> {
         let (base, links, parallel) = (
             options.portal_base.clone(),
             options.magic_links,
             options.parallel,
         );
         let carrier = Carrier::Push(Box::new(Push::new(trust.clone(), options)?));
-        Deliverer::new(trust, carrier, base, links, parallel).map(Self)
+        Self::new(trust, carrier, base, links, parallel)
     }
 
-    /// How many outbox entries can't be opened, as it is counted while it runs.
-    #[must_use]
-    pub fn unreadable(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.inner.unreadable)
-    }
-
-    /// Runs until `stop` turns true; finishes what is under way.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.0.run(stop).await;
-    }
-}
-
-impl Deliverer {
     fn new(
         trust: Trust,
         carrier: Carrier,
@@ -201,6 +172,7 @@ impl Deliverer {
             return Err("deliveries at once must be at least 1".to_owned());
         }
         Ok(Self {
+            session: None,
             inner: Arc::new(Inner {
                 trust,
                 carrier,
@@ -213,7 +185,27 @@ impl Deliverer {
         })
     }
 
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    /// How many outbox entries can't be opened, as it is counted while it runs.
+    #[must_use]
+    pub fn unreadable(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.inner.unreadable)
+    }
+
+    /// Runs until `stop` turns true; finishes what is under way.
+    pub async fn run(mut self, stop: watch::Receiver<bool>) {
+        let Some((session, door)) = self.session.take() else {
+            return self.deliver(stop).await;
+        };
+        let (over, until) = watch::channel(false);
+        let delivering = async {
+            self.deliver(stop).await;
+            // Until now there are messages under way that wait for their answers.
+            let _ = over.send(true);
+        };
+        tokio::join!(delivering, session.keep(&door, until));
+    }
+
+    async fn deliver(self, mut stop: watch::Receiver<bool>) {
         let mut news = self.inner.trust.vault().ledger().watch();
         let mut round = Round::of(self.inner.carrier.name());
         while !*stop.borrow_and_update() {
@@ -260,6 +252,8 @@ struct Round {
     name: &'static str,
     tasks: JoinSet<Result<(), DeliverError>>,
     busy: HashMap<tokio::task::Id, [u8; 16]>,
+    /// Of those, what was sent already and may have come back.
+    believed: HashSet<[u8; 16]>,
     /// Entries that rest after a fault of ours.
     resting: HashMap<[u8; 16], Instant>,
     /// Entries that can't be opened and were said to the log.
@@ -299,6 +293,7 @@ impl Round {
         let Some(id) = self.busy.remove(&task) else {
             return;
         };
+        self.believed.remove(&id);
         if let Some((fault, rest)) = fault {
             let name = self.name;
             tracing::error!(outbox = %hex(id), fault, "{name}: an attempt could not be carried out");
@@ -325,37 +320,59 @@ impl Inner {
     async fn start_due(self: &Arc<Self>, round: &mut Round) -> Option<Instant> {
         let now = Instant::now();
         round.resting.retain(|_, until| *until > now);
-        let ledger = self.trust.vault().ledger();
-        let clock = ledger.clock();
-        let (parallel, name) = (self.parallel, self.carrier.name());
-        // Those under way and resting are still in the outbox and come first. One more than there can
-        // be room for shows when the next one is due.
-        let limit = round.busy.len() + round.resting.len() + parallel + 1;
-        let entries = match ledger
-            .outbox_look(self.carrier.outbox(), u64::MAX, limit)
-            .await
-        {
-            Ok(look) => {
-                round.set_aside(&look.unreadable);
-                let unreadable = look.unreadable.len() as u64;
-                self.unreadable.store(unreadable, Ordering::Relaxed);
-                look.entries
-            }
-            Err(error) => {
-                tracing::error!(%error, "{name}: the outbox can't be read");
-                return Some(now + REST);
-            }
-        };
-        let now_ms = clock.now_ms();
+        let parallel = self.parallel;
+        let believed = round.believed.len();
         let room = self
             .breaker
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .room(now, round.busy.len(), parallel);
-        let (mut room, mut wake) = match room {
-            Room::For(room) => (room, round.resting.values().min().copied()),
-            Room::NoneUntil(until) => return Some(until),
+            .room(now, round.busy.len() - believed, parallel);
+        // Those under way and resting are still in the outbox and come first. One more than there can
+        // be room for shows when the next one is due.
+        let shown = round.busy.len() + round.resting.len() + 1;
+        let waiting = self.look(self.carrier.outbox(), shown + parallel);
+        let Some(mut waiting) = waiting.await else {
+            return Some(now + REST);
         };
+        let taken = self.look(self.carrier.outbox_taken(), shown + BELIEVED_AT_ONCE);
+        let Some(taken) = taken.await else {
+            return Some(now + REST);
+        };
+        waiting.unreadable.extend(taken.unreadable);
+        round.set_aside(&waiting.unreadable);
+        let count = waiting.unreadable.len() as u64;
+        self.unreadable.store(count, Ordering::Relaxed);
+        let rested = round.resting.values().min().copied();
+        let room_to_believe = BELIEVED_AT_ONCE.saturating_sub(believed);
+        let believes = self.start(round, taken.entries, room_to_believe);
+        let sends = match room {
+            Room::For(room) => self.start(round, waiting.entries, room),
+            Room::NoneUntil(until) => Some(until),
+        };
+        [rested, believes, sends].into_iter().flatten().min()
+    }
+
+    /// What is first in channels; none where the outbox can't be read.
+    async fn look(&self, channels: &[u16], limit: usize) -> Option<OutboxLook> {
+        if channels.is_empty() {
+            return Some(OutboxLook::default());
+        }
+        let (ledger, name) = (self.trust.vault().ledger(), self.carrier.name());
+        let look = ledger.outbox_look(channels, u64::MAX, limit).await;
+        look.inspect_err(|error| tracing::error!(%error, "{name}: the outbox can't be read"))
+            .ok()
+    }
+
+    /// Starts what is due of some entries, as many as there is room for; says when the next one is due.
+    fn start(
+        self: &Arc<Self>,
+        round: &mut Round,
+        entries: Vec<OutboxEntry>,
+        mut room: usize,
+    ) -> Option<Instant> {
+        let (now, name) = (Instant::now(), self.carrier.name());
+        let clock = self.trust.vault().ledger().clock();
+        let now_ms = clock.now_ms();
         for entry in entries {
             if round.is_busy(entry.key.id) || round.resting.contains_key(&entry.key.id) {
                 continue;
@@ -365,15 +382,17 @@ impl Inner {
                     + clock
                         .real_wait(entry.key.due_ms)
                         .clamp(Duration::from_millis(1), SLEEP_MAX);
-                wake = Some(wake.map_or(due, |wake| wake.min(due)));
-                break;
+                return Some(due);
             }
             if room == 0 {
                 // The end of a delivery under way makes room and wakes us.
-                break;
+                return None;
             }
             room -= 1;
             let id = entry.key.id;
+            if self.carrier.outbox_taken().contains(&entry.channel) {
+                round.believed.insert(id);
+            }
             let inner = Arc::clone(self);
             let task = round.tasks.spawn(async move {
                 // The shard stays here until the outcome is written down.
@@ -393,7 +412,7 @@ impl Inner {
             });
             round.busy.insert(task.id(), id);
         }
-        wake
+        None
     }
 
     /// One attempt at one entry. An error leaves the entry where it is.
@@ -401,18 +420,16 @@ impl Inner {
         let agent = Agent::system(entry.tenant, self.carrier.part());
         let name = self.carrier.name();
         let request_id = format!("{name}-{}-{}", hex(entry.key.id), entry.attempt + 1);
+        if self.carrier.outbox_taken().contains(&entry.channel) {
+            return self.believe(&agent, entry, &request_id).await;
+        }
         let Ok(message) = serde_json::from_slice::<Message>(&entry.body) else {
             // In whichever channel: the first builds with notices put them among the messages.
             return match (serde_json::from_slice::<Notice>(&entry.body), &self.carrier) {
                 (Ok(notice), Carrier::Mail(mail)) => {
                     self.notify(&agent, entry, mail, &notice, &request_id).await
                 }
-                _ => {
-                    // Its step goes on when its time is over.
-                    metrics::counter!(format!("{name}_failed_total"), "reason" => "unreadable")
-                        .increment(1);
-                    Err(DeliverError::Unreadable)
-                }
+                _ => Err(self.unread()),
             };
         };
         let purpose: Option<Purpose> = serde_json::from_value(message.purpose.as_str().into()).ok();
@@ -431,6 +448,8 @@ impl Inner {
             entry,
             message,
             ahead: OnceLock::new(),
+            sent_to: OnceLock::new(),
+            wishes: OnceCell::new(),
         };
         // All that is asked below is asked as it is then.
         self.carrier.turn().await;
@@ -444,8 +463,10 @@ impl Inner {
             let parts = parts.filter(|_| is_unpriced(&found.resource));
             return attempt.settle(&Outcome::Known(parts)).await;
         }
-        let Some(communication) = communication.filter(|found| is_waiting(&found.resource)) else {
-            // Nobody waits for this message any more.
+        let waits = |found: &Versioned| is_waiting(&found.resource) && !attempt.has_left(found);
+        let Some(communication) = communication.filter(waits) else {
+            // Nobody waits for this message any more, or another entry has taken it away: of one that was held and
+            // let go there are two.
             return attempt.settle(&Outcome::Cancelled).await;
         };
         // One that was held and let go is another entry, and has been handed over as often.
@@ -467,11 +488,14 @@ impl Inner {
         let now_ms = self.trust.vault().ledger().clock().now_ms();
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let found = match &patient {
-            Some(patient) => {
-                let vault = self.trust.vault();
-                let found = self.carrier.find(vault, entry.tenant, patient, at_ms);
-                found.await?
-            }
+            Some(patient) => match attempt.unwelcome().await? {
+                Some(refused) => Err(refused),
+                None => {
+                    let vault = self.trust.vault();
+                    let found = self.carrier.find(vault, &attempt.permit, patient, at_ms);
+                    found.await?
+                }
+            },
             None => Err(Refused::new(Reason::NoAddress, GONE)),
         };
         let find = |_: &Resource, _| found;
@@ -526,6 +550,13 @@ impl Inner {
             }
         };
         attempt.settle(&outcome).await
+    }
+
+    /// Of an entry that can't be read: its step goes on when its time is over.
+    pub(crate) fn unread(&self) -> DeliverError {
+        let name = self.carrier.name();
+        metrics::counter!(format!("{name}_failed_total"), "reason" => "unreadable").increment(1);
+        DeliverError::Unreadable
     }
 
     /// A permit to send what is no patient's.

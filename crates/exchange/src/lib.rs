@@ -2,24 +2,28 @@
 //! delivers, and writes the outcome into the `Communication` resource.
 //!
 //! What it does: e-mail over SMTP, at least once, each attempt of one message under the same
-//! `Message-ID`; text messages by a provider's HTTP API, with its receipts; notifications to browsers by their push services. What it never does: decide what is said
+//! `Message-ID`, and what comes back of it; text messages by a provider's HTTP API or by SMPP, with its receipts;
+//! notifications to browsers by their push services. What it never does: decide what is said
 //! (journeys do), or put a server's words, an address or a number into a log, a metric, a URL or what is written of an
 //! attempt.
 //!
 //! Start reading at `deliverer.rs` (the loop) and `attempt.rs` (one message), then `check.rs` (may it go?),
-//! `guard.rs` (does it hold patient details?), `carrier.rs` (what differs between channels), `mail.rs` and `smtp.rs` (one
+//! `guard.rs` (does it hold patient details?), `wishes.rs` (is it welcome?), `carrier.rs` (what differs between channels), `mail.rs` and `smtp.rs` (one
 //! conversation), `sms/` (text messages), `push/` (notifications) and `retry.rs` (when to try again). [`sink`] is a receiver for the demo.
 //!
 //! `calls/` calls partners for journeys, each call decided anew when it goes out.
+//! `calendar.rs` makes entries for patients' calendars, `dkim.rs` signs e-mails, `returns/` takes what comes back of them.
 //! `hooks/` delivers the notifications of FHIR `Subscription`s over HTTP, each decided anew as a search of who asked.
 
 mod attempt;
 mod breaker;
+mod calendar;
 mod calls;
 mod carrier;
 mod check;
 mod compose;
 mod deliverer;
+mod dkim;
 mod guard;
 mod hooks;
 mod mail;
@@ -27,21 +31,25 @@ mod notice;
 mod outcome;
 mod push;
 mod retry;
+mod returns;
 pub mod sink;
 mod sms;
 mod smtp;
+mod wishes;
 
 pub use calls::CallDeliverer;
 pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
-pub use deliverer::{MailDeliverer, PushDeliverer, SmsDeliverer};
+pub use deliverer::Deliverer;
+pub use dkim::Dkim;
 pub use hooks::HookDeliverer;
 pub use push::{
     PUSH_SERVICES, PUSH_WORDS, PushOptions, PushServices, is_push_contact, is_push_unready,
 };
+pub use returns::{RETURNS_WAIT_MS_MAX, ReturnOptions, ReturnsDoor, Unreturned};
 pub use sms::{
-    DeliveredWhen, Heard, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmsDoor, SmsOptions, Told,
-    TwilioOptions, Unheard, unready_parts,
+    DeliveredWhen, Heard, MessageIds, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmppOptions, SmsDoor,
+    SmsOptions, SmsProvider, Told, TwilioOptions, Unheard, unready_parts,
 };
 
 /// Where mail goes.
@@ -69,6 +77,10 @@ pub struct MailOptions {
     pub magic_links: bool,
     /// PEM file with a certificate authority to trust besides the system's.
     pub ca_file: Option<std::path::PathBuf>,
+    /// What mails are signed with, if they are.
+    pub dkim: Option<Dkim>,
+    /// Where what can't be delivered comes back to, if anywhere.
+    pub returns: Option<ReturnOptions>,
 }
 
 impl std::fmt::Debug for MailOptions {
@@ -87,6 +99,8 @@ impl std::fmt::Debug for MailOptions {
             .field("parallel", &self.parallel)
             .field("magic_links", &self.magic_links)
             .field("ca_file", &self.ca_file)
+            .field("dkim", &self.dkim)
+            .field("returns", &self.returns)
             .finish()
     }
 }

@@ -1,17 +1,25 @@
 //! E-mail: an address, a composed letter, one SMTP conversation.
 
 use fhir::Resource;
+use ledger::{Ledger, LedgerError, TenantId};
 use lettre::Address;
 use lettre::message::Mailbox;
 use tokio::time::Instant;
 use trust::consent;
+use trust::outgoing::Visit;
 
+use crate::calendar::Entered;
 use crate::carrier::Trouble;
 use crate::check::{Reason, Refused, Words, first};
 use crate::compose::{Letter, compose, message_id};
+use crate::dkim::Dkim;
 use crate::outcome::Outcome;
+use crate::returns::{Of, Returns};
 use crate::smtp::{Failure, Smtp};
 use crate::{MailOptions, MailTls};
+
+/// The part of Cairn that the audit names.
+pub(crate) const PART: &str = "mail-deliverer";
 
 const WORDS: Words = Words {
     unusable: "The e-mail address on record is not one.",
@@ -25,6 +33,8 @@ pub(crate) struct Mail {
     message_id_domain: String,
     /// Base URL of the portal, without a slash at the end.
     portal: String,
+    dkim: Option<Dkim>,
+    returns: Option<Returns>,
     smtp: Smtp,
 }
 
@@ -35,6 +45,9 @@ pub(crate) struct Wording<'a> {
     pub(crate) link: &'a str,
     /// The portal, where it is written to somebody who says there how they want to be reached.
     pub(crate) preferences: Option<&'a str>,
+    /// The visit that it is about, for the reader's calendar.
+    pub(crate) visit: Option<&'a Visit>,
+    /// Wall clock.
     pub(crate) now_ms: u64,
 }
 
@@ -59,10 +72,20 @@ impl From<Failure> for Trouble {
 impl Mail {
     /// Checks that the options fit together.
     pub(crate) fn new(options: MailOptions) -> Result<Self, String> {
-        let from = options
+        let from: Mailbox = options
             .from
             .parse()
             .map_err(|error| format!("the sender {:?}: {error}", options.from))?;
+        if let Some(dkim) = &options.dkim
+            && !dkim.speaks_for(from.email.domain())
+        {
+            return Err(format!(
+                "e-mails are signed by {}, which does not speak for the sender {:?}",
+                dkim.domain(),
+                options.from
+            ));
+        }
+        let returns = options.returns.as_ref().map(Returns::new).transpose()?;
         let domain = &options.message_id_domain;
         if domain.is_empty()
             || !domain
@@ -82,6 +105,8 @@ impl Mail {
             from,
             portal: options.portal_base.trim_end_matches('/').to_owned(),
             message_id_domain: options.message_id_domain,
+            dkim: options.dkim,
+            returns,
             smtp,
         })
     }
@@ -91,6 +116,30 @@ impl Mail {
         &self.portal
     }
 
+    /// What is known of what comes back, if anything does.
+    pub(crate) fn returns(&self) -> Option<&Returns> {
+        self.returns.as_ref()
+    }
+
+    /// The address that a letter comes back to, which goes to what `went_to` stands for: its own, or the sender's where
+    /// there are none.
+    ///
+    /// # Errors
+    /// `Storage` where the tenant's keys can't be read.
+    pub(crate) fn return_address(
+        &self,
+        ledger: &Ledger,
+        tenant: TenantId,
+        of: Option<Of>,
+        went_to: &str,
+    ) -> Result<Address, LedgerError> {
+        let own = match self.returns.as_ref().zip(of) {
+            Some((returns, of)) => returns.address(ledger, tenant, of, went_to)?,
+            None => None,
+        };
+        Ok(own.unwrap_or_else(|| self.from.email.clone()))
+    }
+
     /// The bytes of a letter; each attempt at one outbox entry has the same `Message-ID`.
     pub(crate) fn compose(
         &self,
@@ -98,6 +147,14 @@ impl Mail {
         to: &Address,
         wording: &Wording<'_>,
     ) -> Result<Vec<u8>, String> {
+        let entered = wording.visit.map(|visit| Entered {
+            visit,
+            domain: &self.message_id_domain,
+            from: &self.from,
+            to,
+            portal: &self.portal,
+            now_ms: wording.now_ms,
+        });
         compose(&Letter {
             from: &self.from,
             to,
@@ -107,13 +164,19 @@ impl Mail {
             message_id: &message_id(entry, &self.message_id_domain),
             preferences: wording.preferences,
             now_ms: wording.now_ms,
+            dkim: self.dkim.as_ref(),
+            entry: entered.map(|entered| entered.entry()),
         })
     }
 
-    /// One conversation.
-    pub(crate) async fn hand_over(&self, to: &Address, content: &[u8]) -> Result<Outcome, Trouble> {
+    /// One conversation, `from` where it comes back to.
+    pub(crate) async fn hand_over(
+        &self,
+        (from, to): (&Address, &Address),
+        content: &[u8],
+    ) -> Result<Outcome, Trouble> {
         let began = Instant::now();
-        let sent = self.smtp.send(&self.from.email, to, content).await;
+        let sent = self.smtp.send(from, to, content).await;
         metrics::histogram!("smtp_conversation_seconds").record(began.elapsed().as_secs_f64());
         sent.map(|()| Outcome::Sent).map_err(Trouble::from)
     }

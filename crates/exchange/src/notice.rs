@@ -11,6 +11,7 @@ use crate::compose::link;
 use crate::deliverer::{DeliverError, Inner, hex, persist};
 use crate::mail::{Mail, Wording};
 use crate::outcome::{Outcome, count, note};
+use crate::returns::Of;
 
 impl Inner {
     /// One attempt at a notice.
@@ -31,11 +32,15 @@ impl Inner {
                     text: &notice.text,
                     link: &link,
                     preferences: None,
+                    visit: None,
                     now_ms: self.trust.wall_clock().now_ms(),
                 };
                 let content = mail.compose(entry.key.id, &to, &wording);
                 let content = content.map_err(DeliverError::Compose)?;
-                let handing = async { mail.hand_over(&to, &content).await };
+                let (ledger, of) = (self.trust.vault().ledger(), Of::Notice(entry.key.id));
+                let from = mail.return_address(ledger, entry.tenant, Some(of), "");
+                let from = from.map_err(TrustError::from)?;
+                let handing = async { mail.hand_over((&from, &to), &content).await };
                 self.hand_over(entry, (None, 0), handing).await?
             }
             Err(_) => Outcome::NotDone(Refused::new(Reason::NoAddress, "The address is not one.")),

@@ -8,8 +8,10 @@
 mod one;
 mod paused;
 mod seen;
+mod told;
 
 pub use paused::Paused;
+pub use told::{FAILURES_MAX, FailurePage, FailurePlace};
 
 pub(crate) use one::not_as_foreseen;
 pub(crate) use seen::{compare, decision_mark, mark, whole};
@@ -24,7 +26,7 @@ use crate::{JourneyError, Journeys};
 use ledger::{Expected, Kind, LedgerError, Owner, Shard, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::iter::repeat;
+use std::iter::{self, repeat};
 use std::time::Duration;
 use trust::{Action, Internal, Permit, TrustError, Unit, kinds};
 
@@ -38,8 +40,8 @@ const PART: usize = 500;
 const PAGE: usize = 500;
 /// Journeys that are shown before a batch is asked for.
 const SAMPLE: usize = 5;
-/// Failures that are shown of a batch.
-const FAILURES_MAX: usize = 500;
+/// Journeys that are looked at for a sample of those that whoever asks may see.
+const LOOKED_AT: usize = 50;
 /// Batches that are listed.
 const LISTED_MAX: usize = 100;
 /// Real time between two looks at a batch that another server holds, or whose store fails.
@@ -382,15 +384,25 @@ impl Journeys {
         many: &Many,
     ) -> Result<BatchForeseen, JourneyError> {
         steers(permit)?;
-        let found = self.states_of(permit, who).await?;
         let books = self.books(permit.tenant()).await?;
+        // An emergency hold is never kept waiting, and looks at nobody.
+        let _place = many.has_marks().then(|| books.place()).transpose()?;
+        let found = self.states_of(permit, who).await?;
         let marks = self.act_marks(permit, who, many, &found).await?;
         let seen = whole(instances(&found).zip(marks.iter().map(String::as_str)));
-        let ids: Vec<String> = found
-            .iter()
-            .take(SAMPLE)
-            .map(|(id, _)| id.clone())
-            .collect();
+        // No more are looked for than are shown, so that the audit names nobody else, as long as they are shown at all.
+        let mut ids: Vec<String> = Vec::new();
+        let looked_at = &found[..found.len().min(LOOKED_AT)];
+        for some in looked_at.chunks(SAMPLE) {
+            let wanted = SAMPLE - ids.len();
+            if wanted == 0 {
+                break;
+            }
+            let some = some.iter().take(wanted);
+            let some = some.map(|(id, state)| (id.clone(), state.patient.clone()));
+            let some = some.collect();
+            ids.extend(self.shown_first(permit, some, wanted).await?);
+        }
         let kind = kinds::JOURNEY_INSTANCE;
         let mut sample = Vec::new();
         for document in self.vault().internals_of(permit, kind, &ids).await? {
@@ -453,6 +465,8 @@ impl Journeys {
             let why = "a move to another version has a preview of its own";
             return Err(JourneyError::Cannot(why.to_owned()));
         }
+        let books = self.books(permit.tenant()).await?;
+        let _place = many.has_marks().then(|| books.place()).transpose()?;
         let found = self.states_of(permit, &who).await?;
         let mut marks = self.act_marks(permit, &who, &many, &found).await?;
         if many.has_marks() {
@@ -586,38 +600,6 @@ impl Journeys {
         Err(JourneyError::Unknown(format!("batch {id}")))
     }
 
-    /// How far a batch is, and of no patient.
-    ///
-    /// # Errors
-    /// `Unknown`, `Trust`.
-    pub async fn batch_head(&self, permit: &Permit, id: &str) -> Result<Batch, JourneyError> {
-        steers(permit)?;
-        Ok(self.stored_batch(permit, id).await?.0)
-    }
-
-    /// A batch with where it failed, as far as that is shown.
-    ///
-    /// # Errors
-    /// `Unknown`, `Trust`.
-    pub async fn batch(
-        &self,
-        permit: &Permit,
-        id: &str,
-    ) -> Result<(Batch, Vec<Failure>), JourneyError> {
-        steers(permit)?;
-        let (batch, _) = self.stored_batch(permit, id).await?;
-        let mut failures = Vec::new();
-        for number in 0..batch.next.div_ceil(PART) {
-            let (part, _) = self.stored_part(permit, id, number).await?;
-            failures.extend(part.failures);
-            if failures.len() >= FAILURES_MAX {
-                failures.truncate(FAILURES_MAX);
-                break;
-            }
-        }
-        Ok((batch, failures))
-    }
-
     /// Breaks a batch off: who was reached stays as they are, the others are left alone. Whether it went on until then.
     ///
     /// # Errors
@@ -737,7 +719,17 @@ impl Journeys {
             targets.skip(from).take(rate).collect()
         };
         let (mut tried, mut failures, mut later) = (0, Vec::new(), 0);
-        for ((instance, patient), mark) in targets {
+        let mut targets = targets.into_iter();
+        while let Some(((instance, patient), mark)) = targets.next() {
+            // Whom a rest or a breaking off comes before is left as they are.
+            if tried > 0 && self.batch_stage(permit, &batch.id).await? != Stage::Running {
+                let rest = iter::once(((instance, patient), mark)).chain(targets);
+                let rest = rest.filter(|_| again);
+                let (rest, marks): (Vec<_>, Vec<_>) = rest.unzip();
+                part.waiting.extend(rest);
+                part.waiting_seen.extend(marks);
+                break;
+            }
             let seen = Some(mark.as_str()).filter(|mark| !mark.is_empty());
             let one = (patient.as_str(), instance.as_str());
             let reached = self.reach_one(permit, &batch, one, seen, again);
@@ -809,27 +801,6 @@ impl Journeys {
                 Err(other) => return Err(other.into()),
             }
         }
-    }
-
-    /// A batch with those whom it has reached: instance and patient.
-    pub(crate) async fn reached(
-        &self,
-        permit: &Permit,
-        id: &str,
-    ) -> Result<(Batch, Vec<(String, String)>), JourneyError> {
-        let (batch, _) = self.stored_batch(permit, id).await?;
-        let mut reached = Vec::new();
-        for number in 0..batch.next.div_ceil(PART) {
-            let (part, _) = self.stored_part(permit, id, number).await?;
-            let tried = batch.next - number * PART;
-            let failed = |one: &(String, String)| {
-                let mut failures = part.failures.iter();
-                failures.any(|failure| failure.instance == one.0) || part.waiting.contains(one)
-            };
-            let targets = part.targets.iter().take(tried);
-            reached.extend(targets.filter(|one| !failed(one)).cloned());
-        }
-        Ok((batch, reached))
     }
 
     /// Works on batches until `stop` turns true. It sleeps until one is asked for.

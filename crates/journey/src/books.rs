@@ -192,6 +192,9 @@ pub(crate) struct Books {
     pub(crate) scans: tokio::sync::Notify,
     /// Tells that a batch was asked for, or that a shard has come here.
     pub(crate) batches: tokio::sync::Notify,
+    /// Places of those who look ahead at many patients, and of what is checked beside.
+    pub(crate) looking: Arc<tokio::sync::Semaphore>,
+    pub(crate) checking: Arc<tokio::sync::Semaphore>,
     /// Which versions of instances are counted.
     pub(crate) learnt: Learnt,
     /// Whether all is known here that was published.
@@ -224,6 +227,8 @@ impl Books {
             late: AtomicU64::default(),
             scans: tokio::sync::Notify::new(),
             batches: tokio::sync::Notify::new(),
+            looking: Arc::new(tokio::sync::Semaphore::new(crate::places::LOOKS_MAX)),
+            checking: Arc::new(tokio::sync::Semaphore::new(crate::beside::CHECKS_MAX)),
             learnt: Learnt::new(),
             known: Heard::default(),
             unread: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),

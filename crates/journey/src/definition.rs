@@ -13,6 +13,7 @@ use fhir::path::Expression;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use trust::consent::{Pressing, Sort, Via};
 
 /// One version of a journey, compiled.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Definition {
     pub(crate) index: BTreeMap<String, usize>,
     /// Every condition on events: of exits and of waits.
     pub(crate) conditions: Vec<Condition>,
+    /// Whether it has messages that reach out by several channels.
+    pub(crate) has_ways: bool,
     /// What it adds to the organisation's limits of messages.
     pub(crate) limits: Own,
     /// The named populations that it asks about.
@@ -227,6 +230,15 @@ impl Channel {
             .into_iter()
             .find(|channel| channel.name() == name)
     }
+    /// As patients choose it, where it reaches out.
+    pub(crate) fn reach(self) -> Option<Via> {
+        match self {
+            Self::Email => Some(Via::Email),
+            Self::Sms => Some(Via::Sms),
+            Self::Push => Some(Via::Push),
+            Self::Portal => None,
+        }
+    }
     /// The outbox channel that messages leave by, if they do.
     pub(crate) fn outbox(self) -> Option<u16> {
         match self {
@@ -247,6 +259,18 @@ pub(crate) struct Way<'a> {
 }
 
 impl Step {
+    /// What a patient's wishes are asked about one of its messages.
+    pub(crate) fn sort(&self, which: Which) -> Option<Sort> {
+        let message = self.kind.message_of(which)?;
+        Some(Sort {
+            topic: self.kind.topic(),
+            pressing: match message.urgency {
+                Urgency::Routine => Pressing::Routine,
+                Urgency::Important => Pressing::Important,
+                Urgency::Clinical => Pressing::Clinical,
+            },
+        })
+    }
     /// The kind's name.
     pub(crate) fn kind_name(&self) -> &'static str {
         self.kind.table().name
@@ -285,6 +309,19 @@ impl Definition {
     /// When the message of a step may go out, where it has hours of its own.
     pub(crate) fn window(&self, id: &str, which: Which) -> Option<&Window> {
         self.step(id)?.kind.message_of(which)?.window.as_ref()
+    }
+    /// The languages that its messages are there in.
+    pub(crate) fn languages(&self) -> Vec<String> {
+        let messages = self.steps.iter().flat_map(|step| step.kind.messages());
+        let others = messages.flat_map(|(_, message)| &message.translations);
+        let others = others.map(|other| other.language.clone());
+        std::iter::once(self.language.clone())
+            .chain(others)
+            .collect()
+    }
+    /// What a patient's wishes are asked about a message of a step.
+    pub(crate) fn sort(&self, id: &str, which: Which) -> Option<Sort> {
+        self.step(id)?.sort(which)
     }
     /// Compiles a checked file as a version.
     ///

@@ -14,12 +14,14 @@ mod model;
 mod room;
 
 pub(crate) use hands::{NOT_A_BATCHS, goes, orders_since, sent_since, why_not_undone};
-pub(crate) use messages::{CALLED_OFF, EXPIRED, about, awaited_messages, channel_of, message_slot};
+pub(crate) use messages::{
+    CALLED_OFF, EXPIRED, about, awaited_messages, channel_of, message_slot, overdue_messages,
+};
 pub(crate) use migrate::new_rules;
 pub use migrate::{Goes, Map, Migration, migrate, take_back};
 pub use model::{
-    About, Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input,
-    Manual, Outcome, Sent, Start,
+    About, Act, Calendar, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids,
+    Input, Manual, Outcome, Sent, Start,
 };
 
 use crate::definition::{Definition, Path, Step, Target};
@@ -94,6 +96,27 @@ pub fn start(
     engine.decision(true)
 }
 
+/// Works on inputs that come at once, one after the other, as one decision.
+///
+/// # Errors
+/// As [`step`].
+pub(crate) fn steps(
+    definition: &Definition,
+    state: &State,
+    (first, last): (impl Iterator<Item = Input>, Input),
+    context: &Context<'_>,
+) -> Result<Decision, EngineError> {
+    let mut before: Option<Decision> = None;
+    for input in first {
+        let from = before.as_ref().map_or(state, |before| &before.state);
+        let next = step(definition, from, input, context)?;
+        before = Some(next.after(before));
+    }
+    let from = before.as_ref().map_or(state, |before| &before.state);
+    let next = step(definition, from, last, context)?;
+    Ok(next.after(before))
+}
+
 /// Moves a journey.
 ///
 /// # Errors
@@ -123,7 +146,18 @@ pub fn step(
         return engine.decision(true);
     }
     if state.ended.is_some() {
-        return unchanged();
+        // Who can't be reached by e-mail is told in the portal that a visit was called off, also where the journey ended by it.
+        let Input::Receipt {
+            communication,
+            outcome,
+        } = input
+        else {
+            return unchanged();
+        };
+        let mut engine = Engine::following(definition, state.clone(), context);
+        engine.told_of_what_is_left(&communication, &outcome);
+        let changed = engine.state != *state;
+        return engine.decision(changed);
     }
     match input {
         Input::CalledOff(_) => unchanged(),
@@ -180,6 +214,12 @@ pub fn step(
         } => {
             let mut engine = Engine::following(definition, state.clone(), context);
             engine.room(n, which, place, room)?;
+            let changed = engine.state != *state;
+            engine.decision(changed)
+        }
+        Input::Ways { n, which, places } => {
+            let mut engine = Engine::following(definition, state.clone(), context);
+            engine.ways(n, which, places)?;
             let changed = engine.state != *state;
             engine.decision(changed)
         }
@@ -370,6 +410,9 @@ impl<'a> Engine<'a> {
         if self.outside {
             self.state.undo = None;
         }
+        // An order of channels is of its place: who has left it needs none.
+        let State { tokens, ways, .. } = &mut self.state;
+        ways.retain(|ways| tokens.iter().any(|token| token.n == ways.n));
         let total = self.state.trail_total();
         if let (Some(before), Some(undo)) = (self.follows, &mut self.state.undo)
             && undo.after as usize == before

@@ -19,6 +19,8 @@ const ANSWER_CHARS_MAX: usize = 500;
 
 /// Code of a message for which there is no address (`urn:cairn:not-done`).
 pub(crate) const NO_ADDRESS: &str = "no-address";
+/// The same of one to somebody who has died.
+pub(crate) const DECEASED: &str = "deceased";
 
 /// What a resource says. `Consent` is not here: what consents say together is for `trust` to decide.
 pub(crate) fn read(resource: &Resource) -> Fact {
@@ -444,7 +446,7 @@ pub(crate) fn refusal(
         return Some(NO_ADDRESS);
     };
     if deceased(person) {
-        return Some("deceased");
+        return Some(DECEASED);
     }
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let channels = match channel {

@@ -431,7 +431,7 @@ impl Journeys {
                     now_ms: self.now_ms(),
                     instance,
                     ids: &ids,
-                    limited: mover.limits(&to).any(),
+                    limited: mover.asks_before(&to),
                 };
                 if to.version != definition.version {
                     engine::take_back(&state, &definition, &to, hand, &context)?

@@ -17,6 +17,8 @@ pub(crate) struct Translation {
     pub(crate) title: String,
     pub(crate) words: Template,
     pub(crate) reminder: Option<Template>,
+    /// What is said of a visit that was called off.
+    pub(crate) called_off: Option<Template>,
     pub(crate) email: Option<(Template, Template)>,
     pub(crate) sms: Option<Template>,
     /// The questions of a form.
@@ -178,6 +180,7 @@ mod tests {
             title: String::new(),
             words: Template::default(),
             reminder: None,
+            called_off: None,
             email: None,
             sms: None,
             questions: Vec::new(),

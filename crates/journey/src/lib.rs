@@ -15,6 +15,7 @@ mod ahead;
 mod analysis;
 mod batches;
 mod beginnings;
+mod beside;
 mod books;
 mod care_plan;
 mod check;
@@ -41,6 +42,7 @@ mod lists;
 mod migrations;
 mod mover;
 mod passages;
+mod places;
 mod reading;
 mod replay;
 mod request;
@@ -52,6 +54,7 @@ mod schema;
 mod segments;
 mod service;
 mod shared;
+mod shown;
 mod simulate;
 mod spec;
 mod stage;
@@ -75,7 +78,10 @@ pub use analysis::{
     Pseudonyms, Quantiles, Report, ScoreReport, Split, SplitRow, StepFlow, StepReport, Sums, Times,
     WayOut, Xes,
 };
-pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, Paused, RATE_MAX, Stage, Who};
+pub use batches::{
+    BATCH_MAX, Batch, BatchForeseen, FAILURES_MAX, Failure, FailurePage, FailurePlace, Many,
+    Paused, RATE_MAX, Stage, Who,
+};
 pub use beginnings::{Beginnings, NotBegun, ToBegin};
 pub use books::Figures;
 pub use check::{CODES, section, why};
@@ -84,9 +90,9 @@ pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
 pub use engine::{
-    About, Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Goes, Hand, Ids,
-    Input, Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
-    timers,
+    About, Act, Calendar, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Goes,
+    Hand, Ids, Input, Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step,
+    take_back, timers,
 };
 pub use entries::BEGINNINGS;
 pub use faces::{Draft, Left, export, import};
@@ -95,10 +101,11 @@ pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use languages::preferred_language;
 pub use lists::{HereAfter, HerePage, HereView};
 pub use migrations::{
-    Differs, Moving, NAMED_MAX, OneMoved, Outcome as MoveOutcome, PlanChange, Portion, Preview,
-    Sum, Which as WhichMoved,
+    Differs, Moving, NAMED_MAX, NamedPage, OneMoved, Outcome as MoveOutcome, PlanChange, Portion,
+    Preview, Sum, Which as WhichMoved,
 };
 pub use passages::{Passed, PassedPage, PassedView};
+pub use places::BUSY_RETRY_S;
 pub use replay::{
     Compares, REPLAYED_MAX, ReplayNote, ReplayRow, ReplaySum, ReplaySummary, Replayed,
 };
@@ -145,9 +152,24 @@ pub enum JourneyError {
     /// A request doesn't start a journey.
     #[error(transparent)]
     NotStarted(#[from] NotStarted),
+    /// As many looks ahead at many patients are worked on as may be at once, of one organisation or of all: whoever asks
+    /// comes again after [`BUSY_RETRY_S`] seconds.
+    #[error("{}", busy(*.of_all))]
+    Busy {
+        /// Whether it is this server that has no place, and not the organisation.
+        of_all: bool,
+    },
     /// A stored journey or a patient's place in it can't be worked on.
     #[error("a journey can't be worked on: {0}")]
     Broken(String),
+}
+
+fn busy(of_all: bool) -> &'static str {
+    if of_all {
+        "this server works on as many previews as it can; ask again in a few seconds"
+    } else {
+        "as many previews of this organisation are worked on as may be at once; ask again in a few seconds"
+    }
 }
 
 impl From<trust::TrustError> for JourneyError {

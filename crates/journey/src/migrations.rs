@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use trust::{Permit, TrustError, Unit};
 
-pub use named::{NAMED_MAX, Which};
+pub use named::{NAMED_MAX, NamedPage, Which};
 
 /// Things that are planned of which two versions are compared, each: more than a journey of the longest file
 /// has.
@@ -368,7 +368,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
-                limited: mover.limits(to).any(),
+                limited: mover.asks_before(to),
             };
             engine::migrate(state, from, to, map, &measured, hand, &context)?
         };
@@ -458,7 +458,7 @@ impl Journeys {
     /// of all that is planned would differ. Nothing is changed; that it was looked at is in the audit.
     ///
     /// # Errors
-    /// `Unknown`, `Cannot`, `Trust`.
+    /// `Unknown`, `Cannot`, `Busy`, `Trust`.
     pub async fn preview_migration(
         &self,
         permit: &Permit,
@@ -468,6 +468,8 @@ impl Journeys {
         let pair = self
             .pair(permit, &moving.who, moving.to, &moving.map)
             .await?;
+        let books = self.books(permit.tenant()).await?;
+        let _place = books.place()?;
         let (states, found) = self.those_moved(permit, moving).await?;
         // Everybody is looked at by the engine, for nobody's eyes: what comes of it here are counts.
         let engine = self.engine_permit(permit.tenant()).await?;
@@ -541,7 +543,7 @@ impl Journeys {
     /// whom something else would come of it by now is left as they are and listed. Its id.
     ///
     /// # Errors
-    /// `Unknown`, `Cannot`, `Trust`.
+    /// `Unknown`, `Cannot`, `Busy`, `Trust`.
     pub async fn begin_migration(
         &self,
         permit: &Permit,
@@ -554,6 +556,8 @@ impl Journeys {
         let pair = self
             .pair(permit, &moving.who, moving.to, &moving.map)
             .await?;
+        let books = self.books(permit.tenant()).await?;
+        let _place = books.place()?;
         let (states, _) = self.those_moved(permit, &moving).await?;
         let engine = self.engine_permit(permit.tenant()).await?;
         let mut marks = Vec::with_capacity(states.len());
@@ -689,7 +693,7 @@ impl Journeys {
                             now_ms: self.now_ms(),
                             instance,
                             ids: &ids,
-                            limited: mover.limits(&pair.from).any(),
+                            limited: mover.asks_before(&pair.from),
                         };
                         let input = Input::Manual(Manual::Hand(hand.clone()));
                         engine::step(&pair.from, &state, input, &context)?

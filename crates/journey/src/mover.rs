@@ -2,13 +2,16 @@
 
 mod calls;
 mod entries;
+mod ids;
 mod look;
+mod mails;
 mod ordered;
 mod orders;
 mod plan;
 mod room;
 mod segments;
 
+pub(crate) use ids::{PatientIds, instance_id, questionnaire_id};
 use look::query;
 pub(crate) use look::search;
 pub(crate) use room::{book_id, key as message_key};
@@ -24,6 +27,7 @@ use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, Ledger, Owner, TenantId, Timer, TimerKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use trust::consent::{Sort, Wishes};
 use trust::{Change, Internal, Permit, TrustError, Unit, Vault, kinds};
 
 /// The journeys' number as a consumer of timers.
@@ -64,65 +68,6 @@ impl MoveError {
     }
 }
 
-/// Ids of one patient's journey: keyed hashes of the store, in the patient's shard.
-pub(crate) struct PatientIds<'a> {
-    pub(crate) ledger: &'a Ledger,
-    pub(crate) tenant: TenantId,
-    pub(crate) owner: Owner,
-    pub(crate) journey: String,
-}
-
-impl Ids for PatientIds<'_> {
-    fn id(&self, name: &str) -> String {
-        self.ledger.derive_id(self.tenant, &self.owner, name)
-    }
-    fn questionnaire(&self, step: &str) -> String {
-        format!(
-            "Questionnaire/{}",
-            questionnaire_id(self.ledger, self.tenant, &self.journey, step)
-        )
-    }
-    fn questionnaire_of(&self, version: u32, step: &str) -> String {
-        let name = self.journey.rsplit_once('/').map_or("", |(name, _)| name);
-        let journey = format!("{name}/{version}");
-        format!(
-            "Questionnaire/{}",
-            questionnaire_id(self.ledger, self.tenant, &journey, step)
-        )
-    }
-}
-
-/// The id of a step's questionnaire; `journey` is `name/version`.
-pub(crate) fn questionnaire_id(
-    ledger: &Ledger,
-    tenant: TenantId,
-    journey: &str,
-    step: &str,
-) -> String {
-    ledger.derive_id(
-        tenant,
-        &Owner::Tenant,
-        &format!("questionnaire/{journey}/{step}"),
-    )
-}
-
-/// The id of an instance; `key` is what the entry keys it by, and says whose it is where others can have the
-/// same; `again` how often it was started in error before.
-pub(crate) fn instance_id(
-    ledger: &Ledger,
-    tenant: TenantId,
-    patient: &str,
-    journey: &str,
-    key: &str,
-    again: u32,
-) -> String {
-    let name = match again {
-        0 => format!("journey/{journey}/{key}"),
-        again => format!("journey/{journey}/{key}/{again}"),
-    };
-    ledger.derive_id(tenant, &Owner::Patient(patient.to_owned()), &name)
-}
-
 /// What one instance did in a unit of work, for the counts once it is durable.
 pub(crate) struct Moved {
     pub(crate) instance: String,
@@ -153,6 +98,8 @@ pub(crate) struct Mover<'a> {
     deed: Option<&'static str>,
     /// What the patient's journeys have sent, once a message has asked for room.
     book: Option<room::Opened>,
+    /// Which messages the patient wants, once one was to go out.
+    wishes: Option<Wishes>,
     /// What begins the patient's journeys, where it was looked at, by the journey's name.
     entries: BTreeMap<String, entries::Opened>,
     /// The segments that the patient is in, where it was looked at, and what of the record that is told by.
@@ -185,6 +132,7 @@ impl<'a> Mover<'a> {
             looked_for: BTreeSet::new(),
             deed: None,
             book: None,
+            wishes: None,
             entries: BTreeMap::new(),
             members: None,
             seen: segments::Seen::default(),
@@ -373,7 +321,7 @@ impl<'a> Mover<'a> {
             // What becomes of an effect needs much room, which everybody who moves somebody would else hold.
             let outcome = Box::pin(self.effect(definition, instance, &state, &ids, effect));
             if let Some(input) = outcome.await? {
-                let limited = self.limits(definition).any();
+                let limited = self.asks_before(definition);
                 let context = Context {
                     now_ms: self.now_ms,
                     instance,
@@ -428,14 +376,19 @@ impl<'a> Mover<'a> {
                 {
                     return Ok(Some(Input::Manual(asked)));
                 }
+                if let Some(places) = self.in_order(definition, state, &step, (n, which)).await? {
+                    return Ok(Some(Input::Ways { n, which, places }));
+                }
                 let key = room::key(instance, n, which);
                 let asks = Asks {
                     key: &key,
                     urgency,
                     until_ms,
                 };
+                let sort = definition.sort(&step, which);
                 let window = definition.window(&step, which);
-                let room = self.room(definition, channel, window, &asks).await?;
+                let room = self.room(definition, (channel, sort), window, &asks);
+                let room = room.await?;
                 Ok(Some(Input::Room {
                     n,
                     which,
@@ -451,7 +404,8 @@ impl<'a> Mover<'a> {
                 expires_ms,
                 about,
             } => {
-                let refused = self.refusal(definition, channel).await?;
+                let sort = definition.sort(&step, which);
+                let refused = self.refusal(definition, (channel, sort)).await?;
                 self.person().await?;
                 let maker = self.maker(definition, instance, state);
                 let Some(step) = definition.step(&step) else {
@@ -467,7 +421,8 @@ impl<'a> Mover<'a> {
                     times,
                     refused,
                 );
-                let message = maker.outgoing(step, which, channel, &communication, expires_ms);
+                let (id, about) = (&communication, about.as_ref());
+                let message = maker.outgoing(step, which, channel, id, expires_ms, about);
                 if let Some(made) = made {
                     self.create(made);
                 }
@@ -568,6 +523,7 @@ impl<'a> Mover<'a> {
             Effect::Release {
                 message,
                 expires_ms,
+                about,
             } => {
                 let (mut held, mut unanswered) = (false, 0);
                 let id = &message.communication;
@@ -579,8 +535,9 @@ impl<'a> Mover<'a> {
                 if held && let Some(step) = definition.step(&message.step) {
                     self.person().await?;
                     let maker = self.maker(definition, instance, state);
-                    let (which, channel) = (message.which, message.channel);
-                    if let Some(mut mail) = maker.outgoing(step, which, channel, id, expires_ms) {
+                    let (which, channel, about) = (message.which, message.channel, about.as_ref());
+                    let mail = maker.outgoing(step, which, channel, id, expires_ms, about);
+                    if let Some(mut mail) = mail {
                         // As often it was handed over before it was held.
                         mail.unanswered = unanswered;
                         self.post(channel, id, &mail);
@@ -602,14 +559,19 @@ impl<'a> Mover<'a> {
     async fn refusal(
         &mut self,
         definition: &Definition,
-        channel: Channel,
+        (channel, sort): (Channel, Option<Sort>),
     ) -> Result<Option<&'static str>, MoveError> {
         if !self.permitted(definition).await? {
             return Ok(Some("consent"));
         }
         let now_ms = self.now_ms;
+        let refused = facts::refusal(self.person().await?, channel, now_ms);
+        if refused != Some(facts::DECEASED)
+            && let Some(why) = self.unwelcome(channel, sort).await?
+        {
+            return Ok(Some(why.code()));
+        }
         let person = self.person().await?;
-        let refused = facts::refusal(person, channel, now_ms);
         if let (Some(facts::NO_ADDRESS), Channel::Email, Some(person)) = (refused, channel, person)
         {
             // A small child has no address: whoever acts for them may take the message.
@@ -625,6 +587,10 @@ impl<'a> Mover<'a> {
         if let (None, Channel::Push, Some(person)) = (refused, channel, person) {
             let person = person.clone();
             return self.no_push(&person).await;
+        }
+        // That what goes there comes back is known before, and the next channel is tried at once.
+        if channel == Channel::Email && refused.is_none() && self.is_barred().await? {
+            return Ok(Some(facts::NO_ADDRESS));
         }
         Ok(refused)
     }

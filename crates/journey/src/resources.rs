@@ -9,10 +9,10 @@ use crate::template::{self, Template};
 use crate::time;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
-use trust::consent::Hours;
+use trust::consent::{Hours, Sort, Unwelcome};
 use trust::conventions::{
-    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM, ROLE_SYSTEM, SMS_SYSTEM,
-    STEP_SYSTEM, performer_types, queue_of,
+    BEYOND_LIMITS_URL, INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM, ROLE_SYSTEM,
+    SMS_SYSTEM, STEP_SYSTEM, performer_types, queue_of,
 };
 use trust::outgoing::CallStanding;
 
@@ -189,12 +189,15 @@ impl Maker<'_> {
                 translated: false,
             });
         };
-        let again = matches!(which, Which::Reminder | Which::Again { .. });
-        let reminder = other.reminder.as_ref().filter(|_| again);
+        let own_words = match which {
+            Which::Reminder | Which::Again { .. } => other.reminder.as_ref(),
+            Which::CalledOff { .. } => other.called_off.as_ref(),
+            _ => None,
+        };
         Some(Said {
             message,
             title: other.title.clone(),
-            words: reminder.unwrap_or(&other.words),
+            words: own_words.unwrap_or(&other.words),
             email: other.email.as_ref().or(message.email.as_ref()),
             sms: other.sms.as_ref().or(message.sms.as_ref()),
             language: &other.language,
@@ -232,9 +235,11 @@ impl Maker<'_> {
             ResourceType::Communication,
             id,
             json!({
+                "extension": is_beyond_limits(which)
+                    .then(|| json!([{"url": BEYOND_LIMITS_URL, "valueBoolean": true}])),
                 "identifier": self.identifiers(&step.id),
                 "status": status,
-                "statusReason": refused.map(not_done),
+                "statusReason": refused.map(|code| refusal(code, step.sort(which), channel)),
                 "medium": medium(channel),
                 "subject": self.subject(),
                 "language": said.is_marked().then_some(said.language),
@@ -290,6 +295,7 @@ impl Maker<'_> {
         channel: Channel,
         communication: &str,
         expires_ms: u64,
+        about: Option<&About>,
     ) -> Option<trust::outgoing::Message> {
         let said = self.said(step, which)?;
         let (subject, text) = match (channel, said.email, said.sms) {
@@ -321,16 +327,19 @@ impl Maker<'_> {
             journey: format!("{}/{}", self.definition.name, self.definition.version),
             step: step.id.clone(),
             expires_ms: Some(expires_ms),
-            hours: self.hours(said.message),
+            hours: self.hours(said.message, which),
+            sort: step.sort(which),
             unanswered: 0,
             segments: None,
+            visit: about.and_then(|about| entry(about, which)),
         })
     }
 
     /// When a message may leave, beside what the organisation says; nothing of one that can't wait.
-    fn hours(&self, message: &Message) -> Option<Hours> {
+    fn hours(&self, message: &Message, which: Which) -> Option<Hours> {
         let own = &self.definition.limits;
-        (message.urgency != Urgency::Clinical).then(|| Hours {
+        let waits = message.urgency != Urgency::Clinical && !is_beyond_limits(which);
+        waits.then(|| Hours {
             zone: (self.definition.zone.iana_name())
                 .unwrap_or("UTC")
                 .to_owned(),
@@ -342,6 +351,37 @@ impl Maker<'_> {
             let_go_ms: Some(self.now_ms),
         })
     }
+}
+
+/// Whether a message goes out past quiet hours and limits, and counts in none: who isn't told that a visit was called off
+/// comes in vain.
+fn is_beyond_limits(which: Which) -> bool {
+    matches!(which, Which::CalledOff { .. })
+}
+
+/// The entry in the patient's calendar that a message about a visit brings.
+fn entry(about: &About, which: Which) -> Option<trust::outgoing::Visit> {
+    let About::Visit {
+        appointment,
+        start_ms,
+        calendar: Some(calendar),
+        ..
+    } = about
+    else {
+        return None;
+    };
+    // What asks to book it is about a time that isn't one yet.
+    let of_booked = matches!(
+        which,
+        Which::Booked { .. } | Which::Ahead { .. } | Which::CalledOff { .. }
+    );
+    of_booked.then(|| trust::outgoing::Visit {
+        appointment: appointment.clone(),
+        start_ms: *start_ms,
+        end_ms: calendar.end_ms,
+        sequence: calendar.sequence,
+        cancelled: calendar.cancelled,
+    })
 }
 
 fn references(about: &About) -> Value {
@@ -386,6 +426,16 @@ pub(crate) fn ends(order: &mut Resource, sent: bool) {
 
 pub(crate) fn role(code: &str) -> Value {
     json!({"coding": [{"system": ROLE_SYSTEM, "code": code}]})
+}
+
+/// Why a message isn't even sent. What a patient doesn't want is named.
+fn refusal(code: &str, sort: Option<Sort>, channel: Channel) -> Value {
+    let mut reason = not_done(code);
+    let mut all = [Unwelcome::Topic, Unwelcome::Routine].into_iter();
+    if let (Some(why), Some(sort)) = (all.find(|why| why.code() == code), sort) {
+        reason["text"] = why.words(sort.topic, channel.reach()).into();
+    }
+    reason
 }
 
 pub(crate) fn not_done(code: &str) -> Value {
@@ -466,12 +516,17 @@ pub(crate) fn call_off(message: &mut Resource, code: &str, why: &str) {
     );
 }
 
-/// Whether a provider has a message, of which nobody knows yet whether it arrives.
+/// Whether a provider or a mail server has a message, of which nobody knows yet whether it arrives or comes back.
 fn has_left(message: &Resource) -> bool {
     let identifiers = message.get("identifier").and_then(Value::as_array);
     let mut identifiers = identifiers.into_iter().flatten();
     message.text_at(&["status"]) == Some("in-progress")
-        && identifiers.any(|one| one["system"] == SMS_SYSTEM)
+        && (message.get("sent").is_some() || identifiers.any(|one| one["system"] == SMS_SYSTEM))
+}
+
+/// Whether a mail server has a message, and it has not come back: it has arrived, or will have.
+pub(crate) fn may_have_arrived(message: &Resource) -> bool {
+    has_left(message) || message.text_at(&["status"]) == Some("completed")
 }
 
 /// Why it is where it is, where that is so because an answer never came: the provider may have it.
@@ -620,6 +675,58 @@ mod tests {
             hand_over(&mut task, "clinician", "urgent", 0);
             let expected = performer_types("clinician", Some("ward-3"));
             assert_eq!(task.get("performerType"), Some(&expected));
+        }
+    }
+
+    #[test]
+    fn what_has_left_is_neither_held_nor_called_off() {
+        // By e-mail, and by text message.
+        let message = |status: &str, left: &str| {
+            let mut message = resource(ResourceType::Communication, "c", json!({"status": status}));
+            match left {
+                "mail" => message.set("sent", json!("2026-11-30T10:00:00Z")),
+                "text" => {
+                    message.set(
+                        "identifier",
+                        json!([{"system": SMS_SYSTEM, "value": "SM1"}]),
+                    );
+                }
+                _ => {}
+            }
+            message
+        };
+        let status = |message: &Resource| message.text_at(&["status"]).map(str::to_owned);
+        for (before, left, held, off, late) in [
+            ("preparation", "", "on-hold", "stopped", "expired"),
+            ("in-progress", "", "on-hold", "stopped", "expired"),
+            (
+                "in-progress",
+                "mail",
+                "in-progress",
+                "in-progress",
+                NO_RECEIPT,
+            ),
+            (
+                "in-progress",
+                "text",
+                "in-progress",
+                "in-progress",
+                NO_RECEIPT,
+            ),
+        ] {
+            let mut one = message(before, left);
+            hold(&mut one);
+            assert_eq!(status(&one).as_deref(), Some(held), "{before} {left}");
+            let mut one = message(before, left);
+            let done = calls_off(&mut one, crate::engine::CALLED_OFF, "why");
+            assert_eq!(status(&one).as_deref(), Some(off), "{before} {left}");
+            assert_eq!(done, off == "stopped", "{before} {left}");
+            // That its time is over can be said of what nobody has heard of; it may be there.
+            let mut one = message(before, left);
+            assert!(calls_off(&mut one, crate::engine::EXPIRED, "why"));
+            assert_eq!(status(&one).as_deref(), Some("not-done"), "{before} {left}");
+            let code = one.text_at(&["statusReason", "coding", "0", "code"]);
+            assert_eq!(code, Some(late), "{before} {left}");
         }
     }
 }

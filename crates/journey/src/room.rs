@@ -8,7 +8,7 @@ use crate::time::DAY_MS;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use trust::consent::{MessageRules, QuietHours, quiet_until};
+use trust::consent::{MessageRules, QuietHours, Via, quiet_until};
 
 pub(crate) use trust::consent::{Window, zone_of};
 
@@ -71,6 +71,38 @@ pub(crate) fn reaches_out(channel: Channel) -> bool {
     channel != Channel::Portal
 }
 
+/// Whether a message reaches out by several channels, of which somebody may prefer one.
+pub(crate) fn has_ways(channels: &[Channel]) -> bool {
+    let channels = channels.iter().filter(|channel| reaches_out(**channel));
+    channels.count() > 1
+}
+
+/// The places of channels in the order that somebody prefers, where that is another than they stand in. What lies in
+/// the portal stays in its place, and a channel that isn't named comes after those that are.
+pub(crate) fn in_order(channels: &[Channel], wanted: &[Via]) -> Option<Vec<u8>> {
+    let rank = |channel: Channel| {
+        let reach = channel.reach();
+        let mut wanted = wanted.iter();
+        wanted
+            .position(|one| Some(*one) == reach)
+            .unwrap_or(usize::MAX)
+    };
+    let places = (0u8..).zip(channels.iter().copied());
+    let mut sorted: Vec<(u8, Channel)> = places.collect();
+    let as_they_stand = sorted.clone();
+    sorted.retain(|(_, channel)| reaches_out(*channel));
+    sorted.sort_by_key(|(_, channel)| rank(*channel));
+    let mut sorted = sorted.into_iter();
+    let found: Vec<u8> = (as_they_stand.iter())
+        .filter_map(|(place, channel)| match reaches_out(*channel) {
+            true => sorted.next().map(|(place, _)| place),
+            false => Some(*place),
+        })
+        .collect();
+    let is_other = found.iter().zip(0u8..).any(|(place, at)| *place != at);
+    is_other.then_some(found)
+}
+
 /// What a journey says of its own messages, in the narrower sense only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Own {
@@ -127,6 +159,11 @@ impl Limits {
             window: window.cloned(),
             ..self
         }
+    }
+    /// The same for a patient who wants nothing in some hours.
+    pub(crate) fn and_quiet(mut self, own: Option<QuietHours>) -> Self {
+        self.quiet.extend(own);
+        self
     }
     /// Whether there are any.
     pub(crate) fn any(&self) -> bool {

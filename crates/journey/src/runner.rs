@@ -24,7 +24,7 @@ pub(crate) use parts::{ended, lets_go, task_of};
 pub(crate) use starts::Place;
 
 use crate::books::{Books, Position, all_internals};
-use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};
+use crate::engine::{self, Context, Event as JourneyEvent, Fact, Ids, Input, Outcome};
 use crate::facts;
 use crate::mover::{MoveError, Mover};
 use crate::state::State;
@@ -641,7 +641,7 @@ impl Journeys {
                         now_ms,
                         instance,
                         ids: &ids,
-                        limited: mover.limits(&definition).any(),
+                        limited: mover.asks_before(&definition),
                     };
                     engine::step(&definition, &state, Input::Manual(manual), &context)?
                 };
@@ -663,7 +663,7 @@ impl Journeys {
                         now_ms,
                         instance,
                         ids: &ids,
-                        limited: mover.limits(&definition).any(),
+                        limited: mover.asks_before(&definition),
                     };
                     engine::step(&definition, &state, Input::Manual(manual), &context)?
                 };
@@ -708,7 +708,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
-                limited: mover.limits(&definition).any(),
+                limited: mover.asks_before(&definition),
             },
         )?;
         mover
@@ -813,25 +813,24 @@ impl Journeys {
             None
         };
         let ids = mover.ids(&definition);
+        // What has left by then may have arrived: that nobody knows yet is no reason to do something in its place.
+        let of = (now_ms, instance);
+        let overdue = engine::overdue_messages(&definition, &state, of, |name| ids.id(name));
+        let left = Box::pin(mover.left_in_time(overdue)).await?;
         let decision = {
             let context = Context {
                 now_ms,
                 instance,
                 ids: &ids,
-                limited: mover.limits(&definition).any(),
+                limited: mover.asks_before(&definition),
             };
-            let asked = said
-                .map(|event| engine::step(&definition, &state, Input::Event(event), &context))
-                .transpose()?;
-            let from = asked.as_ref().map_or(&state, |asked| &asked.state);
-            let input = Input::Timer { read: read.0 };
-            let mut decision = engine::step(&definition, from, input, &context)?;
-            if let Some(mut asked) = asked {
-                asked.effects.append(&mut decision.effects);
-                decision.effects = asked.effects;
-                decision.changed |= asked.changed;
-            }
-            decision
+            let arrived = left.into_iter().map(|communication| Input::Receipt {
+                communication,
+                outcome: Outcome::Delivered,
+            });
+            let first = said.map(Input::Event).into_iter().chain(arrived);
+            let last = Input::Timer { read: read.0 };
+            engine::steps(&definition, &state, (first, last), &context)?
         };
         let changed = mover
             .take(

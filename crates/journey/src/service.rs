@@ -177,9 +177,9 @@ impl Journeys {
         permit: &Permit,
         source: &str,
     ) -> Result<VersionView, JourneyError> {
-        let (definition, findings) = check::compile(source);
         let tenant = permit.tenant();
         let books = self.books(tenant).await?;
+        let (definition, findings) = self.compiled(&books, source).await?;
         // What was kept of it under way goes live as it is.
         if let Some(definition) = &definition {
             let same = |kept: &StoredStage| {
@@ -207,6 +207,7 @@ impl Journeys {
             Some(definition) if !errors => (definition, false),
             _ => return Err(JourneyError::Findings(findings)),
         };
+        let definition = Arc::new(definition);
         // What another server has published may not have been heard of here.
         if definition
             .steps
@@ -216,12 +217,16 @@ impl Journeys {
             let engine = self.engine_permit(tenant).await?;
             books.read_definitions(self.vault(), &engine).await?;
         }
-        let mut wrong = check::others(&definition, &|name| books.begins(name));
-        wrong.extend(self.uncleared(&definition, !back));
+        let of = definition.clone();
+        let beside = move |journeys: &Self, books: &Books| {
+            let mut wrong = check::others(&of, &|name| books.begins(name));
+            wrong.extend(journeys.uncleared(&of, !back));
+            (wrong, journeys.among_others(books, &of))
+        };
+        let (wrong, mut among) = self.beside(&books, beside).await?;
         if !wrong.is_empty() {
             return Err(JourneyError::Findings(wrong));
         }
-        let mut among = self.among_others(&books, &definition);
         if back {
             among.extend(check::as_warnings(findings));
         }
@@ -330,6 +335,19 @@ impl Journeys {
             .collect();
         versions.sort_by(|a, b| a.name.cmp(&b.name).then(b.version.cmp(&a.version)));
         Ok(versions)
+    }
+
+    /// The languages that messages of live journeys are there in (BCP 47). They tell nothing of anybody.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn languages(&self, tenant: TenantId) -> Result<Vec<String>, JourneyError> {
+        let books = self.books(tenant).await?;
+        let mut found = std::collections::BTreeSet::new();
+        for published in books.all_live() {
+            found.extend(published.definition.languages());
+        }
+        Ok(found.into_iter().collect())
     }
 
     /// The graph of a version (`None`: the live one) with its counts.

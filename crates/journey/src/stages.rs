@@ -221,7 +221,9 @@ impl Journeys {
         why: &str,
     ) -> Result<VersionView, JourneyError> {
         let Some(name) = name_in(source) else {
-            return Err(JourneyError::Findings(check::compile(source).1));
+            let books = self.books(permit.tenant()).await?;
+            let (_, findings) = self.compiled(&books, source).await?;
+            return Err(JourneyError::Findings(findings));
         };
         let why = reason(why)?;
         let books = self.read_anew(permit).await?;
@@ -264,7 +266,8 @@ impl Journeys {
     ) -> Result<VersionView, JourneyError> {
         let books = self.read_anew(permit).await?;
         let Some(name) = name_in(source) else {
-            return Err(JourneyError::Findings(check::compile(source).1));
+            let (_, findings) = self.compiled(&books, source).await?;
+            return Err(JourneyError::Findings(findings));
         };
         let same = |kept: &StoredStage| {
             // One that a newer has come after is retired, whatever it said last.
@@ -284,7 +287,7 @@ impl Journeys {
                 return cannot("only a version that is there can be retired".to_owned());
             }
             None => {
-                let (_, findings) = check::compile(source);
+                let (_, findings) = self.compiled(&books, source).await?;
                 // Nothing is kept of a file that was meant to go further than it can.
                 if to > VersionStage::Draft && errors(&findings) && !books.was_live(&name, source) {
                     return Err(JourneyError::Findings(findings));
@@ -337,7 +340,15 @@ impl Journeys {
                     to.name()
                 ));
             }
-            self.may_be(&books, &kept, to)?;
+            let of = kept.clone();
+            let may_be = move |journeys: &Self, books: &Books| {
+                let checked = match to {
+                    VersionStage::Draft | VersionStage::Retired => (None, Vec::new()),
+                    _ => check::compile(&of.source),
+                };
+                journeys.may_be(books, &of, to, &checked)
+            };
+            self.beside(&books, may_be).await??;
             if kept.stage == to && kept.rollout == *rollout {
                 return self.stage_view(&books, name, version);
             }
@@ -364,21 +375,43 @@ impl Journeys {
         let books = self.books(permit.tenant()).await?;
         let view = self.stage_view(&books, name, version)?;
         let kept = self.kept_stage(&books, name, version)?;
-        let next = view.stage.next().iter().copied();
-        let next = next.filter(|to| self.may_be(&books, &kept, *to).is_ok());
-        let (definition, mut findings) = check::compile(&kept.source);
-        if view.stage != VersionStage::Retired
-            && let Some(definition) = definition
-        {
-            findings.extend(self.among_others(&books, &definition));
-        }
+        let (stage, of) = (view.stage, kept.clone());
+        let looked = move |journeys: &Self, books: &Books| {
+            let checked = check::compile(&of.source);
+            let next = stage.next().iter().copied();
+            let next = next.filter(|to| journeys.may_be(books, &of, *to, &checked).is_ok());
+            let next: Vec<VersionStage> = next.collect();
+            let (definition, mut findings) = checked;
+            if stage != VersionStage::Retired
+                && let Some(definition) = definition
+            {
+                findings.extend(journeys.among_others(books, &definition));
+            }
+            (next, findings)
+        };
+        let (next, findings) = self.beside(&books, looked).await?;
         Ok(StageView {
-            next: next.collect(),
+            next,
             version: view,
             findings,
             history: kept.history,
             source: kept.source,
         })
+    }
+
+    /// The file of a version, as it is kept. Nothing is checked.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn source(
+        &self,
+        permit: &Permit,
+        name: &str,
+        version: u32,
+    ) -> Result<String, JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        Ok(self.kept_stage(&books, name, version)?.source)
     }
 
     /// Whether a version has a graph: a draft has none, for it may have errors.
@@ -457,12 +490,13 @@ impl Journeys {
         found.ok_or_else(|| JourneyError::Unknown(format!("{name}, version {version}")))
     }
 
-    /// Whether what else there is of the journey lets a version come to a stage.
+    /// Whether what the checker finds, and what else there is of the journey, let a version come to a stage.
     fn may_be(
         &self,
         books: &Books,
         kept: &StoredStage,
         to: VersionStage,
+        (definition, findings): &(Option<Definition>, Vec<Finding>),
     ) -> Result<(), JourneyError> {
         let (name, version) = (&kept.name, kept.version);
         if matches!(to, VersionStage::Staged | VersionStage::Live) {
@@ -480,19 +514,18 @@ impl Journeys {
             }
         }
         if to != VersionStage::Retired && to != VersionStage::Draft {
-            let (definition, findings) = check::compile(&kept.source);
             // What patients are on already goes on, whatever the checker has learnt since.
             let known = kept.reserved || books.was_live(name, &kept.source);
-            if errors(&findings) && !known {
-                return Err(JourneyError::Findings(findings));
+            if errors(findings) && !known {
+                return Err(JourneyError::Findings(findings.clone()));
             }
             // What it begins and whom it calls is another matter: that depends on what else is live, and who may be
             // told what, now.
             if let Some(definition) = definition {
                 // The list of words is of the checker.
-                let mut wrong = self.uncleared(&definition, !known);
+                let mut wrong = self.uncleared(definition, !known);
                 if to != VersionStage::Checked {
-                    wrong.extend(check::others(&definition, &|name| books.begins(name)));
+                    wrong.extend(check::others(definition, &|name| books.begins(name)));
                 }
                 if !wrong.is_empty() {
                     return Err(JourneyError::Findings(wrong));
@@ -544,7 +577,9 @@ impl Journeys {
         };
         let starts = matches!(to, VersionStage::Staged | VersionStage::Live);
         if starts && !kept.reserved {
-            unit.changes = self.forms(tenant, &kept)?;
+            let of = kept.clone();
+            let forms = move |journeys: &Self, _: &Books| journeys.forms(tenant, &of);
+            unit.changes = self.beside(books, forms).await??;
         }
         if to == VersionStage::Live || (starts && !kept.reserved) {
             let live = to == VersionStage::Live;

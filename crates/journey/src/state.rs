@@ -9,7 +9,7 @@
 mod messages;
 
 pub use messages::Which;
-pub(crate) use messages::{Held, Invited, OnTheWay, Reminded, Unsent};
+pub(crate) use messages::{Held, Invited, OnTheWay, Reminded, Told, Unsent, Ways};
 
 use crate::room::Why;
 use crate::time::Slot;
@@ -101,6 +101,9 @@ pub struct State {
     /// Calls to partners that are taken back if the journey is broken off, in their order.
     #[serde(rename = "y", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) owed: Vec<Owed>,
+    /// Messages whose channels are tried in the patient's order and not in the file's.
+    #[serde(rename = "wy", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ways: Vec<Ways>,
 }
 
 /// A call to a partner that may have to be taken back.
@@ -289,6 +292,9 @@ pub(crate) enum Stand {
         /// What the patient has been asked, where the step asks them to book it and it isn't booked yet.
         #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
         invited: Option<Invited>,
+        /// What they have been told of the booked visit, where the step confirms it.
+        #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+        told: Option<Told>,
     },
     /// Branches that haven't ended.
     Joining {
@@ -375,6 +381,7 @@ impl Stand {
                 booked: _,
                 reminded: None,
                 invited: None,
+                told: None,
             }
             | Self::Joining { left: _ } => FIRST,
             Self::Booking {
@@ -382,6 +389,7 @@ impl Stand {
                 booked: _,
                 reminded: _,
                 invited: _,
+                told: _,
             }
             | Self::Working {
                 handed_over: _,
@@ -752,9 +760,10 @@ impl State {
             forms,
             held,
             owed,
+            ways,
         } = self;
         let by_hand = paused.is_some() || undo.is_some() || batch.is_some() || !forms.is_empty();
-        let outside = !held.is_empty() || !owed.is_empty();
+        let outside = !held.is_empty() || !owed.is_empty() || !ways.is_empty();
         let members = if arms.is_empty() && goals.is_empty() && !outside && !by_hand {
             FIRST
         } else {
@@ -820,6 +829,7 @@ impl State {
             batch: None,
             forms: BTreeMap::new(),
             held: Vec::new(),
+            ways: Vec::new(),
             owed: Vec::new(),
         }
     }

@@ -22,6 +22,8 @@ pub(crate) fn not_done(code: &str) -> &'static str {
     match code {
         "consent" => "The patient's consent does not allow it",
         "preference" => "The patient does not want this channel used",
+        "unwelcome" => "The patient does not want messages of this kind by this channel",
+        "only-important" => "The patient wants nothing but what is important by this channel",
         "no-address" => "There is no address for this channel",
         "no-sign-in" => "There is no birth date to check a sign-in link with",
         "shared-number" => {
@@ -36,6 +38,7 @@ pub(crate) fn not_done(code: &str) -> &'static str {
             "The patient had been sent as many messages as they may be, and there was no room in its time"
         }
         "retries-exhausted" => "All attempts failed",
+        "returned" => "It was sent and came back",
         "unknown-partner" => "The partner is not known any more",
         "no-contract" => "There is no contract in force with the partner",
         "not-cleared" => "The partner is not cleared for what it would be told",

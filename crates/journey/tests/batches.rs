@@ -13,6 +13,7 @@ mod analysing;
 )]
 #[path = "../../ledger/tests/postgres/cluster.rs"]
 mod cluster;
+mod cut;
 mod migrating;
 #[allow(dead_code, reason = "shared with the ledger's tests")]
 #[path = "../../ledger/tests/postgres/patience.rs"]

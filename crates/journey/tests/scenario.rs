@@ -19,6 +19,7 @@ mod requests;
 mod segments;
 mod texts;
 mod visits;
+mod wishes;
 mod world;
 
 use journey::JourneyError;

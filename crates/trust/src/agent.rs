@@ -28,11 +28,13 @@ pub enum Role {
     System,
     /// Another system with FHIR access.
     Client,
+    /// A program that has many patients' journeys led on in one go: it sees how many, never who, and no record.
+    Steerer,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Coordinator,
         Self::Clinician,
         Self::PrivacyOfficer,
@@ -43,6 +45,7 @@ impl Role {
         Self::Proxy,
         Self::System,
         Self::Client,
+        Self::Steerer,
     ];
     /// The name that policies know it by, e.g. `privacy-officer`.
     #[must_use]
@@ -58,6 +61,7 @@ impl Role {
             Self::Proxy => "proxy",
             Self::System => "system",
             Self::Client => "client",
+            Self::Steerer => "steerer",
         }
     }
     /// The role of that name.
@@ -69,7 +73,7 @@ impl Role {
     #[must_use]
     pub fn purpose(self) -> Purpose {
         match self {
-            Self::Coordinator => Purpose::CareManagement,
+            Self::Coordinator | Self::Steerer => Purpose::CareManagement,
             Self::Clinician => Purpose::Treatment,
             Self::PrivacyOfficer | Self::Squad | Self::System | Self::Client => Purpose::Operations,
             Self::Administrator => Purpose::Administration,

@@ -24,6 +24,7 @@ mod rules;
 mod sealed;
 mod security;
 mod told;
+mod wishes;
 mod worklist;
 
 pub(crate) use access::Reach;
@@ -47,6 +48,7 @@ pub use rules::Rules;
 pub use security::{BackupFloor, Floor, SecondFactorFloor, Security, SessionFloor};
 pub use told::HighWaterMark;
 pub(crate) use told::{take_back, tell};
+pub use wishes::{Pressing, Sort, Topic, Unwelcome, Via, Wishes};
 pub(crate) use worklist::Work;
 
 pub use channels::{

@@ -7,9 +7,10 @@
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | another journey that is asked for | `Task` (`code` [`TASK_SYSTEM`]\|[`JOURNEY_ORDER`], `status` `in-progress` → `completed` with its ending in `output`, `rejected` where it couldn't begin, `cancelled` where it isn't waited for any more; closing it ends what was begun) |
 //! | a call to a partner | `Task` (`code` [`TASK_SYSTEM`]\|[`CALL_ORDER`], `owner.display` the partner, `status` `in-progress` → `completed` with what was learnt in `output`, `failed` with `statusReason.text` and code [`NOT_DONE_SYSTEM`], `on-hold` while its journey is held, `cancelled` where nobody waits for it any more; who closes it calls it off) |
-//! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT`, `SMSWRIT`, `PUSH` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]; a text message is `in-progress` once a provider has it, with an identifier [`SMS_SYSTEM`]\|what the provider calls it (`use` `old` where it won't arrive by that name), the extensions [`SMS_SEGMENTS_URL`], [`SMS_COST_URL`], [`SMS_UNANSWERED_URL`] and [`LET_GO_URL`], and a `note` of each attempt and receipt, and `completed` when the handset has it; a notification is `completed` when a push service has taken it for one of the patient's devices, with a `note` of how many) |
+//! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT`, `SMSWRIT`, `PUSH` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]; a text message is `in-progress` once a provider has it, with an identifier [`SMS_SYSTEM`]\|what the provider calls it (`use` `old` where it won't arrive by that name), the extensions [`SMS_SEGMENTS_URL`], [`SMS_COST_URL`], [`SMS_UNANSWERED_URL`] and [`LET_GO_URL`], and a `note` of each attempt and receipt, and `completed` when the handset has it; an e-mail is `in-progress`, with `sent`, once a mail server has it and while it may soon come back, with a `note` of each report; a notification is `completed` when a push service has taken it for one of the patient's devices, with a `note` of how many; one that no limit holds has [`BEYOND_LIMITS_URL`]) |
 //! | a message that has to wait before it may go out | `CommunicationRequest` (`status` `active`, `on-hold` while its journey is held → `completed` when it goes out, `revoked` when it doesn't; `occurrencePeriod` from when it may go until when at the latest; `payload` as the message will have it). Who closes it calls the message off |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
+//! | which messages a patient wants, and how | `Basic`, see [`MESSAGE_WISHES`] |
 //! | a patient's word on messages of care programmes | `Consent`, see [`CONSENT_CATEGORY_SYSTEM`] |
 //! | a patient's journey | `CarePlan` (`status` `active`, `on-hold`, `completed`, `revoked` or `entered-in-error`; `instantiatesCanonical` [`journey_canonical`]; the tasks and messages of it are `basedOn` it). Who writes `on-hold`, `active` or one of the last three there holds the journey, lets it go on, or ends it |
 //!
@@ -62,11 +63,13 @@ pub const SMS_UNANSWERED_URL: &str = "urn:cairn:sms-unanswered";
 /// Extension of a message (valueInstant): when it was let go, by its journey or by what it waited for. It may have left
 /// later.
 pub const LET_GO_URL: &str = "urn:cairn:let-go";
-/// Code of a text message that has left, or may have, and of which nothing was heard in its time: it may be there.
+/// Extension of a message (valueBoolean): it went out past quiet hours and limits, and counts in none.
+pub const BEYOND_LIMITS_URL: &str = "urn:cairn:beyond-limits";
+/// Code of a message that has left, or may have, and of which nothing was heard in its time: it may be there.
 /// It stands beside another code where a message that may be there is given up for another reason.
 pub const NO_RECEIPT: &str = "no-receipt";
 /// Code system of reasons why a message was not sent: [`NO_RECEIPT`], `consent`, `preference`, `no-address`,
-/// `no-sign-in`, `shared-number` (somebody else has the telephone too), `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`; of a message that was
+/// `no-sign-in`, `shared-number` (somebody else has the telephone too), `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`, `returned` (a mail server took it, and it came back); of a message that was
 /// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
 /// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`, and [`MAY_BE_DONE`] beside another.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";
@@ -113,6 +116,41 @@ pub const LOINC: &str = "http://loinc.org";
 pub const BODY_WEIGHT: &str = "29463-7";
 /// Extension on `Patient.telecom` (valueBoolean): the patient does not want this channel used.
 pub const NOT_WANTED_EXTENSION: &str = "urn:cairn:channel-not-wanted";
+/// Code system of `Basic.code`: [`MESSAGE_WISHES`].
+pub const BASIC_SYSTEM: &str = "urn:cairn:basic";
+/// Code of [`BASIC_SYSTEM`]: which messages a patient wants, by which ways and when (`subject` the patient, `author` who
+/// said it, `created` when, and the extensions [`MESSAGE_TOPIC_URL`], [`MESSAGE_HOURS_URL`] and [`MESSAGE_LEVEL_URL`]).
+/// Its id is derived, so that a patient has one. `trust::consent::Wishes` reads and writes it:
+///
+/// ```json
+/// {
+///   "resourceType": "Basic",
+///   "code": {"coding": [{"system": "urn:cairn:basic", "code": "message-wishes"}]},
+///   "subject": {"reference": "Patient/ID"},
+///   "created": "2026-11-30",
+///   "author": {"reference": "Patient/ID"},
+///   "extension": [
+///     {"url": "urn:cairn:message-topic", "extension": [
+///       {"url": "topic", "valueCode": "visits"},
+///       {"url": "way", "valueCode": "sms"},
+///       {"url": "way", "valueCode": "email"}
+///     ]},
+///     {"url": "urn:cairn:message-hours", "extension": [
+///       {"url": "from", "valueTime": "20:00:00"},
+///       {"url": "until", "valueTime": "08:00:00"}
+///     ]},
+///     {"url": "urn:cairn:message-level", "valueCode": "only-important"}
+///   ]
+/// }
+/// ```
+pub const MESSAGE_WISHES: &str = "message-wishes";
+/// Extension on [`MESSAGE_WISHES`], one for each topic of which something is said: `topic` (`visits`, `forms` or `care`)
+/// and, in order, each `way` that is welcome (`email`, `sms`). None is the portal's inbox alone.
+pub const MESSAGE_TOPIC_URL: &str = "urn:cairn:message-topic";
+/// Extension on [`MESSAGE_WISHES`]: hours in which no message is welcome, `from` and `until`, by the patient's clock.
+pub const MESSAGE_HOURS_URL: &str = "urn:cairn:message-hours";
+/// Extension on [`MESSAGE_WISHES`] (valueCode): `only-important`, where what is routine is to reach out by no way.
+pub const MESSAGE_LEVEL_URL: &str = "urn:cairn:message-level";
 /// Extension on `Patient.telecom` (valueBoolean): confidential communications (45 CFR 164.522(b)). Where one
 /// has it, no other may be used, also after this one is over.
 pub const CONFIDENTIAL_EXTENSION: &str = "urn:cairn:confidential-channel";

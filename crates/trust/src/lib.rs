@@ -39,15 +39,16 @@ pub use policy::{
 pub use purposes::{OwnPurpose, Purpose, PurposeName, Purposes};
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
+pub use vault::{AddressMark, AddressStanding, AddressTrouble};
 pub use vault::{
     AskAgain, AuditProof, Before, Change, ConsentWhy, Counts, Disclosed, EXPORTER, EarlierPage,
     EarlierVersion, Effect, EveryInternal, Explained, ExportFile, ExportFound, ExportJob,
     ExportLayout, ExportOf, ExportReading, ExportShape, Foreseen, HistoryPage, IndexStep, Indexing,
     Internal, InternalStored, KeptFrom, LookedAt, NoText, ONCE_KEPT_MS, OWNS_MAX, Once,
     OwnDocument, OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RelationWhy,
-    RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed, SubscribedKept,
-    SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextRules, ToldRow, Unit,
-    UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
+    RowWhy, SearchPage, SearchPart, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed,
+    SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextRules, ToldRow,
+    Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use fhir::Resource;
 use serde_json::{Map, Value, json};
 
-use crate::consent::Hours;
-use crate::conventions::{CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM, SMS_UNANSWERED_URL};
+use crate::consent::{Hours, Sort};
+use crate::conventions::{
+    BEYOND_LIMITS_URL, CALL_ATTEMPTS_SYSTEM, CALL_TURN_SYSTEM, SMS_UNANSWERED_URL,
+};
 
 /// The outbox channel number of e-mail.
 pub const CHANNEL_EMAIL: u16 = 1;
@@ -23,6 +25,9 @@ pub const CHANNEL_CALL: u16 = 4;
 /// That of text messages. A server that doesn't know of them leaves them where they are.
 pub const CHANNEL_SMS: u16 = 5;
 
+/// That of e-mails which a mail server has taken and which may come back: messages as those of [`CHANNEL_EMAIL`], due when
+/// they count as delivered. A server that doesn't know of them leaves them where they are.
+pub const CHANNEL_MAIL_TAKEN: u16 = 6;
 /// That of notifications to browsers (Web Push).
 pub const CHANNEL_PUSH: u16 = 7;
 
@@ -64,12 +69,35 @@ pub struct Message {
     /// it goes when it is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hours: Option<Hours>,
+    /// What the patient's wishes are asked about it. What programs put out that didn't know of these has none, and so
+    /// has what is no message of a journey: the wishes say nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sort: Option<Sort>,
     /// How often it was handed over without an answer, so that it may have been taken.
     #[serde(default, skip_serializing_if = "is_none")]
     pub unanswered: u8,
     /// How many segments it took when it was handed over last, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u32>,
+    /// The visit that it is about, for the patient's calendar, where the journey says so. A program that doesn't know of it
+    /// sends the message without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visit: Option<Visit>,
+}
+
+/// A booked visit as a patient's calendar has it: when it is, and nothing of what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Visit {
+    /// The id of the `Appointment`.
+    pub appointment: String,
+    /// When it begins, milliseconds since the epoch.
+    pub start_ms: u64,
+    /// When it ends.
+    pub end_ms: u64,
+    /// How often it was changed.
+    pub sequence: u32,
+    /// Whether it was called off.
+    pub cancelled: bool,
 }
 
 /// How often a message was handed over without an answer, as its `Communication` says it.
@@ -89,6 +117,14 @@ pub fn set_unanswered(communication: &mut Resource, count: u8) {
     extensions.retain(|extension| extension["url"] != SMS_UNANSWERED_URL);
     extensions.push(json!({"url": SMS_UNANSWERED_URL, "valuePositiveInt": count.max(1)}));
     communication.set("extension", Value::Array(extensions));
+}
+
+/// Whether a message went out past quiet hours and limits, so that it counts in none.
+#[must_use]
+pub fn is_beyond_limits(communication: &Resource) -> bool {
+    let extensions = communication.get("extension").and_then(Value::as_array);
+    let mut extensions = extensions.into_iter().flatten();
+    extensions.any(|one| one["url"] == BEYOND_LIMITS_URL && one["valueBoolean"] == true)
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

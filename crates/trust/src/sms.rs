@@ -1,12 +1,15 @@
-//! Text messages: how many parts one takes on the air (3GPP TS 23.038 and TS 23.040), and numbers that they go to. Pure.
+//! Text messages: how many parts one takes on the air (3GPP TS 23.038 and TS 23.040), its octets, and numbers that they
+//! go to. Pure.
 //!
 //! A part has room for 140 bytes: 160 characters of the default alphabet, or 70 units of UCS-2 where one character is
 //! outside it. A text of several parts loses six bytes of each to the header that joins them, and no character is torn
 //! apart between two.
 
 mod number;
+mod octets;
 
 pub use number::{Country, Number};
+pub use octets::{from_gsm7, from_ucs2, octets};
 
 /// How a text is written on the air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

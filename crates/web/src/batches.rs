@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
 use journey::{
-    BATCH_MAX, Batch, BatchForeseen, Failure, Foreseen, Many, RATE_MAX, Stage, StepView, Who,
+    BATCH_MAX, Batch, BatchForeseen, FAILURES_MAX, FailurePage, FailurePlace, Foreseen, Many,
+    RATE_MAX, Stage, StepView, Who,
 };
 use maud::{Markup, html};
 use trust::{Action, Permit, kinds};
@@ -270,6 +271,7 @@ fn sample(ctx: &Ctx, foreseen: &BatchForeseen, names: &HashMap<String, PatientLi
         section class="card stack" aria-labelledby="effect" {
             h2 id="effect" { "What would come of it" }
             p { "It is for " span class="strong" { (thousands(foreseen.total as u64)) } @if foreseen.total == 1 { " journey." } @else { " journeys." } }
+            @if foreseen.sample.is_empty() && foreseen.total > 0 { p class="note" { "You are not shown those of them who were looked at for examples, as in other lists: relationships, consents and labels decide." } }
             @if !foreseen.sample.is_empty() {
                 p { "Some of them:" }
                 ul class="stack" { @for (id, outcome) in &foreseen.sample { li {
@@ -326,15 +328,27 @@ pub(crate) async fn begin(Posted { ctx, fields }: Posted) -> Result<Response, Pa
     Ok(Redirect::to(&format!("{HERE}/{id}")).into_response())
 }
 
-fn failures(failures: &[Failure], all: usize, names: &HashMap<String, PatientLine>) -> Markup {
+fn failures(
+    batch: &Batch,
+    page: &FailurePage,
+    later: bool,
+    names: &HashMap<String, PatientLine>,
+) -> Markup {
     html! {
         section class="stack" aria-labelledby="failures" {
             h2 id="failures" { "Not done" }
             div class="scroll" { table {
                 thead { tr { th scope="col" { "Patient" } th scope="col" { "Why" } } }
-                tbody { @for failure in failures { tr { th scope="row" { (patient(names, &failure.patient)) } td { (failure.why) } } } }
+                tbody { @for failure in &page.failures { tr { th scope="row" { (patient(names, &failure.patient)) } td { (failure.why) } } } }
             } }
-            @if all > failures.len() { p class="quiet small" { "The first " (failures.len()) " of " (thousands(all as u64)) "." } }
+            @if page.hidden > 0 { p class="note" { (layout::count_of(page.hidden, "patient")) " here whom you are not shown, as in other lists: relationships, consents and labels decide." } }
+            @if page.next.is_some() || later {
+                nav class="pager" aria-label="Pages" {
+                    span class="quiet small" { (thousands(batch.failed as u64)) " in all." }
+                    @if later { a href={ (HERE) "/" (batch.id) } { "First page" } }
+                    @if let Some(next) = page.next { a href={ (HERE) "/" (batch.id) "?after=" (next) } { "Next page" } }
+                }
+            }
         }
     }
 }
@@ -399,24 +413,41 @@ fn parts(ctx: &Ctx, batch: &Batch, listed: usize) -> Parts {
             @if batch.stage == Stage::Running || batch.rests() {
                 div class="cluster" {
                     @if batch.rests() { (deed(ctx, batch, ("go-on", "Let it go on"), goes_on(batch))) }
-                    @else { (deed(ctx, batch, ("pause", "Let it rest"), "Those whom it is at now, 50 at most, are still reached. Who was reached stays as they are; it can go on later.")) }
+                    @else { (deed(ctx, batch, ("pause", "Let it rest"), "Whom it is at just now is still reached. Who was reached stays as they are; it can go on later.")) }
                     (deed(ctx, batch, ("cancel", "Break it off"), "Who was reached stays as they are; the others are left alone."))
                 }
             }
         }
     };
-    let reached = batch.many.leads() && batch.next > batch.failed;
+    // A turn that was cut short may have reached somebody before it could write that down.
+    let cut = batch.stage != Stage::Running && batch.next < batch.total;
+    let reached = batch.many.leads() && (batch.next > batch.failed || cut);
     let back = html! { div id="batch-back" { @if reached { (crate::moving::take_back(ctx, &batch.id)) } } };
     vec![("batch-state", state), ("batch-back", back)]
 }
 
 /// `GET /console/batches/{batch}`.
-pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
+pub(crate) async fn page(
+    ctx: Ctx,
+    Path(id): Path<String>,
+    fields: Fields,
+) -> Result<Response, PageError> {
     let permit = permit(&ctx).await?;
+    let after = match fields.get("after") {
+        Some(after) => Some(FailurePlace::parse(after).ok_or(PageError::NotFound)?),
+        None => None,
+    };
     let live = live::address(&ctx, &format!("/console/live/batches/{}", escape(&id)), "");
-    let (batch, failed) = ctx.app.web.journeys.batch(&permit, &id).await?;
+    let journeys = &ctx.app.web.journeys;
+    let (batch, failed) = journeys
+        .batch_failures(&permit, &id, after, FAILURES_MAX)
+        .await?;
     let live = format!("{live}&{LISTED}={}", batch.failed);
-    let names = patient_lines(&ctx, failed.iter().map(|failure| failure.patient.clone())).await?;
+    let patients = failed
+        .failures
+        .iter()
+        .map(|failure| failure.patient.clone());
+    let names = patient_lines(&ctx, patients).await?;
     let body = html! {
         div class="spread" { p class="crumbs" { a href=(HERE) { (TITLE) } } (layout::live_light()) }
         h1 { (said(&batch.many)) }
@@ -426,7 +457,7 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
                 p { "Asked for by " span class="strong" { (batch.by) } ", " (ctx.times.ago(signed(batch.asked_ms))) ": " (batch.reason) }
             }
             @for (_, part) in parts(&ctx, &batch, batch.failed) { (part) }
-            @if !failed.is_empty() { (failures(&failed, batch.failed, &names)) }
+            @if !failed.failures.is_empty() || failed.hidden > 0 || after.is_some() { (failures(&batch, &failed, after.is_some(), &names)) }
         }
     };
     Ok(console(&ctx, TITLE, Section::Journeys, Some(&live), &body))

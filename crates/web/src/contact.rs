@@ -8,7 +8,10 @@ use ledger::{Expected, LedgerError};
 use maud::html;
 use serde_json::{Value, json};
 use trust::conventions::CONFIDENTIAL_EXTENSION;
-use trust::{Action, Change, Role, TrustError, Unit};
+use trust::{
+    Action, AddressMark, AddressStanding, AddressTrouble, Change, Permit, Role, TrustError, Unit,
+    Vault,
+};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
@@ -61,6 +64,114 @@ pub(crate) async fn stopped(ctx: &Ctx, patient: &Resource) -> Result<Vec<String>
         }
     }
     Ok(found)
+}
+
+/// An e-mail address of a patient, or of somebody who acts for them, that is not written to any more, and why.
+pub(crate) struct Barred {
+    pub(crate) address: String,
+    /// Whose it is, if not the patient's.
+    pub(crate) whose: Option<String>,
+    mark: AddressMark,
+}
+
+impl Barred {
+    /// Whether whoever reads there said that our e-mail is unwanted, which can be taken back.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.mark.why == AddressTrouble::Complained
+    }
+
+    /// Why, in words.
+    pub(crate) fn words(&self) -> String {
+        match (self.mark.why, &self.mark.code) {
+            (AddressTrouble::Bounced, Some(code)) => {
+                format!("what was sent there came back ({code})")
+            }
+            (AddressTrouble::Bounced | AddressTrouble::Other, _) => {
+                "what was sent there came back".to_owned()
+            }
+            (AddressTrouble::Complained, _) => {
+                "who reads there said that our e-mail is unwanted".to_owned()
+            }
+        }
+    }
+}
+
+/// The addresses of a patient, and of those who act for them, that are not written to any more.
+pub(crate) async fn barred(
+    ctx: &Ctx,
+    permit: &Permit,
+    patient: &Resource,
+) -> Result<Vec<Barred>, PageError> {
+    let vault = ctx.vault();
+    let Some(id) = patient.id() else {
+        return Ok(Vec::new());
+    };
+    let telecoms = patient.get("telecom").and_then(Value::as_array);
+    let telecoms = telecoms.into_iter().flatten();
+    let own = telecoms
+        .filter(|telecom| telecom["system"] == "email")
+        .filter_map(|telecom| telecom["value"].as_str())
+        .map(|address| (address.to_owned(), None));
+    let mut addresses: Vec<(String, Option<String>)> = own.collect();
+    for (name, address) in vault.addresses_of_who_acts(permit, id).await? {
+        addresses.push((address, Some(name)));
+    }
+    let mut all: Vec<Barred> = Vec::new();
+    for (address, whose) in addresses {
+        if all.iter().any(|known| known.address == address) {
+            continue;
+        }
+        let mark = vault.address_id(permit.tenant(), id, &address);
+        let (standing, _) = vault.address_standing(permit, &mark).await?;
+        all.extend(standing.mark.map(|mark| Barred {
+            address,
+            whose,
+            mark,
+        }));
+    }
+    Ok(all)
+}
+
+/// Lets an address of a patient be written to again that wasn't; where `only` says why it wasn't, one of that sort alone.
+/// Whether that was done.
+pub(crate) async fn clear(
+    ctx: &Ctx,
+    permit: &Permit,
+    (id, address): (&str, &str),
+    only: Option<AddressTrouble>,
+) -> Result<bool, PageError> {
+    let vault = ctx.vault();
+    let mark = vault.address_id(permit.tenant(), id, address);
+    let (standing, expected) = vault.address_standing(permit, &mark).await?;
+    let why = standing.mark.map(|mark| mark.why);
+    if why.is_none_or(|why| only.is_some_and(|only| only != why)) {
+        return Ok(false);
+    }
+    let cleared = AddressStanding {
+        cleared_ms: Some(vault.ledger().clock().now_ms()),
+        ..AddressStanding::default()
+    };
+    let unit = Unit {
+        internals: vec![Vault::stand_address(id, &mark, &cleared, expected)],
+        note: Some("an address is written to again".to_owned()),
+        patient: Some(id.to_owned()),
+        ..Unit::default()
+    };
+    match vault.commit(permit, unit).await {
+        Ok(_) => Ok(true),
+        // Somebody else has just done it, or more came back: the page says which.
+        Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same of a clinician's.
+async fn write_again(ctx: &Ctx, id: &str, address: &str) -> Result<Response, PageError> {
+    let of = Some(ResourceType::Patient);
+    let permit = ctx.permit(Action::Update, of, Some(id)).await?;
+    clear(ctx, &permit, (id, address), None).await?;
+    let to = format!("/console/patients/{id}/contact?done=yes");
+    Ok(Redirect::to(&to).into_response())
 }
 
 /// Whether a number could be called: digits, and what people put between them.
@@ -139,6 +250,7 @@ pub(crate) async fn page(
         .ok_or(PageError::NotFound)?
         .resource;
     let now = asked(&patient);
+    let barred = barred(&ctx, &permit, &patient).await?;
     let title = "Only one address or number";
     let body = html! {
         p class="crumbs" { a href={ "/console/patients/" (id) } { "Patient" } }
@@ -157,6 +269,20 @@ pub(crate) async fn page(
                 label { "Address or number" span class="hint" { "Leave it empty when the patient takes it back" } input type="text" name="address" value=[now.map(|(_, address)| address)] maxlength="254" autocomplete="off"; }
                 div { button class="primary" type="submit" { "Use this alone" } }
             }
+            @if !barred.is_empty() {
+                section class="stack" aria-labelledby="barred" {
+                    h2 id="barred" { "Addresses that are not written to" }
+                    p { "Ask whose it is whether the address is right. What was not sent goes another way, and messages to another address go out as ever." }
+                    @for one in &barred {
+                        form class="fields" method="post" action={ "/console/patients/" (id) "/contact" } {
+                            (csrf(&ctx))
+                            input type="hidden" name="again" value=(one.address);
+                            p { span class="strong" { (one.address) } @if let Some(whose) = &one.whose { " (of " (whose) ", who acts for the patient)" } ": " (one.words()) "." }
+                            div { button type="submit" { "Write there again" } }
+                        }
+                    }
+                }
+            }
             p class="quiet small" { "Other addresses stay on record, so that the patient is found by them. Other systems see them, beside this one with a comment that says that it alone is to be used." }
         }
     };
@@ -169,6 +295,9 @@ pub(crate) async fn set(
     Posted { ctx, fields }: Posted,
 ) -> Result<Response, PageError> {
     checked(&ctx, &id)?;
+    if let Some(address) = fields.get("again") {
+        return write_again(&ctx, &id, address).await;
+    }
     let kind = fields.get("kind").unwrap_or_default();
     if !KINDS.iter().any(|(known, _)| *known == kind) {
         return Err(PageError::Invalid("Choose what it is.".to_owned()));

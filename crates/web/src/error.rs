@@ -35,6 +35,9 @@ pub(crate) enum PageError {
     /// Too many tries.
     #[error("too many tries")]
     LockedOut(u64),
+    /// There is no place for more of such work just now: of the organisation's (false), or of this server's.
+    #[error("no place for more of such work")]
+    Busy(bool),
     /// The request is larger than the server takes.
     #[error("too long")]
     TooLong,
@@ -80,6 +83,7 @@ impl From<journey::JourneyError> for PageError {
             journey::JourneyError::Cannot(why) => {
                 Self::Invalid(format!("This can't be done: {why}."))
             }
+            journey::JourneyError::Busy { of_all } => Self::Busy(of_all),
             journey::JourneyError::Broken(words) => Self::Internal(words),
             journey::JourneyError::NotStarted(why) => Self::Invalid(why.to_string()),
             journey::JourneyError::Findings(findings) => {
@@ -116,7 +120,8 @@ impl PageError {
             Self::SignedOut(_) => StatusCode::UNAUTHORIZED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
-            Self::LockedOut(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::LockedOut(_) | Self::Busy(false) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy(true) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Erased => StatusCode::GONE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -139,6 +144,7 @@ impl PageError {
             Self::Conflict => ("Changed meanwhile", "Somebody else, or the journey, changed this while you had it open. Nothing of yours was saved. Load the page again to see how it is now.".to_owned()),
             Self::Invalid(words) => ("That did not work", words.clone()),
             Self::LockedOut(wait_s) => ("Too many tries", format!("For safety, sign-in is closed for a while. Try again in {wait_s} seconds.")),
+            Self::Busy(_) => ("Others are looking ahead, too", format!("What would come of it is worked out for as many people at once as may be. Nothing was done. Try again in {} seconds.", journey::BUSY_RETRY_S)),
             Self::TooLong => ("Too long", "What you sent is larger than this server takes, so nothing was saved. Send less, or ask your administrator for the limit.".to_owned()),
             Self::Erased => ("This record was erased", "The key of this record was destroyed, so nobody can read it any more, here or in any copy.".to_owned()),
             Self::Internal(_) => ("Something went wrong on our side", "Nothing was lost that you were told was saved. Try again in a moment. If it stays so, tell your administrator the number below.".to_owned()),
@@ -182,7 +188,12 @@ impl PageError {
         };
         let page = layout::bare_as(app, &elsewhere, title, class, &body);
         let mut response = (status, page).into_response();
-        if let Self::LockedOut(wait_s) = self
+        let wait_s = match self {
+            Self::LockedOut(wait_s) => Some(*wait_s),
+            Self::Busy(_) => Some(journey::BUSY_RETRY_S),
+            _ => None,
+        };
+        if let Some(wait_s) = wait_s
             && let Ok(value) = wait_s.to_string().parse()
         {
             response.headers_mut().insert(header::RETRY_AFTER, value);

@@ -200,6 +200,7 @@ pub(crate) fn role_words(role: Role) -> &'static str {
         Role::Proxy => "acts for the patient",
         Role::System => "Cairn itself",
         Role::Client => "another system",
+        Role::Steerer => "steers journeys",
     }
 }
 
@@ -315,6 +316,11 @@ pub(crate) fn portal(
     let of_proxy = [
         (PortalSection::Home, "/portal", "What is next"),
         (PortalSection::Messages, "/portal/inbox", "Messages"),
+        (
+            PortalSection::Preferences,
+            "/portal/preferences/messages",
+            "Which messages",
+        ),
         (PortalSection::ActsFor, "/portal/for", "For whom you act"),
         (PortalSection::Sessions, "/portal/sessions", "Sign-ins"),
     ];
@@ -331,6 +337,8 @@ pub(crate) fn portal(
             "How we reach you",
         ),
     ];
+    // Who keeps something to themselves says alone which messages they want.
+    let is_kept = ctx.acting.as_ref().is_some_and(|acting| acting.is_kept);
     let sections: &[_] = if ctx.role() == Role::Proxy {
         &of_proxy
     } else {
@@ -344,7 +352,7 @@ pub(crate) fn portal(
             }
             div class="bar-in" {
                 nav class="nav" aria-label="Your pages" {
-                    @for (id, href, name) in sections {
+                    @for (id, href, name) in sections.iter().filter(|(id, ..)| !is_kept || *id != PortalSection::Preferences) {
                         a href=(href) aria-current=[(Some(*id) == section).then_some("page")] { (name) }
                     }
                 }

@@ -48,6 +48,7 @@ mod stuck;
 mod tasks;
 mod time;
 mod unexplained;
+mod wishes;
 mod worklist;
 
 use std::sync::Arc;
@@ -155,6 +156,10 @@ fn console() -> Router<Arc<context::App>> {
         .route(
             "/console/patients/{id}/contact",
             get(contact::page).post(contact::set),
+        )
+        .route(
+            "/console/patients/{id}/messages",
+            get(wishes::page).post(wishes::set),
         )
         .route(
             "/console/patients/{id}/consents",
@@ -364,5 +369,9 @@ fn portal_pages() -> Router<Arc<context::App>> {
         .route(
             "/portal/preferences",
             get(portal::choices::preferences).post(portal::choices::set_preferences),
+        )
+        .route(
+            "/portal/preferences/messages",
+            get(wishes::own_page).post(wishes::set_own),
         )
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use journey::{
-    Finding, Goes, JourneyError, Map, MoveOutcome, Moving, OneMoved, PlanChange, Portion, Preview,
-    RATE_MAX, StepView, VersionStage, VersionView, WhichMoved, Who,
+    Finding, Goes, JourneyError, Map, MoveOutcome, Moving, NamedPage, OneMoved, PlanChange,
+    Portion, Preview, RATE_MAX, StepView, VersionStage, VersionView, WhichMoved, Who,
 };
 use maud::{Markup, html};
 use trust::{Action, Permit};
@@ -371,18 +371,19 @@ fn named(
     ctx: &Ctx,
     name: &str,
     fields: &Fields,
-    (ones, next, only): (&[OneMoved], Option<&str>, Option<WhichMoved>),
+    (page, only): (&NamedPage, Option<WhichMoved>),
     lines: &HashMap<String, PatientLine>,
 ) -> Markup {
     html! {
         section class="stack" aria-labelledby="named" {
             h2 id="named" { @match only { None => "For each of them", Some(which) => { "For each of " (words_of(which)) } } }
-            @if ones.is_empty() { p class="quiet" { @if next.is_some() { "Something has just happened to those who were here; there are others." } @else { "Nobody else." } } }
-            ul class="stack" { @for one in ones { li { p { (patient(lines, &one.patient)) } (outcome(ctx, one)) } } }
+            @if page.each.is_empty() && page.hidden == 0 { p class="quiet" { @if page.next.is_some() { "Something has just happened to those who were here; there are others." } @else { "Nobody else." } } }
+            @if page.hidden > 0 { p class="note" { (layout::count_of(page.hidden, "patient")) " here whom you are not shown, as in other lists: relationships, consents and labels decide. The numbers count them." } }
+            ul class="stack" { @for one in &page.each { li { p { (patient(lines, &one.patient)) } (outcome(ctx, one)) } } }
             form class="inline-fields" method="post" action=(here(name)) {
                 (csrf(ctx))
                 (carried(fields))
-                @if let Some(next) = next {
+                @if let Some(next) = &page.next {
                     @if let Some(which) = only { input type="hidden" name="only" value=(which.name()); }
                     button type="submit" name="after" value=(next) { "The next of them" }
                 }
@@ -426,10 +427,11 @@ pub(crate) async fn foresee(
         (None, None) => Some(journeys.preview_migration(&permit, &asked).await?),
         _ => None,
     };
-    let (ones, next) = journeys
+    let page = journeys
         .preview_named_of(&permit, &asked, only, after, NAMED)
         .await?;
-    let lines = patient_lines(&ctx, ones.iter().map(|one| one.patient.clone())).await?;
+    let lines = patient_lines(&ctx, page.each.iter().map(|one| one.patient.clone())).await?;
+    let lists = !page.each.is_empty() || page.hidden > 0 || page.next.is_some();
     let back = format!("{}?from={}&to={}", here(&name), asked.who.version, asked.to);
     let reaches = preview
         .as_ref()
@@ -439,7 +441,7 @@ pub(crate) async fn foresee(
         h1 { (name) ", from version " (asked.who.version) " to version " (asked.to) }
         div class="stack-wide" {
             @if let Some(preview) = &preview { (sums(&ctx, &name, &fields, preview)) }
-            @if !ones.is_empty() || next.is_some() || preview.is_none() { (named(&ctx, &name, &fields, (&ones, next.as_deref(), only), &lines)) }
+            @if lists || preview.is_none() { (named(&ctx, &name, &fields, (&page, only), &lines)) }
             @if let Some(preview) = preview.as_ref().filter(|_| reaches) {
                 form class="ask stack" method="post" action={ (here(&name)) "/begin" } {
                     (csrf(&ctx))

@@ -307,8 +307,10 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
         step: String::new(),
         expires_ms: Some(now_ms.saturating_add(LINK_WAIT_MS)),
         hours: None,
+        sort: None,
         unanswered: 0,
         segments: None,
+        visit: None,
     };
     let body = serde_json::to_vec(&message)
         .map_err(|_| PageError::Internal("a message can't be written as JSON".to_owned()))?;

@@ -167,6 +167,8 @@ fn kind_words(kind: ResourceType) -> (String, String) {
         ResourceType::QuestionnaireResponse => both("answered form", "answered form"),
         ResourceType::MedicationRequest => both("medication", "medicine"),
         ResourceType::Consent => both("consent", "permission"),
+        // What has no type of its own; which messages are wanted is such a one.
+        ResourceType::Basic => both("basic entry", "basic entry"),
         _ => {
             let words = kind.words();
             (words.clone(), words)

@@ -8,7 +8,7 @@ use fhir::{Resource, ResourceType};
 use ledger::Kind;
 use maud::{Markup, html};
 use trust::conventions::TASK_SYSTEM;
-use trust::{Action, Role};
+use trust::{Action, Role, Versioned};
 
 use crate::context::{Ctx, Fields, Watching, escape, query};
 use crate::error::PageError;
@@ -22,6 +22,13 @@ const TASKS_MAX: usize = 5_000;
 const PAGE: usize = 50;
 /// Finished tasks shown, newest first.
 const DONE_MAX: usize = 200;
+/// Whose tasks there are, and what that is called.
+const TABS: [(&str, &str); 4] = [
+    ("coordinator", "For coordinators"),
+    ("clinician", "For clinicians"),
+    ("mine", "Mine"),
+    ("all", "All"),
+];
 /// Alternatives in one search clause.
 const IDS: usize = 200;
 
@@ -144,37 +151,89 @@ impl Filter {
     }
 }
 
-struct Loaded {
-    tasks: Vec<TaskRow>,
-    incomplete: bool,
+/// What a list says of all its tasks, and those that stand on the page.
+struct Sorted {
+    shown: Vec<TaskRow>,
+    journeys: BTreeSet<String>,
+    queues: BTreeSet<String>,
+    /// How many there are for each tab.
+    tabs: Vec<(&'static str, &'static str, usize)>,
+    total: usize,
+    overdue: usize,
+    page: usize,
+    last: usize,
 }
 
-async fn load(ctx: &Ctx, done: bool) -> Result<Loaded, PageError> {
+/// Puts tasks in order, and says which of them, by their places, stand on the page.
+fn sort(ctx: &Ctx, filter: &Filter, rows: &[Versioned]) -> (Vec<usize>, Sorted) {
+    let now_ms = ctx.times.care_ms;
+    let of = |(place, row): (usize, &Versioned)| (place, TaskRow::of(ctx, &row.resource));
+    let mut tasks: Vec<(usize, TaskRow)> = rows.iter().enumerate().map(of).collect();
+    if filter.done {
+        tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.due_ms.max(Some(task.since_ms))));
+    } else {
+        tasks.sort_by_key(|(_, task)| task.harm(now_ms));
+    }
+    let journeys = (tasks.iter())
+        .filter_map(|(_, task)| Some(task.step.as_ref()?.0.clone()))
+        .chain(filter.journey.clone())
+        .collect();
+    let queues = (tasks.iter())
+        .filter_map(|(_, task)| task.queue.clone())
+        .chain(filter.queue.clone())
+        .collect();
+    tasks.retain(|(_, task)| filter.rest_matches(task, now_ms));
+    let tabs = TABS.map(|(who, words)| {
+        let of_tab = |(_, task): &&(usize, TaskRow)| Filter::who_matches(who, ctx, task);
+        (who, words, tasks.iter().filter(of_tab).count())
+    });
+    tasks.retain(|(_, task)| Filter::who_matches(&filter.who, ctx, task));
+    let total = tasks.len();
+    let overdue = (tasks.iter())
+        .filter(|(_, task)| task.overdue(now_ms))
+        .count();
+    let last = total.div_ceil(PAGE).max(1);
+    let page = filter.page.min(last);
+    let (places, shown) = (tasks.into_iter())
+        .skip((page - 1) * PAGE)
+        .take(PAGE)
+        .unzip();
+    let sorted = Sorted {
+        shown,
+        journeys,
+        queues,
+        tabs: tabs.into(),
+        total,
+        overdue,
+        page,
+        last,
+    };
+    (places, sorted)
+}
+
+/// What of the tasks is shown, of which alone the audit says that it was seen; and whether there are more than were
+/// gone through.
+async fn load(ctx: &Ctx, filter: &Filter) -> Result<(Sorted, bool), PageError> {
     let permit = ctx
         .permit(Action::Search, Some(ResourceType::Task), None)
         .await?;
-    let status = if done { "completed" } else { OPEN };
+    let status = if filter.done { "completed" } else { OPEN };
     let code = format!("{TASK_SYSTEM}|staff-task");
-    let count = if done { DONE_MAX } else { 1_000 };
+    let (count, most) = if filter.done {
+        (DONE_MAX, DONE_MAX)
+    } else {
+        (1_000, TASKS_MAX)
+    };
     let query = query(
         ResourceType::Task,
         &[("code", &code), ("status", status)],
         count,
     )?;
-    let mut tasks = Vec::new();
-    let mut before = None;
-    loop {
-        let page = ctx.vault().search(&permit, &query, before).await?;
-        tasks.extend(page.rows.iter().map(|row| TaskRow::of(ctx, &row.resource)));
-        before = page.next;
-        if before.is_none() || done || tasks.len() >= TASKS_MAX {
-            break;
-        }
-    }
-    Ok(Loaded {
-        tasks,
-        incomplete: before.is_some(),
-    })
+    let found = ctx
+        .vault()
+        .search_part(&permit, &query, most, |rows| sort(ctx, filter, rows))
+        .await?;
+    Ok((found.whole, found.incomplete))
 }
 
 fn link(fields: &Fields, name: &str, value: &str) -> String {
@@ -239,65 +298,17 @@ fn row(ctx: &Ctx, task: &TaskRow, names: &HashMap<String, PatientLine>, back: &s
 /// The part of the page that is live.
 async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
     let filter = Filter::of(ctx, fields);
-    let mut loaded = load(ctx, filter.done).await?;
-    if filter.done {
-        loaded
-            .tasks
-            .sort_by_key(|task| std::cmp::Reverse(task.due_ms.max(Some(task.since_ms))));
-    } else {
-        loaded
-            .tasks
-            .sort_by_key(|task| task.harm(ctx.times.care_ms));
-    }
-    let journeys: BTreeSet<String> = loaded
-        .tasks
-        .iter()
-        .filter_map(|task| Some(task.step.as_ref()?.0.clone()))
-        .chain(filter.journey.clone())
-        .collect();
-    let queues: BTreeSet<String> = (loaded.tasks.iter())
-        .filter_map(|task| task.queue.clone())
-        .chain(filter.queue.clone())
-        .collect();
-    loaded
-        .tasks
-        .retain(|task| filter.rest_matches(task, ctx.times.care_ms));
-    let tabs: Vec<(&str, &str, usize)> = [
-        ("coordinator", "For coordinators"),
-        ("clinician", "For clinicians"),
-        ("mine", "Mine"),
-        ("all", "All"),
-    ]
-    .into_iter()
-    .map(|(who, words)| {
-        (
-            who,
-            words,
-            loaded
-                .tasks
-                .iter()
-                .filter(|task| Filter::who_matches(who, ctx, task))
-                .count(),
-        )
-    })
-    .collect();
-    loaded
-        .tasks
-        .retain(|task| Filter::who_matches(&filter.who, ctx, task));
-    let total = loaded.tasks.len();
-    let overdue = loaded
-        .tasks
-        .iter()
-        .filter(|task| task.overdue(ctx.times.care_ms))
-        .count();
-    let last = total.div_ceil(PAGE).max(1);
-    let page = filter.page.min(last);
-    let shown: Vec<TaskRow> = loaded
-        .tasks
-        .into_iter()
-        .skip((page - 1) * PAGE)
-        .take(PAGE)
-        .collect();
+    let (sorted, incomplete) = load(ctx, &filter).await?;
+    let Sorted {
+        shown,
+        journeys,
+        queues,
+        tabs,
+        total,
+        overdue,
+        page,
+        last,
+    } = sorted;
     let names = patient_lines(ctx, shown.iter().filter_map(|task| task.patient.clone())).await?;
     let back = back(fields);
     Ok(html! {
@@ -338,8 +349,8 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
             p class="quiet" aria-live="polite" {
                 (count_of(total, if filter.done { "finished task" } else { "open task" }))
                 @if overdue > 0 && !filter.overdue { ", " a class="overdue" href=(link(fields, "due", "overdue")) { (overdue) " overdue" } }
-                @if filter.done && loaded.incomplete { ". These are the newest " (DONE_MAX) "; older ones are on the patients' pages" }
-                @if !filter.done && loaded.incomplete { ". Only the newest " (layout::thousands(TASKS_MAX as u64)) " open tasks were looked at, so this list is not complete" }
+                @if filter.done && incomplete { ". These are the newest " (DONE_MAX) "; older ones are on the patients' pages" }
+                @if !filter.done && incomplete { ". Only the newest " (layout::thousands(TASKS_MAX as u64)) " open tasks were looked at, so this list is not complete" }
                 "."
             }
             @if shown.is_empty() {

@@ -121,7 +121,8 @@ pub(crate) struct RegisterAppOptions {
 pub(crate) struct ClientOptions {
     #[command(flatten)]
     pub(crate) store: StoreArguments,
-    /// Role: client for FHIR, squad to publish journeys, privacy-officer for the audit, biller for payment
+    /// Role: client for FHIR, squad to publish journeys, privacy-officer for the audit, biller for payment,
+    /// steerer to move patients between versions of a journey
     #[arg(long, value_enum, default_value_t = ClientRole::Client)]
     pub(crate) role: ClientRole,
     /// Name of the system, for the audit

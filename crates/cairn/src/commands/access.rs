@@ -60,6 +60,7 @@ pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<Exit
         ClientRole::Squad => trust::Role::Squad,
         ClientRole::PrivacyOfficer => trust::Role::PrivacyOfficer,
         ClientRole::Biller => trust::Role::Biller,
+        ClientRole::Steerer => trust::Role::Steerer,
     };
     let made = async {
         Ok(trust_over(&ledger)?

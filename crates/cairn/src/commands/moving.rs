@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
-use journey::{Goes, JourneyError, Journeys, Map, Moving, Portion, Preview, RATE_MAX, Stage};
+use journey::{
+    FAILURES_MAX, Goes, JourneyError, Journeys, Map, Moving, Portion, Preview, RATE_MAX, Stage,
+};
 use ledger::Ledger;
 use trust::{Action, Permit, Purpose, Target, Trust};
 
@@ -116,7 +118,7 @@ struct Place {
     /// URL of a running server, instead of a store
     #[arg(long, value_name = "URL", requires = "token")]
     server: Option<String>,
-    /// Access token of a client with the role coordinator
+    /// Access token of a client with the role steerer
     #[arg(
         long,
         value_name = "TOKEN",
@@ -327,7 +329,7 @@ fn tell_done((done, failed, waiting): (u64, u64, u64), failures: &[(String, Stri
     for (instance, why) in failures {
         say(&format!("{instance}: {why}"));
     }
-    if failures.is_empty() {
+    if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -344,14 +346,14 @@ async fn each(
     let mut after: Option<String> = None;
     loop {
         let page = journeys.preview_named(permit, moving, after.as_deref(), EACH);
-        let (page, next) = page.await?;
-        for one in &page {
+        let page = page.await?;
+        for one in &page.each {
             tell_one(options, &told(one));
         }
-        if next.is_none() {
+        if page.next.is_none() {
             return Ok(());
         }
-        after = next;
+        after = page.next;
     }
 }
 
@@ -364,21 +366,28 @@ async fn apply(
 ) -> anyhow::Result<ExitCode> {
     let mut before = None;
     loop {
-        let (batch, failures) = journeys.batch(permit, id).await?;
+        let batch = journeys.batch_head(permit, id).await?;
         let over = batch.stage != Stage::Running || batch.next >= batch.total;
         if over {
             let moved = batch.next - batch.failed - batch.waiting;
             let sums = (moved as u64, batch.failed as u64, batch.waiting as u64);
-            let failures = failures.into_iter();
-            let failures: Vec<_> = failures
-                .map(|failure| (failure.instance, failure.why))
-                .collect();
+            let (mut failures, mut after) = (Vec::new(), None);
+            loop {
+                let page = journeys.batch_failures(permit, id, after, FAILURES_MAX);
+                let (_, page) = page.await?;
+                let of_page = page.failures.into_iter();
+                failures.extend(of_page.map(|failure| (failure.instance, failure.why)));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
             return Ok(tell_done(sums, &failures));
         }
         // Where nothing comes of a turn, an older batch is being worked on, or somebody else holds it.
         if before == Some(batch.next) {
             let waits = journeys.batch_turn(tenant_of(ledger)).await?;
-            let (now, _) = journeys.batch(permit, id).await?;
+            let now = journeys.batch_head(permit, id).await?;
             if now.next == batch.next && waits.is_some_and(|wait| wait.as_secs() > 1) {
                 say(&format!(
                     "It is asked for ({id}); a server that has the store goes on with it."

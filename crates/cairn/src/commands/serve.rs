@@ -13,7 +13,7 @@ use crate::config::{ConfigError, Settings, environment};
 use crate::control;
 use crate::explaining::InForce;
 use crate::floors::Configured;
-use crate::server::{Server, ServerOptions, TlsFiles, asked_to_end};
+use crate::server::{Ending, Server, ServerOptions, TlsFiles};
 use crate::store::{self, RootKeySource, TENANT};
 use crate::telemetry;
 
@@ -217,8 +217,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
             );
         }
     }
+    let mut ending = Ending::listen()?;
     crate::terminal::say(&format!("Cairn is at {}", server.base_url()));
-    asked_to_end().await?;
+    ending.asked().await;
     tracing::info!("stopping");
     drop(door);
     server.stop().await?;

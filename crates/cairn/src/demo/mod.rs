@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::config::{LogFormat, LogSettings, Otlp, StoreSettings};
 use crate::explaining::InForce;
-use crate::server::{DemoPages, Server, ServerError, ServerOptions, asked_to_end};
+use crate::server::{DemoPages, Ending, Server, ServerError, ServerOptions};
 use crate::store::{self, TENANT};
 use crate::terminal::{say, warn};
 use crate::{control, http, telemetry};
@@ -157,6 +157,7 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
     .await?;
     in_force.are(server.houses());
 
+    let mut ending = Ending::listen()?;
     let result = async {
         setup::people(&server, &state_path, &mut state).await?;
         setup::journey(&server).await?;
@@ -167,7 +168,7 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
     };
     let driver = tokio::select! {
         result = result => result,
-        ended = asked_to_end() => { ended?; Err(anyhow::anyhow!("ended while the demo was being set up; starting again goes on")) }
+        () = ending.asked() => Err(anyhow::anyhow!("ended while the demo was being set up; starting again goes on")),
     };
     let driver = match driver {
         Ok(driver) => driver,
@@ -184,7 +185,7 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
         open_browser(server.base_url());
     }
 
-    asked_to_end().await?;
+    ending.asked().await;
     say("Stopping …");
     let _ = stop.send(true);
     // The words of a panic may hold a patient's.

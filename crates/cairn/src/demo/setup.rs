@@ -94,6 +94,7 @@ pub(super) fn role_words(role: Role) -> &'static str {
         Role::Proxy => "acts for a patient",
         Role::System => "part of Cairn",
         Role::Client => "other system",
+        Role::Steerer => "steers journeys",
     }
 }
 
@@ -119,6 +120,8 @@ pub(super) fn mail_to_sink(port: u16) -> exchange::MailOptions {
         parallel: 4,
         magic_links: true,
         ca_file: None,
+        dkim: None,
+        returns: None,
     }
 }
 

@@ -15,7 +15,7 @@ mod turns;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -250,6 +250,10 @@ pub(crate) struct House {
     pub(crate) unreadable_sms: Option<Arc<AtomicU64>>,
     /// The same of notifications to browsers.
     pub(crate) unreadable_push: Option<Arc<AtomicU64>>,
+    /// Whether the session with a provider of text messages is open, where there is one to be kept.
+    pub(crate) sms_session: Option<Arc<AtomicBool>>,
+    /// With whom that is, and who the tenant is to them.
+    smpp_account: Option<texts::Session>,
     /// Which search parameters of its own are complete.
     pub(crate) indexed: Indexed,
     stop_streams: watch::Sender<bool>,
@@ -267,6 +271,7 @@ impl House {
         entry: &Tenant,
         own: &Own,
         contexts: Contexts,
+        account: Option<exchange::SmsOptions>,
         cut: Cut,
     ) -> Result<Self, ServerError> {
         let (tenant, base_url) = (entry.id, plan.base_url(entry));
@@ -297,24 +302,28 @@ impl House {
             if mail.portal_base.is_empty() || !entry.hosts.is_empty() {
                 mail.portal_base.clone_from(&base_url);
             }
-            if let Some(from) = &own.smtp_from {
-                mail.from.clone_from(from);
-            }
-            exchange::MailDeliverer::new(trust.clone(), mail).map_err(ServerError::Mail)
+            let folder = plan.tenants_folder.as_deref();
+            let mail = own.mail(mail, folder, !entry.hosts.is_empty())?;
+            let door = |options| exchange::ReturnsDoor::new(trust.clone(), tenant, options);
+            let door = mail.returns.as_ref().map(door).transpose()?;
+            let deliverer = exchange::Deliverer::mail(trust.clone(), mail)?;
+            Ok::<_, String>((deliverer, door.map(Arc::new)))
         });
-        let deliverer = deliverer.transpose()?;
-        let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
+        let (deliverer, returns) = deliverer.transpose().map_err(ServerError::Mail)?.unzip();
+        let unreadable_mail = deliverer.as_ref().map(exchange::Deliverer::unreadable);
+        let smpp_account = account.as_ref().and_then(texts::of_session);
         let texts = texts::open(
             (&trust, tenant),
-            (plan.sms.as_ref(), plan.sms_country.as_deref()),
+            (account.as_ref(), plan.sms_country.as_deref()),
             own,
             &base_url,
         )?;
         let (texts, sms_door) = texts.unzip();
-        let unreadable_sms = texts.as_ref().map(exchange::SmsDeliverer::unreadable);
+        let unreadable_sms = texts.as_ref().map(exchange::Deliverer::unreadable);
+        let sms_session = texts.as_ref().and_then(exchange::Deliverer::session);
         let organisation = own.organisation.as_ref().unwrap_or(&plan.organisation);
         let push = push::open(&trust, plan.push.as_ref(), organisation, &base_url)?;
-        let unreadable_push = push.as_ref().map(exchange::PushDeliverer::unreadable);
+        let unreadable_push = push.as_ref().map(exchange::Deliverer::unreadable);
         let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
@@ -404,7 +413,9 @@ impl House {
             open_registration: own.open_registration.unwrap_or(plan.open_registration),
             takes_certificates: plan.takes_certificates,
             authorities: plan.authorities.clone(),
-            sms: sms_door,
+            // By a session, nothing comes by HTTP.
+            sms: sms_door.filter(|door| door.is_called()),
+            returns: returns.flatten(),
         });
         Ok(Self {
             entry: entry.clone(),
@@ -414,11 +425,19 @@ impl House {
             unreadable_mail,
             unreadable_sms,
             unreadable_push,
+            sms_session,
+            smpp_account,
             indexed,
             stop_streams,
             stop_followers,
             cut,
         })
+    }
+
+    /// Whether there is no session with a provider of text messages where one is to be kept.
+    pub(crate) fn lacks_sms_session(&self) -> bool {
+        let session = self.sms_session.as_ref();
+        session.is_some_and(|session| !session.load(Ordering::Relaxed))
     }
 
     /// Ends when the answers of the house have to.
@@ -695,6 +714,20 @@ impl Houses {
         Ok(())
     }
 
+    /// The name of another tenant that is open and has the same account at the same provider by SMPP.
+    fn shares_session(
+        &self,
+        tenant: &Tenant,
+        account: Option<&exchange::SmsOptions>,
+    ) -> Option<String> {
+        let session = Some(account.and_then(texts::of_session)?);
+        let all = self.each();
+        let other = all
+            .iter()
+            .find(|house| house.entry.id != tenant.id && house.smpp_account == session)?;
+        Some(other.entry.name.clone())
+    }
+
     async fn open_one(&self, tenant: &Tenant) -> Result<House, ServerError> {
         let is_named = !tenant.hosts.is_empty();
         let own = if is_named {
@@ -709,6 +742,12 @@ impl Houses {
                 "emergency.alert_to is not for a tenant with hosts, and it has no emergency_alert_to of its own: nobody is told of its emergency accesses by e-mail"
             );
         }
+        let account = texts::account(self.plan.sms.as_ref(), tenant, &own)?;
+        if let Some(other) = self.shares_session(tenant, account.as_ref()) {
+            return Err(ServerError::Sms(format!(
+                "the account for text messages by SMPP is that of {other} too, and each would hear what is the other's"
+            )));
+        }
         // Those of the beginning serve as long as nothing in them would be another.
         let first = tenant.id == self.main.tenant && self.table().each().next().is_none();
         let (as_name, as_named, as_own) = &self.main_as;
@@ -719,7 +758,7 @@ impl Houses {
                 .contexts((tenant.id, &tenant.name), is_named, &own)?
         };
         let cut = Arc::clone(self.cuts().entry(tenant.id).or_default());
-        House::open(&self.plan, tenant, &own, contexts, cut).await
+        House::open(&self.plan, tenant, &own, contexts, account, cut).await
     }
 
     fn cuts(&self) -> MutexGuard<'_, HashMap<TenantId, Cut>> {

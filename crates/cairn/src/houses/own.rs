@@ -19,8 +19,18 @@ pub(crate) struct Own {
     pub(crate) time_zone: Option<String>,
     /// `From` address of e-mails.
     pub(crate) smtp_from: Option<String>,
+    /// The domain that signs its e-mails.
+    pub(crate) smtp_dkim_domain: Option<String>,
+    /// What they are signed with: `SELECTOR:FILE`, separated by spaces.
+    pub(crate) smtp_dkim_keys: Option<String>,
+    /// The address that what can't be delivered comes back to.
+    pub(crate) smtp_returns_to: Option<String>,
     /// The number that text messages come from, or the id of a messaging service.
     pub(crate) sms_from: Option<String>,
+    /// Who the tenant is to a provider of text messages by SMPP.
+    pub(crate) smpp_system_id: Option<String>,
+    /// File with the password for that.
+    pub(crate) smpp_password_file: Option<PathBuf>,
     /// Country of numbers that are written without one.
     pub(crate) sms_country: Option<String>,
     /// Addresses that are told of each emergency access by e-mail, separated by spaces.
@@ -50,9 +60,52 @@ impl Own {
             toml::from_str(&text).map_err(|error| format!("{}:\n{error}", path.display()))?;
         Ok(Self {
             policy_folder: own.policy_folder.map(|policies| folder.join(policies)),
+            smpp_password_file: own.smpp_password_file.map(|file| folder.join(file)),
             consent_rules: own.consent_rules.map(|rules| in_folder(folder, rules)),
             ..own
         })
+    }
+}
+
+impl Own {
+    /// What the server's mail options are for this tenant. Where return addresses lead is nobody's of one among several
+    /// (`is_named`): what comes back there is handed in at one organisation's address.
+    pub(crate) fn mail(
+        &self,
+        mut mail: exchange::MailOptions,
+        folder: Option<&Path>,
+        is_named: bool,
+    ) -> Result<exchange::MailOptions, String> {
+        if let Some(from) = &self.smtp_from {
+            mail.from.clone_from(from);
+        }
+        match (&self.smtp_dkim_domain, &self.smtp_dkim_keys) {
+            (Some(domain), Some(keys)) => {
+                let told = |error| format!("smtp_dkim_domain and smtp_dkim_keys: {error}");
+                let dkim = crate::config::dkim(domain, keys, folder).map_err(told)?;
+                mail.dkim = Some(dkim);
+            }
+            (None, None) if self.smtp_from.is_some() => {
+                let domain = mail.from.rsplit('@').next().unwrap_or_default();
+                let domain = domain.trim_end_matches('>');
+                if mail.dkim.take_if(|dkim| !dkim.speaks_for(domain)).is_some() {
+                    tracing::warn!(
+                        "mail: this tenant's e-mails are not signed: smtp.dkim_domain does not speak for its smtp_from, and it has no smtp_dkim_domain of its own"
+                    );
+                }
+            }
+            (None, None) => {}
+            _ => return Err("smtp_dkim_domain and smtp_dkim_keys go together".to_owned()),
+        }
+        match (&self.smtp_returns_to, &mut mail.returns) {
+            (Some(to), Some(returns)) => returns.address.clone_from(to),
+            (Some(_), None) => {
+                return Err("smtp_returns_to needs smtp.returns_to and smtp.returns_secret_file in the server's configuration".to_owned());
+            }
+            (None, returns) if is_named => *returns = None,
+            (None, _) => {}
+        }
+        Ok(mail)
     }
 }
 
@@ -84,5 +137,52 @@ mod tests {
             error.contains("north.toml") && error.contains("organization"),
             "{error}"
         );
+    }
+
+    fn mail(returns: bool) -> exchange::MailOptions {
+        exchange::MailOptions {
+            host: "localhost".to_owned(),
+            port: 25,
+            tls: exchange::MailTls::None,
+            credentials: None,
+            from: "care@south.example".to_owned(),
+            message_id_domain: "south.example".to_owned(),
+            portal_base: "https://south.example".to_owned(),
+            timeout_ms: 1,
+            parallel: 1,
+            magic_links: false,
+            ca_file: None,
+            dkim: None,
+            returns: returns.then(|| exchange::ReturnOptions {
+                address: "returns@bounces.south.example".to_owned(),
+                secret: "x".repeat(20),
+                wait_ms: 0,
+            }),
+        }
+    }
+
+    #[test]
+    fn where_mail_comes_back_to_is_a_tenants_own() {
+        let own = Own {
+            smtp_from: Some("care@north.example".to_owned()),
+            smtp_returns_to: Some("returns@bounces.north.example".to_owned()),
+            ..Own::default()
+        };
+        let told = own.mail(mail(true), None, true).expect("options");
+        assert_eq!(told.from, "care@north.example");
+        let address = told.returns.map(|returns| returns.address);
+        assert_eq!(address.as_deref(), Some("returns@bounces.north.example"));
+        assert!(own.mail(mail(false), None, true).is_err());
+        // What comes back to the server's own address is one organisation's, and not of several.
+        let nothing = Own::default();
+        for (is_named, expected) in [(false, true), (true, false)] {
+            let told = nothing.mail(mail(true), None, is_named).expect("options");
+            assert_eq!(told.returns.is_some(), expected, "{is_named}");
+        }
+        let half = Own {
+            smtp_dkim_domain: Some("north.example".to_owned()),
+            ..Own::default()
+        };
+        assert!(half.mail(mail(true), None, true).is_err());
     }
 }

@@ -3,16 +3,80 @@
 
 use std::sync::Arc;
 
-use exchange::{SmsDeliverer, SmsDoor, SmsOptions};
-use ledger::TenantId;
+use exchange::{Deliverer, SmsDoor, SmsOptions, SmsProvider};
+use ledger::{Tenant, TenantId};
 use trust::sms::Country;
 use trust::{TextRules, Trust};
 
 use super::ServerError;
 use super::own::Own;
+use crate::config::secret;
 
 /// What sends text messages, and where a provider tells something of them.
-pub(super) type Texts = (SmsDeliverer, Arc<SmsDoor>);
+pub(super) type Texts = (Deliverer, Arc<SmsDoor>);
+
+/// What a tenant's text messages go by. What comes by a session of SMPP doesn't say which of several organisations it is
+/// for, so each that has hosts has an account of its own in its file. Without one its messages wait.
+pub(super) fn account(
+    options: Option<&SmsOptions>,
+    entry: &Tenant,
+    own: &Own,
+) -> Result<Option<SmsOptions>, ServerError> {
+    let Some(options) = options else {
+        return Ok(None);
+    };
+    let mut options = options.clone();
+    let of_own = (own.smpp_system_id.as_ref(), own.smpp_password_file.as_ref());
+    match (&mut options.provider, of_own) {
+        (SmsProvider::Http(_), (None, None)) => {}
+        (SmsProvider::Smpp(_), (Some(_), Some(_))) if own.sms_from.is_none() => {
+            return Err(ServerError::Sms(
+                "smpp_system_id needs sms_from: an account sends from a number of its own"
+                    .to_owned(),
+            ));
+        }
+        (SmsProvider::Smpp(provider), (Some(system_id), Some(path))) => {
+            system_id.clone_into(&mut provider.system_id);
+            let password = secret("smpp_password_file", path);
+            provider.password = password.map_err(|error| ServerError::Sms(error.to_string()))?;
+        }
+        (SmsProvider::Smpp(_), (None, None)) if entry.hosts.is_empty() => {}
+        (SmsProvider::Smpp(_), (None, None)) => {
+            tracing::warn!(
+                tenant = entry.name,
+                "this tenant has no account of its own for text messages by SMPP (smpp_system_id in its file), so they wait"
+            );
+            return Ok(None);
+        }
+        (SmsProvider::Smpp(_), _) => {
+            return Err(ServerError::Sms(
+                "smpp_system_id and smpp_password_file go together".to_owned(),
+            ));
+        }
+        (SmsProvider::Http(_), _) => {
+            return Err(ServerError::Sms(
+                "smpp_system_id and smpp_password_file go together with sms.provider = \"smpp\""
+                    .to_owned(),
+            ));
+        }
+    }
+    Ok(Some(options))
+}
+
+/// A session: host, port, and who one is there.
+pub(super) type Session = (String, u16, String);
+
+/// The session that text messages go by, where it is one.
+pub(super) fn of_session(options: &SmsOptions) -> Option<Session> {
+    match &options.provider {
+        SmsProvider::Http(_) => None,
+        SmsProvider::Smpp(smpp) => Some((
+            smpp.host.to_ascii_lowercase(),
+            smpp.port,
+            smpp.system_id.clone(),
+        )),
+    }
+}
 
 /// Says what of text messages is a tenant's own, and makes what sends them, where a provider is configured. Without one,
 /// what is put on its way here waits for a server that has one, and numbers are read here as they are there: `country` is
@@ -30,7 +94,7 @@ pub(super) fn open(
         base_url.clone_into(&mut sms.portal_base);
         base_url.clone_into(&mut sms.callback_base);
         if let Some(from) = &own.sms_from {
-            sms.provider.from.clone_from(from);
+            sms.provider.set_from(from);
         }
         sms.country = country.map(str::to_owned);
         sms
@@ -43,25 +107,30 @@ pub(super) fn open(
         })?),
         None => None,
     };
-    let from = sms.as_ref().map(|sms| sms.provider.from.clone());
+    let from = sms.as_ref().map(|sms| sms.provider.from().to_owned());
+    // A messaging service has no number of its own, and a name is none.
+    let is_number = |from: &String| {
+        let digits = from.strip_prefix('+').unwrap_or(from);
+        digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
     trust.vault().set_texts(TextRules {
         country,
-        // A messaging service has no number of its own.
-        from: from.filter(|from| !from.starts_with("MG")),
+        from: from.filter(is_number),
     });
     let Some(sms) = sms else {
         return Ok(None);
     };
-    warn_of_parts(trust);
+    warn_of_parts(trust, matches!(sms.provider, SmsProvider::Smpp(_)));
     let door = SmsDoor::new(trust.clone(), tenant, &sms).map_err(ServerError::Sms)?;
-    let deliverer = SmsDeliverer::new(trust.clone(), sms).map_err(ServerError::Sms)?;
-    Ok(Some((deliverer, Arc::new(door))))
+    let door = Arc::new(door);
+    let deliverer = Deliverer::sms(trust.clone(), Arc::clone(&door), sms);
+    Ok(Some((deliverer.map_err(ServerError::Sms)?, door)))
 }
 
 /// A folder of policies from before there were text messages doesn't know the parts that send them, or one that was
 /// mended by half knows one of them: they wait then, until the policies say otherwise.
-fn warn_of_parts(trust: &Trust) {
-    for part in exchange::unready_parts(trust) {
+fn warn_of_parts(trust: &Trust, is_session: bool) {
+    for part in exchange::unready_parts(trust, is_session) {
         tracing::warn!(
             part,
             "policy_folder does not let this part do its work, so text messages wait: take its policies over from the built-in parts.cedar (`cairn policy init` writes it)"
@@ -99,7 +168,9 @@ mod tests {
     async fn policies_of_before_are_told_of_and_not_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let built_in = trust(&folder.path().join("one"), None);
-        assert_eq!(unready_parts(&built_in), [""; 0]);
+        for is_session in [false, true] {
+            assert_eq!(unready_parts(&built_in, is_session), [""; 0]);
+        }
         // As a folder was before there were text messages.
         let policies = folder.path().join("policies");
         std::fs::create_dir(&policies).expect("a folder");
@@ -116,16 +187,35 @@ mod tests {
             }
         }
         let before = trust(&folder.path().join("two"), Some(policies));
-        assert_eq!(unready_parts(&before), ["sms-deliverer", "sms-receiver"]);
+        assert_eq!(
+            unready_parts(&before, false),
+            ["sms-deliverer", "sms-receiver"]
+        );
+        // As one was before there was SMPP: enough for a provider by HTTP.
+        for (name, text) in trust::PolicySet::built_in_files() {
+            let policies = text
+                .split("@id(")
+                .filter(|policy| !policy.contains("sms-receiver-looks"));
+            if name == "parts.cedar" {
+                let text = policies.collect::<Vec<_>>().join("@id(");
+                std::fs::write(folder.path().join("policies").join(name), text).expect("written");
+            }
+        }
+        let by_http = trust(
+            &folder.path().join("three"),
+            Some(folder.path().join("policies")),
+        );
+        assert_eq!(unready_parts(&by_http, false), [""; 0]);
+        assert_eq!(unready_parts(&by_http, true), ["sms-receiver"]);
         let options = SmsOptions {
-            provider: exchange::TwilioOptions {
+            provider: SmsProvider::Http(exchange::TwilioOptions {
                 base: "https://api.example".to_owned(),
                 account: "AC1".to_owned(),
                 token: "token".to_owned(),
                 old_token: None,
                 from: "+16175550100".to_owned(),
                 timeout_ms: 1_000,
-            },
+            }),
             country: Some("US".to_owned()),
             portal_base: String::new(),
             callback_base: String::new(),
@@ -179,5 +269,102 @@ mod tests {
         let opened = open(place, (None, Some("US")), &own, "https://care.example");
         assert!(opened.is_ok());
         assert_eq!(theirs.vault().texts().country, Country::parse("DE"));
+    }
+
+    /// What comes by a session doesn't say whose it is, so an organisation among several has its own or none.
+    #[test]
+    fn an_organisation_among_several_has_an_account_of_its_own_by_smpp() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("password");
+        std::fs::write(&path, "theirs\n").expect("written");
+        let options = |provider| SmsOptions {
+            provider,
+            country: Some("US".to_owned()),
+            portal_base: String::new(),
+            callback_base: String::new(),
+            parallel: 1,
+            per_second: 1,
+            price: None,
+            delivered_when: exchange::DeliveredWhen::default(),
+            magic_links: true,
+            help: String::new(),
+        };
+        let smpp = options(SmsProvider::Smpp(exchange::SmppOptions {
+            host: "smpp.example".to_owned(),
+            port: 3550,
+            tls: true,
+            ca_file: None,
+            system_id: "ours".to_owned(),
+            password: "ours".to_owned(),
+            system_type: String::new(),
+            from: "+16175550100".to_owned(),
+            message_ids: exchange::MessageIds::Same,
+            window: 1,
+            enquire_ms: 1,
+            timeout_ms: 1,
+        }));
+        let http = options(SmsProvider::Http(exchange::TwilioOptions {
+            base: "https://api.example".to_owned(),
+            account: "AC1".to_owned(),
+            token: "token".to_owned(),
+            old_token: None,
+            from: "+16175550100".to_owned(),
+            timeout_ms: 1_000,
+        }));
+        let entry = |hosts: &[&str]| Tenant {
+            id: TenantId(2),
+            name: "north".to_owned(),
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            state: ledger::TenantState::Active,
+            since_ms: 0,
+            quota: ledger::TenantQuota::default(),
+            fingerprint: None,
+        };
+        let own = |system_id: bool, password: bool| Own {
+            smpp_system_id: system_id.then(|| "theirs".to_owned()),
+            smpp_password_file: password.then(|| path.clone()),
+            sms_from: Some("+16175550177".to_owned()),
+            ..Own::default()
+        };
+        let found = |options: &SmsOptions, hosts: &[&str], own: &Own| {
+            let found =
+                account(Some(options), &entry(hosts), own).map_err(|error| error.to_string());
+            found.map(|found| match found?.provider {
+                SmsProvider::Smpp(smpp) => Some((smpp.system_id, smpp.password)),
+                SmsProvider::Http(_) => None,
+            })
+        };
+        let known = |name: &str| Ok(Some((name.to_owned(), name.to_owned())));
+        assert_eq!(found(&smpp, &[], &own(false, false)), known("ours"));
+        assert_eq!(
+            found(&smpp, &["north.example"], &own(false, false)),
+            Ok(None)
+        );
+        assert_eq!(
+            found(&smpp, &["north.example"], &own(true, true)),
+            known("theirs")
+        );
+        assert!(found(&smpp, &["north.example"], &own(true, false)).is_err());
+        // Otherwise its messages would come from somebody else's number.
+        let nameless = Own {
+            sms_from: None,
+            ..own(true, true)
+        };
+        assert!(found(&smpp, &["north.example"], &nameless).is_err());
+        assert!(found(&http, &["north.example"], &own(true, true)).is_err());
+        let by_http = account(Some(&http), &entry(&["north.example"]), &own(false, false));
+        assert!(by_http.is_ok_and(|found| found.is_some()));
+        let session = |options: &SmsOptions, own: &Own| {
+            let found = account(Some(options), &entry(&["north.example"]), own).ok()??;
+            of_session(&found)
+        };
+        let expected = ("smpp.example".to_owned(), 3550, "theirs".to_owned());
+        assert_eq!(session(&smpp, &own(true, true)), Some(expected));
+        assert_eq!(session(&http, &own(false, false)), None);
+        let missing = Own {
+            smpp_password_file: Some(folder.path().join("nothing")),
+            ..own(true, true)
+        };
+        assert!(found(&smpp, &["north.example"], &missing).is_err());
     }
 }

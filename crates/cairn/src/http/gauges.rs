@@ -47,6 +47,7 @@ struct Together {
     unreadable_mail: u64,
     unreadable_sms: u64,
     unreadable_push: u64,
+    sms_sessions_missing: u64,
     is_refused: bool,
 }
 
@@ -70,6 +71,7 @@ impl Gauges {
         metrics::gauge!("mail_unreadable_entries").set(all.unreadable_mail as f64);
         metrics::gauge!("sms_unreadable_entries").set(all.unreadable_sms as f64);
         metrics::gauge!("push_unreadable_entries").set(all.unreadable_push as f64);
+        metrics::gauge!("sms_sessions_missing").set(all.sms_sessions_missing as f64);
         metrics::gauge!("cairn_policy_refused").set(f64::from(u8::from(all.is_refused)));
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for value in shown.values_mut() {
@@ -94,6 +96,7 @@ impl Together {
         self.unreadable_sms += sms.map_or(0, |count| count.load(Ordering::Relaxed));
         let push = house.unreadable_push.as_ref();
         self.unreadable_push += push.map_or(0, |count| count.load(Ordering::Relaxed));
+        self.sms_sessions_missing += u64::from(house.lacks_sms_session());
         for (name, is_complete) in house.indexed.all() {
             let all = self.labelled.entry(Labelled::Parameter(name)).or_insert(1);
             *all = (*all).min(u64::from(is_complete));

@@ -22,6 +22,7 @@ mod operations;
 mod past;
 mod patch;
 mod plans;
+mod returned;
 mod sequence;
 mod starting;
 mod within;
@@ -82,6 +83,8 @@ pub(crate) struct Behind {
     pub(crate) authorities: Authorities,
     /// Where a provider of text messages tells what became of them, if there is one.
     pub(crate) sms: Option<Arc<exchange::SmsDoor>>,
+    /// Where mail servers hand in what came back, if anything does.
+    pub(crate) returns: Option<Arc<exchange::ReturnsDoor>>,
 }
 
 impl FromRef<Doors> for Limits {
@@ -103,6 +106,7 @@ pub(crate) fn router(
         .merge(layers::bound_body(oauth::router(), &doors.limits))
         .merge(layers::bound_body(hooks::router(), &doors.limits))
         .merge(layers::bound_body(channels::router(), &doors.limits))
+        .merge(layers::bound_body(returned::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
     let cors = cors::Cors {

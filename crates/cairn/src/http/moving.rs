@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use journey::{
-    Batch, JourneyError, MoveOutcome, Moving, NAMED_MAX, OneMoved, Portion, RATE_MAX, Stage, Who,
+    BUSY_RETRY_S, Batch, FAILURES_MAX, FailurePlace, JourneyError, MoveOutcome, Moving, NAMED_MAX,
+    OneMoved, Portion, RATE_MAX, Stage, Who,
 };
 use serde_json::{Value, json};
 use trust::{Action, Permit, Target};
@@ -103,6 +104,14 @@ fn failed(error: JourneyError) -> Response {
         error @ (JourneyError::Cannot(_) | JourneyError::NotStarted(_)) => {
             said(StatusCode::CONFLICT, &error.to_string())
         }
+        error @ JourneyError::Busy { of_all } => {
+            let status = match of_all {
+                true => StatusCode::SERVICE_UNAVAILABLE,
+                false => StatusCode::TOO_MANY_REQUESTS,
+            };
+            let later = [(header::RETRY_AFTER, BUSY_RETRY_S.to_string())];
+            (later, said(status, &error.to_string())).into_response()
+        }
         error @ JourneyError::Broken(_) => {
             tracing::error!(%error, "a move between versions failed");
             internal()
@@ -168,11 +177,12 @@ async fn answer(
     };
     if let Some(after) = &asked.each_after {
         let after = Some(after.as_str()).filter(|after| !after.is_empty());
-        let (each, next) = journeys
+        let page = journeys
             .preview_named(permit, &moving, after, NAMED_MAX)
             .await?;
-        let each: Vec<Value> = each.iter().map(told).collect();
-        return Ok(Json(json!({"each": each, "next": next})).into_response());
+        let each: Vec<Value> = page.each.iter().map(told).collect();
+        let told = json!({"each": each, "hidden": page.hidden, "next": page.next});
+        return Ok(Json(told).into_response());
     }
     let Some(reason) = &asked.reason else {
         let preview = journeys.preview_migration(permit, &moving).await?;
@@ -210,26 +220,48 @@ fn stage(batch: &Batch) -> &'static str {
     }
 }
 
+/// Which of those whom a batch could not reach are told of.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct WhichFailures {
+    /// Those behind this place.
+    after: Option<String>,
+    /// So many of them at most; as many as are told of at once where nothing is said.
+    count: Option<usize>,
+}
+
 /// `GET /api/batches/ID`: how far it has come.
 pub(super) async fn batch(
     State(doors): State<Doors>,
     Extension(request_id): Extension<RequestId>,
     Path(id): Path<String>,
+    which: Result<Query<WhichFailures>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
     let permit = match permit(&doors, &headers, &request_id).await {
         Ok(permit) => permit,
         Err(refused) => return refused,
     };
-    match doors.journeys.batch(&permit, &id).await {
-        Ok((batch, failures)) => {
-            let failures = failures.iter();
+    let which = which.map(|Query(which)| which);
+    let place = which.as_ref().ok().and_then(|which| which.after.as_deref());
+    let after = place.map(FailurePlace::parse);
+    let count = which
+        .as_ref()
+        .map(|which| which.count.unwrap_or(FAILURES_MAX));
+    let (Ok(count @ 0..=FAILURES_MAX), None | Some(Some(_))) = (count, after) else {
+        let words = format!("`after` is what `next` said, and `count` 0 to {FAILURES_MAX}");
+        return said(StatusCode::BAD_REQUEST, &words);
+    };
+    let (after, journeys) = (after.flatten(), &doors.journeys);
+    match journeys.batch_failures(&permit, &id, after, count).await {
+        Ok((batch, page)) => {
+            let failures = page.failures.iter();
             let failures: Vec<Value> = failures
                 .map(|failure| json!({"journey": failure.instance, "why": failure.why}))
                 .collect();
             Json(json!({
                 "batch": batch.id, "stage": stage(&batch), "total": batch.total, "tried": batch.next,
                 "failed": batch.failed, "waiting": batch.waiting, "failures": failures,
+                "hidden": page.hidden, "next": page.next.map(|next| next.to_string()),
             }))
             .into_response()
         }

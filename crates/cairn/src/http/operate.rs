@@ -66,6 +66,10 @@ async fn ready(State(office): State<Office>) -> Response {
                     "the policy set in policy_folder is refused, and the one before is in force\n",
                 );
             }
+            let houses = office.houses.each();
+            if houses.iter().any(|house| house.lacks_sms_session()) {
+                words.push_str("text messages wait: there is no session with their provider\n");
+            }
             match backup_is_late(&office).await {
                 Ok(Some(hours)) => words.push_str(&format!(
                     "the newest backup is older than the {hours} hours that the rule pack lets, or there is none\n"

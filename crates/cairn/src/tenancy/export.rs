@@ -42,7 +42,7 @@ const NOT_HERE: [&str; 7] = [
     "policies, purposes and configuration, which lie in files beside the store",
 ];
 /// The documents of the journeys, each as it is kept.
-const JOURNEYS: [(&str, Kind); 11] = [
+const JOURNEYS: [(&str, Kind); 12] = [
     ("definitions", kinds::JOURNEY_DEFINITION),
     ("stages", kinds::JOURNEY_STAGE),
     ("instances", kinds::JOURNEY_INSTANCE),
@@ -54,6 +54,7 @@ const JOURNEYS: [(&str, Kind); 11] = [
     ("segment-members", journey::SEGMENT_MEMBERS),
     ("message-books", journey::MESSAGE_BOOK),
     ("dead-letters", journey::DEAD_LETTER),
+    ("address-marks", kinds::ADDRESS_MARK),
 ];
 
 /// One file of an export.

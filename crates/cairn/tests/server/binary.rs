@@ -561,6 +561,12 @@ fn journeys_are_checked_and_published() {
             ])
             .arg(folder.path()),
     );
+    let steerer = output(
+        cairn()
+            .args(["client", "create", "--role", "steerer", "--name", "deploys"])
+            .arg("--data")
+            .arg(folder.path()),
+    );
     let (child, base) = serve(folder.path(), |_| {});
     let changed = folder.path().join("changed.yaml");
     let text = std::fs::read_to_string(&journey).expect("the journey");
@@ -588,7 +594,52 @@ fn journeys_are_checked_and_published() {
         stdout(&refused),
         stderr(&refused)
     );
+    // Who publishes moves nobody, and the other way round.
+    let steers = |token: &Output, first: &str| {
+        let name = "heart-failure-discharge";
+        let place = ["--server", &base, "--from", first, "--to", "2"];
+        let mut command = cairn();
+        command.args(["journey", "migrate", name]).args(place);
+        output(command.env("CAIRN_TOKEN", stdout(token).trim()))
+    };
+    let refused = steers(&token, "1");
+    assert!(stderr(&refused).contains("403"), "{}", stderr(&refused));
+    let previewed = steers(&steerer, "1");
+    let said = "0 of 0 journeys would be moved";
+    assert!(
+        stdout(&previewed).contains(said),
+        "{} {}",
+        stdout(&previewed),
+        stderr(&previewed)
+    );
+    let refused = output(
+        cairn()
+            .args(["journey", "publish", "--server", &base])
+            .env("CAIRN_TOKEN", stdout(&steerer).trim())
+            .arg(&journey),
+    );
+    assert!(stderr(&refused).contains("403"), "{}", stderr(&refused));
     assert_eq!(terminate(child).0, Some(0));
+    let done = |arguments: &[&str]| {
+        let done = output(cairn().args(arguments).arg("--data").arg(folder.path()));
+        assert!(done.status.success(), "{}", stderr(&done));
+        stdout(&done)
+    };
+    let listed = done(&["client", "list"]);
+    let line = listed.lines().find(|line| line.contains("steerer"));
+    let line = line.unwrap_or_else(|| panic!("{listed}"));
+    assert!(
+        line.starts_with("active ") && line.ends_with("deploys"),
+        "{line}"
+    );
+    let id = line.split_whitespace().nth(2).expect("an id");
+    done(&["client", "revoke", id, "--reason", "it leaked"]);
+    let listed = done(&["client", "list"]);
+    let line = listed.lines().find(|line| line.contains("steerer"));
+    assert!(
+        line.is_some_and(|line| line.starts_with("revoked ")),
+        "{listed}"
+    );
 }
 
 #[test]

@@ -95,6 +95,13 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.user" => vec![("smtp.password_file", "x")],
         "smtp.password_file" => vec![("smtp.user", "x")],
         "smtp.host" => vec![("smtp.from", "x")],
+        "smpp.host" => vec![
+            ("sms.provider", "smpp"),
+            ("smpp.system_id", "x"),
+            ("smpp.password_file", "x"),
+            ("sms.from", "x"),
+            ("public_url", "https://care.example"),
+        ],
         "sms.price" => vec![("sms.currency", "USD")],
         "sms.currency" => vec![("sms.price", "0.01")],
         "sms.old_token_file" => vec![("sms.token_file", "x")],
@@ -103,6 +110,10 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
             ("sms.from", "x"),
             ("public_url", "https://care.example"),
         ],
+        "smtp.dkim_domain" => vec![("smtp.dkim_keys", "x")],
+        "smtp.dkim_keys" => vec![("smtp.dkim_domain", "x")],
+        "smtp.returns_to" => vec![("smtp.returns_secret_file", "x")],
+        "smtp.returns_secret_file" => vec![("smtp.returns_to", "x")],
         "emergency.alert_to" => vec![("smtp.host", "x"), ("smtp.from", "x")],
         "audit.syslog_ca_file" => vec![("audit.syslog", "x:1")],
         "audit.syslog_certificate_file" => vec![
@@ -231,6 +242,20 @@ fn what_is_refused_and_how() {
         ),
         (&[("tls.certificate_file", "x")], "go together"),
         (&[("smtp.user", "x")], "go together"),
+        (
+            &[("smpp.host", "x")],
+            "goes together with sms.provider = \"smpp\"",
+        ),
+        (
+            &[("sms.provider", "smpp"), ("smpp.host", "x")],
+            "needs smpp.host, smpp.system_id, smpp.password_file and sms.from",
+        ),
+        (
+            &[("sms.provider", "smpp"), ("sms.account", "AC1")],
+            "of a provider by HTTP",
+        ),
+        (&[("sms.provider", "pigeon")], "pigeon"),
+        (&[("smpp.window", "0")], "at least 1"),
         (
             &[("tls.client_certificates", "true")],
             "tls.certificate_file",
@@ -528,5 +553,55 @@ fn alerts_need_addresses_and_a_mail_server() {
     ] {
         let said = with(to, smtp).expect_err(to);
         assert!(said.contains(words), "{to}: {said}");
+    }
+}
+
+#[test]
+fn what_belongs_to_mail_goes_together_and_is_read_at_the_start() {
+    let dkim = [("smtp.dkim_domain", "hospital.example")];
+    let error = load("", &[], &dkim).expect_err("no keys");
+    assert!(error.contains("smtp.dkim_keys"), "{error}");
+    let returns = [("smtp.returns_to", "returns@hospital.example")];
+    let error = load("", &[], &returns).expect_err("no secret");
+    assert!(error.contains("smtp.returns_secret_file"), "{error}");
+    let error = load("", &[], &[("smtp.returns_wait_s", "86401")]).expect_err("too long");
+    assert!(error.contains("86400"), "{error}");
+
+    let server = [
+        ("smtp.host", "localhost"),
+        ("smtp.from", "care@hospital.example"),
+    ];
+    let with = |more: &[(&str, &str)]| {
+        let flags = [&server, more].concat();
+        let settings = load("", &[], &flags).expect("a configuration");
+        settings
+            .mail("https://care.example")
+            .map_err(|error| error.to_string())
+    };
+    let secret = file("  a secret that nobody guesses\n");
+    let path = secret.path().to_str().expect("a path");
+    let mail = with(&[
+        ("smtp.returns_to", "r@b.example"),
+        ("smtp.returns_secret_file", path),
+    ]);
+    let returns = mail
+        .expect("options")
+        .expect("mail")
+        .returns
+        .expect("returns");
+    assert_eq!(returns.secret, "a secret that nobody guesses");
+    assert_eq!(returns.wait_ms, 900_000);
+    assert!(!format!("{returns:?}").contains("nobody"), "{returns:?}");
+    for (keys, words) in [
+        ("s1", "SELECTOR:FILE"),
+        ("s1:", "SELECTOR:FILE"),
+        ("s1:/no/such/key", "/no/such/key"),
+        (&*format!("s1:{path}"), "PEM"),
+    ] {
+        let error = with(&[dkim[0], ("smtp.dkim_keys", keys)]).expect_err(keys);
+        assert!(
+            error.contains(words) && error.contains("smtp.dkim_keys"),
+            "{error}"
+        );
     }
 }

@@ -21,6 +21,9 @@ mod bodies;
 mod bulk;
 mod calls;
 mod care_plans;
+#[allow(dead_code, reason = "the tests of `exchange` use the rest")]
+#[path = "../../../exchange/tests/mail/centre.rs"]
+mod centre;
 mod clients;
 #[allow(
     dead_code,
@@ -76,12 +79,14 @@ mod push;
 #[path = "../../../exchange/tests/mail/pusher.rs"]
 mod pusher;
 mod rekey;
+mod returned;
 mod routes;
 mod sign_in_costs;
 #[allow(dead_code, reason = "trust's own tests sign with more sorts of keys")]
 #[path = "../../../trust/src/identity/oauth/signer.rs"]
 mod signer;
 mod smart;
+mod smpp;
 mod sms;
 mod stalled;
 mod starting;

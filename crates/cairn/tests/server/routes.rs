@@ -426,6 +426,10 @@ async fn no_route_answers_who_may_not() {
             Who::Token(token(&house.server, Role::Squad).await),
         ),
         ("squad", person(&house, Role::Squad).await),
+        (
+            "steerer's token",
+            Who::Token(token(&house.server, Role::Steerer).await),
+        ),
     ];
     let routes = asked(&guards, &["policy"]);
     // The same requests do answer while there are policies, so that a "no" afterwards means something.

@@ -8,7 +8,7 @@ use crate::house::{House, NOON_MS, house_with, token};
 use crate::patience::Patience;
 use crate::provider::{BASE, Provider};
 
-const SOURCE: &str = "name: texts
+pub(crate) const SOURCE: &str = "name: texts
 title: Follow-up of a stay
 owner: Team
 purpose: TREAT
@@ -51,7 +51,7 @@ async fn posted(house: &House, path: &str, form: &[(&str, &str)], signature: &st
         .expect("an answer")
 }
 
-async fn got(house: &House, path: &str) -> Value {
+pub(crate) async fn got(house: &House, path: &str) -> Value {
     let url = format!("http://{}{path}", house.server.address());
     let request = house.http.get(url).bearer_auth(&house.token);
     let answer = request.send().await.expect("an answer");
@@ -59,7 +59,7 @@ async fn got(house: &House, path: &str) -> Value {
     answer.json().await.expect("JSON")
 }
 
-async fn put(house: &House, path: &str, resource: &Value) {
+pub(crate) async fn put(house: &House, path: &str, resource: &Value) {
     let url = format!("http://{}{path}", house.server.address());
     let request = house.http.put(url).bearer_auth(&house.token);
     let request = request.header("content-type", "application/fhir+json");

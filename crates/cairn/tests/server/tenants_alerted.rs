@@ -26,6 +26,8 @@ fn mail() -> MailOptions {
         parallel: 1,
         magic_links: false,
         ca_file: None,
+        dkim: None,
+        returns: None,
     }
 }
 

@@ -137,7 +137,7 @@ const DEEDS: [(&str, &[&str]); 2] = [
 const FORM: &str = "kind=Patient&name=Berg&reason=Asked+for+by+phone&outcome=done&note=n&words=Looked+into&purposes=TREAT&\
                     contract=not-needed&issuer=https://issuer.example&subject=s&";
 /// What some ask for besides, or in other words; what comes first counts.
-const FORMS: [(&str, &str); 5] = [
+const FORMS: [(&str, &str); 6] = [
     ("/console/emergencies/{id}/review", "outcome=justified&"),
     (
         "/console/unexplained/{event}/{patient}/review",
@@ -146,6 +146,10 @@ const FORMS: [(&str, &str); 5] = [
     (
         "/console/patients/{id}/contact",
         "kind=email&address=mona@example.org&",
+    ),
+    (
+        "/console/patients/{id}/messages",
+        "version=0&visits=usual&forms=usual&care=inbox&level=all&",
     ),
     (
         "/console/patients/{id}/proxies",

@@ -15,11 +15,28 @@ const PHONE = { width: 390, height: 844 };
 const NARROWEST = { width: 320, height: 640 };
 /** Screenshots of long pages end here, px. */
 const SHOT_HEIGHT_MAX = 4_000;
+/** Pictures of the guides in docs/guides: at which of the looks, how wide, and how much of the page, px. */
+export const PICTURED = {
+  "worklist": [DESKTOP, 900],
+  "timeline": [DESKTOP, 1000],
+  "journey-held-foreseen": [DESKTOP, 620],
+  "batch-foreseen": [DESKTOP, 860],
+  "journey-step": [DESKTOP, 1100],
+  "studio-findings": [DESKTOP, 1300],
+  "studio-simulated": [DESKTOP, 1300],
+  "move-foreseen": [DESKTOP, 900],
+  "portal-home": [PHONE, 1200],
+  "portal-visit": [PHONE, 760],
+  "portal-preferences": [PHONE, 1040],
+  "portal-wishes": [PHONE, 1200],
+  "portal-permissions": [PHONE, 900],
+  "portal-proxies": [PHONE, 900],
+};
 /** What must not stand on a page: values that were never there, templates that were never filled. */
 const NONSENSE = /\bundefined\b|\bNaN\b|\[object |\bnull\b|\{[a-z_.]+(\|[^}]*)?\}|\bSome\(|\bNone\b(?! of it)/;
 
 export class Walk {
-  constructor(base, peers, shots) {
+  constructor(base, peers, shots, guides) {
     const require = createRequire(join(peers, "browser.cjs"));
     this.playwright = require("playwright-core");
     this.AxeBuilder = require("@axe-core/playwright").default;
@@ -27,6 +44,8 @@ export class Walk {
     /** The same server by its address and by the name that passkeys are made for. */
     this.hosts = [base, base.replace("127.0.0.1", "localhost")].map((one) => new URL(one).host);
     this.shots = shots;
+    /** Where pictures of the guides go, if they are to be made anew. */
+    this.guides = guides;
     mkdirSync(shots, { recursive: true });
     this.problems = [];
     this.clicks = 0;
@@ -192,6 +211,7 @@ export class Walk {
       }
     }
     await page.emulateMedia({ colorScheme: "light" });
+    if (this.guides && PICTURED[name]) await this.forGuide(page, name);
     this.pages.set(name, { bytes, first: timing.first });
     this.say(`${name}: ${bytes} B, first byte ${timing.first.toFixed(0)} ms${timing.server ? `, server ${timing.server}` : ""}; looked at in ${((performance.now() - began) / 1000).toFixed(1)} s`);
   }
@@ -217,6 +237,25 @@ export class Walk {
       clip: { x: 0, y: 0, width, height: Math.min(height, SHOT_HEIGHT_MAX) },
     });
     this.pictures += 1;
+  }
+
+  /** What a guide shows of a page. */
+  async forGuide(page, name) {
+    const [size, most] = PICTURED[name];
+    await page.setViewportSize(size);
+    const height = await page.evaluate(() => document.documentElement.scrollHeight);
+    await page.screenshot({
+      path: join(this.guides, `${name}.png`), fullPage: true, animations: "allow", caret: "initial",
+      clip: { x: 0, y: 0, width: size.width, height: Math.min(height, most) },
+    });
+    await page.setViewportSize(DESKTOP);
+  }
+
+  /** Pictures of guides whose look is gone would stay as they are for ever. */
+  guided() {
+    for (const name of Object.keys(PICTURED)) {
+      if (!this.pages.has(name)) this.problem(`a guide shows ${name}, which was not looked at`);
+    }
   }
 
   async accessible(page, name) {

@@ -144,6 +144,12 @@ async fn a_newcomer_walks_through_the_demo() {
     let shots = root.join("target/browser-screenshots");
     let _ = fs::remove_dir_all(&shots);
     fs::create_dir_all(&shots).expect("a folder for the screenshots");
+    // Pictures of the guides are made anew where somebody asks for it, and looked at before they are kept.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever runs the tests asks for it, no configuration"
+    )]
+    let guides = std::env::var_os("UPDATE_PICTURES").map(|_| root.join("docs/guides/pictures"));
     let space = tempfile::tempdir().expect("a folder");
     let log = space.path().join("demo.log");
     let words = || fs::read_to_string(&log).unwrap_or_default();
@@ -156,6 +162,7 @@ async fn a_newcomer_walks_through_the_demo() {
         .arg(root.join("crates/cohort/tests/browser/walk.mjs"))
         .args([demo.base.as_str(), SECONDS_A_DAY])
         .args([&peers, &shots])
+        .args(guides)
         .stdin(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| {

@@ -1,15 +1,15 @@
-// The walk of a newcomer through the demo: node walk.mjs BASE SECONDS-A-DAY PEERS SHOTS
+// The walk of a newcomer through the demo: node walk.mjs BASE SECONDS-A-DAY PEERS SHOTS [GUIDES]
 import { readFile } from "node:fs/promises";
 import { Walk } from "./checks.mjs";
 import { checkProof } from "./proof.mjs";
 
-const [base, dayText, peers, shots] = process.argv.slice(2);
+const [base, dayText, peers, shots, guides] = process.argv.slice(2);
 const DAY_S = Number(dayText);
 /** Slower machines get this much more time for what takes as long as the care clock says. */
 const SLACK_S = 30;
 const JOURNEY = "/console/journeys/heart-failure-discharge";
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const walk = new Walk(base, peers, shots);
+const walk = new Walk(base, peers, shots, guides);
 
 const section = (page, name) => page.getByRole("navigation", { name: "Console" }).getByRole("link", { name });
 const menu = (page, name) => page.getByRole("navigation", { name: "Your pages" }).getByRole("link", { name });
@@ -318,6 +318,7 @@ async function portal(carla) {
   await walk.look(page, "portal-preferences");
   await walk.click(page.getByRole("button", { name: "Save" }));
   await page.getByRole("status").getByText("Your choice is saved.").waitFor();
+  await wishes(page);
 
   await choices(page);
   await consents(carla, person.href);
@@ -517,6 +518,25 @@ async function finish(row, note) {
   return outcome;
 }
 
+/** Which messages are wanted is said, and what can't be is told. */
+async function wishes(page) {
+  await walk.follow(page, page.getByRole("link", { name: "Which messages you want" }), "/portal/preferences/messages");
+  await walk.look(page, "portal-wishes");
+  await page.getByLabel("Visits").selectOption("email,sms");
+  await page.getByLabel("From").fill("20:00");
+  await page.getByLabel("Until").fill("08:00");
+  await walk.click(page.getByRole("button", { name: "Save" }));
+  await page.getByRole("status").getByText("It counts from now on, also for messages that wait.").waitFor();
+  walk.check((await page.getByLabel("Visits").inputValue()) === "email,sms", "what was chosen is shown");
+  await walk.look(page, "portal-wishes-said");
+  // The demo's patient goes on as before.
+  await page.getByLabel("Visits").selectOption("usual");
+  await page.getByLabel("From").fill("");
+  await page.getByLabel("Until").fill("");
+  await walk.click(page.getByRole("button", { name: "Save" }));
+  await page.getByRole("status").getByText("It counts from now on, also for messages that wait.").waitFor();
+}
+
 /** What a change of consents would change is shown, and not made. */
 async function choices(page) {
   await walk.follow(page, menu(page, "Permissions"), "/portal/consent");
@@ -608,6 +628,8 @@ async function actsFor(carla, page, person) {
   await walk.follow(mona, mona.getByRole("button", { name: "Open my pages" }), /^\/portal/);
   await mona.getByText("You act for").waitFor();
   await walk.look(mona, "acts-for-home");
+  await walk.follow(mona, menu(mona, "Which messages"), "/portal/preferences/messages");
+  await walk.look(mona, "acts-for-wishes");
   await walk.follow(mona, menu(mona, "For whom you act"), "/portal/for");
   await walk.look(mona, "acts-for");
 
@@ -773,6 +795,7 @@ try {
   await administrator();
   await passkeys();
   await staysQuiet(carla, person);
+  walk.guided();
 } catch (error) {
   const where = error.stack.split("\n").filter((line) => line.includes("walk.mjs")).slice(0, 3).join("\n");
   walk.problem(`the walk ended: ${error.message.slice(0, 600)}\n${where}`);

@@ -532,6 +532,7 @@ async fn portal(base: &str, mail: &str) -> usize {
         "/portal/inbox",
         "/portal/consent",
         "/portal/preferences",
+        "/portal/preferences/messages",
         "/portal/weight",
         "/portal/record",
         "/portal/record?own=yes",

@@ -122,6 +122,8 @@ impl World {
             parallel: 4,
             magic_links: true,
             ca_file: None,
+            dkim: None,
+            returns: None,
         });
         let server = Server::start(options).await.expect("a server");
         let operator = Agent::system(TENANT, "command-line");

@@ -13,7 +13,7 @@ use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
 use super::heard::{self, Word};
 use super::receipts::{Receipt, Stand};
 use super::twilio::{is_reference, is_signed};
-use super::{BRING_AGAIN, DeliveredWhen, SmsOptions};
+use super::{BRING_AGAIN, DeliveredWhen, SmsOptions, SmsProvider};
 
 /// The part of Cairn that the audit names.
 const PART: &str = super::RECEIVER;
@@ -33,7 +33,7 @@ const REPLIED_TO_MAX: usize = 10_000;
 pub struct SmsDoor {
     pub(super) trust: Trust,
     tenant: TenantId,
-    /// The token, and the one before it.
+    /// The token, and the one before it. By SMPP there is none, and nothing comes by HTTP.
     tokens: Vec<String>,
     /// Where we are, as the provider may write it.
     bases: Vec<String>,
@@ -107,17 +107,28 @@ impl SmsDoor {
     /// # Errors
     /// In words, when options don't fit together.
     pub fn new(trust: Trust, tenant: TenantId, options: &SmsOptions) -> Result<Self, String> {
-        let provider = &options.provider;
-        let tokens = std::iter::once(&provider.token).chain(&provider.old_token);
+        let tokens = match &options.provider {
+            SmsProvider::Http(provider) => {
+                let tokens = std::iter::once(&provider.token).chain(&provider.old_token);
+                tokens.cloned().collect()
+            }
+            SmsProvider::Smpp(_) => Vec::new(),
+        };
         Ok(Self {
             trust,
             tenant,
-            tokens: tokens.cloned().collect(),
+            tokens,
             bases: bases(options.callback_base.trim_end_matches('/'))?,
             delivered_when: options.delivered_when,
             help: options.help.clone(),
             replied: Mutex::default(),
         })
+    }
+
+    /// Whether a provider tells anything by HTTP.
+    #[must_use]
+    pub fn is_called(&self) -> bool {
+        !self.tokens.is_empty()
     }
 
     /// What became of a message.
@@ -136,11 +147,30 @@ impl SmsDoor {
             reference,
             stand,
             error: told.member("ErrorCode").and_then(|code| code.parse().ok()),
+            is_by_mark: false,
         };
         let permit = self.permit(told.request_id).await?;
+        self.write_receipt(&permit, communication, &receipt).await?;
+        let to = told.member("To").filter(|_| receipt.is_of_stop());
+        let to = to.and_then(|to| Number::parse(to, self.trust.vault().texts().country));
+        match to {
+            // The provider knows a STOP that was not heard here.
+            Some(to) => self.write_stopped(&permit, &to, true).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a receipt down, whoever else changes the message meanwhile.
+    pub(super) async fn write_receipt(
+        &self,
+        permit: &Permit,
+        communication: &str,
+        receipt: &Receipt<'_>,
+    ) -> Result<(), Unheard> {
+        let stand = receipt.stand;
         let mut pauses = PAUSES_MS.iter();
         for _ in 0..CONFLICTS_MAX {
-            let noted = match self.note(&permit, communication, &receipt).await {
+            let noted = match self.note(permit, communication, receipt).await {
                 Err(error) if is_of_store(&error) => {
                     let Some(pause_ms) = pauses.next() else {
                         return Err(error);
@@ -152,13 +182,7 @@ impl SmsDoor {
             };
             if noted {
                 metrics::counter!("sms_receipts_total", "status" => stand.name()).increment(1);
-                let to = told.member("To").filter(|_| receipt.is_of_stop());
-                let to = to.and_then(|to| Number::parse(to, self.trust.vault().texts().country));
-                return match to {
-                    // The provider knows a STOP that was not heard here.
-                    Some(to) => self.write_stopped(&permit, &to, true).await,
-                    None => Ok(()),
-                };
+                return Ok(());
             }
         }
         Err(Unheard::Contended)
@@ -175,13 +199,23 @@ impl SmsDoor {
         };
         // Where the provider answers by itself, it says what it took the text for.
         let by_provider = told.member("OptOutType").and_then(heard::opted);
+        self.hear((from, text), by_provider, told.request_id).await
+    }
+
+    /// The same, once it is known to be the provider's. `by_provider` is the word that it has answered by itself.
+    pub(super) async fn hear(
+        &self,
+        (from, text): (&str, &str),
+        by_provider: Option<Word>,
+        request_id: &str,
+    ) -> Result<Heard, Unheard> {
         let word = by_provider.unwrap_or_else(|| {
             let text: String = text.chars().take(TEXT_CHARS_MAX).collect();
             heard::word(&text)
         });
         let vault = self.trust.vault();
         let from = Number::parse(from, vault.texts().country);
-        let permit = self.permit(told.request_id).await?;
+        let permit = self.permit(request_id).await?;
         match (&from, word) {
             (Some(from), Word::Stop | Word::Start) => {
                 self.write_stopped(&permit, from, word == Word::Stop)
@@ -207,6 +241,31 @@ impl SmsDoor {
         Ok(Heard {
             reply: answers.then(|| reply.to_owned()),
         })
+    }
+
+    /// What somebody has sent whose number may be any of several: a STOP is of them all, and nothing else is of any.
+    pub(super) async fn hear_of_several(
+        &self,
+        numbers: &[Number],
+        text: &str,
+        request_id: &str,
+    ) -> Result<(), Unheard> {
+        let text: String = text.chars().take(TEXT_CHARS_MAX).collect();
+        let word = heard::word(&text);
+        let permit = self.permit(request_id).await?;
+        match word {
+            Word::Stop => {
+                for number in numbers {
+                    self.write_stopped(&permit, number, true).await?;
+                }
+            }
+            Word::Start => tracing::warn!(
+                "sms: a START came from what may be several numbers here, as the provider doesn't say its type, so it lifts no STOP"
+            ),
+            Word::Help | Word::Other => {}
+        }
+        metrics::counter!("sms_heard_total", "what" => word.name()).increment(1);
+        Ok(())
     }
 
     async fn write_stopped(
@@ -269,7 +328,7 @@ impl SmsDoor {
     }
 
     /// A permit for what is told: whom it is about is in what it is found by.
-    async fn permit(&self, request_id: &str) -> Result<Permit, TrustError> {
+    pub(super) async fn permit(&self, request_id: &str) -> Result<Permit, TrustError> {
         let agent = Agent::system(self.tenant, PART);
         let target = Target::default();
         self.trust

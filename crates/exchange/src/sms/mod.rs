@@ -1,7 +1,7 @@
 //! Text messages: a number, a text, a provider that takes it and tells later what became of it.
 //!
 //! Start reading at [`Sms::hand_over`] (one message out), then `receipts.rs` (what comes back) and `heard.rs` (what people
-//! send to our number). `twilio.rs` is the one provider: an HTTP API that several offer.
+//! send to our number). Providers are `twilio.rs`, an HTTP API that several offer, and `smpp/`, a session that stays.
 
 mod door;
 mod heard;
@@ -9,7 +9,10 @@ mod pace;
 mod policies;
 mod price;
 mod receipts;
+mod smpp;
 mod twilio;
+
+use std::sync::Arc;
 
 use fhir::Resource;
 use serde_json::{Value, json};
@@ -21,6 +24,8 @@ pub use door::{Heard, SmsDoor, Told, Unheard};
 pub use policies::unready_parts;
 pub(crate) use policies::{RECEIVER, hears};
 pub use price::Price;
+pub(crate) use smpp::Smpp;
+pub use smpp::{MessageIds, SmppOptions};
 pub use twilio::TwilioOptions;
 
 use crate::carrier::Trouble;
@@ -65,7 +70,7 @@ pub(crate) fn refused(why: NoText) -> Refused {
 #[derive(Debug, Clone)]
 pub struct SmsOptions {
     /// The provider.
-    pub provider: TwilioOptions,
+    pub provider: SmsProvider,
     /// Country of numbers that are written without one (ISO 3166-1, two letters); whoever opens a store says it to
     /// [`trust::Vault::set_texts`].
     pub country: Option<String>,
@@ -85,6 +90,35 @@ pub struct SmsOptions {
     pub magic_links: bool,
     /// What somebody is told who sends HELP, or anything else that is no STOP or START. The same for everybody.
     pub help: String,
+}
+
+/// How a provider is reached.
+#[derive(Debug, Clone)]
+pub enum SmsProvider {
+    /// By HTTP.
+    Http(TwilioOptions),
+    /// By SMPP 3.4.
+    Smpp(SmppOptions),
+}
+
+impl SmsProvider {
+    /// The number that messages come from.
+    #[must_use]
+    pub fn from(&self) -> &str {
+        match self {
+            Self::Http(options) => &options.from,
+            Self::Smpp(options) => &options.from,
+        }
+    }
+
+    /// Has messages come from another number.
+    pub fn set_from(&mut self, number: &str) {
+        let from = match self {
+            Self::Http(options) => &mut options.from,
+            Self::Smpp(options) => &mut options.from,
+        };
+        number.clone_into(from);
+    }
 }
 
 /// What has to be known of a text message before it counts as delivered.
@@ -107,11 +141,16 @@ pub const SMS_HEARD_PATH: &str = "/channels/sms/heard";
 
 /// What hands text messages over.
 pub(crate) struct Sms {
-    provider: Twilio,
+    provider: Provider,
     callback_base: String,
     price: Option<Price>,
     delivered_when: DeliveredWhen,
-    pace: Pace,
+    pace: Arc<Pace>,
+}
+
+enum Provider {
+    Http(Box<Twilio>),
+    Smpp(Arc<Smpp>),
 }
 
 /// How long a message is on the air.
@@ -177,17 +216,37 @@ impl Sms {
             return Err("segments in a second must be at least 1".to_owned());
         }
         let callback_base = options.callback_base.trim_end_matches('/').to_owned();
+        let (delivered_when, pace) = (options.delivered_when, Pace::new(options.per_second));
+        let pace = Arc::new(pace);
+        let provider = match options.provider {
+            SmsProvider::Http(options) => Provider::Http(Box::new(Twilio::new(options)?)),
+            SmsProvider::Smpp(options) => {
+                let smpp = Smpp::new(options, delivered_when, Arc::clone(&pace))?;
+                Provider::Smpp(Arc::new(smpp))
+            }
+        };
         Ok(Self {
-            provider: Twilio::new(options.provider)?,
+            provider,
             callback_base,
             price: options.price,
-            delivered_when: options.delivered_when,
-            pace: Pace::new(options.per_second),
+            delivered_when,
+            pace,
         })
+    }
+
+    /// The session by which a provider is reached, where it is one.
+    pub(crate) fn session(&self) -> Option<Arc<Smpp>> {
+        match &self.provider {
+            Provider::Http(_) => None,
+            Provider::Smpp(smpp) => Some(Arc::clone(smpp)),
+        }
     }
 
     /// Waits until the provider may have another message.
     pub(crate) async fn turn(&self) {
+        if let Provider::Smpp(smpp) = &self.provider {
+            smpp.turn().await;
+        }
         self.pace.turn().await;
     }
 
@@ -218,14 +277,19 @@ impl Sms {
         // Its first segment has had its turn.
         self.pace.spend(count.saturating_sub(1));
         let is_last = self.hears_nothing();
-        let callback = (!is_last).then(|| {
-            format!(
-                "{}{SMS_STATUS_PATH}{communication}{BRING_AGAIN}",
-                self.callback_base
-            )
-        });
-        let told = (text, callback.as_deref(), communication);
-        let reference = self.provider.send(to, told, repeated).await?;
+        let reference = match &self.provider {
+            Provider::Http(provider) => {
+                let callback = (!is_last).then(|| {
+                    format!(
+                        "{}{SMS_STATUS_PATH}{communication}{BRING_AGAIN}",
+                        self.callback_base
+                    )
+                });
+                let told = (text, callback.as_deref(), communication);
+                provider.send(to, told, repeated).await?
+            }
+            Provider::Smpp(provider) => provider.send(to, (text, communication), !is_last).await?,
+        };
         Ok(Outcome::Taken(Taken {
             reference,
             parts: self.priced(text, count),

@@ -4,11 +4,12 @@ use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError};
 use serde_json::{Value, json};
 use trust::conventions::{NOT_DONE_SYSTEM, SMS_SYSTEM};
+use trust::outgoing::unanswered;
 use trust::{Change, Permit, TrustError, Unit};
 
 use super::door::{SmsDoor, Unheard};
 use super::twilio::STOPPED;
-use super::{DeliveredWhen, Referred, count_again, list, refer, remark};
+use super::{DeliveredWhen, Referred, count_again, list, refer, references, remark};
 use crate::check::Reason;
 use crate::outcome::is_waiting;
 
@@ -52,6 +53,8 @@ pub(super) struct Receipt<'a> {
     pub(super) stand: Stand,
     /// Why it failed, as the provider counts reasons.
     pub(super) error: Option<u64>,
+    /// Whether its message was found by its mark, because none has this name.
+    pub(super) is_by_mark: bool,
 }
 
 impl Receipt<'_> {
@@ -67,14 +70,30 @@ struct Applied {
     changed: bool,
     /// It is of a message that was handed over before under another name.
     again: bool,
+    /// It is of a message that the provider has once, and calls otherwise in its answers.
+    differs: bool,
+}
+
+/// The name under which a receipt is written down. A message that is found by its mark, has a name, and was never handed
+/// over without an answer, was handed over once: the provider calls it one thing in its answers and another in its
+/// receipts.
+fn name_of(communication: &Resource, receipt: &Receipt<'_>) -> Option<String> {
+    let known = references(communication);
+    let is_once = receipt.is_by_mark && unanswered(communication) == 0;
+    let last = known.last().filter(|_| is_once);
+    let last = last.filter(|_| !known.contains(&receipt.reference));
+    last.map(|name| (*name).to_owned())
 }
 
 /// Writes a receipt into the `Communication`.
 fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Applied {
-    let referred = refer(communication, receipt.reference);
+    let other = name_of(communication, receipt);
+    let reference = other.as_deref().unwrap_or(receipt.reference);
+    let referred = refer(communication, reference);
     let mut applied = Applied {
         changed: referred != Referred::Known,
         again: referred == Referred::Again,
+        differs: other.is_some(),
     };
     if referred == Referred::Again {
         let words = "The provider has it twice: whoever it is for may get it again.";
@@ -107,7 +126,7 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
         }
         Stand::Failed => {
             let is_open = is_waiting(communication) || status == "on-hold";
-            applied.changed |= fails(communication, receipt.reference);
+            applied.changed |= fails(communication, reference);
             // What was handed over again may arrive by another name.
             if is_open && all_failed(communication) {
                 let code = receipt.error.map_or_else(String::new, |code| {
@@ -157,6 +176,19 @@ fn all_failed(communication: &Resource) -> bool {
     names.all(|name| name["use"] == "old")
 }
 
+/// What of a receipt is for those who operate.
+fn tell_of(applied: &Applied) {
+    if applied.again {
+        count_again();
+    }
+    if applied.differs {
+        metrics::counter!("sms_unknown_receipts_total").increment(1);
+        tracing::warn!(
+            "sms: the provider calls a message otherwise in its receipt than in its answer, and it was found by its mark: see smpp.message_ids"
+        );
+    }
+}
+
 impl SmsDoor {
     /// Writes a receipt down. False when somebody else changed the message meanwhile.
     pub(super) async fn note(
@@ -180,6 +212,7 @@ impl SmsDoor {
         let now_ms = vault.ledger().clock().now_ms();
         let applied = apply(&mut resource, receipt, now_ms);
         if !applied.changed {
+            tell_of(&applied);
             return Ok(true);
         }
         resource.strip_meta();
@@ -197,9 +230,7 @@ impl SmsDoor {
         };
         match vault.commit(permit, unit).await {
             Ok(_) => {
-                if applied.again {
-                    count_again();
-                }
+                tell_of(&applied);
                 Ok(true)
             }
             Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(false),
@@ -211,7 +242,6 @@ impl SmsDoor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sms::references;
 
     fn message(status: &str) -> Resource {
         Resource::from_value(json!({"resourceType": "Communication", "id": "c", "status": status}))
@@ -244,6 +274,7 @@ mod tests {
                     reference: "SM1",
                     stand: *stand,
                     error: Some(30_003),
+                    is_by_mark: false,
                 };
                 apply(&mut message, &receipt, 0);
                 let again = apply(&mut message, &receipt, 1);
@@ -264,6 +295,7 @@ mod tests {
             reference,
             stand,
             error: Some(30_003),
+            is_by_mark: false,
         };
         for (second, expected) in [(Stand::Failed, "not-done"), (Stand::Arrived, "completed")] {
             let mut message = message("in-progress");
@@ -302,10 +334,37 @@ mod tests {
             reference,
             stand: Stand::UnderWay,
             error: None,
+            is_by_mark: false,
         };
         assert!(!apply(&mut message, &receipt("SM1"), 0).again);
         assert!(apply(&mut message, &receipt("SM2"), 0).again);
         assert!(!apply(&mut message, &receipt("SM2"), 0).again);
         assert_eq!(references(&message), ["SM1", "SM2"]);
+    }
+
+    #[test]
+    fn a_message_that_is_called_otherwise_in_receipts_is_there_once() {
+        let receipt = |stand| Receipt {
+            reference: "255",
+            stand,
+            error: None,
+            is_by_mark: true,
+        };
+        let mut once = message("in-progress");
+        refer(&mut once, "ff");
+        let applied = apply(&mut once, &receipt(Stand::Failed), 0);
+        assert!(applied.differs && applied.changed && !applied.again);
+        assert_eq!(once.text_at(&["status"]), Some("not-done"));
+        assert_eq!(references(&once), ["ff"]);
+        // Brought again it is the same.
+        assert!(!apply(&mut once, &receipt(Stand::Failed), 0).changed);
+        assert_eq!(references(&once), ["ff"]);
+        // One that was handed over without an answer may be there twice.
+        let mut twice = message("in-progress");
+        refer(&mut twice, "ff");
+        trust::outgoing::set_unanswered(&mut twice, 1);
+        assert!(apply(&mut twice, &receipt(Stand::Failed), 0).again);
+        assert_eq!(twice.text_at(&["status"]), Some("in-progress"));
+        assert_eq!(references(&twice), ["ff", "255"]);
     }
 }

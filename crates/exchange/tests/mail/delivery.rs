@@ -1,6 +1,6 @@
 //! Mail that arrives.
 
-use exchange::{MailDeliverer, MailOptions, MailTls};
+use exchange::{Deliverer, MailOptions, MailTls};
 
 use crate::peer::{Peer, certificate};
 use crate::world::{ADDRESS, NOW_MS, World};
@@ -323,12 +323,12 @@ async fn options_that_do_not_fit_together_are_refused_in_words() {
         ),
     ];
     for (options, expected) in table {
-        let words = MailDeliverer::new(world.trust.clone(), options)
+        let words = Deliverer::mail(world.trust.clone(), options)
             .err()
             .expect("refused");
         assert!(words.contains(expected), "{words} does not say {expected}");
     }
-    MailDeliverer::new(
+    Deliverer::mail(
         world.trust.clone(),
         MailOptions {
             tls: MailTls::Starttls,

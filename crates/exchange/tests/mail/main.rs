@@ -1,9 +1,13 @@
 //! Mail delivery against a real SMTP server (`aiosmtpd`), notifications against a push service that opens them
-//! (`web-push-testing`), and text messages against a provider's API with receipts that
+//! (`web-push-testing`), and text messages against a message centre (npm's `smpp`) and a provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
+mod centre;
 mod delivery;
+mod entries;
+mod habits;
 mod lost;
+mod maildev;
 mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
@@ -12,9 +16,16 @@ mod provider;
 mod proxies;
 mod push;
 mod pusher;
+mod radicale;
+mod readers;
 mod refusals;
+mod returned;
+mod signed;
 mod sink;
+mod smpp;
+mod stages;
 mod stops;
 mod texts;
 mod troubles;
+mod wishes;
 mod world;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -26,6 +28,15 @@ impl Seen {
             .as_str()
             .expect("a text")
             .replace("\r\n", "\n")
+    }
+    /// The mail as it came.
+    pub fn raw(&self) -> Vec<u8> {
+        let raw = self.0["raw"].as_str().expect("the mail");
+        STANDARD.decode(raw).expect("base 64")
+    }
+    /// Where it comes back to.
+    pub fn return_path(&self) -> &str {
+        self.0["from"].as_str().expect("a sender")
     }
     pub fn to(&self) -> &str {
         self.0["to"][0].as_str().expect("a recipient")

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use exchange::{DeliveredWhen, SmsDoor, SmsOptions, Told, TwilioOptions, Unheard};
+use exchange::{DeliveredWhen, SmsDoor, SmsOptions, SmsProvider, Told, TwilioOptions, Unheard};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -75,14 +75,14 @@ impl Provider {
 
     pub fn options(&self) -> SmsOptions {
         SmsOptions {
-            provider: TwilioOptions {
+            provider: SmsProvider::Http(TwilioOptions {
                 base: format!("http://127.0.0.1:{}", self.port),
                 account: ACCOUNT.to_owned(),
                 token: TOKEN.to_owned(),
                 old_token: Some(OLD_TOKEN.to_owned()),
                 from: "+16175550100".to_owned(),
                 timeout_ms: 20_000,
-            },
+            }),
             country: Some("US".to_owned()),
             delivered_when: DeliveredWhen::Delivered,
             portal_base: "https://portal.example/".to_owned(),

@@ -3,7 +3,9 @@
 use exchange::{DeliveredWhen, Told, Unheard};
 use serde_json::{Value, json};
 use trust::consent::Hours;
-use trust::conventions::{NOT_WANTED_EXTENSION, SMS_COST_URL, SMS_SEGMENTS_URL, SMS_SYSTEM};
+use trust::conventions::{
+    BEYOND_LIMITS_URL, NOT_WANTED_EXTENSION, SMS_COST_URL, SMS_SEGMENTS_URL, SMS_SYSTEM,
+};
 use trust::outgoing::Message;
 
 use crate::provider::{BASE, Provider, owned};
@@ -673,6 +675,38 @@ async fn limits_are_asked_when_a_text_leaves() {
     world.clock.set(NOW_MS + DAY_MS + HOUR_MS);
     world.wait_for(&patient, &second, "in-progress").await;
     running.stop().await;
+}
+
+/// What goes out past limits, as that a visit was called off, takes no room from what follows.
+#[tokio::test]
+async fn what_no_limit_holds_counts_in_none() {
+    let world = World::ruled("per_day = 1").await;
+    let provider = Provider::start().await;
+    for (beyond, waits) in [(true, false), (false, true)] {
+        let patient = world.patient(&mobile(NUMBER)).await;
+        let urgent = world.queue(&patient, text).await;
+        let mut told = world.communication(&patient, &urgent).await;
+        told["extension"] = json!([{"url": BEYOND_LIMITS_URL, "valueBoolean": beyond}]);
+        world.put(&patient, told).await;
+        let running = world.run_texts(provider.options());
+        world.wait_for(&patient, &urgent, "in-progress").await;
+        let routine = world
+            .queue(&patient, |message| {
+                text(message);
+                message.hours = Some(Hours {
+                    zone: "UTC".to_owned(),
+                    ..Hours::default()
+                });
+                message.expires_ms = Some(NOW_MS + HOUR_MS);
+            })
+            .await;
+        let expected = if waits { "not-done" } else { "in-progress" };
+        let found = world.wait_for(&patient, &routine, expected).await;
+        if waits {
+            assert_eq!(found["statusReason"]["coding"][0]["code"], "capped");
+        }
+        running.stop().await;
+    }
 }
 
 /// A text of which no answer ever comes is handed over three times and no more. It may be there: that is what is said.

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange::{MailDeliverer, MailOptions, MailTls, PushDeliverer, PushOptions};
-use exchange::{SmsDeliverer, SmsDoor, SmsOptions};
+use exchange::{Deliverer, MailOptions, MailTls, PushOptions, SmsDoor, SmsOptions};
 use fhir::{Resource, ResourceType};
 use ledger::{
     Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
@@ -196,12 +195,14 @@ impl World {
             parallel: 4,
             magic_links: false,
             ca_file: None,
+            dkim: None,
+            returns: None,
         }
     }
 
     pub fn run(&self, options: MailOptions) -> Running {
         let deliverer =
-            MailDeliverer::new(self.trust.clone(), options).expect("options that fit together");
+            Deliverer::mail(self.trust.clone(), options).expect("options that fit together");
         let (stop, stopped) = watch::channel(false);
         Running {
             stop,
@@ -211,7 +212,8 @@ impl World {
 
     /// Takes text messages to a provider.
     pub fn run_texts(&self, options: SmsOptions) -> Running {
-        let deliverer = SmsDeliverer::new(self.trust.clone(), options);
+        let door = Arc::new(self.door(&options));
+        let deliverer = Deliverer::sms(self.trust.clone(), door, options);
         let deliverer = deliverer.expect("options that fit together");
         let (stop, stopped) = watch::channel(false);
         Running {
@@ -222,7 +224,7 @@ impl World {
 
     /// Takes notifications to push services.
     pub fn run_push(&self, options: PushOptions) -> Running {
-        let deliverer = PushDeliverer::new(self.trust.clone(), options);
+        let deliverer = Deliverer::push(self.trust.clone(), options);
         let deliverer = deliverer.expect("options that fit together");
         let (stop, stopped) = watch::channel(false);
         Running {
@@ -286,7 +288,7 @@ impl World {
     }
 
     /// As the hospital's systems write.
-    async fn hospital(&self, patient: &str) -> Permit {
+    pub async fn hospital(&self, patient: &str) -> Permit {
         self.permit("importer", Purpose::Operations, Action::Import, patient)
             .await
     }
@@ -385,8 +387,10 @@ impl World {
             step: "welcome".to_owned(),
             expires_ms: None,
             hours: None,
+            sort: None,
             unanswered: 0,
             segments: None,
+            visit: None,
         };
         change(&mut message);
         let (medium, channel) = match message.channel.as_str() {

@@ -6,6 +6,7 @@ message that it has in full, whatever it answered. Ends when standard input ends
 
 import argparse
 import asyncio
+import base64
 import json
 import ssl
 import sys
@@ -23,13 +24,33 @@ class Handler:
         self.options = options
         self.recipients_seen = {}
         self.messages_seen = 0
+        self.turns = 0
+
+    def turn(self):
+        """Whether it misbehaves this time."""
+        self.turns += 1
+        return self.turns <= self.options.times
+
+    async def stops(self, server, stage):
+        """Hangs, or closes the connection, at a stage of the conversation."""
+        if self.options.hang_at == stage and self.turn():
+            await asyncio.sleep(3600)
+        if self.options.close_at == stage and self.turn():
+            server.transport.abort()
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        await self.stops(server, "hello")
+        session.host_name = hostname
+        return responses
 
     async def handle_MAIL(self, server, session, envelope, address, mail_options):
+        await self.stops(server, "sender")
         envelope.mail_from = address
         envelope.mail_options.extend(mail_options)
         return self.options.reply_to_sender or "250 OK"
 
     async def handle_RCPT(self, server, session, envelope, address, rcpt_options):
+        await self.stops(server, "recipient")
         seen = self.recipients_seen[address] = self.recipients_seen.get(address, 0) + 1
         if self.options.reply_to_recipient and seen <= self.options.times:
             # The address is repeated as real servers do.
@@ -46,6 +67,7 @@ class Handler:
             "message_id": mail["Message-ID"],
             "headers": {name: str(value) for name, value in mail.items()},
             "text": text_of(mail),
+            "raw": base64.b64encode(envelope.original_content).decode(),
             "tls": session.ssl is not None,
             "user": session.auth_data.decode() if session.authenticated else None,
         }})
@@ -78,6 +100,14 @@ def authenticate(options):
     return check
 
 
+class Stopping(SMTP):
+    """Stops before it asks for the message, too."""
+
+    async def smtp_DATA(self, arg):
+        await self.event_handler.stops(self, "data")
+        await super().smtp_DATA(arg)
+
+
 async def silence(reader, writer):
     await reader.read()
 
@@ -96,7 +126,7 @@ async def main(options):
                          auth_require_tls=tls is not None and not options.implicit)
         if tls and not options.implicit:
             named.update(tls_context=tls, require_starttls=True)
-        return SMTP(handler, **named)
+        return Stopping(handler, **named)
 
     loop = asyncio.get_running_loop()
     if options.silent:
@@ -121,5 +151,7 @@ if __name__ == "__main__":
     parser.add_argument("--reply-to-content")
     parser.add_argument("--drop", action="store_true", help="breaks the connection when it has the message")
     parser.add_argument("--hang-after-data", action="store_true", help="never answers to the message")
+    parser.add_argument("--hang-at", help="never answers from a stage on: hello, sender, recipient, data")
+    parser.add_argument("--close-at", help="breaks the connection at a stage")
     parser.add_argument("--delay-ms", type=int, default=0, help="thinks this long before it answers to a message")
     asyncio.run(main(parser.parse_args()))

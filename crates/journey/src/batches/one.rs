@@ -35,6 +35,12 @@ impl Journeys {
             self.take_one_back(permit, batch, one, of).await?;
             return Ok(Reached::Done);
         }
+        // Where a turn was cut short, this batch comes again to whom it had reached, and somebody may have taken that back.
+        if let Some(other) = &state.batch
+            && self.takes_back(permit, other, &batch.id).await?
+        {
+            return Err(JourneyError::Cannot("it was taken back".to_owned()));
+        }
         // Who was waited for has moved on, which is what a move to another version waits for.
         let waited = again && matches!(batch.many, Many::Migrate { .. });
         if state.running() && !waited && !batch.who.is(&state, self.now_ms()) {

@@ -100,8 +100,9 @@ impl Check<'_, '_> {
         };
         let email = node.get("email").and_then(|email| email.get("text"));
         let sms = node.get("sms").and_then(|sms| sms.get("words"));
-        let all = [node.get("words"), node.get("reminder"), email, sms];
-        for words in all.into_iter().flatten() {
+        let all = ["words", "reminder", "called_off"].map(|name| node.get(name));
+        let all = all.into_iter().chain([email, sms]);
+        for words in all.flatten() {
             if let Some(Ok(template)) = words.text().map(Template::parse) {
                 self.grade(&template, language, most, words.place);
             }

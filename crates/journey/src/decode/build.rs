@@ -93,6 +93,7 @@ impl Reader<'_, '_> {
             entry,
             exits,
             start: target(root.get("start")?, &index),
+            has_ways: has_ways(&steps),
             steps,
             index,
             conditions,
@@ -254,6 +255,7 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
             // A visit has reminders alone.
             words: template(node.get("words").or_else(|| node.get("reminder"))?)?,
             reminder: node.get("reminder").and_then(template),
+            called_off: node.get("called_off").and_then(template),
             questions: node
                 .get("questions")
                 .map(Node::items)
@@ -362,6 +364,13 @@ pub(crate) fn path(node: &Node) -> Option<Path> {
 
 pub(crate) fn template(node: &Node) -> Option<Template> {
     Template::parse(node.text()?).ok()
+}
+
+/// Whether a message of these steps reaches out by several channels.
+fn has_ways(steps: &[Step]) -> bool {
+    let messages = steps.iter().flat_map(|step| step.kind.messages());
+    let mut channels = messages.map(|(_, message)| &message.channels);
+    channels.any(|channels| crate::room::has_ways(channels))
 }
 
 fn target(node: &Node, index: &BTreeMap<String, usize>) -> Target {

@@ -5,8 +5,8 @@
 //! goes on. So a journey can be put right while it is held, before anything more comes of it.
 
 use super::{
-    Act, CALLED_OFF, Effect, Engine, EngineError, Hand, Sent, messages::channel_of,
-    messages::message_slot,
+    Act, CALLED_OFF, Effect, Engine, EngineError, Hand, Sent, messages::about,
+    messages::channel_of, messages::message_slot,
 };
 use crate::Channel;
 use crate::definition::{Definition, Step, Target};
@@ -314,9 +314,14 @@ impl<'a> Engine<'a> {
                     .stand_mut(token.n)
                     .and_then(|stand| step.kind.goes_out(stand, which, place, since_ms, now_ms));
                 if let Some(expires_ms) = until {
+                    let standing = (definition, &self.state);
+                    let about = about(standing, step, &token, |slot| {
+                        self.resource_id(token.n, slot)
+                    });
                     self.effects.push(Effect::Release {
                         message,
                         expires_ms,
+                        about,
                     });
                 }
             }

@@ -2,7 +2,8 @@
 
 use super::{About, Context, Effect, Engine, EngineError, Outcome, Sent};
 use crate::definition::{Channel, Definition, Step};
-use crate::state::{State, Token, What, Which};
+use crate::state::{Stand, State, Token, Ways, What, Which};
+use crate::time::DAY_MS;
 use fhir::ResourceType;
 
 /// Code of a message that was called off because nobody needs it any more.
@@ -35,6 +36,28 @@ pub(crate) fn awaited_messages(
     awaited
 }
 
+/// The e-mails of `send`s whose time is over, by what makes an id of a name.
+pub(crate) fn overdue_messages(
+    definition: &Definition,
+    state: &State,
+    (now_ms, instance): (u64, &str),
+    id: impl Fn(&str) -> String,
+) -> Vec<String> {
+    let overdue = state.tokens.iter().filter_map(|token| {
+        let Stand::Sending { channel, until_ms } = token.stand else {
+            return None;
+        };
+        let step = definition.step(&token.step)?;
+        let is_over = until_ms <= now_ms;
+        if !is_over || channel_of(step, Which::Message, channel) != Some(Channel::Email) {
+            return None;
+        }
+        let slot = message_slot(Which::Message, usize::from(channel));
+        Some(id(&format!("{instance}/{}/{slot}", token.n)))
+    });
+    overdue.collect()
+}
+
 impl Engine<'_> {
     /// Puts a message on its way by the channel with an index; past the last, it has failed.
     pub(crate) fn send(&mut self, step: &Step, n: u32, which: Which, index: usize) {
@@ -63,6 +86,47 @@ impl Engine<'_> {
         } else {
             self.out(step, n, which, place, expires_ms);
         }
+    }
+
+    /// The place of the channel that is tried after another: the next, or the next in the patient's order.
+    pub(crate) fn way_after(&self, n: u32, which: Which, place: usize) -> usize {
+        let mut ways = self.state.ways.iter();
+        let Some(ways) = ways.find(|ways| (ways.n, ways.which) == (n, which)) else {
+            return place + 1;
+        };
+        let mut rest = ways.places.iter().map(|place| usize::from(*place));
+        rest.find(|tried| *tried == place);
+        rest.next().unwrap_or(usize::MAX)
+    }
+
+    /// A message that asked whether it may go out is to try its channels in the patient's order.
+    pub(super) fn ways(
+        &mut self,
+        n: u32,
+        which: Which,
+        places: Vec<u8>,
+    ) -> Result<(), EngineError> {
+        let Some(first) = places.first().copied() else {
+            return Ok(());
+        };
+        // Who has left meanwhile needs no message.
+        if self.token(n).is_none() {
+            return Ok(());
+        }
+        let (step, token) = self.step_of(n)?;
+        let under_way = step.kind.under_way(&token.stand);
+        if !under_way.iter().any(|(other, _)| *other == which) {
+            return Ok(());
+        }
+        // Of the messages that a place sends one after another, only those under way can need theirs still.
+        let is_needed = |ways: &Ways| {
+            ways.n != n
+                || (ways.which != which && under_way.iter().any(|(other, _)| *other == ways.which))
+        };
+        self.state.ways.retain(is_needed);
+        self.state.ways.push(Ways { n, which, places });
+        self.send(step, n, which, usize::from(first));
+        self.run()
     }
 
     /// Puts a message on its way.
@@ -135,6 +199,90 @@ impl Engine<'_> {
         );
     }
 
+    /// Puts a message on its way about a place that is left: by the channel with an index, at once, and nobody waits for
+    /// its receipt.
+    pub(crate) fn tell(&mut self, step: &Step, which: Which, index: usize, about: About) {
+        let place = u8::try_from(index).unwrap_or(u8::MAX);
+        let (Some(channel), Which::CalledOff { n, .. }) = (channel_of(step, which, place), which)
+        else {
+            return;
+        };
+        let communication = self.resource_id(n, &message_slot(which, index));
+        let reference = Some(format!("Communication/{communication}"));
+        self.trail(&step.id, What::Sent { channel, which }, reference);
+        let a_day_ms = self.context.now_ms + DAY_MS;
+        // Once it would have begun, nobody comes in vain any more.
+        let expires_ms = match &about {
+            About::Visit { start_ms, .. } => a_day_ms.min(*start_ms),
+            About::Form(_) => a_day_ms,
+        };
+        self.effects.push(Effect::Send {
+            step: step.id.clone(),
+            communication,
+            channel,
+            which,
+            expires_ms,
+            about: Some(about),
+        });
+    }
+
+    /// What became of a message about a place that is left: where it did not arrive, the next channel is tried.
+    pub(super) fn told_of_what_is_left(&mut self, communication: &str, outcome: &Outcome) {
+        let Outcome::NotDone(code) = outcome else {
+            return;
+        };
+        let reference = format!("Communication/{communication}");
+        let sent = self.state.trail.iter().rev().find_map(|entry| {
+            let What::Sent { channel, which } = entry.what else {
+                return None;
+            };
+            let is_it = entry.reference.as_deref() == Some(&reference);
+            matches!(which, Which::CalledOff { .. })
+                .then(|| (entry.step.clone(), channel, which))
+                .filter(|_| is_it)
+        });
+        let Some((id, channel, which)) = sent else {
+            return;
+        };
+        let is_known = self.state.trail.iter().any(|entry| {
+            matches!(entry.what, What::Undelivered { .. })
+                && entry.reference.as_deref() == Some(&reference)
+        });
+        let (definition, Which::CalledOff { n, .. }) = (self.definition, which) else {
+            return;
+        };
+        let Some(step) = definition.step(&id).filter(|_| !is_known) else {
+            return;
+        };
+        let undelivered = What::Undelivered {
+            channel,
+            which,
+            code: code.clone(),
+        };
+        self.trail(&id, undelivered, Some(reference));
+        let visit = self.resource_id(n, "visit");
+        let about = format!("Appointment/{visit}");
+        let booked = self.state.trail.iter().rev().find_map(|entry| {
+            let is_it = entry.reference.as_deref() == Some(&about);
+            match entry.what {
+                What::Booked { start_ms } if is_it => Some(start_ms),
+                _ => None,
+            }
+        });
+        let message = step.kind.message_of(which);
+        let channels = message.map_or(&[][..], |message| &message.channels);
+        let next = channels.iter().position(|known| *known == channel);
+        if let (Some(start_ms), Some(place), true) = (booked, next, helps(code)) {
+            let about = About::Visit {
+                appointment: visit,
+                start_ms,
+                by_ms: None,
+                calendar: None,
+            };
+            self.tell(step, which, place + 1, about);
+        }
+    }
+
     pub(super) fn receipt(
         &mut self,
         communication: &str,
@@ -155,6 +303,7 @@ impl Engine<'_> {
             Some((step, token.n, which, usize::from(place)))
         });
         let Some((step, n, which, place)) = awaited else {
+            self.told_of_what_is_left(communication, outcome);
             return Ok(());
         };
         let channels = step
@@ -180,12 +329,10 @@ impl Engine<'_> {
                     },
                     Some(format!("Communication/{communication}")),
                 );
-                // Consent is about the purpose, not the channel, so no other channel helps; the dead get no
-                // more mail; and who can't sign in finds nothing in the portal either.
-                let next = if matches!(code.as_str(), "consent" | "deceased" | "no-sign-in") {
-                    channels.len()
+                let next = if helps(code) {
+                    self.way_after(n, which, place)
                 } else {
-                    place + 1
+                    channels.len()
                 };
                 self.send(step, n, which, next);
                 return self.run();
@@ -193,6 +340,12 @@ impl Engine<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether another channel may help where one failed for this reason. Consent is about the purpose, not the channel; the
+/// dead get no more mail; and who can't sign in finds nothing in the portal either.
+fn helps(code: &str) -> bool {
+    !matches!(code, "consent" | "deceased" | "no-sign-in")
 }
 
 pub(crate) fn message_slot(which: Which, index: usize) -> String {
@@ -219,6 +372,7 @@ pub(crate) fn about(
             appointment: id(slot),
             start_ms: token.stand.visit_ms()?,
             by_ms: step.kind.by_ms(definition, state, token),
+            calendar: step.kind.calendar(&token.stand),
         }),
         _ => None,
     }

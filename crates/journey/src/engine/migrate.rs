@@ -286,6 +286,9 @@ pub fn migrate(
     next.version = to.version;
     next.undo = None;
     next.tokens = along;
+    // A message under way goes along only where its channels are the same, and so are their places.
+    next.ways
+        .retain(|ways| next.tokens.iter().any(|token| token.n == ways.n));
     let begin_ms = context.now_ms;
     let rules: BTreeSet<&str> = new_rules(from, to, map)
         .map(|step| step.id.as_str())

@@ -72,6 +72,16 @@ pub enum Input {
         /// What it was told.
         room: Room,
     },
+    /// A message that asked is to try its channels in another order, which the patient prefers; known in the same unit
+    /// of work.
+    Ways {
+        /// The number of its place.
+        n: u32,
+        /// Which words.
+        which: Which,
+        /// The places of its channels, as they are tried.
+        places: Vec<u8>,
+    },
     /// Somebody steps in.
     Manual(Manual),
 }
@@ -298,7 +308,20 @@ pub enum About {
         start_ms: u64,
         /// By when it has to be booked, while it isn't.
         by_ms: Option<u64>,
+        /// The entry in the patient's calendar, where messages bring one.
+        calendar: Option<Calendar>,
     },
+}
+
+/// A visit in the patient's calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calendar {
+    /// When the visit ends.
+    pub end_ms: u64,
+    /// How often it was changed.
+    pub sequence: u32,
+    /// Whether it was called off.
+    pub cancelled: bool,
 }
 
 impl About {
@@ -375,6 +398,8 @@ pub enum Effect {
         message: Sent,
         /// Not after this time.
         expires_ms: u64,
+        /// What it is about.
+        about: Option<About>,
     },
     /// Open a form for the patient.
     OpenForm {
@@ -476,6 +501,18 @@ pub struct Decision {
     pub effects: Vec<Effect>,
     /// Whether the state is another one.
     pub changed: bool,
+}
+
+impl Decision {
+    /// What this one and the one before it have decided.
+    pub(crate) fn after(mut self, before: Option<Self>) -> Self {
+        if let Some(mut before) = before {
+            before.effects.append(&mut self.effects);
+            self.effects = before.effects;
+            self.changed |= before.changed;
+        }
+        self
+    }
 }
 
 /// Why an input could not be worked on. Nothing has happened then.

@@ -107,7 +107,8 @@ impl Engine<'_> {
                     code: why.code().to_owned(),
                 };
                 self.trail(&step.id, what, None);
-                self.send(step, n, which, usize::from(place) + 1);
+                let next = self.way_after(n, which, usize::from(place));
+                self.send(step, n, which, next);
             }
         }
         self.run()
@@ -167,7 +168,8 @@ impl Engine<'_> {
         }
         // Nobody was awake when it could have gone.
         self.given_up(step, held, EXPIRED);
-        self.send(step, held.n, held.which, usize::from(held.channel) + 1);
+        let next = self.way_after(held.n, held.which, usize::from(held.channel));
+        self.send(step, held.n, held.which, next);
         Ok(())
     }
 

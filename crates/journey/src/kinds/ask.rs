@@ -11,7 +11,7 @@ use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids};
 use crate::languages::Asked;
 use crate::resources::{Maker, resource};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATIONS,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape, TRANSLATIONS,
     TRANSLATIONS_OF_A_FORM, URGENCY, may, must,
 };
 use crate::state::{Late, Stand, State, Token, What, Which};
@@ -23,6 +23,7 @@ use fhir::{Resource, ResourceType};
 use score::{SCORE, Score, WEIGHTS};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use trust::consent::Topic;
 use trust::conventions::TASK_SYSTEM;
 
 static QUESTION: Record = Record {
@@ -122,11 +123,7 @@ static ASK: Record = Record {
             CHANNELS,
             "Channels of invitation and reminder, in order of fall-back; `[email, portal]` if not given.",
         ),
-        may(
-            "email",
-            Shape::Record(&EMAIL),
-            "Words of the e-mail; without it, a plain notice with a link.",
-        ),
+        EMAIL_MEMBER,
         SMS_MEMBER,
         may(
             "urgency",
@@ -638,6 +635,9 @@ impl StepKind for Ask {
         } else {
             here_ms
         }
+    }
+    fn topic(&self) -> Topic {
+        Topic::Forms
     }
     fn message(&self) -> Option<&Message> {
         Some(&self.invitation)

@@ -1,5 +1,6 @@
 //! A visit that is proposed, waits to be booked, and is reminded of.
 
+mod confirm;
 mod invite;
 mod remind;
 
@@ -7,25 +8,29 @@ use super::{Carried, Plan, StepKind, WHOLE, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, line, number, template};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
-use crate::engine::{CALLED_OFF, Effect, Engine, EngineError, Fact, Ids, moment};
+use crate::engine::{CALLED_OFF, Calendar, Effect, Engine, EngineError, Fact, Ids, moment};
 use crate::resources::{Maker, Times, resource};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATION_OF_A_VISIT,
-    TRANSLATIONS, URGENCY, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape,
+    TRANSLATION_OF_A_VISIT, TRANSLATIONS, URGENCY, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::{DAY_MS, MINUTE_MS, Moment, Slot, say_day, say_minute, say_time};
 use crate::yaml::{Node, Place};
+use confirm::Confirmation;
 use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use invite::Invitation;
 use remind::Reminders;
 use serde_json::json;
 use std::sync::Arc;
+use trust::consent::Topic;
 
 /// Where what asks the patient stands.
 const ASKS: &[&str] = &[invite::INVITE];
+/// Where what confirms the visit stands.
+const CONFIRMS: &[&str] = &[confirm::CONFIRM];
 /// What stands beside what is called off when the visit wasn't booked.
 const NOT_IN_TIME: &str = "Not booked in time";
 
@@ -61,6 +66,11 @@ static BOOK: Record = Record {
             "Messages that ask the patient to book it; without them the proposal lies in the portal alone.",
         ),
         may(
+            confirm::CONFIRM,
+            Shape::Record(&confirm::CONFIRMATION),
+            "Messages that say that it is booked, was moved, or was called off; without them nobody is told.",
+        ),
+        may(
             "remind",
             Shape::List(&Shape::Duration),
             "How long before the booked visit the patient is reminded, the longest first, e.g. `[7d, 1d, 2h]`; at most six. Whole days are counted by the calendar of the journey's time zone, to the visit's time of day.",
@@ -75,11 +85,7 @@ static BOOK: Record = Record {
             CHANNELS,
             "Channels of the reminders, in order of fall-back; `[email, portal]` if not given.",
         ),
-        may(
-            "email",
-            Shape::Record(&EMAIL),
-            "Words of the e-mail; without it, a plain notice with a link.",
-        ),
+        EMAIL_MEMBER,
         SMS_MEMBER,
         may(
             "urgency",
@@ -116,7 +122,7 @@ pub(super) static KIND: Kind = Kind {
             "Where to go when the patient did not come (`noshow`); `not_booked` if not given.",
         ),
     ],
-    example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    time: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n    invite:\n      words: Please book your check-up on {visit.day} until {due.day}.\n      again: [2d]\n    remind: [1d, 2h]\n    reminder: Your visit is on {visit.day} at {visit.time}.\n  next: end\n  not_booked: visit_task\n",
+    example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    time: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n    invite:\n      words: Please book your check-up on {visit.day} until {due.day}.\n      again: [2d]\n    confirm:\n      words: Your visit is booked for {visit.day} at {visit.time}.\n      calendar: true\n    remind: [1d, 2h]\n    reminder: Your visit is on {visit.day} at {visit.time}.\n  next: end\n  not_booked: visit_task\n",
     decode,
 };
 
@@ -132,6 +138,7 @@ struct Book {
     missed: Option<Target>,
     invitation: Option<Invitation>,
     reminders: Option<Reminders>,
+    confirmation: Option<Confirmation>,
 }
 
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
@@ -152,6 +159,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         missed: parts.way("missed"),
         invitation: invite::decode(body)?,
         reminders: remind::decode(body)?,
+        confirmation: confirm::decode(body)?,
     }))
 }
 
@@ -188,10 +196,26 @@ impl Book {
             Some(format!("Appointment/{visit}")),
         );
         let moved = token.stand.booked_ms() != Some(slot.start_ms);
+        let before = match &token.stand {
+            Stand::Booking { booked, .. } => *booked,
+            _ => None,
+        };
         if let Some(reminders) = self.reminders.as_ref().filter(|_| moved)
             && let Some(token) = engine.token(n).cloned()
         {
             reminders.begin(engine, step, &token, slot.start_ms);
+        }
+        // A visit that ends at another time is another entry in a calendar.
+        let changed = before != Some(slot);
+        if let Some(confirmation) = self.confirmation.as_ref().filter(|_| changed)
+            && let Some(token) = engine.token(n).cloned()
+        {
+            // With reminders, those have called off what is on its way.
+            if self.reminders.is_none() || !moved {
+                engine.call_off(&token, CALLED_OFF, "The visit was moved");
+                remind::arrived_or_not(engine, n);
+            }
+            confirmation.begin(engine, step, &token, slot);
         }
     }
 }
@@ -274,6 +298,7 @@ impl StepKind for Book {
         check.messages(step);
         self.check_invitation(check, step);
         self.check_reminders(check, step);
+        self.check_confirmation(check, step);
     }
     fn moments(&self, check: &Check<'_, '_>, step: &Step) -> Vec<(&Moment, Place)> {
         vec![
@@ -295,6 +320,7 @@ impl StepKind for Book {
             },
             booked: None,
             reminded: None,
+            told: None,
             invited: self
                 .invitation
                 .as_ref()
@@ -379,6 +405,8 @@ impl StepKind for Book {
         };
         if slot == remind::TIMER {
             if let Some(reminders) = &self.reminders {
+                // What still says that it is booked is called off with the reminder before.
+                confirm::arrived_or_not(engine, token.n);
                 reminders.due(engine, step, token);
             }
             return Ok(());
@@ -451,6 +479,9 @@ impl StepKind for Book {
             }
         };
         engine.learn(&step.id, "status", json!(status));
+        if let Some(confirmation) = self.confirmation.as_ref().filter(|_| label == "not booked") {
+            confirmation.called_off(engine, step, token);
+        }
         let why = match label {
             "visit over" => "The visit has begun",
             "missed" => "The patient did not come",
@@ -483,7 +514,13 @@ impl StepKind for Book {
         let invitation = invitation.map(|invitation| (ASKS, &invitation.message));
         let reminders = self.reminders.as_ref();
         let reminders = reminders.map(|reminders| (WHOLE, &reminders.message));
-        invitation.into_iter().chain(reminders).collect()
+        let confirmation = self.confirmation.as_ref();
+        let confirmation = confirmation.map(|confirmation| (CONFIRMS, &confirmation.message));
+        let all = invitation.into_iter().chain(confirmation);
+        all.chain(reminders).collect()
+    }
+    fn topic(&self) -> Topic {
+        Topic::Visits
     }
     fn message_of(&self, which: Which) -> Option<&Message> {
         match which {
@@ -494,6 +531,10 @@ impl StepKind for Book {
             Which::Ahead { .. } => {
                 let reminders = self.reminders.as_ref();
                 reminders.map(|reminders| &reminders.message)
+            }
+            Which::Booked { .. } | Which::CalledOff { .. } => {
+                let confirmation = self.confirmation.as_ref();
+                confirmation.map(|confirmation| &confirmation.message)
             }
             Which::Message | Which::Reminder => None,
         }
@@ -507,18 +548,28 @@ impl StepKind for Book {
             let apart = reminders.apart_ms().into_iter();
             apart.map(move |after_ms| (&reminders.message, after_ms))
         });
-        invitation.chain(reminders).collect()
+        let confirmation = self.confirmation.iter();
+        let confirmation = confirmation.map(|confirmation| (&confirmation.message, 0));
+        invitation.chain(confirmation).chain(reminders).collect()
     }
     fn wording(&self, which: Which) -> Option<(&Template, String)> {
         if let Which::Ahead { .. } = which {
             let message = self.message_of(which)?;
             return Some((&message.words, format!("Reminder: {}", message.title)));
         }
+        if let Which::Booked { .. } | Which::CalledOff { .. } = which {
+            return self.confirmation.as_ref()?.wording(which);
+        }
         self.invitation.as_ref()?.wording(which)
     }
     fn under_way(&self, stand: &Stand) -> Vec<(Which, u8)> {
         let invited = invite::on_the_way(stand).into_iter();
-        invited.chain(remind::on_the_way(stand)).collect()
+        let told = confirm::on_the_way(stand).into_iter();
+        let all = invited.chain(told).chain(remind::on_the_way(stand));
+        all.collect()
+    }
+    fn calendar(&self, stand: &Stand) -> Option<Calendar> {
+        self.confirmation.as_ref()?.calendar(stand)
     }
     fn goes_out(
         &self,
@@ -530,18 +581,21 @@ impl StepKind for Book {
     ) -> Option<u64> {
         match which {
             Which::Ahead { .. } => remind::goes_out(stand, which, channel, now_ms),
+            Which::Booked { .. } => confirm::goes_out(stand, which, channel, now_ms),
             _ => invite::goes_out(stand, which, channel, now_ms),
         }
     }
     fn delivered(&self, engine: &mut Engine<'_>, _: &Step, n: u32, _: Channel) {
-        // Of both kinds one alone is ever on its way.
+        // Of all kinds one alone is ever on its way.
         invite::arrived_or_not(engine, n);
+        confirm::arrived_or_not(engine, n);
         remind::arrived_or_not(engine, n);
     }
     /// The visit is waited for whether or not the patient could be told of it; the trail says that they weren't.
     fn undelivered(&self, engine: &mut Engine<'_>, n: u32, which: Which) {
         match which {
             Which::Ahead { .. } => remind::arrived_or_not(engine, n),
+            Which::Booked { .. } => confirm::arrived_or_not(engine, n),
             _ => invite::arrived_or_not(engine, n),
         }
     }
@@ -556,7 +610,7 @@ impl StepKind for Book {
         if remind::on_the_way(stand).is_some() {
             return Carried::Later("a reminder of a visit is on its way");
         }
-        if invite::on_the_way(stand).is_some() {
+        if invite::on_the_way(stand).is_some() || confirm::on_the_way(stand).is_some() {
             return Carried::Later("a message about a visit is on its way");
         }
         let times = ["title", "time", "minutes", "book_by"];

@@ -30,7 +30,7 @@ pub(crate) use observe::{Observe, Rule};
 
 use crate::check::Check;
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
-use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
+use crate::engine::{Calendar, Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::Maker;
 use crate::room::Urgency;
 use crate::segments::Membership;
@@ -44,6 +44,7 @@ use crate::yaml::{Node, Place};
 use fhir::path::Given;
 use fhir::{Resource, ResourceType};
 use std::collections::BTreeSet;
+use trust::consent::Topic;
 use trust::partners::DataClass;
 
 /// Whether a record is the body of a call, or that of a connector, which people don't read.
@@ -407,6 +408,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn message(&self) -> Option<&Message> {
         None
     }
+    /// What its messages are about.
+    fn topic(&self) -> Topic {
+        Topic::Care
+    }
     /// All that it sends, each with where it stands in the step's own part of the file.
     fn messages(&self) -> Vec<(&'static [&'static str], &Message)> {
         self.message()
@@ -430,6 +435,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Its messages that are under way, with the places of their channels.
     fn under_way(&self, _stand: &Stand) -> Vec<(Which, u8)> {
         Vec::new()
+    }
+    /// The entry in the patient's calendar of a visit that is booked here, where messages bring one.
+    fn calendar(&self, _stand: &Stand) -> Option<Calendar> {
+        None
     }
     /// Notes that a message goes out by the channel at a place, and says until when it may.
     fn goes_out(

@@ -2,13 +2,13 @@
 
 use super::{Carried, Plan, StepKind, Waiting, way};
 use crate::check::Check;
-use crate::decode::build::{Parts, length, message};
+use crate::decode::build::{Parts, length, line, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
 use crate::engine::{EXPIRED, Engine, EngineError};
 use crate::room::Urgency;
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Kind, Record, SMS_MEMBER, Shape, TRANSLATION,
-    TRANSLATIONS, URGENCY, WINDOW, may, must,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape, TOPIC,
+    TRANSLATION, TRANSLATIONS, URGENCY, WINDOW, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::{DAY_MS, say_duration};
@@ -17,6 +17,7 @@ use fhir::ResourceType;
 use fhir::path::Given;
 use serde_json::json;
 use std::sync::Arc;
+use trust::consent::Topic;
 
 static SEND: Record = Record {
     name: "send",
@@ -38,12 +39,13 @@ static SEND: Record = Record {
             CHANNELS,
             "Channels in order of fall-back: the next is tried when one fails.",
         ),
-        may(
-            "email",
-            Shape::Record(&EMAIL),
-            "Words of the e-mail; without it, a plain notice with a link.",
-        ),
+        EMAIL_MEMBER,
         SMS_MEMBER,
+        may(
+            "topic",
+            TOPIC,
+            "What it is about, as patients choose which messages they want by; `care` if not given. What an `ask` sends is about `forms`, and a `book` about `visits`.",
+        ),
         may(
             "urgency",
             URGENCY,
@@ -91,6 +93,7 @@ pub(super) static KIND: Kind = Kind {
 #[derive(Debug)]
 struct Send {
     message: Message,
+    topic: Topic,
     expires_ms: u64,
     next: Target,
     on_failure: Option<Target>,
@@ -99,6 +102,9 @@ struct Send {
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     Some(Arc::new(Send {
         message: message(parts.body)?,
+        topic: line(parts.body, "topic")
+            .and_then(|code| Topic::parse(&code))
+            .unwrap_or(Topic::Care),
         expires_ms: length(parts.body, "expires").unwrap_or(DAY_MS),
         next: parts.way("next")?,
         on_failure: parts.way("on_failure"),
@@ -238,12 +244,16 @@ impl StepKind for Send {
             );
         }
         engine.call_off(token, EXPIRED, crate::resources::TOO_LATE);
-        engine.send(step, token.n, Which::Message, place + 1);
+        let next = engine.way_after(token.n, Which::Message, place);
+        engine.send(step, token.n, Which::Message, next);
         Ok(())
     }
 
     fn message(&self) -> Option<&Message> {
         Some(&self.message)
+    }
+    fn topic(&self) -> Topic {
+        self.topic
     }
     fn under_way(&self, stand: &Stand) -> Vec<(Which, u8)> {
         match stand {

@@ -69,20 +69,31 @@ impl Which {
     }
 }
 
+/// Some of those whom a move is for, by name.
+#[derive(Debug, Clone, Default)]
+pub struct NamedPage {
+    /// They, as far as whoever asks is shown them. One that has just changed is left out, so there may be fewer, or none,
+    /// with others behind them.
+    pub each: Vec<OneMoved>,
+    /// How many are at this place of the list besides, whom they are not shown.
+    pub hidden: usize,
+    /// The instance behind which others may be.
+    pub next: Option<String>,
+}
+
 impl Journeys {
-    /// What would come of a move for some of them, by name: so many behind an instance, at most [`NAMED_MAX`]. With
-    /// them the instance behind which others may be: one that has just changed is left out, so there may be fewer, or
-    /// none, with others behind them.
+    /// What would come of a move for some of them, by name: so many behind an instance, at most [`NAMED_MAX`]. Whom the
+    /// permit is not shown in lists of patients is counted alone; who is shown no patients at all is told of journeys.
     ///
     /// # Errors
-    /// `Unknown`, `Cannot`, `Trust`.
+    /// `Unknown`, `Cannot`, `Busy`, `Trust`.
     pub async fn preview_named(
         &self,
         permit: &Permit,
         moving: &Moving,
         after: Option<&str>,
         count: usize,
-    ) -> Result<(Vec<OneMoved>, Option<String>), JourneyError> {
+    ) -> Result<NamedPage, JourneyError> {
         self.preview_named_of(permit, moving, None, after, count)
             .await
     }
@@ -90,7 +101,7 @@ impl Journeys {
     /// The same for those of whom this becomes.
     ///
     /// # Errors
-    /// `Unknown`, `Cannot`, `Trust`.
+    /// `Unknown`, `Cannot`, `Busy`, `Trust`.
     pub async fn preview_named_of(
         &self,
         permit: &Permit,
@@ -98,20 +109,22 @@ impl Journeys {
         which: Option<Which>,
         after: Option<&str>,
         count: usize,
-    ) -> Result<(Vec<OneMoved>, Option<String>), JourneyError> {
+    ) -> Result<NamedPage, JourneyError> {
         steers(permit)?;
         let pair = self
             .pair(permit, &moving.who, moving.to, &moving.map)
             .await?;
+        let books = self.books(permit.tenant()).await?;
+        let _place = books.place()?;
         let (states, _) = self.those_moved(permit, moving).await?;
         let count = count.min(NAMED_MAX);
         let engine = self.engine_permit(permit.tenant()).await?;
-        let mut ids: Vec<String> = Vec::new();
+        let mut found: Vec<(String, String)> = Vec::new();
         for (instance, state) in &states {
             if after.is_some_and(|after| instance.as_str() <= after) {
                 continue;
             }
-            if ids.len() == count {
+            if found.len() == count {
                 break;
             }
             // Who is left out is looked at by the engine, for nobody's eyes.
@@ -124,12 +137,16 @@ impl Journeys {
                 }
             };
             if wanted {
-                ids.push(instance.clone());
+                found.push((instance.clone(), state.patient.clone()));
             }
         }
-        let next = ids.last().filter(|_| ids.len() == count).cloned();
+        let last = found.last().filter(|_| found.len() == count);
+        let next = last.map(|(instance, _)| instance.clone());
+        let all = found.len();
+        let ids = self.shown_first(permit, found, count).await?;
+        let hidden = all - ids.len();
         let kind = kinds::JOURNEY_INSTANCE;
-        let mut named = Vec::new();
+        let mut each = Vec::new();
         // Who is shown is read under the permit of whoever sees it.
         for document in self.vault().internals_of(permit, kind, &ids).await? {
             let state = State::from_json(&document.body).map_err(MoveError::from)?;
@@ -138,9 +155,9 @@ impl Journeys {
                 .await?;
             // Something may have happened meanwhile.
             if which.is_none_or(|which| which.has(&one)) {
-                named.push(one);
+                each.push(one);
             }
         }
-        Ok((named, next))
+        Ok(NamedPage { each, hidden, next })
     }
 }

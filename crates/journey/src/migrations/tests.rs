@@ -79,7 +79,9 @@ fn done(definition: &Definition, decision: Decision, now_ms: u64, log: &mut Log)
                 ..
             } => {
                 match which {
-                    Which::Message => log.push(("message", step, now_ms)),
+                    Which::Message | Which::Booked { .. } | Which::CalledOff { .. } => {
+                        log.push(("message", step, now_ms));
+                    }
                     Which::Reminder | Which::Ahead { .. } | Which::Again { .. } => {
                         log.push(("reminder", step, now_ms));
                     }

@@ -2,11 +2,12 @@
 
 use super::{MoveError, Mover};
 use crate::definition::{Channel, Definition};
-use crate::room::{Asks, Book, Limits, Room, Window, zone_of};
+use crate::room::{self, Asks, Book, Limits, Room, Urgency, Window, zone_of};
 use crate::state::{State, Which};
 use crate::{MESSAGE_BOOK, facts};
 use fhir::Resource;
 use ledger::{Expected, Ledger, Owner, TenantId};
+use trust::consent::{Pressing, Sort, Unwelcome, Wishes};
 use trust::identity::NoPush;
 use trust::{Internal, NoText};
 
@@ -34,12 +35,73 @@ impl Mover<'_> {
         Limits::of(self.vault.rules().messages(), &definition.limits)
     }
 
+    /// Whether messages ask before they go: something limits them, or there are ways of which a patient may prefer one.
+    pub(crate) fn asks_before(&self, definition: &Definition) -> bool {
+        definition.has_ways || self.limits(definition).any()
+    }
+
+    /// Which messages the patient wants, read once.
+    async fn wishes(&mut self) -> Result<&Wishes, MoveError> {
+        let wishes = match self.wishes.take() {
+            Some(wishes) => wishes,
+            None => self.vault.wishes(self.tenant(), &self.patient).await?,
+        };
+        Ok(self.wishes.insert(wishes))
+    }
+
+    /// Why the patient doesn't want a message by a channel.
+    pub(super) async fn unwelcome(
+        &mut self,
+        channel: Channel,
+        sort: Option<Sort>,
+    ) -> Result<Option<Unwelcome>, MoveError> {
+        // What can't wait goes whatever they say, and whether it can be read or not.
+        let sort = sort.filter(|sort| sort.pressing != Pressing::Clinical);
+        let (Some(reach), Some(sort)) = (channel.reach(), sort) else {
+            return Ok(None);
+        };
+        Ok(self.wishes().await?.refuses(sort, Some(reach)))
+    }
+
+    /// The places of a message's channels in the order that the patient prefers, where that is another one and the
+    /// message has not begun to go.
+    pub(super) async fn in_order(
+        &mut self,
+        definition: &Definition,
+        state: &State,
+        step: &str,
+        (n, which): (u32, Which),
+    ) -> Result<Option<Vec<u8>>, MoveError> {
+        let Some(step) = definition.step(step).filter(|_| definition.has_ways) else {
+            return Ok(None);
+        };
+        let token = state.tokens.iter().find(|token| token.n == n);
+        let under_way = token.map(|token| step.kind.under_way(&token.stand));
+        let is_first = under_way.is_some_and(|all| all.contains(&(which, 0)));
+        let is_known = (state
+            .ways
+            .iter()
+            .any(|ways| (ways.n, ways.which) == (n, which)))
+            || (state.held.iter()).any(|held| (held.n, held.which) == (n, which));
+        let message = step.kind.message_of(which);
+        let Some(message) = message.filter(|_| is_first && !is_known) else {
+            return Ok(None);
+        };
+        let wanted = match self.wishes().await {
+            Ok(wishes) => wishes.ways(step.kind.topic()),
+            // An order is no reason to keep back what can't wait.
+            Err(_) if message.urgency == Urgency::Clinical => None,
+            Err(error) => return Err(error),
+        };
+        Ok(wanted.and_then(|wanted| room::in_order(&message.channels, wanted)))
+    }
+
     /// Whether a message may reach out now. What goes out is in the patient's one document, which commits with the
     /// move: of two journeys that are moved at once, the second finds it changed and is moved again.
     pub(super) async fn room(
         &mut self,
         definition: &Definition,
-        channel: Channel,
+        (channel, sort): (Channel, Option<Sort>),
         window: Option<&Window>,
         asks: &Asks<'_>,
     ) -> Result<Room, MoveError> {
@@ -48,18 +110,24 @@ impl Mover<'_> {
             return Ok(Room::Free);
         }
         let now_ms = self.now_ms;
-        let person = self.person().await?;
-        let refused = facts::refusal(person, channel, now_ms);
-        if refused.is_some_and(|code| code != facts::NO_ADDRESS) {
+        let refused = facts::refusal(self.person().await?, channel, now_ms);
+        let is_final = refused.is_some_and(|code| code != facts::NO_ADDRESS);
+        if is_final || self.unwelcome(channel, sort).await?.is_some() {
             return Ok(Room::Free);
         }
-        let zone = person.and_then(zone_of);
+        let zone = self.person().await?.and_then(zone_of);
         let zone = zone.unwrap_or_else(|| definition.zone.clone());
-        let asks_more = refused.is_some() || matches!(channel, Channel::Sms | Channel::Push);
-        if asks_more && self.refusal(definition, channel).await?.is_some() {
+        // Of e-mail, too, something is known of its address that the patient's record doesn't say.
+        let asks_more = refused.is_some() || channel != Channel::Portal;
+        let asked = (channel, sort);
+        if asks_more && self.refusal(definition, asked).await?.is_some() {
             return Ok(Room::Free);
         }
-        let limits = self.limits(definition).within(window);
+        let own = match sort.map(|sort| sort.pressing) {
+            Some(Pressing::Clinical) => None,
+            _ => self.wishes().await?.quiet(),
+        };
+        let limits = self.limits(definition).within(window).and_quiet(own);
         if !limits.has_caps() {
             return Ok(Book::default().ask(&limits, &zone, asks, now_ms));
         }

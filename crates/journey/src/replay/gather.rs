@@ -10,7 +10,7 @@ use crate::definition::Definition;
 use crate::mover::{self, MoveError, questionnaire_id};
 use crate::room::{Book, Limits, reaches_out};
 use crate::service::{refused, staff};
-use crate::state::{State, TrailEntry, What};
+use crate::state::{State, TrailEntry, What, Which};
 use crate::{JourneyError, Journeys, MESSAGE_BOOK};
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Number, Owner, Shard};
@@ -487,7 +487,10 @@ impl Journeys {
             return Ok(Vec::new());
         };
         let own = trail.iter().filter(|entry| match entry.what {
-            What::Sent { channel, .. } => reaches_out(channel),
+            // That a visit was called off counts in no limit.
+            What::Sent { channel, which } => {
+                reaches_out(channel) && !matches!(which, Which::CalledOff { .. })
+            }
             _ => false,
         });
         let own: Vec<u64> = own.map(|entry| entry.at_ms).collect();

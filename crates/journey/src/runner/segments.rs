@@ -293,7 +293,7 @@ impl Journeys {
                     now_ms,
                     instance: id,
                     ids: &ids,
-                    limited: mover.limits(definition).any(),
+                    limited: mover.asks_before(definition),
                 },
             )?;
             mover

@@ -167,7 +167,7 @@ impl Journeys {
                 now_ms,
                 instance,
                 ids: &ids,
-                limited: mover.limits(definition).any(),
+                limited: mover.asks_before(definition),
             },
         )?;
         if decision.state.ended.is_none() {

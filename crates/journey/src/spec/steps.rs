@@ -42,6 +42,19 @@ pub(crate) const URGENCY: Shape = Shape::Choice(&[
         "At once, in quiet hours too and whatever else was sent; `because` says why.",
     ),
 ]);
+/// What a message of a `send` is about. Forms and visits say it by what they are.
+pub(crate) const TOPIC: Shape = Shape::Choice(&[
+    (
+        "visits",
+        "A visit, or a stay: reminders, what to bring, that it was moved.",
+    ),
+    (
+        "forms",
+        "Questions and forms, as what asks somebody to answer one.",
+    ),
+    ("care", "All else of the care plan."),
+]);
+
 /// What `because` is for.
 pub(crate) const BECAUSE: &str =
     "Why it can't wait; needed where `urgency` is `clinical`, and only there.";
@@ -70,6 +83,13 @@ pub(crate) static SMS: Record = Record {
         "Text; `{link}` becomes the link into the portal.",
     )],
 };
+
+/// What a message says of its e-mail.
+pub(crate) const EMAIL_MEMBER: Field = may(
+    "email",
+    Shape::Record(&EMAIL),
+    "Words of the e-mail; without it, a plain notice with a link.",
+);
 
 /// What a message says of its text message.
 pub(crate) const SMS_MEMBER: Field = may(
@@ -179,6 +199,32 @@ pub(crate) static TRANSLATION_OF_A_PROPOSAL: Record = Record {
             "reminder",
             Shape::Words(Clearance::Closed),
             "The reminder while it isn't booked; `words` if not given.",
+        ),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, those of the journey's own language.",
+        ),
+        SMS_OF_A_TRANSLATION,
+    ],
+};
+
+/// The same of what confirms a booked visit.
+pub(crate) static TRANSLATION_OF_A_CONFIRMATION: Record = Record {
+    name: "confirmation in another language",
+    doc: "What says that a visit is booked, was moved or was called off, in another language. Days in it are dates (`2026-12-03`).",
+    one_of: &[],
+    fields: &[
+        must("title", Shape::Line, "What the visit is for."),
+        must(
+            "words",
+            Shape::Words(Clearance::Closed),
+            "The message when it is booked, and when it was moved.",
+        ),
+        must(
+            "called_off",
+            Shape::Words(Clearance::Closed),
+            "The message when it was called off.",
         ),
         may(
             "email",

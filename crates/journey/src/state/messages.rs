@@ -30,10 +30,29 @@ pub enum Which {
         #[serde(rename = "m")]
         minutes: u32,
     },
+    /// That a visit is booked, or was moved.
+    Booked {
+        /// The number of the time that was booked, counted from one.
+        #[serde(rename = "t")]
+        time: u32,
+    },
+    /// That a booked visit was called off.
+    CalledOff {
+        /// The number of the place that was left by it.
+        #[serde(rename = "n")]
+        n: u32,
+        /// The number of the time that had been booked.
+        #[serde(rename = "t")]
+        time: u32,
+    },
 }
 
 /// Before the length of a reminder of a visit that isn't booked, where a message is named.
 const AGAIN: &str = "again";
+/// Before the number of a time that was booked, where a message is named.
+const BOOKED: &str = "booked";
+/// Before the numbers of a place and of the time that had been booked there, where a message is named.
+const OFF: &str = "off";
 /// Before the numbers of a reminder of a visit, where a message is named.
 const AHEAD: &str = "ahead";
 
@@ -41,7 +60,7 @@ impl Which {
     /// What it is called in a file.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Message => "message",
+            Self::Message | Self::Booked { .. } | Self::CalledOff { .. } => "message",
             Self::Invitation => "invitation",
             Self::Reminder | Self::Ahead { .. } | Self::Again { .. } => "reminder",
         }
@@ -51,6 +70,8 @@ impl Which {
         match self {
             Self::Ahead { time, minutes } => format!("{AHEAD}-{time}-{minutes}"),
             Self::Again { minutes } => format!("{AGAIN}-{minutes}"),
+            Self::Booked { time } => format!("{BOOKED}-{time}"),
+            Self::CalledOff { n, time } => format!("{OFF}-{n}-{time}"),
             Self::Message | Self::Invitation | Self::Reminder => self.word().to_owned(),
         }
     }
@@ -66,11 +87,23 @@ impl Which {
                     let minutes = numbers.parse().ok()?;
                     return Some(Self::Again { minutes });
                 }
-                let (time, minutes) = numbers.split_once('-').filter(|_| what == AHEAD)?;
-                Some(Self::Ahead {
-                    time: time.parse().ok()?,
-                    minutes: minutes.parse().ok()?,
-                })
+                if what == BOOKED {
+                    let time = numbers.parse().ok()?;
+                    return Some(Self::Booked { time });
+                }
+                let (first, second) = numbers.split_once('-')?;
+                let (first, second) = (first.parse().ok()?, second.parse().ok()?);
+                match what {
+                    AHEAD => Some(Self::Ahead {
+                        time: first,
+                        minutes: second,
+                    }),
+                    OFF => Some(Self::CalledOff {
+                        n: first,
+                        time: second,
+                    }),
+                    _ => None,
+                }
             }
         }
     }
@@ -85,6 +118,9 @@ impl Which {
                 "reminder {} after the proposal",
                 say_duration(u64::from(minutes) * MINUTE_MS)
             ),
+            Self::Booked { time: 1 } => "confirmation".to_owned(),
+            Self::Booked { .. } => "word of the new time".to_owned(),
+            Self::CalledOff { .. } => "word that it was called off".to_owned(),
             Self::Message | Self::Invitation | Self::Reminder => self.word().to_owned(),
         }
     }
@@ -96,7 +132,9 @@ impl Which {
                 time: _,
                 minutes: _,
             }
-            | Self::Again { minutes: _ } => SECOND,
+            | Self::Again { minutes: _ }
+            | Self::Booked { time: _ }
+            | Self::CalledOff { n: _, time: _ } => SECOND,
         }
     }
 }
@@ -123,6 +161,19 @@ pub(crate) struct Held {
     pub(crate) until_ms: u64,
     #[serde(rename = "y")]
     pub(crate) why: Why,
+}
+
+/// In which order a message tries its channels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ways {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "k")]
+    pub(crate) which: Which,
+    /// The places of its channels.
+    #[serde(rename = "p")]
+    pub(crate) places: Vec<u8>,
 }
 
 /// A message that is to go out by the channel with this index.
@@ -160,6 +211,18 @@ pub(crate) struct Invited {
     #[serde(rename = "d")]
     pub(crate) done_ms: u64,
     /// The one that is on its way.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) on_the_way: Option<OnTheWay>,
+}
+
+/// What the patient was told of a booked visit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Told {
+    /// How often a time was booked.
+    #[serde(rename = "t")]
+    pub(crate) time: u32,
+    /// The message that is on its way.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub(crate) on_the_way: Option<OnTheWay>,
 }

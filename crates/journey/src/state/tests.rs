@@ -127,6 +127,7 @@ fn additions() -> Vec<(&'static str, Value)> {
             "h",
             entry(json!({"undelivered": {"c": "push", "k": "message", "d": "no-address"}})),
         ),
+        ("wy", json!([{"n": 2, "k": "message", "p": [1, 0, 2]}])),
         // A program of before text messages reads none of a patient who was sent one.
         ("h", entry(json!({"sent": {"c": "sms", "k": "message"}}))),
         (
@@ -337,7 +338,8 @@ fn stand() -> impl Strategy<Value = Stand> {
             proposed,
             booked,
             reminded: None,
-            invited: None
+            invited: None,
+            told: None
         }),
         any::<u32>().prop_map(|left| Stand::Joining { left }),
     ]

@@ -422,6 +422,7 @@ fn a_time_that_is_proposed_anew_is_the_one_that_is_told() {
         appointment: "i/1/visit".to_owned(),
         start_ms: DISCHARGE + 12 * DAY,
         by_ms: Some(DISCHARGE + 8 * DAY),
+        calendar: None,
     };
     assert_eq!(sent, Some(about));
 }

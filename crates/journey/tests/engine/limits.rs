@@ -210,3 +210,52 @@ fn an_act_whose_message_has_gone_out_later_is_not_taken_back() {
     assert_eq!(said(&run), expected);
     assert!(run.hand(Act::Undo).is_err());
 }
+
+const FAILS: &str = "permanent-failure";
+
+/// Which channels a message tried, and what the state says of its order.
+fn tried(channels: &str, ways: &[u8], answer: Option<Outcome>) -> (Vec<String>, Run) {
+    let step = format!(
+        "    send: {{title: News, words: News for you., channels: {channels}, expires: 12h}}
+    next: end
+    on_failure: call"
+    );
+    let mut run = Run::start_in_order(definition(&step), ways, answer);
+    run.until(2 * DAY);
+    let sent = run.log().into_iter();
+    let sent = sent.filter_map(|entry| entry.split_once("message first "));
+    let sent: Vec<String> = sent.map(|(_, channel)| channel.to_owned()).collect();
+    (sent, run)
+}
+
+/// The patient's order is kept until a channel delivers, and no channel is passed over or tried twice for it.
+#[test]
+fn channels_are_tried_in_the_patients_order() {
+    let fails = || Some(Outcome::NotDone(FAILS.to_owned()));
+    let all = "[email, sms, portal]";
+    let (sent, _) = tried(all, &[1, 0, 2], Some(Outcome::Delivered));
+    assert_eq!(sent, ["sms"]);
+    let (sent, run) = tried(all, &[1, 0, 2], fails());
+    assert_eq!(sent, ["sms", "email", "portal"]);
+    assert!(
+        said(&run)
+            .last()
+            .is_some_and(|last| last.ends_with("end completed"))
+    );
+    // One that nobody answers for goes on when its time is over.
+    let (sent, _) = tried(all, &[1, 0, 2], None);
+    assert_eq!(sent, ["sms", "email", "portal"]);
+    // Without a portal, the last is followed by the failure's way.
+    let (sent, run) = tried("[email, sms]", &[1, 0], fails());
+    assert_eq!(sent, ["sms", "email"]);
+    assert_eq!(run.state.at(), ["call"]);
+    // What is kept of it is read again, is of the second form, and goes with the place.
+    let source = "    send: {title: News, words: News for you., channels: [email, sms, portal]}
+    next: end
+    on_failure: call";
+    let run = Run::start_in_order(definition(source), &[1, 0, 2], None);
+    let kept = run.state.to_json();
+    let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(kept["f"], 2);
+    assert_eq!(kept["wy"][0]["p"], serde_json::json!([1, 0, 2]));
+}

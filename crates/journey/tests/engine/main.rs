@@ -7,6 +7,7 @@
 )]
 
 mod calls;
+mod confirms;
 mod connectors;
 mod dates;
 mod hands;

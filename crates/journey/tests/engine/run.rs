@@ -52,6 +52,8 @@ pub(crate) struct Run {
     /// Whether messages ask for room, and what they are told in turn; there is room besides.
     pub(crate) limited: bool,
     pub(crate) rooms: VecDeque<Room>,
+    /// In which order the patient wants the channels of the first message that asks.
+    pub(crate) ways: Option<Vec<u8>>,
     pub(crate) log: Vec<String>,
     pub(crate) made: BTreeSet<String>,
     /// Calls that were taken back, and what was kept of what they had learnt.
@@ -65,24 +67,35 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn start(definition: Arc<Definition>, email: Option<Outcome>, facts: Start) -> Self {
-        Self::begin(definition, email, facts, false, None)
+        Self::begin(definition, email, facts, false, (None, None))
     }
     /// With a record that says this to whatever is asked of it.
     pub(crate) fn start_with(definition: Arc<Definition>, record: bool) -> Self {
-        Self::begin(definition, Some(Outcome::Delivered), facts(), record, None)
+        let email = Some(Outcome::Delivered);
+        Self::begin(definition, email, facts(), record, (None, None))
     }
     /// Whose messages ask, and are told this in turn.
     pub(crate) fn start_limited(definition: Arc<Definition>, rooms: &[Room]) -> Self {
         let rooms = Some(rooms.iter().copied().collect());
         let email = Some(Outcome::Delivered);
-        Self::begin(definition, email, facts(), false, rooms)
+        Self::begin(definition, email, facts(), false, (rooms, None))
+    }
+    /// Whose first message is to try its channels in this order, of which all but the portal answer this.
+    pub(crate) fn start_in_order(
+        definition: Arc<Definition>,
+        ways: &[u8],
+        answer: Option<Outcome>,
+    ) -> Self {
+        let ways = Some(ways.to_vec());
+        let rooms = Some(VecDeque::new());
+        Self::begin(definition, answer, facts(), false, (rooms, ways))
     }
     fn begin(
         definition: Arc<Definition>,
         email: Option<Outcome>,
         facts: Start,
         record: bool,
-        rooms: Option<VecDeque<Room>>,
+        (rooms, ways): (Option<VecDeque<Room>>, Option<Vec<u8>>),
     ) -> Self {
         let limited = rooms.is_some();
         let rooms = rooms.unwrap_or_default();
@@ -103,6 +116,7 @@ impl Run {
             record,
             limited,
             rooms,
+            ways,
             log: Vec::new(),
             made: BTreeSet::new(),
             backs: Vec::new(),
@@ -142,6 +156,8 @@ impl Run {
                     let which = match which {
                         Which::Ahead { time, minutes } => format!("reminder {time}/{minutes}"),
                         Which::Again { minutes } => format!("reminder after/{minutes}"),
+                        Which::Booked { time } => format!("booked {time}"),
+                        Which::CalledOff { n, time } => format!("called off {n}/{time}"),
                         other => format!("{other:?}").to_lowercase(),
                     };
                     if outcome.is_none() {
@@ -188,6 +204,10 @@ impl Run {
                 } => {
                     self.note(&format!("ask {step}"));
                     assert!(until_ms > self.now, "what is too late doesn't ask");
+                    if let Some(places) = self.ways.take() {
+                        self.input(Input::Ways { n, which, places });
+                        continue;
+                    }
                     let room = self.rooms.pop_front().unwrap_or(Room::Free);
                     self.input(Input::Room {
                         n,

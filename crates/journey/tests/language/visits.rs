@@ -69,6 +69,27 @@ fn reminders_of_a_visit_make_sense() {
             "      remind: [1d]\n      channels: [email, email]\n",
             &["J024 error channel `email` stands twice"],
         ),
+        (
+            "      confirm: {words: 'On {visit.day} at {visit.time}.', called_off: 'Not on {visit.day}.', calendar: true}\n",
+            &[],
+        ),
+        (
+            "      confirm: {words: 'By {due.day}.'}\n",
+            &["J018 error `{due.day}` has no meaning once the visit is booked"],
+        ),
+        (
+            "      confirm: {words: Booked., called_off: 'Not by {due.day}.'}\n",
+            &["J018 error `{due.day}` has no meaning once the visit is booked"],
+        ),
+        (
+            "      confirm: {words: Booked., channels: [portal], calendar: true}\n",
+            &["J059 error an entry for a calendar comes by e-mail"],
+        ),
+        (
+            "      confirm: {words: Booked., email: {subject: Your visit, text: 'On {visit.day}: {link}'}}\n",
+            &["J017 error `{visit.day}` is PHI"],
+        ),
+        ("      confirm: {calendar: true}\n", &["J003 error"]),
         ("      remind: [soon]\n", &["J009 error"]),
         ("      remind: []\n", &["J004 error"]),
         (

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use trust::{Action, Change, Permit, Purpose, Role, Unit};
 
 const NAME: &str = "moving";
-const FIRST: &str = "name: moving
+pub(crate) const FIRST: &str = "name: moving
 title: After the operation
 owner: Team
 purpose: TREAT
@@ -64,7 +64,7 @@ steps:
 ";
 
 /// Shorter rest, more time to answer, another role, another visit, other words, and one message more.
-fn second() -> String {
+pub(crate) fn second() -> String {
     let mut source = FIRST.to_owned();
     for (was, is) in [
         ("wait: {for: 2d}, next: how", "wait: {for: 1d}, next: how"),
@@ -93,7 +93,7 @@ fn second() -> String {
     source
 }
 
-fn moving(pairs: &[(&str, Goes)], portion: Portion) -> Moving {
+pub(crate) fn moving(pairs: &[(&str, Goes)], portion: Portion) -> Moving {
     let map = pairs.iter();
     let map: Map = map
         .map(|(step, goes)| ((*step).to_owned(), goes.clone()))
@@ -119,7 +119,7 @@ async fn steers(world: &World) -> Permit {
 }
 
 /// Patients who were operated on now; each is one unit of work of the hospital, many at once.
-async fn operated(world: &World, count: usize) -> Vec<String> {
+pub(crate) async fn operated(world: &World, count: usize) -> Vec<String> {
     let permit = world
         .part("importer", Purpose::Operations, Action::Import)
         .await;
@@ -304,9 +304,10 @@ async fn what_is_foreseen_comes(each: usize, last: usize) {
         let page = world
             .journeys
             .preview_named(&permit, &asked, after.as_deref(), 2500);
-        let (page, next) = page.await.unwrap();
-        named.extend(page);
-        after = next;
+        let page = page.await.unwrap();
+        assert_eq!(page.hidden, 0);
+        named.extend(page.each);
+        after = page.next;
         if after.is_none() {
             break;
         }
@@ -503,18 +504,14 @@ async fn what_differs_is_told_by_patient_and_by_step() {
     let permit = steers(&world).await;
     let pairs = [("visit", Goes::Step("see".to_owned()))];
     let asked = moving(&pairs, Portion::All);
-    let (named, next) = world
-        .journeys
-        .preview_named(&permit, &asked, None, 2)
-        .await
-        .unwrap();
+    let page = world.journeys.preview_named(&permit, &asked, None, 2);
+    let page = page.await.unwrap();
+    let (named, next) = (page.each, page.next);
     assert_eq!(named.len(), 2);
     assert_eq!(next.as_ref(), Some(&named[1].instance));
-    let (rest, next) = world
-        .journeys
-        .preview_named(&permit, &asked, next.as_deref(), 2)
-        .await
-        .unwrap();
+    let page = (world.journeys).preview_named(&permit, &asked, next.as_deref(), 2);
+    let page = page.await.unwrap();
+    let (rest, next) = (page.each, page.next);
     assert_eq!((rest.len(), next), (1, None));
     assert!(patients.contains(&rest[0].patient));
     let told: Vec<(PlanChange, &str, Option<u64>, Option<u64>)> = named[0]

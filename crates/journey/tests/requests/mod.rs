@@ -1,7 +1,7 @@
 //! Journeys that are started by request: what becomes of it, and what is told where nothing does.
 
 use crate::world::{DAY, HOUR, Mail, World, a_member};
-use journey::{Begun, JourneyError, NotStarted, Wish};
+use journey::{Begun, JourneyError, NotStarted, Rollout, VersionStage, Wish};
 use serde_json::json;
 use std::collections::BTreeMap;
 use trust::{Action, Permit, Purpose, Role, Target};
@@ -300,4 +300,54 @@ async fn of_a_newer_program_s_journey_nothing_is_started() {
     let told = start(&world, &clinician, &wish(&patient, "k", "2026-11-01")).await;
     assert_eq!(told, Err(NotStarted::Unread(NAME.to_owned())));
     assert!(world.views(&patient).await.is_empty());
+}
+
+/// A request starts each patient on the version that they are drawn for while one is staged, and what has been started
+/// stays what it is.
+#[tokio::test]
+async fn a_request_starts_on_the_version_that_the_patient_is_drawn_for() {
+    let world = World::with(Mail::Delivers, &source("event", "")).await;
+    let squad = world.staff(Role::Squad, Action::Publish).await;
+    let second = source("event", "").replace("title: Call the patient", "title: Ring the patient");
+    let some = |share| Rollout {
+        share,
+        sites: Vec::new(),
+    };
+    let (staged, checked) = (VersionStage::Staged, VersionStage::Checked);
+    let half = some(50);
+    let kept = (world.journeys).stage_file(&squad, &second, staged, &half, "Try it");
+    assert_eq!(kept.await.expect("staged").version, 2);
+    let clinician = permit(&world, Role::Clinician, Purpose::Treatment).await;
+    let started = async |count: usize| {
+        let mut started = Vec::new();
+        for _ in 0..count {
+            let patient = world.patient().await;
+            world.drain().await;
+            let first = start(&world, &clinician, &wish(&patient, "a-1", "2026-11-01")).await;
+            let first = first.expect("started");
+            assert!(first.started);
+            world.drain().await;
+            let view = world.view(&patient).await;
+            assert_eq!(view.id, first.instance);
+            started.push((patient, view.id, view.version));
+        }
+        started
+    };
+    let first = started(24).await;
+    let on = |version| first.iter().filter(|one| one.2 == version).count();
+    // By ids that are drawn anew each time: all alike once in some million runs.
+    assert!(on(1) > 0 && on(2) > 0 && on(1) + on(2) == 24, "{first:?}");
+    for (rollout, to, expected) in [(some(100), staged, 2), (some(1), checked, 1)] {
+        let set = (world.journeys).set_stage(&squad, NAME, 2, to, &rollout, "Because");
+        set.await.expect("set");
+        for (patient, instance, version) in &first {
+            let wish = wish(patient, "a-1", "2026-11-01");
+            let again = start(&world, &clinician, &wish).await.expect("there");
+            assert_eq!((again.started, &again.instance), (false, instance));
+            assert_eq!(world.view(patient).await.version, *version);
+        }
+        for (_, _, version) in started(3).await {
+            assert_eq!(version, expected, "{to:?}");
+        }
+    }
 }

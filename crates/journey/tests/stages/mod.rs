@@ -645,3 +645,56 @@ async fn a_staged_version_is_not_stuck_by_words_of_the_list() {
     let view = set(&world, 2, live, &share(100)).await.unwrap();
     assert_eq!(view.stage, live);
 }
+
+/// There is one thread that answers, and one for work beside it, which is taken. What is checked waits for it; who asks
+/// for something else meanwhile is answered.
+#[test]
+fn a_draft_is_checked_beside_the_thread_that_answers() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = World::with(Mail::Delivers, &source("Rest")).await;
+        let permit = squad(&world).await;
+        let draft = source("Sleep");
+        let kept = world.journeys.keep_draft(&permit, &draft, "A try").await;
+        let version = kept.unwrap().version;
+        let (say, began) = tokio::sync::oneshot::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let other = tokio::task::spawn_blocking(move || {
+            say.send(()).unwrap();
+            ended.recv().unwrap();
+        });
+        began.await.unwrap();
+        let observe = world.staff(Role::Squad, Action::Observe).await;
+        let checked = VersionStage::Checked;
+        let all = Rollout::default();
+        let journeys = &world.journeys;
+        let work = async {
+            // Opened, moved on, published: one after another, as they have one place.
+            tokio::join!(
+                journeys.stage(&observe, NAME, version),
+                journeys.set_stage(&permit, NAME, version, checked, &all, "Because"),
+                journeys.publish(&permit, "name: nothing\n"),
+            )
+        };
+        let meanwhile = async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let opened = journeys.source(&observe, NAME, version).await.unwrap();
+            assert_eq!(opened, draft, "a file is opened without being checked");
+            let versions = journeys.versions(&observe).await.unwrap();
+            let stage = versions.iter().find(|view| view.version == version);
+            assert_eq!(stage.unwrap().stage, VersionStage::Draft, "it waits");
+            end.send(()).unwrap();
+        };
+        let ((stage, set, published), ()) = tokio::join!(work, meanwhile);
+        assert!(stage.unwrap().next.contains(&checked));
+        assert_eq!(set.unwrap().stage, checked);
+        assert!(matches!(published, Err(JourneyError::Findings(_))));
+        other.await.unwrap();
+    });
+}

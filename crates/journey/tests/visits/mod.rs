@@ -407,3 +407,314 @@ async fn an_invitation_that_waits_is_revoked_when_the_visit_is_booked() {
     assert_eq!(orders[0].text_at(&["status"]), Some("revoked"));
     assert_eq!(world.messages_now(&patient).await, 0);
 }
+
+/// The same visit, of which the patient is told when it is booked, moved or called off.
+fn confirmed(more: &str) -> String {
+    let confirm = "      confirm:
+        words: Your visit is booked for {visit.day} at {visit.time}.
+        calendar: true
+        email: {subject: Your visit, text: 'It is here: {link}'}
+        translations:
+          es:
+            title: Control
+            words: Su cita es el {visit.day} a las {visit.time}.
+            called_off: Su cita del {visit.day} se ha cancelado.
+            email: {subject: Su cita, text: 'Lo que hay: {link}'}
+      remind";
+    let source = source(more).replacen("      remind", confirm, 1);
+    let call = "not_booked: call\n  call: {title: Somebody calls, wait: {for: 5d}, next: end}\n";
+    source.replacen("not_booked: end\n", call, 1)
+}
+
+/// What was said of the visit itself, by what the heading says.
+async fn words(world: &World, patient: &str) -> Vec<(String, String)> {
+    let messages = world.of(patient, ResourceType::Communication).await;
+    let heading = |message: &Resource| message.text_at(&["topic", "text"]).map(str::to_owned);
+    let mut words: Vec<(String, String)> = messages
+        .iter()
+        .map(|message| {
+            (
+                heading(message).unwrap_or_default(),
+                said(message).to_owned(),
+            )
+        })
+        .filter(|(heading, _)| !heading.starts_with("Reminder"))
+        .collect();
+    words.sort_unstable();
+    words
+}
+
+#[tokio::test]
+async fn word_of_a_booked_visit_brings_an_entry_that_follows_it() {
+    let world = World::with(Mail::Silent, &confirmed("")).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let entries = async |world: &World| {
+        let mut mails = world.outgoing().await;
+        mails.retain(|mail| mail.subject == "Your visit" && mail.visit.is_some());
+        let mut entries: Vec<_> = mails.into_iter().filter_map(|mail| mail.visit).collect();
+        entries.sort_by_key(|visit| (visit.sequence, visit.start_ms));
+        entries
+    };
+    assert!(entries(&world).await.is_empty(), "nothing is booked yet");
+    world.visit(&patient, "booked").await;
+    let world = world.after_crash();
+    world.drain().await;
+    let visits = world.of(&patient, ResourceType::Appointment).await;
+    let appointment = visits[0].id().unwrap().to_owned();
+    let first = entries(&world).await;
+    assert_eq!(first.len(), 1);
+    assert_eq!((first[0].sequence, first[0].cancelled), (0, false));
+    assert_eq!(first[0].appointment, appointment);
+    assert_eq!(first[0].end_ms - first[0].start_ms, HOUR / 2);
+    moved(&world, &patient, START + 14 * DAY).await;
+    let world = world.reopen().await;
+    let all = entries(&world).await;
+    assert_eq!(all.len(), 2);
+    let second = all[1].clone();
+    assert_eq!((second.sequence, second.cancelled), (1, false));
+    assert_eq!(
+        (second.start_ms, second.end_ms),
+        (START + 14 * DAY, START + 14 * DAY + HOUR)
+    );
+    // The reminder brings the entry as it is, whatever the zone's clocks do meanwhile.
+    world.until(7 * DAY + HOUR).await;
+    let reminded = entries(&world).await;
+    assert_eq!(reminded.len(), 3);
+    assert_eq!(reminded[2], second);
+    world.visit(&patient, "cancelled").await;
+    let world = world.after_crash();
+    world.drain().await;
+    let last = entries(&world).await.pop().unwrap();
+    assert_eq!((last.sequence, last.cancelled), (2, true));
+    assert_eq!(
+        (last.appointment.as_str(), last.start_ms),
+        (appointment.as_str(), second.start_ms)
+    );
+
+    let expected = [
+        (
+            "Called off: Check-up",
+            "Your visit on Monday 16 November 2026 at 14:00 was called off.",
+        ),
+        (
+            "Check-up",
+            "Your visit is booked for Thursday 12 November 2026 at 10:00.",
+        ),
+        (
+            "New time: Check-up",
+            "Your visit is booked for Monday 16 November 2026 at 14:00.",
+        ),
+    ];
+    let expected = expected.map(|(heading, words)| (heading.to_owned(), words.to_owned()));
+    assert_eq!(words(&world, &patient).await, expected);
+    // That it was called off leaves at once, whatever the hour, and takes no room from what follows; the others wait.
+    for mail in world.outgoing().await {
+        let off = mail.visit.as_ref().is_some_and(|visit| visit.cancelled);
+        assert_eq!(mail.hours.is_none(), off, "{mail:?}");
+        let kind = ResourceType::Communication;
+        let message = world.read(kind, &mail.communication).await;
+        assert_eq!(trust::outgoing::is_beyond_limits(&message), off, "{mail:?}");
+    }
+    // Staff hear of it whether or not the patient did.
+    assert_eq!(world.view(&patient).await.waiting[0].step, "call");
+    for mail in world.outgoing().await {
+        let whole = format!("{} {}", mail.subject, mail.text);
+        assert!(
+            !whole.contains("November") && !whole.contains("Check-up"),
+            "{whole}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn word_that_no_mail_server_takes_lies_in_the_portal() {
+    let world = World::with(Mail::Refuses, &confirmed("")).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    world.visit(&patient, "booked").await;
+    world.visit(&patient, "cancelled").await;
+    world.until(DAY).await;
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    let mut seen: Vec<(&str, &str, &str)> = messages
+        .iter()
+        .map(|message| {
+            let text = |path: &[&str]| message.text_at(path).unwrap_or_default();
+            let medium = text(&["medium", "0", "coding", "0", "code"]);
+            (text(&["topic", "text"]), medium, text(&["status"]))
+        })
+        .collect();
+    seen.sort_unstable();
+    let expected = [
+        ("Called off: Check-up", "EMAILWRIT", "not-done"),
+        ("Called off: Check-up", "PORTAL", "completed"),
+        ("Check-up", "EMAILWRIT", "not-done"),
+        ("Check-up", "PORTAL", "completed"),
+    ];
+    assert_eq!(seen, expected);
+}
+
+/// Word in the language that the patient prefers, also of what was called off.
+#[tokio::test]
+async fn word_of_a_visit_is_in_the_language_of_the_patient() {
+    let world = World::with(Mail::Delivers, &confirmed("")).await;
+    let patient = world.patient().await;
+    let mut said = world.read(ResourceType::Patient, &patient).await;
+    let spanish = json!([{"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": "es"}]}}]);
+    said.set("communication", spanish);
+    world.put(vec![said.into_value()]).await;
+    world.operate(&patient).await;
+    world.visit(&patient, "booked").await;
+    world.visit(&patient, "cancelled").await;
+    world.drain().await;
+    let words = words(&world, &patient).await;
+    let words: Vec<&str> = words.iter().map(|(_, words)| words.as_str()).collect();
+    let expected = [
+        "Su cita del 2026-11-12 se ha cancelado.",
+        "Su cita es el 2026-11-12 a las 10:00.",
+    ];
+    assert_eq!(words, expected);
+}
+
+/// Word by text message has words of its own, in the patient's language too; that it was called off goes by it, too.
+#[tokio::test]
+async fn word_of_a_visit_comes_by_text_message() {
+    let source = confirmed("")
+        .replacen(
+            "        calendar: true\n",
+            "        channels: [sms, portal]\n        sms: {words: 'Your visit: {link}'}\n",
+            1,
+        )
+        .replacen(
+            "            called_off:",
+            "            sms: {words: 'Su cita: {link}'}\n            called_off:",
+            1,
+        );
+    for (language, expected) in [("en", "Your visit: {link}"), ("es", "Su cita: {link}")] {
+        let world = World::with(Mail::Silent, &source).await;
+        let telecom = json!([{"system": "phone", "use": "mobile", "value": "+1-617-555-0142"}]);
+        let patient = world.patient_with_telecom(telecom).await;
+        let mut said = world.read(ResourceType::Patient, &patient).await;
+        let prefers =
+            json!([{"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": language}]}}]);
+        said.set("communication", prefers);
+        world.put(vec![said.into_value()]).await;
+        world.operate(&patient).await;
+        world.visit(&patient, "booked").await;
+        world.visit(&patient, "cancelled").await;
+        world.drain().await;
+        let ledger = world.trust.vault().ledger();
+        let due = ledger.outbox_due(trust::outgoing::CHANNEL_SMS, world.now(), 1000);
+        let due = due.await.expect("due").into_iter();
+        let texts: Vec<trust::outgoing::Message> = due
+            .map(|entry| serde_json::from_slice(&entry.body).expect("a message"))
+            .collect();
+        // That it is booked was called off with the visit, and waits for who takes it out.
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts.iter().all(|text| text.text == expected), "{texts:?}");
+        let all = world.of(&patient, ResourceType::Communication).await;
+        let mut statuses: Vec<_> = all
+            .iter()
+            .filter_map(|one| one.text_at(&["status"]))
+            .collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, ["preparation", "stopped"]);
+    }
+}
+
+/// A message to somebody operated on, and a call where it reaches nobody.
+fn written(channels: &str) -> String {
+    let source = source("");
+    let (head, _) = source.split_once("start: visit").expect("a start");
+    format!(
+        "{head}start: tell
+steps:
+  tell:
+    title: Tell
+    send:
+      title: News
+      words: There is news.
+      channels: [{channels}]
+      expires: 2h
+    next: end
+    on_failure: call
+  call:
+    title: Call
+    task: {{title: Call, reason: The news reached nobody., role: coordinator, due: 24h}}
+    next: end
+    overdue: end
+"
+    )
+}
+
+/// What a mail server has, and what hasn't come back, counts as delivered when its time is over: whoever counts it as such
+/// may be away just then.
+#[tokio::test]
+async fn what_has_left_is_not_taken_to_have_failed() {
+    let world = World::with(Mail::Silent, &written("email")).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    world.until(HOUR).await;
+    for mut message in world.of(&patient, ResourceType::Communication).await {
+        message.set("status", json!("in-progress"));
+        message.set("sent", json!(fhir::date::instant(START + HOUR)));
+        world.put(vec![message.into_value()]).await;
+    }
+    assert!(world.view(&patient).await.ended.is_none());
+    let world = world.reopen().await;
+    world.until(3 * HOUR).await;
+    let tasks = world.of(&patient, ResourceType::Task).await;
+    assert!(tasks.is_empty(), "{tasks:?}");
+    assert!(world.view(&patient).await.ended.is_some());
+    // Who counts it as delivered finds it as it was.
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    assert_eq!(messages[0].text_at(&["status"]), Some("in-progress"));
+}
+
+/// What comes back from an address is known before the next message, which takes the next channel at once.
+#[tokio::test]
+async fn nobody_is_written_to_where_mail_comes_back() {
+    let world = World::with(Mail::Delivers, &written("email, portal")).await;
+    let patient = world.patient().await;
+    let vault = world.trust.vault();
+    let permit = world
+        .part(
+            "mail-deliverer",
+            trust::Purpose::Treatment,
+            trust::Action::Send,
+        )
+        .await;
+    let found = vault.load(&permit, ResourceType::Patient, &patient).await;
+    let found = found.expect("loaded").expect("a patient").resource;
+    let channels = trust::consent::channels(&found, 0);
+    let mut internals = Vec::new();
+    for channel in channels.iter().filter(|channel| channel.kind == "email") {
+        let id = vault.address_id(crate::world::TENANT, &patient, &channel.address);
+        let standing = trust::AddressStanding {
+            mark: Some(trust::AddressMark {
+                why: trust::AddressTrouble::Bounced,
+                code: None,
+                at_ms: 0,
+            }),
+            ..trust::AddressStanding::default()
+        };
+        let expected = ledger::Expected::Absent;
+        let made = trust::Vault::stand_address(&patient, &id, &standing, expected);
+        internals.push(made);
+    }
+    assert!(!internals.is_empty());
+    let unit = trust::Unit {
+        internals,
+        patient: Some(patient.clone()),
+        ..trust::Unit::default()
+    };
+    vault.commit(&permit, unit).await.expect("committed");
+    world.operate(&patient).await;
+    assert!(world.view(&patient).await.ended.is_some());
+    let messages = world.of(&patient, ResourceType::Communication).await;
+    let mut statuses: Vec<Option<&str>> = (messages.iter())
+        .map(|message| message.text_at(&["status"]))
+        .collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [Some("completed"), Some("not-done")]);
+}

@@ -520,7 +520,9 @@ fn client(record: &Record<'_>) -> Option<Value> {
     if record.decided.is_some() {
         // A decision names what asked, also where it is whatever somebody's pages are shown by.
         let who = match record.agent.role {
-            Role::Client => json!({"identifier": {"system": AGENT, "value": record.agent.id}}),
+            Role::Client | Role::Steerer => {
+                json!({"identifier": {"system": AGENT, "value": record.agent.id}})
+            }
             _ => json!({"display": "client"}),
         };
         return Some(json!({

@@ -135,19 +135,24 @@ impl Hours {
         !self.caps(rules).is_empty()
     }
 
-    /// When a message may leave that waits now, and why it waits; nothing where it may leave at once. `sent_ms` is when
-    /// others left, in any order.
+    /// When a message may leave that waits now, and why it waits; nothing where it may leave at once. `own` is when the
+    /// patient wants none, `sent_ms` when others left, in any order.
     #[must_use]
     pub fn leaves_at(
         &self,
         rules: &MessageRules,
-        patient: Option<&Resource>,
+        (patient, own): (Option<&Resource>, Option<QuietHours>),
         sent_ms: &[u64],
         now_ms: u64,
     ) -> Option<(u64, Waits)> {
         let zone = patient.and_then(zone_of).or_else(|| zone_named(&self.zone));
         let zone = zone.unwrap_or(TimeZone::UTC);
-        let quiet: Vec<QuietHours> = rules.quiet.into_iter().chain(self.quiet).collect();
+        let quiet: Vec<QuietHours> = rules
+            .quiet
+            .into_iter()
+            .chain(self.quiet)
+            .chain(own)
+            .collect();
         let caps = self.caps(rules);
         let (mut at_ms, mut why) = (now_ms, Waits::Capped);
         for turn in 0..TURNS_MAX {
@@ -408,7 +413,7 @@ mod tests {
             (&capped, &own("UTC"), noon, &["2026-03-01T10:00:00Z"], None),
         ] {
             let sent: Vec<u64> = sent.iter().map(|text| at(text)).collect();
-            let found = hours.leaves_at(rules, None, &sent, at(now));
+            let found = hours.leaves_at(rules, (None, None), &sent, at(now));
             let expected = expected.map(|(text, why)| (at(text), why));
             assert_eq!(found, expected, "{rules:?} {hours:?} {now} {sent:?}");
         }
@@ -417,8 +422,21 @@ mod tests {
             "extension": [{"url": ZONE_EXTENSION, "valueCode": "America/New_York"}]
         }))
         .unwrap();
-        let found = own("UTC").leaves_at(&night, Some(&there), &[], at(late));
+        let found = own("UTC").leaves_at(&night, (Some(&there), None), &[], at(late));
         assert_eq!(found, None, "by the patient's own clock");
+        // What the patient doesn't want holds besides, by the same clock.
+        let siesta = QuietHours {
+            from: time("16:00"),
+            until: time("18:30"),
+        };
+        let own = |patient| {
+            let patient = (patient, Some(siesta));
+            own("UTC").leaves_at(&night, patient, &[], at(late))
+        };
+        let expected = at("2026-03-02T23:30:00Z");
+        assert_eq!(own(Some(&there)), Some((expected, Waits::Quiet)));
+        let expected = at("2026-03-03T08:00:00Z");
+        assert_eq!(own(None), Some((expected, Waits::Quiet)));
     }
 
     #[test]

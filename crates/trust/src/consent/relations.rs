@@ -96,7 +96,10 @@ impl Relationships {
 
     fn check(&self) -> Result<(), String> {
         for role in self.needed.iter().chain(&self.told) {
-            if matches!(role, Role::Patient | Role::System | Role::Client) {
+            if matches!(
+                role,
+                Role::Patient | Role::System | Role::Client | Role::Steerer
+            ) {
                 return Err(format!(
                     "the role {} has no relationships of its own",
                     role.name()

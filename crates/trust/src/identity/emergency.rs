@@ -273,7 +273,7 @@ impl Identity {
         };
         // Who looks in somebody's place can't see the emergency.
         let in_person = match (by.role, &by.access) {
-            (Role::System | Role::Client | Role::Patient | Role::Proxy, _) => {
+            (Role::System | Role::Client | Role::Steerer | Role::Patient | Role::Proxy, _) => {
                 Err("emergency access is for people who treat the patient")
             }
             (_, Some(_)) => Err("an application can't ask for emergency access"),

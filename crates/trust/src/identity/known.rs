@@ -186,11 +186,11 @@ impl Identity {
             let body = account.body;
             return Ok(body.active.then_some((body.name, body.role)));
         }
-        let ledger = &self.inner.ledger;
-        if let Some(client) = self.inner.clients.get(ledger, tenant, id).await? {
+        if let Some(client) = self.client_with_token(tenant, id).await? {
             let is_active = client.state(self.now_ms()) == ClientState::Active;
             return Ok(is_active.then(|| (client.name.clone(), client.role)));
         }
+        let ledger = &self.inner.ledger;
         let system: Option<Kept<System>> = get(ledger, tenant, kinds::OAUTH_CLIENT, id).await?;
         Ok(system.map(|system| (system.body.name, Role::Client)))
     }
@@ -228,12 +228,7 @@ impl Identity {
         let system = ledger.get(tenant, kinds::OAUTH_CLIENT, agent).await?;
         let is_here = agent == PROGRAMMES
             || self.account(tenant, agent).await?.is_some()
-            || self
-                .inner
-                .clients
-                .get(ledger, tenant, agent)
-                .await?
-                .is_some()
+            || self.client_with_token(tenant, agent).await?.is_some()
             || system.is_some_and(|system| !system.deleted);
         if !is_here {
             let words = "there is no such account or client";

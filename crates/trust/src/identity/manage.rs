@@ -1,7 +1,7 @@
 //! What administrators see of accounts and access tokens, and what they take away. Each function
 //! takes a permit to administer, and each change is in the audit with its reason.
 use fhir::ResourceType;
-use ledger::{Draft, Expected, LedgerError, Query, TenantId};
+use ledger::{Draft, Expected, Kind, LedgerError, Query, TenantId};
 
 use super::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, SessionDocument, Stage, deletion,
@@ -394,9 +394,12 @@ impl Identity {
     pub async fn clients(&self, permit: &Permit) -> Result<Listing<ClientView>, TrustError> {
         self.administers(permit).await?;
         let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
-        let query = Query::Token(ledger.kind_token(tenant, kinds::CLIENT));
-        let mut found: Vec<Kept<ClientDocument>> =
-            find(ledger, tenant, kinds::CLIENT, &query, LISTED_MAX + 1).await?;
+        // Where a list is cut, those that steer stand in it: there are few of them.
+        let mut found: Vec<Kept<ClientDocument>> = Vec::new();
+        for kind in [kinds::STEERER, kinds::CLIENT] {
+            let query = Query::Token(ledger.kind_token(tenant, kind));
+            found.extend(find(ledger, tenant, kind, &query, LISTED_MAX + 1).await?);
+        }
         // Systems with a key, and applications.
         let systems = self.systems(tenant, LISTED_MAX + 1).await?;
         let complete = found.len() <= LISTED_MAX && systems.len() <= LISTED_MAX;
@@ -453,9 +456,12 @@ impl Identity {
         self.administers(permit).await?;
         let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
         for _ in 0..RETRIES {
-            let found: Option<Kept<ClientDocument>> =
-                get(ledger, tenant, kinds::CLIENT, client).await?;
-            let Some(mut kept) = found else {
+            let mut found: Option<(Kind, Kept<ClientDocument>)> = None;
+            for kind in [kinds::CLIENT, kinds::STEERER] {
+                let kept = get(ledger, tenant, kind, client).await?;
+                found = found.or(kept.map(|kept| (kind, kept)));
+            }
+            let Some((kind, mut kept)) = found else {
                 match self.revoke_system(permit, client, reason).await? {
                     Some(()) => return Ok(()),
                     None => continue,
@@ -468,7 +474,7 @@ impl Identity {
             let revoked = draft(
                 ledger,
                 tenant,
-                kinds::CLIENT,
+                kind,
                 client,
                 Expected::Version(kept.version),
                 &kept.body,

@@ -87,6 +87,9 @@ pub use unexplained::{
 
 /// How long a client's token lasts; then a new one has to be made.
 const CLIENT_LIFE_MS: u64 = 365 * 86_400_000;
+/// The same of one that steers journeys. A person shows a second factor each time; a program shows what was put into
+/// its hands once, so that is given anew each quarter.
+const STEERER_LIFE_MS: u64 = 90 * 86_400_000;
 /// Passwords that are hashed at once: each takes 19 MiB and a core.
 const HASHES_AT_ONCE: usize = 4;
 /// Locks that keep tries for one name one after the other. More names than locks just wait a little.
@@ -172,6 +175,7 @@ struct Inner {
     locks: Vec<Mutex<()>>,
     sessions: Sessions,
     clients: Recent<ClientDocument>,
+    steerers: Recent<ClientDocument>,
     systems: Recent<SystemDocument>,
     registered: Recent<Registered>,
     apps: Recent<SystemDocument>,
@@ -211,6 +215,7 @@ impl Identity {
                 locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
                 sessions: Sessions::default(),
                 clients: Recent::of(kinds::CLIENT),
+                steerers: Recent::of(kinds::STEERER),
                 systems: Recent::of(kinds::OAUTH_CLIENT),
                 registered: Recent::of(kinds::REGISTERED),
                 apps: Recent::of(kinds::OAUTH_APP),
@@ -237,7 +242,7 @@ impl Identity {
             return invalid("an account is made by somebody of the same tenant");
         }
         match (account.role, &account.patient) {
-            (Role::System | Role::Client | Role::Proxy, _) => {
+            (Role::System | Role::Client | Role::Steerer | Role::Proxy, _) => {
                 return invalid("this role is not a person's");
             }
             (Role::Patient, None) => return invalid("a patient's account needs the patient"),
@@ -439,8 +444,8 @@ impl Identity {
         self.commit(tenant, vec![draft], record).await?;
         Ok(secret)
     }
-    /// Makes an access token for a FHIR client (shown once; only its hash is kept). It lasts a year. Nothing
-    /// is said of what it is there for, so that is what its role has.
+    /// Makes an access token for another program (shown once; only its hash is kept). It lasts a year, one that steers
+    /// journeys 90 days. Nothing is said of what it is there for, so that is what its role has.
     ///
     /// # Errors
     /// `Refused`, `Ledger`, `Invalid`.
@@ -466,7 +471,7 @@ impl Identity {
         let permit = self.permit(by, Action::Administer).await?;
         if matches!(role, Role::System | Role::Patient | Role::Proxy) {
             return Err(TrustError::Invalid(
-                "a client has the role `client` or one of staff".to_owned(),
+                "a client has the role `client`, `steerer` or one of staff".to_owned(),
             ));
         }
         if name.trim().is_empty() || name.len() > 200 {
@@ -480,19 +485,23 @@ impl Identity {
             }
             None => registered::is_registered(role).then(|| registered::of_role(role)),
         };
+        let (kind, life_ms) = match role {
+            Role::Steerer => (kinds::STEERER, STEERER_LIFE_MS),
+            _ => (kinds::CLIENT, CLIENT_LIFE_MS),
+        };
         let secret = secrets::mint(tenant, self.inner.ledger.entropy().as_ref());
         let document = ClientDocument {
             secret: secrets::hash(&secret),
             name: name.trim().to_owned(),
             role,
             active: true,
-            expires_ms: self.now_ms().saturating_add(CLIENT_LIFE_MS),
+            expires_ms: self.now_ms().saturating_add(life_ms),
         };
         let id = self.id_of(tenant, "client", &document.secret);
         let draft = draft(
             &self.inner.ledger,
             tenant,
-            kinds::CLIENT,
+            kind,
             &id,
             Expected::Absent,
             &document,
@@ -522,7 +531,7 @@ impl Identity {
         };
         let hash = secrets::hash(token);
         let id = self.id_of(tenant, "client", &hash);
-        let found = self.inner.clients.get(&self.inner.ledger, tenant, &id);
+        let found = self.client_with_token(tenant, &id);
         let client = found
             .await?
             .filter(|client| secrets::same(&client.secret, &hash));
@@ -556,6 +565,19 @@ impl Identity {
         }
         origin::known().await;
         Ok(agent)
+    }
+
+    /// A client with a token of its own, whatever that opens.
+    async fn client_with_token(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Option<ClientDocument>, TrustError> {
+        let (inner, ledger) = (&self.inner, &self.inner.ledger);
+        match inner.clients.get(ledger, tenant, id).await? {
+            Some(client) => Ok(Some(client)),
+            None => inner.steerers.get(ledger, tenant, id).await,
+        }
     }
 
     fn now_ms(&self) -> u64 {

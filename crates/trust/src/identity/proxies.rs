@@ -325,6 +325,29 @@ impl Vault {
             .any(|kept| kept.body.patient == patient && same_address(&kept.body.address, address)))
     }
 
+    /// The names and addresses of those who act for a patient, for who looks after the patient; nothing for others.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn addresses_of_who_acts(
+        &self,
+        permit: &Permit,
+        patient: &str,
+    ) -> Result<Vec<(String, String)>, TrustError> {
+        let may = matches!(
+            permit.agent.role,
+            Role::Clinician | Role::Coordinator | Role::PrivacyOfficer
+        ) && permit.only_patient() == Some(patient)
+            && permit.agent.access.is_none();
+        if !may {
+            return Ok(Vec::new());
+        }
+        let found = self.proxies_at(permit.tenant(), "patient", patient).await?;
+        let acting = found.into_iter().map(|kept| kept.body);
+        let acting = acting.filter(|body| body.patient == patient && body.ended.is_none());
+        Ok(acting.map(|body| (body.name, body.address)).collect())
+    }
+
     async fn proxies_at(
         &self,
         tenant: TenantId,
@@ -799,7 +822,7 @@ impl Identity {
 
     /// What is said of who acts for whom is said by people, not by an application for them.
     async fn in_person(&self, by: &Agent) -> Result<(), TrustError> {
-        if by.access.is_none() && by.role != Role::Client {
+        if by.access.is_none() && !matches!(by.role, Role::Client | Role::Steerer) {
             return Ok(());
         }
         let refusal = refusal("who acts for a patient is said by people on the patient's page");

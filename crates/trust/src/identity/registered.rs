@@ -287,8 +287,7 @@ impl Identity {
                 role.purpose().code()
             )));
         }
-        let clients = &self.inner.clients;
-        let token = clients.get(&self.inner.ledger, agent.tenant, &agent.id);
+        let token = self.client_with_token(agent.tenant, &agent.id);
         Ok(token.await?.map(|_| {
             format!(
                 "this token has the role {}, and no registration for {code}: systems with the role client alone can have one",
@@ -339,7 +338,7 @@ impl Identity {
     ) -> Result<(), TrustError> {
         self.administers(permit).await?;
         let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
-        let with_token = self.inner.clients.get(ledger, tenant, client).await?;
+        let with_token = self.client_with_token(tenant, client).await?;
         let role = match with_token {
             Some(with_token) => with_token.role,
             None => match self.inner.systems.get(ledger, tenant, client).await? {

@@ -8,6 +8,7 @@ mod emergencies;
 mod manage;
 mod passkeys;
 mod refused;
+mod steering;
 
 const PASSWORD: &str = "wooden-horse-7";
 

@@ -106,7 +106,9 @@ impl Device {
         let (kind, client) = match agent.app() {
             Some(app) => (DeviceKind::Application, app.client.as_str()),
             None if agent.role == Role::System => (DeviceKind::Part, ""),
-            None if agent.role == Role::Client => (DeviceKind::System, agent.id.as_str()),
+            None if matches!(agent.role, Role::Client | Role::Steerer) => {
+                (DeviceKind::System, agent.id.as_str())
+            }
             None if agent.signed_in.session => (DeviceKind::Browser, ""),
             None => (DeviceKind::Unknown, ""),
         };

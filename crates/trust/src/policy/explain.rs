@@ -253,7 +253,7 @@ impl Trust {
             }
         }
         let mut only_patient = agent.patient.clone();
-        let is_person = !matches!(question.role, Role::Client | Role::System)
+        let is_person = !matches!(question.role, Role::Client | Role::System | Role::Steerer)
             && !question.role.has_one_record();
         if question.purpose == Purpose::Emergency && is_person {
             only_patient = of_row;

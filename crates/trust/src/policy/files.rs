@@ -39,7 +39,7 @@ macro_rules! built_in {
 }
 
 /// The policy set that is built in.
-pub(super) const BUILT_IN: [(&str, &str); 29] = built_in![
+pub(super) const BUILT_IN: [(&str, &str); 31] = built_in![
     "cairn.cedarschema",
     "groups.json",
     "account.cedar",
@@ -69,6 +69,8 @@ pub(super) const BUILT_IN: [(&str, &str); 29] = built_in![
     "privacy-officer.test.toml",
     "squad.cedar",
     "squad.test.toml",
+    "steerer.cedar",
+    "steerer.test.toml",
 ];
 
 /// What is wrong with a policy set: where, and what to do about it.

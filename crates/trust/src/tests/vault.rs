@@ -380,3 +380,49 @@ async fn a_restriction_hides_the_chart_and_withdrawing_messages_does_not() {
     house.put([deny("inactive")]).await;
     assert_eq!(sees(ResourceType::Observation, "o").await, all);
 }
+
+/// Which messages a patient wants is one patient's of one tenant, and the only thing of its kind that patients write.
+#[tokio::test]
+async fn wishes_are_one_patients_and_patients_write_nothing_else_of_the_kind() {
+    use crate::consent::{Topic, Wishes};
+
+    let house = House::new().await;
+    let other = TenantId(9);
+    house.ledger().create_tenant(other).await.unwrap();
+    for tenant in [TENANT, other] {
+        let people = [a_patient("p", "Berg"), a_patient("q", "Lie")];
+        house.put_for(tenant, people).await;
+    }
+    let vault = house.vault();
+    let id = vault.wishes_id(TENANT, "p");
+    assert_ne!(id, vault.wishes_id(other, "p"));
+    assert_ne!(id, vault.wishes_id(TENANT, "q"));
+    let mut wishes = Wishes::default();
+    wishes.set_ways(Topic::Care, Some(Vec::new()));
+    let of = |id: &str, patient: &str| {
+        let mut resource = Resource::new(ResourceType::Basic);
+        resource.set_id(id);
+        wishes.write(patient, &mut resource);
+        resource.into_value()
+    };
+    let permit = own(&house, "p", Action::Work).await;
+    for (id, patient) in [
+        ("another", "p"),
+        (vault.wishes_id(TENANT, "q").as_str(), "q"),
+        (vault.wishes_id(TENANT, "q").as_str(), "p"),
+    ] {
+        let tried = vault
+            .commit(&permit, put(of(id, patient), Expected::Absent))
+            .await;
+        assert!(is_refused(&tried), "{id} {patient}");
+    }
+    vault
+        .commit(&permit, put(of(&id, "p"), Expected::Absent))
+        .await
+        .unwrap();
+    assert_eq!(vault.wishes(TENANT, "p").await.unwrap(), wishes);
+    for (tenant, patient) in [(TENANT, "q"), (other, "p")] {
+        let found = vault.wishes(tenant, patient).await.unwrap();
+        assert_eq!(found, Wishes::default(), "{tenant:?} {patient}");
+    }
+}

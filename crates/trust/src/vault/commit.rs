@@ -231,7 +231,12 @@ impl Vault {
             // What is deleted is looked at below.
             Change::Delete { .. } => true,
         };
-        if !permit.allows(interaction, kind) || !within || !covered {
+        // Of what has no type of its own, patients and who acts for them write which messages are wanted, and nothing else.
+        let others = kind == ResourceType::Basic
+            && matches!(permit.agent.role, Role::Patient | Role::Proxy)
+            && (permit.only_patient())
+                .is_none_or(|patient| self.wishes_id(permit.tenant(), patient) != id);
+        if !permit.allows(interaction, kind) || !within || !covered || others {
             let refused = self
                 .refuse(permit, interaction, Some(kind), Some(attempt))
                 .await;

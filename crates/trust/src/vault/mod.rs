@@ -4,6 +4,7 @@
 //! reading with a leaf of its own; `load.rs` reads for what follows. What they share: `guard.rs` asks the permit and
 //! tells the audit, `opening.rs` opens rows by the row rule, `consents.rs` and `relations.rs` hide some.
 
+mod addresses;
 mod ahead;
 mod care;
 mod codes;
@@ -24,6 +25,7 @@ mod numbers;
 mod once;
 mod opening;
 mod own;
+mod part;
 mod past;
 mod proof;
 mod relations;
@@ -38,6 +40,7 @@ mod telling;
 mod what_if;
 mod whole;
 mod why;
+mod wishes;
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -51,6 +54,7 @@ use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::consent::Rules;
 use crate::{Action, Permit, TrustError, tokens};
 
+pub use addresses::{AddressMark, AddressStanding, AddressTrouble};
 use ahead::Ahead;
 pub use compartment::SeriesPage;
 use consents::Hidden;
@@ -67,6 +71,7 @@ pub(crate) use once::OnceDocument;
 pub use once::{Before, ONCE_KEPT_MS, Once};
 use opening::{fetch_in, mark, missed, named, open, open_live, redact, touched};
 pub use own::{IndexStep, Indexing, OWNS_MAX};
+pub use part::SearchPart;
 pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
 pub use relations::Relation;

@@ -34,6 +34,9 @@ pub mod kinds {
     pub const JOURNEY_TRAIL: Kind = Kind(1006);
     /// A client with a bearer token.
     pub const CLIENT: Kind = Kind(1007);
+    /// A client with a bearer token that steers journeys and does nothing else. A kind of its own: programs that don't
+    /// know its role would stop at it in their lists, and so they know nothing of its token.
+    pub const STEERER: Kind = Kind(1035);
     /// Failed sign-ins of one user name or link.
     pub const SIGN_IN_ATTEMPTS: Kind = Kind(1008);
     /// What a request has written that is to be carried out once.
@@ -44,6 +47,8 @@ pub mod kinds {
     pub const SUBSCRIPTION: Kind = Kind(1080);
     /// That a telephone number gets no text messages any more, because somebody sent STOP from it.
     pub const TEXT_STOP: Kind = Kind(1110);
+    /// That a patient is not written to at an address any more. Nothing of the address.
+    pub const ADDRESS_MARK: Kind = Kind(1120);
     /// Which subscriptions are live.
     pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
     /// Somebody's emergency access to a patient's record, with its review.
@@ -87,9 +92,10 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 24] = [
+    pub(crate) const OF_IDENTITY: [Kind; 25] = [
         PUSH_DEVICES,
         PUSH_KEY,
+        STEERER,
         SIGNING_KEYS,
         PROVIDER_LINK,
         PROVIDER_LOGOUT,
@@ -116,7 +122,7 @@ pub mod kinds {
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].
     const _: () = {
-        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 12];
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 13];
         let others = [
             JOURNEY_DEFINITION,
             JOURNEY_INSTANCE,
@@ -130,6 +136,7 @@ pub mod kinds {
             SUBSCRIPTION,
             SUBSCRIPTION_ROLL,
             TEXT_STOP,
+            ADDRESS_MARK,
         ];
         let mut place = 0;
         while place < all.len() {

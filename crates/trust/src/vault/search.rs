@@ -537,13 +537,25 @@ impl Vault {
         &self,
         permit: &Permit,
         queries: &[&SearchQuery],
+        pages: Vec<SearchPage>,
+    ) -> Result<Vec<SearchPage>, TrustError> {
+        self.record_noted(permit, queries, pages, None).await
+    }
+
+    /// The same with a sentence beside, without patient details.
+    pub(super) async fn record_noted(
+        &self,
+        permit: &Permit,
+        queries: &[&SearchQuery],
         mut pages: Vec<SearchPage>,
+        note: Option<&str>,
     ) -> Result<Vec<SearchPage>, TrustError> {
         for page in &mut pages {
             let rows = page.rows.iter_mut().chain(&mut page.included);
             rows.for_each(|row| self.show(permit, row));
         }
         let mut record = Record::under(permit, Event::SEARCH);
+        record.note = note;
         // A search within a patient's compartment is a look at the patient even if it finds nothing.
         record.patients.extend(permit.only_patient.clone());
         record.queries = queries.iter().map(|query| in_words(query)).collect();

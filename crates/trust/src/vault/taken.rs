@@ -28,7 +28,7 @@ const fn all(_: &Value) -> bool {
 
 /// Everything that is told of people and systems. Not in it: sign-in links, failed sign-ins, access tokens, proofs that
 /// were shown, launches under way, signing keys, and the ends of sessions at identity providers.
-pub const TAKEN: [Taken; 14] = [
+pub const TAKEN: [Taken; 15] = [
     Taken {
         name: "accounts",
         kind: kinds::ACCOUNT,
@@ -92,6 +92,13 @@ pub const TAKEN: [Taken; 14] = [
     Taken {
         name: "clients",
         kind: kinds::CLIENT,
+        members: &["name", "role", "active", "expires_ms"],
+        has: &[],
+        which: all,
+    },
+    Taken {
+        name: "steerers",
+        kind: kinds::STEERER,
         members: &["name", "role", "active", "expires_ms"],
         has: &[],
         which: all,

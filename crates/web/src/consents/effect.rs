@@ -53,6 +53,10 @@ pub(super) async fn load(
     let unsent = messages
         .iter()
         .filter(|message| {
+            // What a mail server has already goes whatever the consent says by now.
+            if message.get("sent").is_some() {
+                return false;
+            }
             let instance = instance_of(message);
             let of_journey = all
                 .iter()

@@ -135,6 +135,7 @@ pub(super) fn those_of(role: Role) -> &'static str {
         Role::Proxy => "Those who act for the patient",
         Role::System => "Cairn itself",
         Role::Client => "Other systems",
+        Role::Steerer => "Programs that steer journeys",
     }
 }
 

@@ -303,8 +303,7 @@ pub(crate) async fn publish_form(ctx: Ctx, fields: Fields) -> Result<Response, P
         Some(name) => match fields.get("version").and_then(|text| text.parse().ok()) {
             Some(version) => {
                 let permit = ctx.permit(Action::Observe, None, None).await?;
-                let stage = ctx.app.web.journeys.stage(&permit, name, version).await?;
-                stage.source
+                ctx.app.web.journeys.source(&permit, name, version).await?
             }
             None => load(&ctx, name, &fields).await?.source,
         },

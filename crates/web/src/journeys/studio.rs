@@ -413,8 +413,7 @@ pub(crate) async fn form(ctx: Ctx, fields: Fields) -> Result<Response, PageError
     if let Some(open) = fields.get("open") {
         let (name, version) = open.split_once('/').ok_or(PageError::NotFound)?;
         let version = version.parse().map_err(|_| PageError::NotFound)?;
-        let stage = ctx.app.web.journeys.stage(&permit, name, version).await?;
-        shown.source = stage.source;
+        shown.source = ctx.app.web.journeys.source(&permit, name, version).await?;
         fill(&ctx, permit, &mut shown).await?;
     }
     page(&ctx, &shown).await

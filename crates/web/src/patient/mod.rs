@@ -39,6 +39,8 @@ const WEIGHTS_MAX: usize = 200;
 /// Everything that a patient's page shows.
 struct View {
     patient: Resource,
+    /// Addresses that are not written to any more.
+    barred: Vec<crate::contact::Barred>,
     allergies: Vec<String>,
     tasks: Vec<TaskRow>,
     weights: Vec<(i64, f64)>,
@@ -147,6 +149,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     let journeys = ctx.app.web.journeys.of_patient(&permit, id).await?;
     let beginnings = ctx.app.web.journeys.beginnings(&permit, id).await?;
 
+    let barred = crate::contact::barred(ctx, &permit, &patient).await?;
     let now = ctx.times.care_ms;
     let kept = ctx.vault().kept_from(&permit, id, permit.purpose()).await?;
     // Where rules say that an emergency access opens nothing it is offered, too: what they can't foresee must not
@@ -181,6 +184,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     let stopped = crate::contact::stopped(ctx, &patient).await?;
     Ok(View {
         patient,
+        barred,
         allergies: facts::allergies(&allergies),
         tasks,
         weights,
@@ -295,12 +299,10 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         span { (patient.text_at(&["gender"]).unwrap_or("sex not recorded")) }
                         @if let Some(number) = patient.text_at(&["identifier", "0", "value"]) { span { "no. " span class="mono" { (number) } } }
                     }
-                    p {
-                        @if view.by_consents || view.unrelated { span class="alert" { "Allergies may be hidden from your role" } }
-                        @else if !view.labels.is_empty() { span class="quiet" { "Allergies with some labels are hidden from your role, if there are any" } }
-                        @else if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
-                        @if !view.allergies.is_empty() { span class="alert" { "Allergies: " (view.allergies.join(", ")) } }
-                    }
+                    @if !view.allergies.is_empty() { p class="alert" { "Allergies: " (view.allergies.join(", ")) } }
+                    @if view.by_consents || view.unrelated { p class="alert" { "Allergies may be hidden from your role" } }
+                    @else if !view.labels.is_empty() { p class="quiet" { "Allergies with some labels are hidden from your role, if there are any" } }
+                    @else if view.allergies.is_empty() { p class="quiet" { "No allergies recorded" } }
                 }
                 @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }
                 @if view.journeys.is_empty() { p class="quiet" { "In no journey." } }
@@ -324,15 +326,20 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         }
                     }
                 }
-                (contacts(patient, ctx.times.care_ms, &view.stopped))
-                @if ctx.role() == Role::Clinician { p { a href={ "/console/patients/" (id) "/contact" } { "Only one address or number" } } }
+                (contacts(patient, ctx.times.care_ms, (&view.barred, &view.stopped)))
+                @if ctx.role() == Role::Clinician { p { a href={ "/console/patients/" (id) "/contact" } { "Only one address or number" } " · " a href={ "/console/patients/" (id) "/messages" } { "Which messages" } } }
                 @if ctx.role() == Role::PrivacyOfficer { p { a href={ "/console/audit?patient=" (id) } { "Who looked at this record" } } }
             }
         }
     }
 }
 
-fn contacts(patient: &Resource, now_ms: i64, stopped: &[String]) -> Markup {
+fn contacts(
+    patient: &Resource,
+    now_ms: i64,
+    (barred, stopped): (&[crate::contact::Barred], &[String]),
+) -> Markup {
+    let of = |address: &str| barred.iter().find(|one| one.address.trim() == address);
     let channels: Vec<_> = trust::consent::channels(patient, now_ms)
         .into_iter()
         .filter(|channel| !channel.address.is_empty())
@@ -343,9 +350,17 @@ fn contacts(patient: &Resource, now_ms: i64, stopped: &[String]) -> Markup {
             dl class="facts" {
                 @for channel in &channels {
                     dt { (match channel.kind.as_str() { "email" => "E-mail", "phone" => "Phone", "sms" => "Text message", other => other }) }
-                    dd { (channel.address) @if !channel.wanted { " " span class="tag" { "not wanted" } } @if stopped.contains(&channel.address) { " " span class="tag" { "sent STOP: gets no text messages" } } }
+                    dd {
+                        (channel.address)
+                        @if !channel.wanted { " " span class="tag" { "not wanted" } }
+                        @if stopped.contains(&channel.address) { " " span class="tag" { "sent STOP: gets no text messages" } }
+                        @if let Some(barred) = of(&channel.address) { " " span class="tag" { "not written to" } span class="quiet small" { " " (barred.words()) } }
+                    }
                 }
             }
+        }
+        @for one in barred {
+            @if let Some(whose) = &one.whose { p { "E-mail to " (whose) ", who acts for the patient: " span class="tag" { "not written to" } span class="quiet small" { " " (one.words()) } } }
         }
     }
 }

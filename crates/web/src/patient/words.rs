@@ -83,6 +83,10 @@ fn not_sent(resource: &Resource) -> String {
     match code {
         "consent" => "the patient's consent does not allow it".to_owned(),
         "preference" => "the patient does not want this channel".to_owned(),
+        "unwelcome" => "the patient does not want messages of this kind by this channel".to_owned(),
+        "only-important" => {
+            "the patient wants nothing but what is important by this channel".to_owned()
+        }
         "no-address" => "there is no address".to_owned(),
         "no-sign-in" => "there is no birth date to check a sign-in link with".to_owned(),
         "shared-number" => "somebody else has the telephone too".to_owned(),
@@ -91,11 +95,12 @@ fn not_sent(resource: &Resource) -> String {
         NO_RECEIPT => "no receipt came, so it may have arrived".to_owned(),
         "permanent-failure" => "the receiving server refused it".to_owned(),
         "retries-exhausted" => "the receiving server could not be reached".to_owned(),
+        "returned" => "it was sent and came back".to_owned(),
         other => status_words(other),
     }
 }
 
-/// Whether a text message may have arrived whose answer never came.
+/// Whether a message may have arrived of which nothing was heard.
 fn may_be_there(resource: &Resource) -> bool {
     let codings = resource.at(&["statusReason", "coding"]);
     let codings = codings.and_then(Value::as_array);

@@ -7,10 +7,10 @@ use maud::{Markup, html};
 use serde_json::Value;
 use trust::consent::{is_same_number, set_texts_wanted, set_wanted};
 use trust::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
-use trust::{Action, Change, Purpose, TrustError, Unit};
+use trust::{Action, AddressTrouble, Change, Purpose, TrustError, Unit};
 
 use crate::consents::is_yes_to_a_part;
-use crate::contact::{asked, only_words, set_asked};
+use crate::contact::{Barred, asked, barred, clear, only_words, set_asked};
 use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
 use crate::layout::{self, PortalSection, State, csrf, portal};
@@ -330,11 +330,14 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     let stopped = crate::contact::stopped(&ctx, &own).await?;
     let from = ctx.vault().texts().from;
     let devices = super::devices::section(&ctx, only.is_some()).await?;
+    let mut barred = barred(&ctx, &permit, &own).await?;
+    barred.retain(|one| is_written_to(&ctx, &own, one.address.trim()));
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
             h1 { "How we reach you" }
             p { "Your messages are always here in your inbox. Choose how else we may tell you that there is something new. What we send outside never says anything about your health." }
+            p { a href="/portal/preferences/messages" { "Which messages you want" } ": what about, by which way, and when not." }
             @if let Some(only) = &only { p class="note" { "We reach you like this and in no other way, whatever is chosen below: " (only.replacen("Only", "only", 1)) "." } }
             @if channels.is_empty() { (layout::empty("No address of yours is recorded", "Tell your care team your e-mail address or phone number if you want to hear from us.")) }
             @else {
@@ -352,6 +355,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
                 }
             }
             (devices)
+            @if !barred.is_empty() { (unwritten(&ctx, &barred)) }
             section class="stack" aria-labelledby="apart" {
                 h2 id="apart" { "Only at one address" }
                 p { "If others could read your messages, name an address that only you read. You need not say why." }
@@ -380,11 +384,62 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     ))
 }
 
+/// The addresses that no e-mail goes to, whatever is chosen, and why.
+fn unwritten(ctx: &Ctx, barred: &[Barred]) -> Markup {
+    html! {
+        section class="stack" aria-labelledby="unwritten" {
+            h2 id="unwritten" { "E-mail that we have stopped" }
+            @for one in barred {
+                div class="card stack" {
+                    p { (layout::state(State::Waiting, "Stopped")) " " span class="strong" { (one.address) } }
+                    @if one.is_unwanted() {
+                        p { "Somebody who reads e-mail there said that they do not want ours. They may have marked a message of ours as spam. We send nothing there until you say so." }
+                        form method="post" action="/portal/preferences" {
+                            (csrf(ctx))
+                            input type="hidden" name="do" value="again";
+                            input type="hidden" name="address" value=(one.address);
+                            button type="submit" { "Send e-mail there again" }
+                        }
+                    } @else {
+                        p { "What we sent there came back, so we send nothing there. If the address is wrong, or works again, please tell your care team." }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The patient wants e-mail again at an address from which somebody complained. That a mailbox is not there is nothing that
+/// they can take back.
+async fn wants_again(ctx: &Ctx, patient: &str, address: &str) -> Result<Response, PageError> {
+    let kind = Some(ResourceType::Patient);
+    let permit = ctx.permit(Action::Work, kind, Some(patient)).await?;
+    let own = ctx.vault().load(&permit, ResourceType::Patient, patient);
+    let own = own.await?.filter(|found| !found.deleted);
+    let own = own.ok_or(PageError::NotFound)?.resource;
+    let of = (patient, address);
+    let is_done = is_written_to(ctx, &own, address)
+        && clear(ctx, &permit, of, Some(AddressTrouble::Complained)).await?;
+    let said = if is_done { "?said=saved" } else { "" };
+    Ok(Redirect::to(&format!("/portal/preferences{said}")).into_response())
+}
+
+/// Whether an address is one that the patient is reached at, were nothing known against it.
+fn is_written_to(ctx: &Ctx, patient: &Resource, address: &str) -> bool {
+    let channels = trust::consent::channels(patient, ctx.times.care_ms);
+    let mut channels = channels.iter();
+    channels.any(|channel| channel.kind == "email" && channel.address == address)
+}
+
 /// `POST /portal/preferences`.
 pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let patient = ctx.patient_alone()?.to_owned();
     if let Some(done) = super::devices::set(&ctx, &fields).await? {
         return Ok(done);
+    }
+    if fields.get("do") == Some("again") {
+        let address = fields.get("address").unwrap_or_default();
+        return wants_again(&ctx, &patient, address).await;
     }
     let only = match fields.get("do") {
         Some("confidential") => {

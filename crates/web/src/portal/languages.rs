@@ -13,7 +13,7 @@ use crate::error::PageError;
 /// FHIR's extension for a text in another language.
 const TRANSLATION: &str = "http://hl7.org/fhir/StructureDefinition/translation";
 /// What the pages are written in.
-const ENGLISH: &str = "en";
+pub(crate) const ENGLISH: &str = "en";
 /// Languages that the page's own words are there in, as in the rows of [`WORDS`].
 const LANGUAGES: [&str; 4] = ["es", "de", "fr", "pt"];
 

@@ -26,6 +26,19 @@ pub(crate) struct Line {
     pub(crate) unread: bool,
 }
 
+/// The statuses of messages that may have reached a patient.
+pub(super) const STATUSES: &str = "completed,in-progress,not-done";
+
+/// Whether a message has reached the patient, or has left for them: what a message said that came back, or did not arrive,
+/// is theirs to read here. What was not sent is not, and a draft of another system isn't either.
+fn is_theirs(message: &Resource) -> bool {
+    match message.text_at(&["status"]) {
+        Some("completed") => true,
+        Some("in-progress" | "not-done") => message.get("sent").is_some(),
+        _ => false,
+    }
+}
+
 /// The messages that have reached the patient, newest first. The same words may have come by e-mail
 /// and to the portal; what was not sent is not theirs to see.
 pub(crate) fn inbox(ctx: &Ctx, communications: &[Resource]) -> Vec<Line> {
@@ -37,6 +50,7 @@ pub(crate) fn inbox(ctx: &Ctx, communications: &[Resource]) -> Vec<Line> {
     };
     let mut lines: Vec<Line> = communications
         .iter()
+        .filter(|message| is_theirs(message))
         .map(|message| Line {
             id: message.id().unwrap_or_default().to_owned(),
             title: message
@@ -68,7 +82,7 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
             &permit,
             &query(
                 ResourceType::Communication,
-                &[("patient", patient), ("status", "completed")],
+                &[("patient", patient), ("status", STATUSES)],
                 PER_TYPE_MAX,
             )?,
             None,
@@ -102,18 +116,19 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
     ))
 }
 
-/// Whether a text message has left, or may have, of which it isn't known that it is there.
+/// Whether a message has left, or may have, of which it isn't known that it is there.
 fn may_be_there(message: &Resource) -> bool {
     let identifiers = message.get("identifier").and_then(Value::as_array);
     let mut identifiers = identifiers.into_iter().flatten();
+    let mut is_text = || identifiers.any(|one| one["system"] == SMS_SYSTEM);
+    let codings = message.at(&["statusReason", "coding"]);
+    let codings = codings.and_then(Value::as_array);
+    let mut codings = codings.into_iter().flatten();
+    let mut is_unheard = || codings.any(|coding| coding["code"] == NO_RECEIPT);
     match message.text_at(&["status"]) {
-        Some("in-progress" | "not-done" | "stopped" | "on-hold") => {
-            let codings = message.at(&["statusReason", "coding"]);
-            let codings = codings.and_then(Value::as_array);
-            let mut codings = codings.into_iter().flatten();
-            identifiers.any(|one| one["system"] == SMS_SYSTEM)
-                || codings.any(|coding| coding["code"] == NO_RECEIPT)
-        }
+        // An e-mail that has left may still come back.
+        Some("in-progress") => message.get("sent").is_some() || is_text() || is_unheard(),
+        Some("not-done" | "stopped" | "on-hold") => is_text() || is_unheard(),
         _ => false,
     }
 }
@@ -183,15 +198,13 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
     let message = found.resource;
     // A message that is still on its way by e-mail may be opened by its link a moment too early, and a text message that
     // has left may be there though no receipt came, or one that says it isn't.
-    let status = message.text_at(&["status"]).unwrap_or_default();
-    let has_left = may_be_there(&message);
-    if !matches!(status, "completed" | "preparation" | "in-progress") && !has_left {
+    let is_theirs = is_theirs(&message) || may_be_there(&message);
+    if !is_theirs && message.text_at(&["status"]) != Some("preparation") {
         return Err(PageError::NotFound);
     }
     // It is the patient who has received it, not somebody who acts for them.
     let by_the_patient = ctx.role() == Role::Patient;
-    let is_there = status == "completed" || has_left;
-    if is_there && message.get("received").is_none() && by_the_patient {
+    if is_theirs && message.get("received").is_none() && by_the_patient {
         change(
             &ctx,
             ResourceType::Communication,

@@ -4,7 +4,7 @@ pub(crate) mod choices;
 mod devices;
 pub(crate) mod forms;
 mod items;
-mod languages;
+pub(crate) mod languages;
 pub(crate) mod messages;
 pub(crate) mod proxies;
 pub(crate) mod record;
@@ -111,7 +111,7 @@ async fn load(ctx: &Ctx) -> Result<Home, PageError> {
         )?,
         query(
             ResourceType::Communication,
-            &[("patient", patient), ("status", "completed")],
+            &[("patient", patient), ("status", messages::STATUSES)],
             PER_TYPE_MAX,
         )?,
         weight::query(patient, 20)?,

@@ -97,6 +97,44 @@ async fn tasks_are_sorted_claimed_done_and_undone() {
     assert!(!page.has("Routine thing"));
 }
 
+/// Of a long list those are in the audit who stand on the page, and no others: who is counted was not looked at.
+#[tokio::test]
+async fn the_audit_has_the_tasks_that_stand_on_the_page() {
+    let world = World::new().await;
+    let mut patients = Vec::new();
+    for number in 0..53 {
+        let patient = world.patient("Ida", &format!("Berg {number}")).await;
+        let priority = if number < 50 { "urgent" } else { "routine" };
+        world.task(&patient, priority, "Something").await;
+        patients.push(patient);
+    }
+    let told = async |patient: &str| -> Vec<String> {
+        let events = world.all(ResourceType::AuditEvent, patient).await;
+        let words = events
+            .iter()
+            .filter_map(|event| event.text_at(&["outcomeDesc"]).map(str::to_owned));
+        words.filter(|words| words.contains("shown")).collect()
+    };
+    let mut carla = world.staff("carla").await;
+    let page = carla.get("/console/worklist").await;
+    page.shows("53 open tasks");
+    page.shows("Page 1 of 2");
+    assert_eq!(told(&patients[0]).await, ["50 of 53 rows shown"]);
+    assert_eq!(told(&patients[49]).await, ["50 of 53 rows shown"]);
+    for patient in &patients[50..] {
+        assert_eq!(told(patient).await, [""; 0], "not on the page");
+    }
+    carla.get("/console/worklist?page=2").await.shows("Berg 52");
+    assert_eq!(told(&patients[52]).await, ["3 of 53 rows shown"]);
+    assert_eq!(told(&patients[0]).await, ["50 of 53 rows shown"]);
+    // Nobody stands on an empty page.
+    carla
+        .get("/console/worklist?who=mine")
+        .await
+        .shows("Nothing is waiting");
+    assert_eq!(told(&patients[0]).await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_are_handed_on_to_another_role() {
     let world = World::new().await;

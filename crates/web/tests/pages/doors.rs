@@ -239,6 +239,7 @@ async fn every_answer_is_armoured_and_no_page_has_anything_inline() {
         "/portal/consent",
         "/portal/record",
         "/portal/preferences",
+        "/portal/preferences/messages",
         "/portal/weight",
         "/portal/forms/none",
     ] {

@@ -63,6 +63,13 @@ async fn no_form_does_anything_without_its_token() {
         ("what", "go-on"),
         ("reason", "Home"),
     ];
+    let wishes = [
+        ("version", "0"),
+        ("visits", "usual"),
+        ("forms", "usual"),
+        ("care", "inbox"),
+        ("level", "all"),
+    ];
     // The id of a form that was looked at.
     const FORM: &str = "0123456789abcdef0123456789abcdef";
     let world = World::new().await;
@@ -466,6 +473,12 @@ async fn no_form_does_anything_without_its_token() {
             "/portal/consent" => with(IDA, route, &[("do", "withdraw")]),
             "/portal/weight" => with(IDA, route, &[("kg", "80")]),
             "/portal/preferences" => with(IDA, route, &[("wanted", "1")]),
+            "/portal/preferences/messages" => with(IDA, route, &wishes),
+            "/console/patients/{id}/messages" => with(
+                DEVI,
+                &format!("/console/patients/{opened}/messages"),
+                &wishes,
+            ),
             "/sign-out" => with(CARLA, route, &[]),
             // Sign-in has no session; the next test tries it. The theme is a matter of colours, and
             // its form is on pages without a session, too: it only mustn't come from elsewhere.

@@ -41,4 +41,5 @@ mod studio;
 mod texts;
 mod unexplained;
 mod versions;
+mod wishes;
 mod world;

@@ -279,6 +279,49 @@ async fn opening_a_message_notes_that_it_was_read() {
     own.get("/portal").await.shows("No new messages.");
 }
 
+/// What was sent to a patient is theirs to read, also when it came back; what was not sent isn't.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_portal_has_what_was_sent() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    for (status, was_sent, listed, opens) in [
+        ("completed", true, true, true),
+        ("in-progress", true, true, true),
+        ("not-done", true, true, true),
+        // The draft of another system, and what nobody sent.
+        ("in-progress", false, false, false),
+        ("not-done", false, false, false),
+        // The link of an e-mail that is just leaving.
+        ("preparation", false, false, true),
+        ("on-hold", false, false, false),
+        ("stopped", false, false, false),
+        ("entered-in-error", true, false, false),
+    ] {
+        let id = world.id_of(&ida);
+        let title = format!("Titled {status} {was_sent}");
+        let mut message = json!({ "resourceType": "Communication", "id": id, "status": status, "subject": { "reference": format!("Patient/{ida}") }, "topic": { "text": title }, "payload": [{ "contentString": "Please weigh yourself." }] });
+        if was_sent {
+            message["sent"] = json!("2026-02-28T10:00:00Z");
+        }
+        world.put(vec![message]).await;
+        for page in ["/portal", "/portal/inbox"] {
+            assert_eq!(own.get(page).await.has(&title), listed, "{page}: {title}");
+        }
+        let page = own.get(&format!("/portal/inbox/{id}")).await;
+        assert_eq!(page.status.is_success(), opens, "{title}");
+        let kept = world.get(ResourceType::Communication, &id).await;
+        assert_eq!(kept.get("received").is_some(), listed, "{title}");
+        // Who reads it has it; that it came back by e-mail stays said.
+        let expected = if opens && was_sent && status == "in-progress" {
+            "completed"
+        } else {
+            status
+        };
+        assert_eq!(kept.text_at(&["status"]), Some(expected), "{title}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visit_is_accepted_or_declined() {
     let world = World::new().await;

@@ -105,9 +105,13 @@ async fn the_link_of_a_text_of_which_nothing_was_heard_opens() {
             "resourceType": "Communication", "id": id, "status": status,
             "subject": { "reference": format!("Patient/{ida}") },
             "medium": [{ "coding": [{ "system": MEDIUM_SYSTEM, "code": "SMSWRIT" }] }],
-            "sent": "2026-02-28T10:00:00Z", "topic": { "text": "Welcome home" },
+            "topic": { "text": "Welcome home" },
             "payload": [{ "contentString": "Please weigh yourself." }]
         });
+        // What a provider has taken has left.
+        if !reference.is_null() {
+            message["sent"] = json!("2026-02-28T10:00:00Z");
+        }
         for (name, value) in [("identifier", reference), ("statusReason", reason)] {
             if !value.is_null() {
                 message[name] = value.clone();

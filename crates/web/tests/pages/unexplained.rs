@@ -41,6 +41,12 @@ pub(crate) async fn an_access(world: &World, patient: &str) -> String {
 
 /// Who Devi is, and a team of the patient's that she is in.
 pub(crate) async fn in_team(world: &World, patient: &str) {
+    let devi = devi_s_agent(world).await;
+    in_team_of(world, patient, (&devi.id, "Practitioner/d")).await;
+}
+
+/// Who somebody is, by the id of their account, and a team of the patient's that they are in.
+pub(crate) async fn in_team_of(world: &World, patient: &str, (account, is): (&str, &str)) {
     let operator = Agent::system(TENANT, "command-line");
     let permit = world
         .trust
@@ -53,18 +59,17 @@ pub(crate) async fn in_team(world: &World, patient: &str) {
         )
         .await
         .unwrap();
-    let devi = devi_s_agent(world).await;
-    let known_as = ["Practitioner/d".to_owned()];
+    let known_as = [is.to_owned()];
     let identity = world.trust.identity();
     identity
-        .set_known_as(&permit, &devi.id, &known_as)
+        .set_known_as(&permit, account, &known_as)
         .await
         .unwrap();
     world
         .put(vec![
             json!({"resourceType": "CareTeam", "id": world.id_of(patient), "status": "active",
             "subject": {"reference": format!("Patient/{patient}")},
-            "participant": [{"member": {"reference": "Practitioner/d"}}]}),
+            "participant": [{"member": {"reference": is}}]}),
         ])
         .await;
 }

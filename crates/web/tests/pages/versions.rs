@@ -449,3 +449,78 @@ async fn moves_are_for_care_coordinators_and_make_sense() {
         );
     }
 }
+
+/// Where a relationship is needed, a coordinator without one sees how many it is for, in all lists of these pages, and
+/// nobody's name or plan.
+// Proves: 45 CFR 164.308(a)(4)(ii)(B), 164.502(b)(1)
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_coordinator_is_not_shown_is_counted_and_not_named() {
+    let world = World::under("england", |_| {}).await;
+    let ida = followed(&world).await;
+    published(&world).await;
+    let mut carla = world.staff("carla").await;
+    let form = format!("{HERE}/move?from=1&to=2");
+    let foresee = format!("{HERE}/move");
+    let many = format!("/console/batches/new?journey={NAME}&version=1");
+    let here = "whom you are not shown";
+    let names = |page: &crate::world::Page| {
+        let short = &ida[ida.len() - 6..];
+        page.has("Ida Berg") || page.has(&ida) || page.has(short)
+    };
+    let pages = async |carla: &mut crate::world::Browser| {
+        let moving = [("from", "1"), ("to", "2")];
+        let only = [moving[0], moving[1], ("only", "waits")];
+        let held = [("journey", NAME), ("version", "1"), ("what", "hold")];
+        [
+            carla.act(&form, &foresee, &moving).await,
+            carla.act(&form, &foresee, &only).await,
+            carla.act(&many, "/console/batches/new", &held).await,
+        ]
+    };
+    let [all, one, sample] = pages(&mut carla).await;
+    for page in [&all, &one] {
+        check_html(&foresee, &page.body);
+        page.shows(&format!("1 patient here {here}"));
+        assert!(!names(page), "{}", page.body);
+    }
+    all.shows("1 are moved when something is over");
+    check_html("/console/batches/new", &sample.body);
+    sample.shows("You are not shown those of them");
+    sample.shows("<span class=\"strong\">1</span> journey.");
+    assert!(!names(&sample), "{}", sample.body);
+    // Those whom a batch could not reach are a list as any other.
+    let id = moved(&world, &[]).await;
+    world.journeys.batch_turn(TENANT).await.unwrap();
+    let work = trust::Agent {
+        role: trust::Role::Clinician,
+        ..trust::Agent::system(TENANT, "devi")
+    };
+    let (purpose, target) = (trust::Purpose::Treatment, trust::Target::default());
+    let work = (world.trust).decide(&work, purpose, trust::Action::Work, target, "test");
+    let work = work.await.unwrap();
+    let instance = &journey_of(&world, &ida).await;
+    let stopped = world.journeys.stop_one(&work, &ida, instance, "Moved away");
+    assert!(stopped.await.unwrap());
+    finish(&world).await;
+    let batch = format!("/console/batches/{id}");
+    let told = carla.get(&batch).await;
+    check_html(&batch, &told.body);
+    told.shows(&format!("1 patient here {here}"));
+    told.shows("<span class=\"strong\">1</span> not done");
+    assert!(
+        !names(&told) && !told.has("the journey has ended"),
+        "{}",
+        told.body
+    );
+    // With one they are named.
+    let operator = trust::Agent::system(TENANT, "demo");
+    let account = world.trust.identity().account_named(&operator, "carla");
+    let account = account.await.unwrap().unwrap();
+    crate::unexplained::in_team_of(&world, &ida, (&account, "Practitioner/c")).await;
+    let told = carla.get(&batch).await;
+    told.shows("Ida Berg");
+    told.shows("the journey has ended");
+    assert!(!told.has(here));
+    let wrong = carla.get(&format!("{batch}?after=x")).await;
+    assert_eq!(wrong.status, StatusCode::NOT_FOUND);
+}

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use journey::{Preview, RATE_MAX};
-use reqwest::RequestBuilder;
+use reqwest::{RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{MigrateOptions, tell_done, tell_one, tell_preview, unchanged};
 use crate::commands::Source;
 use crate::commands::journey::tell_answered;
 use crate::http::moving::Asked;
-use crate::terminal::say;
+use crate::terminal::{say, warn};
 
 /// How often it is asked how far a move has come.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often a server is asked again that has no place for a preview just now.
+const TRIES: usize = 12;
+/// The longest that is waited for it, in seconds: who says longer means something else.
+const WAIT_MAX_S: u64 = 30;
 /// How long a server that gives no answer is asked again: it may be starting anew.
 const NO_ANSWER_WITHIN: Duration = Duration::from_secs(600);
 
@@ -40,12 +44,17 @@ enum Failed {
     Unknown(anyhow::Error),
     /// It says no.
     Refused(anyhow::Error),
+    /// It says no for so many seconds: it has done nothing.
+    Later(anyhow::Error, u64),
 }
 
 impl From<Failed> for anyhow::Error {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Unreached(error) | Failed::Unknown(error) | Failed::Refused(error) => error,
+            Failed::Unreached(error)
+            | Failed::Unknown(error)
+            | Failed::Refused(error)
+            | Failed::Later(error, _) => error,
         }
     }
 }
@@ -69,10 +78,24 @@ impl Server<'_> {
             }
         })?;
         let status = answer.status();
+        let later = answer.headers().get(header::RETRY_AFTER);
+        let later = later.and_then(|wait| wait.to_str().ok()?.parse::<u64>().ok());
         let body = answer.json::<Value>().await;
+        // What stands in front of a server says so without its words, and knows nothing of what that does.
+        let said = body.as_ref().ok().and_then(|body| body["error"].as_str());
+        if let (
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE,
+            Some(wait),
+            Some(said),
+        ) = (status, later, said)
+        {
+            return Err(Failed::Later(
+                anyhow!("{url} answered {status}: {said}"),
+                wait,
+            ));
+        }
         if status.is_server_error() {
-            let said = body.unwrap_or_default();
-            let said = said["error"].as_str().unwrap_or_default();
+            let said = said.unwrap_or_default();
             return Err(Failed::Unknown(anyhow!("{url} answered {status}: {said}")));
         }
         let body = body.map_err(|error| {
@@ -103,7 +126,17 @@ impl Server<'_> {
             .pop_if_empty()
             .extend(["api", "journeys", name, "move"]);
         let shown = url.to_string();
-        self.answer(self.client.post(url).json(asked), &shown).await
+        let mut tries = 0;
+        loop {
+            let request = self.client.post(url.clone()).json(asked);
+            match self.answer(request, &shown).await {
+                Err(Failed::Later(_, wait)) if tries < TRIES && wait <= WAIT_MAX_S => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_secs(wait)).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     async fn body(&self, name: &str, asked: &Asked) -> Result<Value, Failed> {
@@ -163,7 +196,7 @@ pub(super) async fn migrate(
         .context("the server's preview can't be read")?;
     tell_preview(options, &preview)?;
     if options.each {
-        let mut after = Some(String::new());
+        let (mut after, mut hidden) = (Some(String::new()), 0);
         while let Some(each_after) = after.take() {
             let asked = Asked {
                 each_after: Some(each_after),
@@ -173,8 +206,10 @@ pub(super) async fn migrate(
             for one in page["each"].as_array().into_iter().flatten() {
                 tell_one(options, one);
             }
+            hidden += number(&page["hidden"]);
             after = page["next"].as_str().map(str::to_owned);
         }
+        tell_hidden(hidden);
     }
     if !options.apply {
         return Ok(unchanged(options));
@@ -192,6 +227,15 @@ pub(super) async fn migrate(
         say(&format!("It has begun: /console/batches/{id}"));
     }
     followed(&server, &id).await
+}
+
+/// Says how many are not told of, because whose token it is would not be shown these patients.
+fn tell_hidden(hidden: u64) {
+    if hidden > 0 {
+        warn(&format!(
+            "cairn: {hidden} more are of patients whom this token is not shown"
+        ));
+    }
 }
 
 /// Asks for a move; the id of its batch.
@@ -212,10 +256,12 @@ async fn followed(server: &Server<'_>, id: &str) -> anyhow::Result<ExitCode> {
     let goes_on = || format!("how far it is, the server knows: /console/batches/{id}");
     let mut heard = tokio::time::Instant::now();
     loop {
-        let batch = match server.answer(server.client.get(&url), &url).await {
+        // Whom it could not reach is told of when it is over, and so stands once in the audit.
+        let request = server.client.get(format!("{url}?count=0"));
+        let batch = match server.answer(request, &url).await {
             Ok(Answer::Body(batch)) => batch,
             Ok(Answer::Findings(_)) => bail!("{url} answered with findings"),
-            Err(Failed::Unreached(_) | Failed::Unknown(_))
+            Err(Failed::Unreached(_) | Failed::Unknown(_) | Failed::Later(..))
                 if heard.elapsed() < NO_ANSWER_WITHIN =>
             {
                 tokio::time::sleep(ASK_EVERY).await;
@@ -237,11 +283,10 @@ async fn followed(server: &Server<'_>, id: &str) -> anyhow::Result<ExitCode> {
                 )),
                 _ => {}
             }
-            let failures = batch["failures"].as_array().into_iter().flatten();
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let failures: Vec<_> = failures
-                .map(|failure| (text(&failure["journey"]), text(&failure["why"])))
-                .collect();
+            let failures = match failed {
+                0 => Vec::new(),
+                _ => not_reached(server, &url).await.with_context(goes_on)?,
+            };
             let done = tried.saturating_sub(failed + waiting);
             let code = tell_done((done, failed, waiting), &failures);
             return Ok(if stage == "done" {
@@ -251,6 +296,27 @@ async fn followed(server: &Server<'_>, id: &str) -> anyhow::Result<ExitCode> {
             });
         }
         tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// Whom a batch could not reach, page by page: the journey and why.
+async fn not_reached(server: &Server<'_>, url: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (mut all, mut hidden, mut after) = (Vec::new(), 0, None::<String>);
+    loop {
+        let of_page = after.map_or_else(|| url.to_owned(), |after| format!("{url}?after={after}"));
+        let request = server.client.get(of_page);
+        let Answer::Body(page) = server.answer(request, url).await? else {
+            bail!("{url} answered with findings");
+        };
+        let failures = page["failures"].as_array().into_iter().flatten();
+        all.extend(failures.map(|failure| (text(&failure["journey"]), text(&failure["why"]))));
+        hidden += number(&page["hidden"]);
+        after = page["next"].as_str().map(str::to_owned);
+        if after.is_none() {
+            tell_hidden(hidden);
+            return Ok(all);
+        }
     }
 }
 
@@ -272,8 +338,12 @@ mod tests {
                 let _ = stream.read(&mut asked).await.unwrap();
                 if *status > 0 {
                     let length = body.len();
+                    let later = match status {
+                        429 | 503 => "retry-after: 0\r\n",
+                        _ => "",
+                    };
                     let answer = format!(
-                        "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                        "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{later}connection: close\r\n\r\n{body}"
                     );
                     stream.write_all(answer.as_bytes()).await.unwrap();
                 }
@@ -299,6 +369,12 @@ mod tests {
         const RUNS: &str = r#"{"stage":"running","total":1,"tried":1,"failed":0,"waiting":0}"#;
         const THROUGH: &[(u16, &str)] = &[(502, "<html>"), (0, ""), (200, RUNS), (200, DONE)];
         assert!(end_of(THROUGH).await.unwrap());
+        // Somebody whom it could not reach is no success, and is told of page by page, at its end alone.
+        const NOT_ALL: &str = r#"{"stage":"done","total":2,"tried":2,"failed":2,"waiting":0}"#;
+        const PAGE: &str = r#"{"failures":[{"journey":"j","why":"w"}],"hidden":0,"next":"0.0"}"#;
+        const LAST: &str = r#"{"failures":[],"hidden":1,"next":null}"#;
+        let not_all = &[(429, BUSY), (200, NOT_ALL), (200, PAGE), (200, LAST)];
+        assert!(!end_of(not_all).await.unwrap());
         for over in [
             &[(
                 200,
@@ -320,12 +396,27 @@ mod tests {
         assert!(refused.contains("/console/batches/b") && refused.contains("no such token"));
     }
 
+    const BUSY: &str = r#"{"error":"ask again"}"#;
+
+    #[tokio::test]
+    async fn where_there_is_no_place_for_a_preview_it_is_asked_again() {
+        let base = answers(&[(429, BUSY), (503, BUSY), (202, r#"{"batch":"b"}"#)]).await;
+        let server = Server {
+            base: &base,
+            token: "t",
+            client: crate::commands::asking().unwrap(),
+        };
+        let begun = began(&server, "short", &Asked::default()).await;
+        assert_eq!(begun.unwrap(), "b");
+    }
+
     #[tokio::test]
     async fn a_move_that_may_have_begun_is_said_to() {
         let may = "it may have begun: look at /console/batches";
         for (list, said) in [
             (&[(0, "")][..], true),
             (&[(504, "late")], true),
+            (&[(503, "<html>")], true),
             (&[(202, "{}")], true),
             (&[(202, "{")], true),
             (

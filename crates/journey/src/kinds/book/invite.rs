@@ -10,7 +10,7 @@ use crate::decode::build::{line, message_with, template};
 use crate::definition::{Definition, Message, Step};
 use crate::engine::{CALLED_OFF, Engine, moment};
 use crate::spec::{
-    BECAUSE, CHANNELS, Clearance, EMAIL, Record, SMS_MEMBER, START_ANCHOR, Shape,
+    BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Record, SMS_MEMBER, START_ANCHOR, Shape,
     TRANSLATION_OF_A_PROPOSAL, TRANSLATIONS, URGENCY, may, must,
 };
 use crate::state::{Invited, OnTheWay, Stand, State, Token, Which};
@@ -48,11 +48,7 @@ pub(super) static INVITATION: Record = Record {
             CHANNELS,
             "Channels of all of them, in order of fall-back; `[email, portal]` if not given.",
         ),
-        may(
-            "email",
-            Shape::Record(&EMAIL),
-            "Words of the e-mail; without it, a plain notice with a link.",
-        ),
+        EMAIL_MEMBER,
         SMS_MEMBER,
         may(
             "urgency",

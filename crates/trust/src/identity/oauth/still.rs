@@ -30,9 +30,7 @@ impl Identity {
         if agent.role == Role::System {
             return Ok(true);
         }
-        let clients = &self.inner.clients;
-        let client = clients.get(&self.inner.ledger, tenant, &agent.id).await?;
-        if let Some(client) = client {
+        if let Some(client) = self.client_with_token(tenant, &agent.id).await? {
             return Ok(client.state(self.now_ms()) == ClientState::Active);
         }
         let account = self.account(tenant, &agent.id).await?;

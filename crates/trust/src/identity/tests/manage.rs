@@ -1,7 +1,7 @@
 //! What administrators take away, and that it is gone at once.
 use super::*;
 
-async fn administer(house: &House) -> Permit {
+pub(super) async fn administer(house: &House) -> Permit {
     house
         .permit(
             &staff(Role::Administrator),
@@ -12,7 +12,7 @@ async fn administer(house: &House) -> Permit {
         .unwrap()
 }
 
-async fn last_note(house: &House) -> String {
+pub(super) async fn last_note(house: &House) -> String {
     let events = house.audit_events(TENANT).await;
     let note = events[0].text_at(&["outcomeDesc"]);
     note.unwrap_or_default().to_owned()
