@@ -23,7 +23,7 @@ use crate::sms::{count_again, is_again};
 
 /// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
 /// waits of a follow-up's steps. Each use needs the birth date too.
-const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
+pub(crate) const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
 /// How often a commit is tried again when somebody else changed the `Communication` meanwhile.
 pub(crate) const CONFLICTS_MAX: u32 = 8;
 /// How far back limits of messages look.
@@ -162,6 +162,10 @@ impl Attempt<'_> {
         }
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
+        }
+        // Nothing is made or written down for what would not be handed over.
+        if let Some(until) = self.inner.carrier.rests(to) {
+            return Err(DeliverError::Rests(until));
         }
         let identity = self.inner.trust.identity();
         // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use fhir::Resource;
 use ledger::{Ledger, OutboxEntry};
 use lettre::Address;
+use tokio::time::Instant;
 use trust::identity::PushDevice;
 use trust::outgoing::{
     CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, CHANNEL_PUSH, CHANNEL_SMS, Message,
@@ -147,6 +148,13 @@ impl Carrier {
                 let is_session = sms.session().is_some();
                 (!crate::sms::hears(trust, is_session)).then_some(crate::sms::RECEIVER)
             }
+        }
+    }
+    /// Until when nothing is handed over for somebody, because what would take it is left alone.
+    pub(crate) fn rests(&self, to: &To) -> Option<Instant> {
+        match (self, to) {
+            (Self::Push(push), To::Devices(devices)) => push.rests(devices),
+            _ => None,
         }
     }
     /// Waits until the server may have another message.

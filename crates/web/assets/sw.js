@@ -4,7 +4,7 @@
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("push", (event) => {
   let said = {};
-  try { said = event.data.json(); } catch { /* What can't be read is shown without its words. */ }
+  try { said = event.data.json() ?? {}; } catch { /* What can't be read is shown without its words. */ }
   const { title = "New message", body = "You have a new message", tag, url } = said;
   // The same message again takes the place of the one before.
   event.waitUntil(self.registration.showNotification(title, { body, tag, data: { url } }));

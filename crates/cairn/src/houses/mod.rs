@@ -322,7 +322,13 @@ impl House {
         let unreadable_sms = texts.as_ref().map(exchange::Deliverer::unreadable);
         let sms_session = texts.as_ref().and_then(exchange::Deliverer::session);
         let organisation = own.organisation.as_ref().unwrap_or(&plan.organisation);
-        let push = push::open(&trust, plan.push.as_ref(), organisation, &base_url)?;
+        let push = push::open(
+            (&trust, tenant),
+            plan.push.as_ref(),
+            organisation,
+            &base_url,
+        )
+        .await?;
         let unreadable_push = push.as_ref().map(exchange::Deliverer::unreadable);
         let indexed = Indexed::default();
 

@@ -10,7 +10,6 @@ use crate::pusher::{Pusher, Subscribed};
 use crate::routes::Who;
 
 /// Where the server is, as browsers see it.
-const BASE: &str = "https://care.example";
 
 const SOURCE: &str = "name: notes
 title: Follow-up of a stay
@@ -102,7 +101,7 @@ async fn turns_on(house: &House, pusher: &Pusher, who: &Who) -> Subscribed {
     let Who::Person { cookie, csrf } = who else {
         panic!("nobody is signed in");
     };
-    let cookie = format!("__Host-cairn={cookie}");
+    let cookie = format!("cairn={cookie}");
     let url = format!("http://{}/portal/preferences", house.server.address());
     let page = house.http.get(&url).header("cookie", &cookie);
     let page = page.send().await.expect("an answer");
@@ -117,6 +116,7 @@ async fn turns_on(house: &House, pusher: &Pusher, who: &Who) -> Subscribed {
         ("endpoint", &browser.endpoint),
         ("key", &browser.key),
         ("auth", &browser.auth),
+        ("signer", key),
     ];
     let body = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
@@ -141,7 +141,6 @@ async fn a_patient_turns_notifications_on_and_is_told_and_others_are_told_by_the
         push.sender = String::new();
         options.push = Some(push);
         options.organisation = "Northmoor General".to_owned();
-        options.public_url = Some(BASE.to_owned());
     })
     .await;
     let squad = token(&house.server, trust::Role::Squad).await;
@@ -161,7 +160,8 @@ async fn a_patient_turns_notifications_on_and_is_told_and_others_are_told_by_the
         (&json!("Northmoor General"), &json!(exchange::PUSH_WORDS))
     );
     let link = shown[0]["url"].as_str().expect("a link");
-    assert!(link.starts_with(&format!("{BASE}/sign-in/link/")), "{link}");
+    let base = house.server.base_url();
+    assert!(link.starts_with(&format!("{base}/sign-in/link/")), "{link}");
     let whole = shown[0].to_string();
     for planted in ["1941", "stay", "Follow-up", "How you are"] {
         assert!(!whole.contains(planted), "{planted} in {whole}");
@@ -236,4 +236,16 @@ async fn a_browser_registers_the_worker_and_shows_what_is_brought() {
     let done = tokio::time::timeout(std::time::Duration::from_secs(120), script.status()).await;
     let done = done.expect("in two minutes").expect("node");
     assert!(done.success(), "see what the script said");
+    // What the browser has forgotten is no device here any more.
+    let operator = trust::Agent::system(cairn::store::TENANT, "demo");
+    let link = identity.make_link(&operator, "p", 3_600, true).await;
+    let link = link.expect("a link");
+    let signed = identity
+        .use_link(cairn::store::TENANT, &link, "1941-03-07")
+        .await;
+    let trust::identity::SignIn::Done { session, .. } = signed.expect("an answer") else {
+        panic!("nobody is signed in");
+    };
+    let left = identity.push_devices(&session).await.expect("a list");
+    assert_eq!(left, []);
 }

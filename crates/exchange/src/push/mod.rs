@@ -26,6 +26,7 @@ use trust::identity::{NoPush, PushDevice, PushKey};
 use trust::outgoing::Message;
 use trust::{Action, Agent, Purpose, Question, Role, Target, Trust, TrustError};
 
+use crate::attempt::LINK_LIFE_S;
 use crate::breaker::{Breaker, Room};
 use crate::calls::Public;
 use crate::carrier::Trouble;
@@ -33,6 +34,7 @@ use crate::check::{Reason, Refused};
 use crate::outcome::Outcome;
 use crate::retry::Meaning;
 
+use services::Service;
 pub use services::{PUSH_SERVICES, PushServices};
 
 /// The part of Cairn that sends.
@@ -41,15 +43,18 @@ pub(crate) const PART: &str = "push-deliverer";
 pub const PUSH_WORDS: &str = "You have a new message";
 /// Bytes that each notification is filled up to: three times what a link takes, so that no length says which it is.
 const PADDED_BYTES: usize = 1_024;
-/// The longest that a push service keeps a message (RFC 8030, section 5.2, leaves it to them): four weeks, as the services
-/// of today say.
-const TTL_MAX_S: u64 = 28 * 24 * 3_600;
+/// The longest that a push service is asked to keep a message: as long as its link opens something.
+const TTL_MAX_S: u64 = LINK_LIFE_S;
 /// How long one is kept that has no end.
 const TTL_S: u64 = 24 * 3_600;
 /// Bytes of a topic, which is 32 characters at most (RFC 8030, section 5.4).
 const TOPIC_BYTES: usize = 24;
-/// The longest that a service is left alone because it says so, seconds.
+/// The longest that is waited because a service says so, seconds.
 const RETRY_AFTER_MAX_S: u64 = 3_600;
+/// How long a message waits that came too soon after others, where nothing is said.
+const TOO_SOON_S: u64 = 60;
+/// The most hosts below a star of the list that are left alone at once. Who has a session can make names up.
+const BELOW_MAX: usize = 256;
 /// How long a service may take to connect (real time).
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -124,8 +129,58 @@ pub(crate) struct Push {
     contact: String,
     sender: String,
     client: Client,
-    /// Services that aren't there, by their origin: one of them keeps nothing from the others.
-    breakers: Mutex<HashMap<String, Breaker>>,
+    /// Services that aren't there: one of them keeps nothing from the others.
+    breakers: Mutex<Breakers>,
+}
+
+/// What is known of services that fail, by their origin; nothing of those that work. By each host below a star of the
+/// list, because one that somebody made up would have the others left alone.
+#[derive(Default)]
+struct Breakers {
+    failing: HashMap<String, Breaker>,
+    below: usize,
+}
+
+impl Breakers {
+    fn rests_until(&self, origin: &str, now: Instant) -> Option<Instant> {
+        match self.failing.get(origin)?.room(now, 0, 1) {
+            Room::NoneUntil(until) => Some(until),
+            Room::For(_) => None,
+        }
+    }
+
+    /// Says when a service is left alone from now on.
+    fn saw(&mut self, service: &Service, sign: Sign, now: Instant) -> Option<Duration> {
+        let origin = service.origin.as_str();
+        if sign == Sign::Well {
+            if self.failing.remove(origin).is_some() && service.is_below {
+                self.below -= 1;
+            }
+            return None;
+        }
+        if !self.failing.contains_key(origin) {
+            if service.is_below && self.below >= BELOW_MAX {
+                return None;
+            }
+            self.below += usize::from(service.is_below);
+        }
+        let breaker = self.failing.entry(origin.to_owned());
+        let breaker = breaker.or_insert_with(Breaker::new);
+        match sign {
+            Sign::Well => None,
+            Sign::Ill => breaker.failed(now),
+            Sign::Fewer(after) => breaker.throttled(now, Some(after)),
+        }
+    }
+}
+
+/// What an answer, or none, says of the service, whatever it says of the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    Well,
+    Ill,
+    /// It wants fewer, after so long.
+    Fewer(Duration),
 }
 
 /// What became of a message at one device.
@@ -148,6 +203,7 @@ pub(crate) fn refused(why: NoPush) -> Refused {
             Reason::Preference,
             "The patient wants to be reached at one address alone.",
         ),
+        NoPush::Off => Refused::new(Reason::NoAddress, "No notifications are sent."),
     }
 }
 
@@ -169,9 +225,11 @@ fn unsigned(error: &TrustError) -> Trouble {
     )
 }
 
-/// What a message is known by to a push service and to a browser: a repeat takes the place of the one before.
-fn topic(communication: &str) -> String {
-    let hash = digest::digest(&digest::SHA256, communication.as_bytes());
+/// What a message is known by to a browser, or with a device to its push service: a repeat takes the place of the one
+/// before. It is another for each device, so that a service doesn't learn which of them are of one patient.
+fn topic(communication: &str, device: &str) -> String {
+    let of = format!("{communication}/{device}");
+    let hash = digest::digest(&digest::SHA256, of.as_bytes());
     let hash = hash.as_ref().get(..TOPIC_BYTES).unwrap_or_default();
     URL_SAFE_NO_PAD.encode(hash)
 }
@@ -213,6 +271,7 @@ impl Push {
             .dns_resolver(Arc::new(Public))
             .build()
             .map_err(|error| format!("a client for push services: {error}"))?;
+        trust.vault().set_sends_notifications();
         Ok(Self {
             trust,
             services: options.services,
@@ -221,6 +280,19 @@ impl Push {
             client,
             breakers: Mutex::default(),
         })
+    }
+
+    /// Until when none of a patient's devices can be told, because all of their services are left alone.
+    pub(crate) fn rests(&self, devices: &[PushDevice]) -> Option<Instant> {
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let mut first: Option<Instant> = None;
+        for device in devices {
+            let (_, service) = self.services.find(&device.endpoint)?;
+            let until = breakers.rests_until(&service.origin, now)?;
+            first = Some(first.map_or(until, |first| first.min(until)));
+        }
+        first
     }
 
     /// Hands a message over for each of a patient's devices. It has gone out once a push service has taken it for one of
@@ -233,38 +305,43 @@ impl Push {
         link: &str,
     ) -> Result<Outcome, Trouble> {
         let now_ms = self.trust.vault().ledger().clock().now_ms();
-        let topic = topic(&message.communication);
         let shown = json!({
-            "title": self.sender, "body": PUSH_WORDS, "url": link, "tag": topic
+            "title": self.sender, "body": PUSH_WORDS, "url": link,
+            "tag": topic(&message.communication, "")
         });
         let shown = shown.to_string();
         let head = [
             (TTL, ttl_s(message.expires_ms, now_ms).to_string()),
             (URGENCY, urgency(message).to_owned()),
-            (TOPIC, topic),
         ];
         let key = self.trust.identity().push_key(entry.tenant).await;
         let key = key.map_err(|error| unsigned(&error))?;
-        let mut handed = Vec::new();
+        let (print, mut handed, mut gone) = (key.print(), Vec::new(), Vec::new());
         let mut asked = JoinSet::new();
         for device in devices {
+            // Its service takes nothing of ours for it, and never will.
+            if device.signer != print {
+                gone.push(device.id.clone());
+                handed.push(Handed::Gone);
+                continue;
+            }
+            let topic = topic(&message.communication, &device.id);
             match self.ready(&key, device, &shown, &head) {
-                Ok((origin, request)) => {
-                    let id = device.id.clone();
-                    asked.spawn(async move { (id, origin, sent(request).await) });
+                Ok((service, request)) => {
+                    let (id, request) = (device.id.clone(), request.header(TOPIC, topic));
+                    asked.spawn(async move { (id, service, sent(request).await) });
                 }
                 Err(trouble) => handed.push(Handed::Failed(trouble)),
             }
         }
-        let mut gone = Vec::new();
         while let Some(ended) = asked.join_next().await {
             // A task that panicked may have sent it.
-            let Ok((id, origin, what)) = ended else {
+            let Ok((id, service, (what, sign))) = ended else {
                 let words = "what was sent to a push service broke off";
                 handed.push(Handed::Failed(trouble(Meaning::Unknown, words)));
                 continue;
             };
-            self.saw(&origin, &what);
+            self.saw(&service, sign);
             if matches!(what, Handed::Gone) {
                 gone.push(id);
             }
@@ -287,20 +364,20 @@ impl Push {
         device: &PushDevice,
         shown: &str,
         head: &[(HeaderName, String)],
-    ) -> Result<(String, reqwest::RequestBuilder), Trouble> {
-        let Some(url) = self.services.address(&device.endpoint) else {
+    ) -> Result<(Service, reqwest::RequestBuilder), Trouble> {
+        let Some((url, service)) = self.services.find(&device.endpoint) else {
             let words = "its push service is none that may be asked";
             return Err(trouble(Meaning::Never, words));
         };
-        let origin = url.origin().ascii_serialization();
-        self.room(&origin)?;
+        let origin = service.origin.as_str();
+        self.room(origin)?;
         let mut salt = [0; 16];
         self.trust.vault().ledger().entropy().fill(&mut salt);
         let body = seal::seal(device, shown.as_bytes(), PADDED_BYTES, salt);
         let body =
             body.ok_or_else(|| trouble(Meaning::Never, "nothing can be sealed for the device"))?;
         let now_ms = self.trust.wall_clock().now_ms();
-        let signed = key.authorization(&origin, &self.contact, now_ms);
+        let signed = key.authorization(origin, &self.contact, now_ms);
         let signed = signed.map_err(|error| unsigned(&error))?;
         let mut signed = HeaderValue::try_from(signed)
             .map_err(|_| trouble(Meaning::Never, "its head can't be put together"))?;
@@ -315,16 +392,14 @@ impl Push {
         for (name, value) in head {
             request = request.header(name, value);
         }
-        Ok((origin, request.body(body)))
+        Ok((service, request.body(body)))
     }
 
     /// Leaves a service alone that isn't there, or wants fewer.
     fn room(&self, origin: &str) -> Result<(), Trouble> {
         let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let Some(Room::NoneUntil(until)) =
-            (breakers.get(origin)).map(|breaker| breaker.room(now, 0, 1))
-        else {
+        let Some(until) = breakers.rests_until(origin, now) else {
             return Ok(());
         };
         let after_ms = u64::try_from((until - now).as_millis()).unwrap_or(u64::MAX);
@@ -334,31 +409,11 @@ impl Push {
         })
     }
 
-    fn saw(&self, origin: &str, what: &Handed) {
+    fn saw(&self, service: &Service, sign: Sign) {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        let breaker = breakers
-            .entry(origin.to_owned())
-            .or_insert_with(Breaker::new);
-        let now = Instant::now();
-        let pause = match what {
-            Handed::Failed(trouble) => match trouble.meaning {
-                Meaning::Unreachable | Meaning::Unknown => breaker.failed(now),
-                Meaning::Busy => {
-                    breaker.throttled(now, trouble.after_ms.map(Duration::from_millis))
-                }
-                Meaning::Later | Meaning::Never => {
-                    breaker.worked();
-                    None
-                }
-            },
-            Handed::Taken | Handed::Gone => {
-                breaker.worked();
-                None
-            }
-        };
-        if let Some(pause) = pause {
+        if let Some(pause) = breakers.saw(service, sign, Instant::now()) {
             tracing::warn!(
-                service = origin,
+                service = service.origin,
                 pause_ms = pause.as_millis(),
                 "push: a service is left alone, it can't be reached or wants fewer"
             );
@@ -387,8 +442,8 @@ impl Push {
 }
 
 /// Sends a request, and says what became of it. Nothing of the answer but its status is read.
-async fn sent(request: reqwest::RequestBuilder) -> Handed {
-    let failed = |meaning, words: &str| Handed::Failed(trouble(meaning, words));
+async fn sent(request: reqwest::RequestBuilder) -> (Handed, Sign) {
+    let failed = |meaning, words: &str| (Handed::Failed(trouble(meaning, words)), Sign::Ill);
     match request.send().await {
         Ok(answer) => {
             let after_s = (answer.headers().get(RETRY_AFTER)).and_then(|value| {
@@ -397,7 +452,7 @@ async fn sent(request: reqwest::RequestBuilder) -> Handed {
                 let after_s: u64 = said.parse().unwrap_or(RETRY_AFTER_MAX_S);
                 Some(after_s.min(RETRY_AFTER_MAX_S))
             });
-            means(answer.status(), after_s.map(|after_s| after_s * 1_000))
+            means(answer.status(), after_s)
         }
         // An error's words have the address in them, and no more is said than what it means.
         Err(error) if error.is_connect() => failed(
@@ -411,22 +466,33 @@ async fn sent(request: reqwest::RequestBuilder) -> Handed {
     }
 }
 
-/// What an answer means (RFC 8030, sections 5 and 7.3).
-fn means(status: StatusCode, after_ms: Option<u64>) -> Handed {
-    let meaning = match status.as_u16() {
-        200..=299 => return Handed::Taken,
-        404 | 410 => return Handed::Gone,
-        429 => Meaning::Busy,
-        408 | 500.. => Meaning::Unknown,
-        // Our key, our clock, or our way to it is wrong; nothing of the device.
-        401 | 403 | 407 => Meaning::Unreachable,
-        _ => Meaning::Never,
+/// What an answer means (RFC 8030, sections 5, 7.3 and 8.4), of the device and of the service.
+fn means(status: StatusCode, after_s: Option<u64>) -> (Handed, Sign) {
+    let (meaning, sign) = match (status.as_u16(), after_s) {
+        (200..=299, _) => return (Handed::Taken, Sign::Well),
+        (404 | 410, _) => return (Handed::Gone, Sign::Well),
+        // Too many for this one device.
+        (429, _) => (Meaning::Busy, Sign::Well),
+        (503, Some(after_s)) => (Meaning::Busy, Sign::Fewer(Duration::from_secs(after_s))),
+        (408 | 500.., _) => (Meaning::Unknown, Sign::Ill),
+        // It doesn't believe who we are: our clock is wrong, or the browser has named another key than it said. The
+        // next channel has the message sooner than either is mended.
+        (401 | 403, _) => {
+            tracing::error!(
+                status = status.as_u16(),
+                "push: a service does not take our signature; is the clock right?"
+            );
+            (Meaning::Never, Sign::Well)
+        }
+        _ => (Meaning::Never, Sign::Well),
     };
+    let after_s = after_s.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(TOO_SOON_S));
     let words = format!("the push service answered {}", status.as_u16());
-    Handed::Failed(Trouble {
-        after_ms,
+    let failed = Handed::Failed(Trouble {
+        after_ms: after_s.map(|after_s| after_s * 1_000),
         ..trouble(meaning, words)
-    })
+    });
+    (failed, sign)
 }
 
 /// What became of a message at all devices together.
@@ -484,20 +550,80 @@ mod tests {
             (429, "Busy"),
             (500, "Unknown"),
             (503, "Unknown"),
-            (401, "Unreachable"),
-            (403, "Unreachable"),
+            (401, "Never"),
+            (403, "Never"),
             (302, "Never"),
             (400, "Never"),
             (413, "Never"),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
-            let found = match means(status, None) {
+            let found = match means(status, None).0 {
                 Handed::Taken => "taken".to_owned(),
                 Handed::Gone => "gone".to_owned(),
                 Handed::Failed(trouble) => format!("{:?}", trouble.meaning),
             };
             assert_eq!(found, expected, "{status}");
         }
+    }
+
+    /// What one device gets tells nothing of its service, whoever says where that device is.
+    #[test]
+    fn a_service_is_left_alone_for_what_it_says_of_itself() {
+        let hour = Duration::from_secs(3_600);
+        for (status, after_s, sign, after_ms) in [
+            (201, None, Sign::Well, None),
+            (410, None, Sign::Well, None),
+            (429, Some(3_600), Sign::Well, Some(3_600_000)),
+            (429, None, Sign::Well, Some(60_000)),
+            (401, None, Sign::Well, None),
+            (403, Some(5), Sign::Well, Some(5_000)),
+            (400, None, Sign::Well, None),
+            (500, None, Sign::Ill, None),
+            (503, None, Sign::Ill, None),
+            (503, Some(3_600), Sign::Fewer(hour), Some(3_600_000)),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let (handed, found) = means(status, after_s);
+            assert_eq!(found, sign, "{status} {after_s:?}");
+            let said = match handed {
+                Handed::Failed(trouble) => trouble.after_ms,
+                Handed::Taken | Handed::Gone => None,
+            };
+            assert_eq!(said, after_ms, "{status} {after_s:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_somebody_made_up_leave_no_other_alone_and_are_few() {
+        let now = Instant::now();
+        let host = |name: &str, is_below| Service {
+            origin: format!("https://{name}"),
+            is_below,
+        };
+        let mut breakers = Breakers::default();
+        let fail = |breakers: &mut Breakers, service: &Service| {
+            for _ in 0..crate::breaker::FAILURES_MAX {
+                breakers.saw(service, Sign::Ill, now);
+            }
+            breakers.rests_until(&service.origin, now).is_some()
+        };
+        assert!(fail(&mut breakers, &host("made-up.wide.example", true)));
+        assert_eq!(breakers.rests_until("https://eu.wide.example", now), None);
+        for number in 0..2 * BELOW_MAX {
+            fail(
+                &mut breakers,
+                &host(&format!("{number}.wide.example"), true),
+            );
+        }
+        assert_eq!(breakers.failing.len(), BELOW_MAX);
+        // One that the list names is left alone all the same, until it works again.
+        let named = host("push.example", false);
+        assert!(fail(&mut breakers, &named));
+        breakers.saw(&named, Sign::Well, now);
+        assert_eq!(breakers.rests_until(&named.origin, now), None);
+        breakers.saw(&host("7.wide.example", true), Sign::Well, now);
+        assert_eq!(breakers.failing.len(), BELOW_MAX - 1);
+        assert!(fail(&mut breakers, &host("more.wide.example", true)));
     }
 
     #[test]
@@ -524,10 +650,11 @@ mod tests {
         assert_eq!(ttl_s(Some(61_000), 1_000), 60);
         assert_eq!(ttl_s(Some(1), 1_000), 0);
         assert_eq!(ttl_s(None, 1_000), 86_400);
-        assert_eq!(ttl_s(Some(u64::MAX), 0), TTL_MAX_S);
-        let one = topic("one");
-        assert_eq!((one.len(), &one), (32, &topic("one")));
-        assert_ne!(one, topic("two"));
+        assert_eq!(ttl_s(Some(u64::MAX), 0), 7 * 86_400, "as long as its link");
+        let one = topic("one", "a");
+        assert_eq!((one.len(), &one), (32, &topic("one", "a")));
+        assert_ne!(one, topic("two", "a"));
+        assert_ne!(one, topic("one", "b"));
         let mut message: Message = serde_json::from_value(json!({
             "patient": "p", "communication": "c", "channel": "push", "purpose": "TREAT", "subject": "", "text": "",
             "link_path": "/", "journey": "j/1", "step": "s", "expires_ms": null

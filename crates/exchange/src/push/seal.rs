@@ -120,6 +120,7 @@ mod tests {
             endpoint: "https://push.example/d".to_owned(),
             key: key.to_vec(),
             auth: vec![7; 16],
+            signer: String::new(),
         };
         let good = device(theirs.as_ref());
         let sealed = |text: &[u8]| seal(&good, text, 1_024, [1; 16]);

@@ -8,9 +8,18 @@ use crate::calls::may_be_asked;
 /// The services of the browsers that people use: Chromium's, Mozilla's, Microsoft's and Apple's.
 pub const PUSH_SERVICES: &str = "https://fcm.googleapis.com https://updates.push.services.mozilla.com https://*.notify.windows.com https://web.push.apple.com";
 
+/// One that may be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Service {
+    /// Its origin.
+    pub(super) origin: String,
+    /// Whether it is below a star of the list, which whoever says where a browser is may have filled in.
+    pub(super) is_below: bool,
+}
+
 /// One entry of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Service {
+struct Entry {
     scheme: String,
     /// The host, or what stands behind the star of one.
     host: String,
@@ -20,7 +29,7 @@ struct Service {
 
 /// Push services that may be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PushServices(Vec<Service>);
+pub struct PushServices(Vec<Entry>);
 
 impl PushServices {
     /// Reads a list of origins, separated by spaces. `https://*.example.org` is every host below `example.org`, and not
@@ -45,7 +54,7 @@ impl PushServices {
             if !bare || !narrow || !may_be_asked(&url, false) {
                 return Err(refuse());
             }
-            Ok(Service {
+            Ok(Entry {
                 scheme: url.scheme().to_owned(),
                 host,
                 any_below,
@@ -55,9 +64,8 @@ impl PushServices {
         Ok(Self(services.collect::<Result<_, _>>()?))
     }
 
-    /// The address of a browser at its service, if that may be asked.
-    #[must_use]
-    pub fn address(&self, endpoint: &str) -> Option<Url> {
+    /// The address of a browser, and its service, if that may be asked.
+    pub(super) fn find(&self, endpoint: &str) -> Option<(Url, Service)> {
         // A name with odd characters is another in what is shown and logged.
         if !endpoint.bytes().all(|byte| byte.is_ascii_graphic()) || endpoint.contains('\\') {
             return None;
@@ -66,22 +74,30 @@ impl PushServices {
         let host = url.host_str()?;
         let bare =
             url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-        let known = self.0.iter().any(|service| {
-            let is_host = if service.any_below {
-                let below = host.strip_suffix(service.host.as_str());
+        let is_it = |entry: &&Entry| {
+            let is_host = if entry.any_below {
+                let below = host.strip_suffix(entry.host.as_str());
                 below.is_some_and(|below| below.len() > 1 && below.ends_with('.'))
             } else {
-                host == service.host
+                host == entry.host
             };
-            is_host && url.scheme() == service.scheme && url.port_or_known_default() == service.port
-        });
-        (bare && known).then_some(url)
+            is_host && url.scheme() == entry.scheme && url.port_or_known_default() == entry.port
+        };
+        let found: Vec<&Entry> = self.0.iter().filter(is_it).collect();
+        if found.is_empty() || !bare {
+            return None;
+        }
+        let service = Service {
+            origin: url.origin().ascii_serialization(),
+            is_below: found.iter().all(|entry| entry.any_below),
+        };
+        Some((url, service))
     }
 
     /// Whether a browser at this address may be sent to.
     #[must_use]
     pub fn may_be_asked(&self, endpoint: &str) -> bool {
-        self.address(endpoint).is_some()
+        self.find(endpoint).is_some()
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Subscribed {
     pub endpoint: String,
     pub key: String,
     pub auth: String,
+    /// The key that it was told of.
+    pub signer: String,
     /// What the push service calls it.
     pub hash: String,
 }
@@ -40,6 +42,7 @@ impl Subscribed {
             endpoint: self.endpoint.clone(),
             key: self.key.clone(),
             auth: self.auth.clone(),
+            signer: self.signer.clone(),
         }
     }
 }
@@ -131,6 +134,7 @@ impl Pusher {
             endpoint: text(&found["endpoint"]),
             key: text(&found["keys"]["p256dh"]),
             auth: text(&found["keys"]["auth"]),
+            signer: key.to_owned(),
             hash: text(&found["clientHash"]),
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use exchange::{Deliverer, MailOptions, MailTls, PushOptions, SmsDoor, SmsOptions};
 use fhir::{Resource, ResourceType};
 use ledger::{
@@ -474,6 +475,35 @@ impl World {
             .await
             .expect("loaded");
         found.expect("a Communication").resource.into_value()
+    }
+
+    /// The organisation has another key for push services from now on.
+    pub async fn change_push_key(&self) {
+        use base64::Engine as _;
+        let ledger = self.trust.vault().ledger();
+        let made = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
+        let made = made.and_then(|pair| pair.to_pkcs8v1()).expect("a key");
+        let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(made.as_ref());
+        let id = ledger.derive_own_id(TENANT, "push key");
+        let mut commit = ledger::Commit::new(TENANT);
+        commit.audit = Some(ledger::AuditDraft {
+            kind: ledger::Kind(ResourceType::AuditEvent.code()),
+            id: ledger.mint_own_id(TENANT),
+            shard: ledger::Shard(0),
+            body: b"{}".to_vec(),
+            parts: Vec::new(),
+            tokens: Vec::new(),
+        });
+        commit.documents = vec![ledger::Draft {
+            kind: ledger::Kind(1141),
+            id,
+            owner: Owner::Tenant,
+            expected: Expected::Version(1),
+            body: json!({ "secret": secret }).to_string().into_bytes(),
+            deleted: false,
+            tokens: Vec::new(),
+        }];
+        ledger.commit(commit).await.expect("committed");
     }
 
     /// All outbox entries, due or not.

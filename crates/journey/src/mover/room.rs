@@ -161,7 +161,7 @@ impl Mover<'_> {
         let found = self.vault.notifies_on(self.tenant(), person, at_ms).await?;
         Ok(found.err().map(|why| match why {
             NoPush::Unwanted => "preference",
-            NoPush::Nowhere => facts::NO_ADDRESS,
+            NoPush::Nowhere | NoPush::Off => facts::NO_ADDRESS,
         }))
     }
 

@@ -5,6 +5,7 @@ use fhir::{Resource, ResourceType};
 use journey::{Behaviour, Definition, Size, simulate};
 use serde_json::{Value, json};
 use trust::Agent;
+use trust::consent::{Topic, Via};
 use trust::conventions::CONFIDENTIAL_EXTENSION;
 use trust::identity::{NewPushDevice, Session, SignIn};
 use trust::outgoing::{CHANNEL_PUSH, Message};
@@ -64,17 +65,19 @@ impl World {
     }
 
     /// The patient turns notifications on in a browser.
-    async fn notify(&self, patient: &str) -> Session {
+    async fn notify(&self, patient: &str) {
         let session = self.signed_in(patient).await;
+        self.trust.vault().set_sends_notifications();
+        let key = self.trust.identity().push_key(session.agent.tenant).await;
         let new = NewPushDevice {
             name: "Telephone".to_owned(),
             endpoint: format!("https://push.example/{patient}"),
             key: format!("B{}", "A".repeat(86)),
             auth: "A".repeat(22),
+            signer: key.expect("a key").public().to_owned(),
         };
         let added = self.trust.identity().add_push_device(&session, &new).await;
         added.expect("added");
-        session
     }
 }
 
@@ -96,6 +99,57 @@ async fn becomes(world: &World, patient: &str, change: impl Fn(&mut Resource)) {
 
 fn has(all: &[String], one: &str) -> bool {
     all.iter().any(|found| found.contains(one))
+}
+
+/// A notification is a way like the others: it is tried in the patient's order, and not at all by who doesn't want it.
+#[tokio::test]
+async fn a_notification_has_its_place_in_the_patients_order() {
+    let other = |ways: &[Via], expected: &'static str, pushes: usize| {
+        let (ways, expected) = (ways.to_vec(), expected);
+        async move {
+            let world = World::with(Mail::Silent, SOURCE).await;
+            let patient = world.patient_with_telecom(telecom()).await;
+            world.notify(&patient).await;
+            let vault = world.trust.vault();
+            let mut wishes = vault.wishes(TENANT, &patient).await.expect("read");
+            wishes.set_ways(Topic::Care, Some(ways.clone()));
+            let mut resource = Resource::new(ResourceType::Basic);
+            resource.set_id(&vault.wishes_id(TENANT, &patient));
+            wishes.write(&patient, &mut resource);
+            world.put(vec![resource.into_value()]).await;
+            world.operate(&patient).await;
+            world.drain().await;
+            let all = world.of(&patient, ResourceType::Communication).await;
+            let waits = all
+                .iter()
+                .find(|one| one.text_at(&["status"]) == Some("preparation"));
+            let medium = waits.and_then(|one| one.text_at(&["medium", "0", "coding", "0", "code"]));
+            assert_eq!(medium, Some(expected), "{ways:?}: {all:?}");
+            assert_eq!(world.pushes().await.len(), pushes, "{ways:?}");
+        }
+    };
+    other(&[Via::Push, Via::Email], "PUSH", 1).await;
+    other(&[Via::Email, Via::Push], "EMAILWRIT", 0).await;
+    other(&[Via::Email], "EMAILWRIT", 0).await;
+    other(&[Via::Push], "PUSH", 1).await;
+}
+
+/// Where the organisation sends none, the next channel is taken, and nothing waits for nobody.
+#[tokio::test]
+async fn where_no_notifications_are_sent_the_next_channel_is_taken() {
+    let world = World::with(Mail::Silent, SOURCE).await;
+    let patient = world.patient_with_telecom(telecom()).await;
+    world.notify(&patient).await;
+    let world = world.reopen().await;
+    world.operate(&patient).await;
+    world.drain().await;
+    assert!(world.pushes().await.is_empty());
+    let all = world.of(&patient, ResourceType::Communication).await;
+    let mail = |one: &Resource| {
+        one.text_at(&["medium", "0", "coding", "0", "code"]) == Some("EMAILWRIT")
+            && one.text_at(&["status"]) == Some("preparation")
+    };
+    assert!(all.iter().any(mail), "{all:?}");
 }
 
 #[tokio::test]
@@ -172,7 +226,8 @@ async fn the_next_channel_is_tried_at_once_where_notifications_are_on_nowhere() 
     // One who has taken the last device away by then.
     let world = World::with(Mail::Silent, SOURCE).await;
     let patient = world.patient_with_telecom(telecom()).await;
-    let session = world.notify(&patient).await;
+    world.notify(&patient).await;
+    let session = world.signed_in(&patient).await;
     let identity = world.trust.identity();
     identity.end_other_sessions(&session).await.expect("ended");
     world.operate(&patient).await;

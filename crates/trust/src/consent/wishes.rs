@@ -288,6 +288,13 @@ impl Wishes {
         self.ways[topic.place()].as_deref()
     }
 
+    /// Whether something was said of a topic in which a way isn't welcome.
+    #[must_use]
+    pub fn lacks(&self, way: Via) -> bool {
+        let mut said = self.ways.iter().flatten();
+        said.any(|ways| !ways.contains(&way))
+    }
+
     /// Says it of one topic.
     pub fn set_ways(&mut self, topic: Topic, ways: Option<Vec<Via>>) {
         self.ways[topic.place()] = ways;

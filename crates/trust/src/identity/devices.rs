@@ -3,9 +3,11 @@
 //!
 //! They are kept in one document of the patient's, sealed under the patient's key, so that the bound holds and nothing
 //! is left when that key is destroyed. A browser is one patient's: whoever turns notifications on in it last has them.
-//! They end where the patient is signed out everywhere, by themselves or by an administrator, and where their way in is
-//! closed. Who acts for a patient gets none.
+//! Each device belongs to the session that was open in its browser last, and ends where somebody ends that: by signing
+//! out, there or from elsewhere, and as an administrator. One that is over by itself ends nothing, because notifications
+//! are for those who are not signed in. All end where the way in is closed. Who acts for a patient gets none.
 
+use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -34,6 +36,10 @@ const KEY_BYTES: usize = 65;
 const AUTH_BYTES: usize = 16;
 /// The most patients from whom one browser is taken at once; it is one in all but a race.
 const OTHERS_MAX: usize = 100;
+/// Bytes of a device's id, which nobody can guess.
+const ID_BYTES: usize = 16;
+/// Bytes of what stands for a key by which push services know us.
+const PRINT_BYTES: usize = 12;
 /// How long a token for a push service lasts. It may be a day (RFC 8292, section 2), and clocks differ.
 const TOKEN_S: u64 = 12 * 3_600;
 
@@ -48,6 +54,8 @@ pub struct NewPushDevice {
     pub key: String,
     /// Its secret, in base64url.
     pub auth: String,
+    /// The key that its push service was told to take messages from, as the page had it.
+    pub signer: String,
 }
 
 /// A device of one's own, as its patient sees it.
@@ -59,6 +67,8 @@ pub struct PushDeviceView {
     pub name: String,
     /// Since when, by the wall clock.
     pub since_ms: u64,
+    /// Whether it is the browser that asks, as far as is known.
+    pub this: bool,
 }
 
 /// A device that messages go to.
@@ -72,6 +82,8 @@ pub struct PushDevice {
     pub key: Vec<u8>,
     /// Its secret.
     pub auth: Vec<u8>,
+    /// What stands for the key that its push service takes messages from ([`PushKey::print`]).
+    pub signer: String,
 }
 
 impl std::fmt::Debug for PushDevice {
@@ -89,6 +101,8 @@ pub enum NoPush {
     Nowhere,
     /// They want to be reached at one address alone.
     Unwanted,
+    /// The organisation sends none.
+    Off,
 }
 
 /// All devices of a patient.
@@ -114,6 +128,34 @@ struct Way {
     endpoint: String,
     key: String,
     auth: String,
+    /// What stands for the key that its push service takes messages from. It takes none from another.
+    #[serde(default)]
+    signer: String,
+    /// The session that was open in its browser last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+}
+
+/// Which devices end.
+#[derive(Clone, Copy)]
+pub(super) enum Ending<'a> {
+    /// All of them.
+    All,
+    /// Those of a session.
+    Of(&'a str),
+    /// Those of all sessions but one.
+    But(&'a str),
+}
+
+impl Ending<'_> {
+    fn has(self, way: &Way) -> bool {
+        let session = way.session.as_deref();
+        match self {
+            Self::All => true,
+            Self::Of(id) => session == Some(id),
+            Self::But(id) => session != Some(id),
+        }
+    }
 }
 
 impl DevicesDocument {
@@ -129,6 +171,10 @@ impl DevicesDocument {
 }
 
 fn bytes(text: &str, length: usize) -> Option<Vec<u8>> {
+    // Four letters for three bytes; what is longer is not decoded.
+    if text.len() > length.div_ceil(3) * 4 {
+        return None;
+    }
     let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
     (bytes.len() == length).then_some(bytes)
 }
@@ -174,7 +220,12 @@ fn written(
 ) -> Result<Draft, TrustError> {
     let id = id_of(ledger, tenant, &document.patient);
     let places: Vec<(&str, &str)> = (document.ways.iter())
-        .map(|way| ("endpoint", way.endpoint.as_str()))
+        .flat_map(|way| {
+            [
+                ("endpoint", way.endpoint.as_str()),
+                ("device", way.id.as_str()),
+            ]
+        })
         .collect();
     let kind = kinds::PUSH_DEVICES;
     let mut draft = draft(ledger, tenant, kind, &id, expected, document, &places, None)?;
@@ -198,6 +249,10 @@ impl Vault {
         patient: &Resource,
         now_ms: i64,
     ) -> Result<Result<Vec<PushDevice>, NoPush>, TrustError> {
+        // A journey has to take its next channel where nobody would send.
+        if !self.sends_notifications() {
+            return Ok(Err(NoPush::Off));
+        }
         // Who wants to be reached at one address alone is told nowhere else.
         if only_at(patient, now_ms).is_some() {
             return Ok(Err(NoPush::Unwanted));
@@ -214,6 +269,7 @@ impl Vault {
                     auth: bytes(&way.auth, AUTH_BYTES)?,
                     id: way.id,
                     endpoint: way.endpoint,
+                    signer: way.signer,
                 })
             })
             .collect();
@@ -233,11 +289,14 @@ impl Identity {
     pub async fn push_devices(&self, session: &Session) -> Result<Vec<PushDeviceView>, TrustError> {
         let patient = own(session)?;
         let (document, _) = kept(&self.inner.ledger, session.agent.tenant, patient).await?;
-        let devices = document
-            .map(|document| document.devices)
-            .unwrap_or_default();
+        let Some(DevicesDocument { devices, ways, .. }) = document else {
+            return Ok(Vec::new());
+        };
+        let here = Ending::Of(&session.id);
+        let is_here = |id: &str| ways.iter().any(|way| way.id == id && here.has(way));
         Ok((devices.into_iter())
             .map(|device| PushDeviceView {
+                this: is_here(&device.id),
                 id: device.id,
                 name: device.name,
                 since_ms: device.since_ms,
@@ -245,8 +304,8 @@ impl Identity {
             .collect())
     }
 
-    /// Turns notifications on in a browser of one's own. One that has them already keeps its place under the new name;
-    /// another patient who had them in it has them there no more.
+    /// Turns notifications on in a browser of one's own, and gives back the device's id. One that has them already keeps
+    /// its place under the new name; another patient who had them in it has them there no more.
     ///
     /// # Errors
     /// `Invalid` for who is no patient, for what is no browser's, and past [`PUSH_DEVICES_MAX`]; `Ledger`.
@@ -254,7 +313,7 @@ impl Identity {
         &self,
         session: &Session,
         new: &NewPushDevice,
-    ) -> Result<(), TrustError> {
+    ) -> Result<String, TrustError> {
         let patient = own(session)?;
         let name = new.name.trim();
         let is_plain = |text: &str| text.chars().all(|one| !one.is_control());
@@ -268,9 +327,22 @@ impl Identity {
         {
             return invalid("This browser gave nothing that notifications could be sent to.");
         }
+        let (ledger, tenant) = (&self.inner.ledger, session.agent.tenant);
+        let signer = self.push_key(tenant).await?;
+        if new.signer != signer.public() {
+            return invalid("This page is too old. Load it again, and try once more.");
+        }
+        let signer = signer.print();
+        let is_new = |way: &Way| way.endpoint == new.endpoint;
+        // Whoever has no room takes nothing from others.
+        let (found, _) = kept(ledger, tenant, patient).await?;
+        if found.is_some_and(|document| {
+            document.devices.len() >= PUSH_DEVICES_MAX && !document.ways.iter().any(is_new)
+        }) {
+            return invalid(NO_ROOM);
+        }
         self.take_from_others(session, patient, &new.endpoint)
             .await?;
-        let (ledger, tenant) = (&self.inner.ledger, session.agent.tenant);
         for _ in 0..RETRIES {
             let (found, expected) = kept(ledger, tenant, patient).await?;
             let mut document = found.unwrap_or_else(|| DevicesDocument {
@@ -278,25 +350,24 @@ impl Identity {
                 devices: Vec::new(),
                 ways: Vec::new(),
             });
-            let known = (document.ways.iter_mut()).find(|way| way.endpoint == new.endpoint);
-            let id = known.map(|way| {
+            let known = (document.ways.iter_mut()).find(|way| is_new(way));
+            let known = known.map(|way| {
                 way.key.clone_from(&new.key);
                 way.auth.clone_from(&new.auth);
+                way.signer.clone_from(&signer);
+                way.session = Some(session.id.clone());
                 way.id.clone()
             });
-            match id {
+            let id = match known {
                 Some(id) => {
                     for device in (document.devices.iter_mut()).filter(|device| device.id == id) {
                         name.clone_into(&mut device.name);
                     }
+                    id
                 }
-                None if document.devices.len() >= PUSH_DEVICES_MAX => {
-                    return invalid(
-                        "You have notifications on five devices, and there can't be more. Remove one first.",
-                    );
-                }
+                None if document.devices.len() >= PUSH_DEVICES_MAX => return invalid(NO_ROOM),
                 None => {
-                    let mut dice = [0; 8];
+                    let mut dice = [0; ID_BYTES];
                     ledger.entropy().fill(&mut dice);
                     let id = URL_SAFE_NO_PAD.encode(dice);
                     document.devices.push(Named {
@@ -305,23 +376,70 @@ impl Identity {
                         since_ms: self.now_ms(),
                     });
                     document.ways.push(Way {
-                        id,
+                        id: id.clone(),
                         endpoint: new.endpoint.clone(),
                         key: new.key.clone(),
                         auth: new.auth.clone(),
+                        signer: signer.clone(),
+                        session: Some(session.id.clone()),
                     });
+                    id
                 }
-            }
+            };
             let draft = written(ledger, tenant, expected, &document)?;
             let mut record = Record::new(&session.agent, Event::DEVICES);
             record.purpose = Some(session.agent.role.purpose());
             record.note = Some("notifications turned on in a browser");
             record.patients.insert(patient.to_owned());
             if let Some(outcome) = self.tried(tenant, vec![draft], record).await {
+                return outcome.map(|()| id);
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// Says that somebody has just signed in in the browser of a device, as far as it is one of their own: it ends with
+    /// that session now.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn is_at_push_device(&self, session: &Session, id: &str) -> Result<(), TrustError> {
+        let Ok(patient) = own(session) else {
+            return Ok(());
+        };
+        let (ledger, tenant) = (&self.inner.ledger, session.agent.tenant);
+        for _ in 0..RETRIES {
+            let (Some(mut document), expected) = kept(ledger, tenant, patient).await? else {
+                return Ok(());
+            };
+            let Some(way) = document.ways.iter_mut().find(|way| way.id == id) else {
+                return Ok(());
+            };
+            way.session = Some(session.id.clone());
+            let draft = written(ledger, tenant, expected, &document)?;
+            let mut record = Record::new(&session.agent, Event::DEVICES);
+            record.purpose = Some(session.agent.role.purpose());
+            record.note = Some("signed in on a device with notifications");
+            record.patients.insert(patient.to_owned());
+            if let Some(outcome) = self.tried(tenant, vec![draft], record).await {
                 return outcome;
             }
         }
         Err(LedgerError::Conflict.into())
+    }
+
+    /// Turns notifications off on a device, whoever's it is, because its browser forgets what it knows of us: whoever
+    /// signed out in it last. Only that browser knows the id besides its patient.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn leave_push_device(&self, tenant: TenantId, id: &str) -> Result<(), TrustError> {
+        if !is_device_id(id) {
+            return Ok(());
+        }
+        let note = "notifications turned off in a browser that somebody signed out in";
+        self.take("device", id, tenant, (None, note), |way| way.id == id)
+            .await
     }
 
     /// Turns notifications off on a device of one's own.
@@ -364,38 +482,42 @@ impl Identity {
             .map(drop)
     }
 
-    /// Turns a patient's own notifications off on all devices, where they sign out everywhere: which of them is the one
-    /// that they hold isn't known here.
+    /// Turns a patient's own notifications off on all devices but that which they hold, where they sign out everywhere
+    /// else.
     pub(super) async fn end_push_devices(&self, session: &Session) -> Result<(), TrustError> {
         let Ok(patient) = own(session) else {
             return Ok(());
         };
         let mut record = Record::new(&session.agent, Event::DEVICES);
         record.purpose = Some(session.agent.role.purpose());
-        record.note = Some("notifications turned off on all devices");
+        record.note = Some("notifications turned off on all other devices");
         record.patients.insert(patient.to_owned());
         let tenant = session.agent.tenant;
-        self.without(tenant, patient, |_| true, &record)
+        let ending = Ending::But(&session.id);
+        self.without(tenant, patient, |way| ending.has(way), &record)
             .await
             .map(drop)
     }
 
-    /// All devices of a patient, taken away with something else.
+    /// Devices of a patient, taken away with something else.
     pub(super) async fn push_device_deletions(
         &self,
         tenant: TenantId,
         patient: Option<&str>,
-    ) -> Result<Vec<Draft>, TrustError> {
+        ending: Ending<'_>,
+    ) -> Result<Option<Draft>, TrustError> {
         let Some(patient) = patient else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let ledger = &self.inner.ledger;
         let (found, expected) = kept(ledger, tenant, patient).await?;
         let Some(mut document) = found else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
-        document.remove(|_| true);
-        Ok(vec![written(ledger, tenant, expected, &document)?])
+        if !document.remove(|way| ending.has(way)) {
+            return Ok(None);
+        }
+        written(ledger, tenant, expected, &document).map(Some)
     }
 
     /// Takes devices of a patient away; says whether there were any.
@@ -433,25 +555,51 @@ impl Identity {
         patient: &str,
         endpoint: &str,
     ) -> Result<(), TrustError> {
-        let (ledger, tenant) = (&self.inner.ledger, session.agent.tenant);
+        let note = "notifications turned off in a browser that is somebody else's now";
+        let (tenant, but) = (session.agent.tenant, Some(patient));
+        self.take("endpoint", endpoint, tenant, (but, note), |way| {
+            way.endpoint == endpoint
+        })
+        .await
+    }
+
+    /// Takes a device away from whoever has it, but for one patient. What they have is nothing that whoever asks did.
+    async fn take(
+        &self,
+        name: &str,
+        value: &str,
+        tenant: TenantId,
+        (but, note): (Option<&str>, &str),
+        is_it: impl Fn(&Way) -> bool,
+    ) -> Result<(), TrustError> {
+        let ledger = &self.inner.ledger;
         let kind = kinds::PUSH_DEVICES;
-        let query = Query::Token(ledger.token(tenant, kind, "endpoint", endpoint));
+        let query = Query::Token(ledger.token(tenant, kind, name, value));
         let found: Vec<Kept<DevicesDocument>> =
             find(ledger, tenant, kind, &query, OTHERS_MAX).await?;
-        let is_it = |way: &Way| way.endpoint == endpoint;
         for other in found {
             let theirs = other.body.patient;
-            if theirs == patient {
+            if but == Some(theirs.as_str()) {
                 continue;
             }
-            // What another patient has is nothing that this one did.
             let agent = Agent::system(tenant, "identity");
             let mut record = Record::new(&agent, Event::DEVICES);
-            record.note = Some("notifications turned off in a browser that is somebody else's now");
+            record.note = Some(note);
             record.patients.insert(theirs.clone());
-            self.without(tenant, &theirs, is_it, &record).await?;
+            self.without(tenant, &theirs, &is_it, &record).await?;
         }
         Ok(())
+    }
+
+    /// The key by which push services know an organisation, if there is one yet. For pages, which make none.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn known_push_key(&self, tenant: TenantId) -> Result<Option<PushKey>, TrustError> {
+        let ledger = &self.inner.ledger;
+        let id = ledger.derive_own_id(tenant, "push key");
+        let found: Option<Kept<KeyDocument>> = get(ledger, tenant, kinds::PUSH_KEY, &id).await?;
+        found.map(|kept| PushKey::open(&kept.body)).transpose()
     }
 
     /// The key by which push services know an organisation (RFC 8292), made when it is needed first.
@@ -462,10 +610,8 @@ impl Identity {
         let ledger = &self.inner.ledger;
         let id = ledger.derive_own_id(tenant, "push key");
         for _ in 0..RETRIES {
-            let found: Option<Kept<KeyDocument>> =
-                get(ledger, tenant, kinds::PUSH_KEY, &id).await?;
-            if let Some(kept) = found {
-                return PushKey::open(&kept.body);
+            if let Some(known) = self.known_push_key(tenant).await? {
+                return Ok(known);
             }
             let made = KeyDocument::make()?;
             let expected = Expected::Absent;
@@ -484,6 +630,14 @@ impl Identity {
         }
         Err(LedgerError::Conflict.into())
     }
+}
+
+const NO_ROOM: &str =
+    "You have notifications on five devices, and there can't be more. Remove one first.";
+
+/// Whether something may be a device's id: anybody may write a cookie.
+fn is_device_id(text: &str) -> bool {
+    bytes(text, ID_BYTES).is_some()
 }
 
 /// Whose devices a session is about.
@@ -545,6 +699,14 @@ impl PushKey {
     #[must_use]
     pub fn public(&self) -> &str {
         &self.public
+    }
+
+    /// What stands for the public key. A push service takes nothing for a browser but what is signed by the key that the
+    /// browser named when it asked for its place.
+    #[must_use]
+    pub fn print(&self) -> String {
+        let hash = digest::digest(&digest::SHA256, self.public.as_bytes());
+        URL_SAFE_NO_PAD.encode(hash.as_ref().get(..PRINT_BYTES).unwrap_or_default())
     }
 
     /// The value of `Authorization` for a push service (RFC 8292): who sends, signed. `contact` is where its operator

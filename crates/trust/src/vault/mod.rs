@@ -44,6 +44,7 @@ mod wishes;
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
@@ -107,6 +108,8 @@ struct Inner {
     walks: Mutex<HashMap<(TenantId, Token), Number>>,
     rules: Rules,
     texts: OnceLock<TextRules>,
+    /// Whether the organisation sends notifications.
+    notifies: AtomicBool,
     consents: consents::Kept,
 }
 
@@ -151,6 +154,7 @@ impl Vault {
                 walks: Mutex::default(),
                 rules,
                 texts: OnceLock::new(),
+                notifies: AtomicBool::new(false),
                 consents: consents::Kept::default(),
             }),
         }

@@ -4,6 +4,8 @@
 //! and two people may have one number. So it is a list of the tenant's own. A number's place in it is a keyed hash of
 //! the number, and the number itself stands in the sealed body alone, for whoever takes the list elsewhere.
 
+use std::sync::atomic::Ordering;
+
 use fhir::Resource;
 use ledger::{Expected, LedgerError, Owner, TenantId};
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,17 @@ impl Vault {
     pub fn set_texts(&self, rules: TextRules) {
         // What was said first stays.
         let _ = self.inner.texts.set(rules);
+    }
+
+    /// Says that the organisation sends notifications: before anything is sent. Where nobody says it none are sent, and
+    /// journeys take their next channel.
+    pub fn set_sends_notifications(&self) {
+        self.inner.notifies.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the organisation sends notifications.
+    pub(crate) fn sends_notifications(&self) -> bool {
+        self.inner.notifies.load(Ordering::Relaxed)
     }
 
     /// What the organisation says of its text messages.

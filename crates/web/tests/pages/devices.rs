@@ -2,14 +2,22 @@
 
 use axum::http::{StatusCode, header};
 use serde_json::json;
+use trust::consent::{Topic, Via};
 
-use crate::world::{Browser, Page, World, check_html};
+use crate::world::{Browser, Page, TENANT, World, check_html};
 
 const PAGE: &str = "/portal/preferences";
 const FORM: &str =
     "<form class=\"fields\" method=\"post\" action=\"/portal/preferences\" hidden data-push=";
 
 async fn world() -> World {
+    let world = without_key().await;
+    let identity = world.trust.identity();
+    identity.push_key(TENANT).await.unwrap();
+    world
+}
+
+async fn without_key() -> World {
     World::made(|web| {
         let services = "https://push.example https://*.wide.example";
         web.push = Some(exchange::PushServices::parse(services).unwrap());
@@ -23,12 +31,19 @@ fn key() -> String {
 
 async fn add(browser: &mut Browser, name: &str, endpoint: &str) -> Page {
     let (key, auth) = (key(), "A".repeat(22));
+    let page = browser.get(PAGE).await;
+    // What the script sends is the key that the page has; where there is no form any more, what it had.
+    let signer = page.body.split("data-push=\"").nth(1);
+    let signer = signer
+        .and_then(|rest| rest.split('"').next())
+        .unwrap_or_default();
     let fields = [
         ("do", "notify"),
         ("name", name),
         ("endpoint", endpoint),
         ("key", &key),
         ("auth", &auth),
+        ("signer", signer),
     ];
     browser.act(PAGE, PAGE, &fields).await
 }
@@ -86,8 +101,23 @@ async fn there_are_so_many_and_no_more() {
     page.shows("there can't be more. Remove one to add another.");
     assert!(!page.body.contains("data-push"));
     check_html(PAGE, &page.body);
-    let more = add(&mut own, "Phone", "https://push.example/more").await;
+    let signer = world.trust.identity().push_key(TENANT).await.unwrap();
+    let (key, auth) = (key(), "A".repeat(22));
+    let fields = [
+        ("do", "notify"),
+        ("name", "Phone"),
+        ("endpoint", "https://push.example/more"),
+        ("key", &key),
+        ("auth", &auth),
+        ("signer", signer.public()),
+    ];
+    let more = own.act(PAGE, PAGE, &fields).await;
     assert_eq!(more.status, StatusCode::BAD_REQUEST);
+    assert!(
+        more.has("can't be more. Remove one first."),
+        "{}",
+        more.body
+    );
     assert_eq!(ids(&own.get(PAGE).await).len(), 5);
 }
 
@@ -177,17 +207,19 @@ async fn signing_out_everywhere_else_ends_them_and_one_address_alone_asks_for_no
     let world = world().await;
     let ida = world.patient("Ida", "Berg").await;
     let mut own = world.patients_browser(&ida).await;
+    let mut other = world.patients_browser(&ida).await;
     add(&mut own, "Phone", "https://push.example/x").await;
-    let _other = world.patients_browser(&ida).await;
+    add(&mut other, "Tablet", "https://push.example/y").await;
     let sessions = own.get("/portal/sessions").await;
-    sessions.shows("Notifications on your devices are turned off with it");
+    sessions.shows("Notifications are turned off with it on all devices but this one.");
     check_html("/portal/sessions", &sessions.body);
     let ended = own
         .act("/portal/sessions", "/portal/sessions/end-others", &[])
         .await;
     assert_eq!(ended.status, StatusCode::SEE_OTHER);
-    assert!(ids(&own.get(PAGE).await).is_empty());
-    add(&mut own, "Phone", "https://push.example/x").await;
+    let page = own.get(PAGE).await;
+    page.shows("<h3>Phone");
+    assert_eq!(ids(&page).len(), 1);
     let only = [("do", "confidential"), ("address", "own@example.com")];
     own.act(PAGE, PAGE, &only).await;
     let page = own.get(PAGE).await;
@@ -195,6 +227,128 @@ async fn signing_out_everywhere_else_ends_them_and_one_address_alone_asks_for_no
     assert_eq!(ids(&page).len(), 1);
     assert!(!page.body.contains("data-push"));
     check_html(PAGE, &page.body);
+}
+
+/// Signs in in a browser that keeps its cookies, as who comes back does.
+async fn back(world: &World, browser: &mut Browser, patient: &str) {
+    let operator = trust::Agent::system(TENANT, "demo");
+    let identity = world.trust.identity();
+    let secret = identity.make_link(&operator, patient, 3_600, false).await;
+    let link = format!("/sign-in/link/{}", secret.unwrap());
+    browser.get(&link).await;
+    let done = browser.submit(&link, &[("birth_date", "1941-03-07")]).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+}
+
+/// What a browser keeps of these pages goes with a sign-out, and what shows notifications with it: so they end here too, and
+/// the page says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_out_ends_notifications_on_that_device_and_no_other() {
+    let world = world().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mona = world.patient("Mona", "Dal").await;
+    let mut keeps = world.patients_browser(&ida).await;
+    add(&mut keeps, "Tablet", "https://push.example/tablet").await;
+    let mut own = world.patients_browser(&ida).await;
+    let added = add(&mut own, "Phone", "https://push.example/phone").await;
+    let set = added.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(
+        set.starts_with("cairn-device=") && set.contains("HttpOnly"),
+        "{set}"
+    );
+    let page = own.get(PAGE).await;
+    page.shows("Where you sign out, they end on that device");
+    page.shows("You are here now");
+    let out = own.act("/portal", "/sign-out", &[]).await;
+    assert_eq!(out.status, StatusCode::SEE_OTHER);
+    let cleared = out.headers["clear-site-data"].to_str().unwrap();
+    assert!(cleared.contains("storage"), "{cleared}");
+    let left = keeps.get(PAGE).await;
+    assert!(ids(&left).len() == 1 && !left.has("<h3>Phone"));
+    // Who was away for longer, and signs out in the session of today.
+    back(&world, &mut own, &ida).await;
+    add(&mut own, "Phone", "https://push.example/phone").await;
+    back(&world, &mut own, &ida).await;
+    own.get(PAGE).await.shows("You are here now");
+    own.act("/portal", "/sign-out", &[]).await;
+    assert_eq!(ids(&keeps.get(PAGE).await).len(), 1);
+    // Signed out there from elsewhere.
+    back(&world, &mut own, &ida).await;
+    add(&mut own, "Phone", "https://push.example/phone").await;
+    back(&world, &mut own, &ida).await;
+    keeps
+        .get("/portal/sessions")
+        .await
+        .shows("Notifications end where you sign out.");
+    let identity = world.trust.identity();
+    let mut cookies = own.cookies.iter();
+    let (_, secret) = cookies.find(|(name, _)| name == "cairn").unwrap();
+    let session = identity.session(secret).await.unwrap();
+    let end = format!("/portal/sessions/{}/end", session.id);
+    let ended = keeps.act("/portal/sessions", &end, &[]).await;
+    assert_eq!(ended.status, StatusCode::SEE_OTHER, "{}", ended.body);
+    assert_eq!(ids(&keeps.get(PAGE).await).len(), 1);
+    // Somebody else signs out in the browser.
+    back(&world, &mut own, &ida).await;
+    add(&mut own, "Phone", "https://push.example/phone").await;
+    back(&world, &mut own, &mona).await;
+    assert!(ids(&own.get(PAGE).await).is_empty());
+    own.act("/portal", "/sign-out", &[]).await;
+    assert_eq!(ids(&keeps.get(PAGE).await).len(), 1);
+}
+
+/// Whoever looks makes nothing, and has the rest of the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_there_without_the_key() {
+    let world = without_key().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    let page = own.get(PAGE).await;
+    page.shows("Notifications can't be turned on at the moment.");
+    page.shows("Only at one address");
+    check_html(PAGE, &page.body);
+    let identity = world.trust.identity();
+    assert!(identity.known_push_key(TENANT).await.unwrap().is_none());
+}
+
+/// In the preference centre they are a way like the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_are_a_way_to_choose() {
+    const WISHES: &str = "/portal/preferences/messages";
+    let world = world().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    add(&mut own, "Phone", "https://push.example/x").await;
+    let page = own.get(WISHES).await;
+    page.shows("Notification, then text message, then e-mail");
+    page.shows("Notification only");
+    check_html(WISHES, &page.body);
+    let save = async |own: &mut Browser, care: &str| {
+        let version = own.get(WISHES).await.field("version");
+        let fields = [
+            ("visits", "usual"),
+            ("forms", "usual"),
+            ("care", care),
+            ("level", "all"),
+            ("version", version.as_str()),
+        ];
+        let saved = own.act(WISHES, WISHES, &fields).await;
+        assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
+    };
+    // Whoever has chosen other ways is told that these are none of them.
+    const NONE: &str = "notifications are not among it";
+    assert!(!own.get(PAGE).await.has(NONE));
+    save(&mut own, "email,sms").await;
+    let page = own.get(PAGE).await;
+    page.shows(NONE);
+    check_html(PAGE, &page.body);
+    save(&mut own, "push,email").await;
+    assert!(!own.get(PAGE).await.has(NONE));
+    let wishes = world.trust.vault().wishes(TENANT, &ida).await.unwrap();
+    assert_eq!(wishes.ways(Topic::Care), Some(&[Via::Push, Via::Email][..]));
+    // An order that the form has not is shown as it is, and stays.
+    save(&mut own, "email,push").await;
+    own.get(WISHES).await.shows("value=\"email,push\" selected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
