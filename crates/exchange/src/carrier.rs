@@ -119,10 +119,9 @@ impl Carrier {
     /// How often a message is handed over whose answer never came, where the other side doesn't know a repeat.
     pub(crate) fn unanswered_max(&self) -> Option<u8> {
         match self {
-            Self::Mail(_) => None,
+            // A push service and a browser know a notification by its topic.
+            Self::Mail(_) | Self::Push(_) => None,
             Self::Sms(_) => Some(UNANSWERED_MAX),
-            // A push service and a browser know it by its topic.
-            Self::Push(_) => None,
         }
     }
     /// How many segments a message takes, where it is counted by them.

@@ -2,11 +2,12 @@
 // be asked here, so a place at the tests' one is put in its stead; all else is the browser's: the page's script, the worker
 // and its policy, the permission, and what the worker shows of a message that is brought to it.
 //
-// node push.mjs BASE COOKIE SUBSCRIPTION KEY PEERS [FOLDER-FOR-SCREENSHOTS]
+// node push.mjs BASE COOKIE SUBSCRIPTION KEY PEERS, with a folder for screenshots in CAIRN_TEST_SHOTS, if they are wanted
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-const [base, cookie, subscription, key, peers, shots] = process.argv.slice(2);
+const [base, cookie, subscription, key, peers] = process.argv.slice(2);
+const shots = process.env.CAIRN_TEST_SHOTS;
 const require = createRequire(join(peers, "browser.cjs"));
 const { chromium } = require("playwright-core");
 const AxeBuilder = require("@axe-core/playwright").default;

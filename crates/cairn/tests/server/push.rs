@@ -9,8 +9,6 @@ use crate::patience::Patience;
 use crate::pusher::{Pusher, Subscribed};
 use crate::routes::Who;
 
-/// Where the server is, as browsers see it.
-
 const SOURCE: &str = "name: notes
 title: Follow-up of a stay
 owner: Team
@@ -231,7 +229,6 @@ async fn a_browser_registers_the_worker_and_shows_what_is_brought() {
         .arg(format!("http://{}", house.server.address()))
         .args([cookie.as_str(), &place.to_string(), key.public()])
         .arg(peers)
-        .args(std::env::var_os("CAIRN_TEST_SHOTS"))
         .kill_on_drop(true);
     let done = tokio::time::timeout(std::time::Duration::from_secs(120), script.status()).await;
     let done = done.expect("in two minutes").expect("node");
