@@ -17,9 +17,11 @@ mod audit;
 mod emergency;
 mod http;
 mod identity_provider;
+mod limits;
 mod log;
 mod mail;
 mod named;
+mod push;
 mod sms;
 mod telehealth;
 
@@ -27,9 +29,11 @@ pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
 pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
+pub use limits::Limits;
 pub use log::{LogFormat, LogSettings, Otlp};
 pub(crate) use mail::dkim;
 use named::{found, is_label, put};
+pub use push::PushSettings;
 pub(crate) use sms::secret;
 pub use sms::{SmppSettings, SmsSettings, SmsWay};
 pub use telehealth::TelehealthSettings;
@@ -117,6 +121,11 @@ pub const KEYS: &[Key] = &[
     key("smtp.returns_secret_file", ValueKind::Text, ""),
     key("smtp.returns_wait_s", ValueKind::Integer, "900"),
     key("sms.provider", ValueKind::Text, "http"),
+    key("push.contact", ValueKind::Text, ""),
+    key("push.sender", ValueKind::Text, ""),
+    key("push.services", ValueKind::Text, exchange::PUSH_SERVICES),
+    key("push.timeout_ms", ValueKind::Integer, "10000"),
+    key("push.parallel", ValueKind::Integer, "4"),
     key("sms.account", ValueKind::Text, ""),
     key("sms.token_file", ValueKind::Text, ""),
     key("sms.from", ValueKind::Text, ""),
@@ -303,6 +312,9 @@ pub struct Settings {
     /// Where visits by video are held.
     #[serde(default)]
     pub telehealth: TelehealthSettings,
+    /// Notifications to browsers.
+    #[serde(default)]
+    pub push: PushSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -430,55 +442,6 @@ impl Default for Smtp {
 
 /// More connections than one machine has ports for, from a few clients.
 const CONNECTIONS_MAX: usize = 1_000_000;
-
-/// Bounds of what a client may send and how slowly, and how slowly it may take its answers.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Largest body on FHIR routes, bytes. The largest Synthea patient bundles are about 20 MB.
-    pub fhir_body_bytes: usize,
-    /// Largest body on all other routes, bytes.
-    pub form_body_bytes: usize,
-    /// A request's headers must be there after this long, milliseconds.
-    pub header_timeout_ms: u64,
-    /// A request's body must be there after this long, milliseconds.
-    pub body_timeout_ms: u64,
-    /// A client that takes nothing of its answer for so long is cut off, milliseconds.
-    pub send_timeout_ms: u64,
-    /// A connection over which nothing goes, and on which nothing is asked for, ends after so long,
-    /// milliseconds. A live page says something every 15 seconds.
-    pub idle_timeout_ms: u64,
-    /// Connections at a time. Each takes a file descriptor, and some tens of kilobytes while it is used.
-    pub connections: usize,
-    /// Connections of one address at a time. A hospital behind one address has some for each browser.
-    pub client_connections: usize,
-    /// Requests of one client's address that may be under way at once.
-    pub client_at_once: usize,
-    /// How long requests under way may take to finish when the server stops, milliseconds.
-    /// Below the 30 s that service managers wait before they kill.
-    pub drain_ms: u64,
-    /// How many requests of one tenant may be under way at once where the store has several, if the tenant
-    /// has no bound of its own.
-    pub tenant_at_once: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            fhir_body_bytes: 64 << 20,
-            form_body_bytes: 1 << 20,
-            header_timeout_ms: 10_000,
-            body_timeout_ms: 60_000,
-            send_timeout_ms: 60_000,
-            idle_timeout_ms: 300_000,
-            connections: 10_000,
-            client_connections: 2_000,
-            client_at_once: 500,
-            drain_ms: 25_000,
-            tenant_at_once: 1000,
-        }
-    }
-}
 
 /// The store.
 #[derive(Clone, Deserialize)]
@@ -708,6 +671,9 @@ impl Settings {
             return invalid(
                 "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms, limits.tenant_at_once and smtp.timeout_ms are at least 1",
             );
+        }
+        if let Err(words) = self.push.check() {
+            return Err(ConfigError::Invalid(words));
         }
         if let Err(words) = self.sms.check(&self.smpp, self.public_url.is_some()) {
             return invalid(words);

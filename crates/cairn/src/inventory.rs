@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     ReadReplica,
     MailServer,
     TextMessages,
+    PushServices,
     IdentityProvider,
     ClientKeys,
     Subscribers,
@@ -45,6 +46,7 @@ impl Kind {
             Self::ReadReplica => "read replica",
             Self::MailServer => "mail server",
             Self::TextMessages => "provider of texts",
+            Self::PushServices => "push services",
             Self::IdentityProvider => "identity provider",
             Self::ClientKeys => "keys of clients",
             Self::Subscribers => "subscribers",
@@ -66,6 +68,7 @@ impl Kind {
             Self::Store | Self::Database | Self::ReadReplica => "sealed health information",
             Self::RootKey => "the key that opens the store",
             Self::Orders => "orders, and lists without health information",
+            Self::PushServices => "that there is a message, sealed for a browser",
             Self::IdentityProvider => "who of the staff signs in",
             Self::ClientKeys => "public keys",
             Self::AuditCollector => "audit records without anything of a patient",
@@ -255,6 +258,13 @@ impl Inventory {
         }
         if settings.sms.account.is_some() {
             self.add_url(Kind::TextMessages, "sms.url", &settings.sms.url);
+        }
+        if settings.push.contact.is_some() {
+            for origin in settings.push.services.split_whitespace() {
+                // In the clear only on this machine.
+                let way = OnTheWay::of(origin.starts_with("https://"), true);
+                self.add(Kind::PushServices, "push.services", origin.to_owned(), way);
+            }
         }
         if let Some(host) = &settings.smpp.host {
             let way = OnTheWay::of(settings.smpp.tls, is_here(host));

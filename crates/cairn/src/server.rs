@@ -80,6 +80,8 @@ pub struct ServerOptions {
     pub mail: Option<exchange::MailOptions>,
     /// Outgoing text messages. The portal's and the callbacks' addresses are the server's own.
     pub sms: Option<exchange::SmsOptions>,
+    /// Notifications to browsers. The portal's address is the server's own, and so is who sends where it isn't said.
+    pub push: Option<exchange::PushOptions>,
     /// Country of telephone numbers that are written without one, also where no text messages leave from here.
     pub sms_country: Option<String>,
     /// Where visits by video are held; tenants that have host names have places of their own, or none.
@@ -155,6 +157,7 @@ impl ServerOptions {
             organisation: "Cairn".to_owned(),
             mail: None,
             sms: None,
+            push: None,
             sms_country: None,
             telehealth: None,
             telehealth_opens_ms: crate::config::TelehealthSettings::default().opens_s * 1_000,
@@ -223,6 +226,9 @@ pub enum ServerError {
          and speaks plain HTTP, so it listens on this machine only (to look from elsewhere, use a tunnel such as ssh -L)"
     )]
     Exposed(SocketAddr),
+    /// Options of notifications to browsers that don't fit together.
+    #[error("notifications: {0}")]
+    Push(String),
     /// Options of text messages that don't fit together.
     #[error("text messages: {0}")]
     Sms(String),
@@ -300,7 +306,8 @@ impl Server {
             options.ledger.entropy(),
         )
         .map_err(ServerError::Provider)?;
-        if options.run_journeys || options.mail.is_some() || options.sms.is_some() {
+        let sends = options.mail.is_some() || options.sms.is_some() || options.push.is_some();
+        if options.run_journeys || sends {
             options.ledger.lease_shards().map_err(ServerError::Lease)?;
         }
         let certificates = options.client_certificates;
@@ -319,6 +326,7 @@ impl Server {
             organisation: options.organisation,
             mail: options.mail,
             sms: options.sms,
+            push: options.push,
             sms_country: options.sms_country,
             telehealth: options.telehealth,
             telehealth_opens_ms: options.telehealth_opens_ms,

@@ -23,7 +23,7 @@ use crate::sms::{count_again, is_again};
 
 /// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
 /// waits of a follow-up's steps. Each use needs the birth date too.
-const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
+pub(crate) const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
 /// How often a commit is tried again when somebody else changed the `Communication` meanwhile.
 pub(crate) const CONFLICTS_MAX: u32 = 8;
 /// How far back limits of messages look.
@@ -162,6 +162,10 @@ impl Attempt<'_> {
         }
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
+        }
+        // Nothing is made or written down for what would not be handed over.
+        if let Some(until) = self.inner.carrier.rests(to) {
+            return Err(DeliverError::Rests(until));
         }
         let asked = match (&self.message.question, to) {
             (Some(question), To::Number(number)) => match self.asks(question, number).await? {
@@ -384,7 +388,13 @@ impl Attempt<'_> {
             let asked = self.has_been_asked().await?;
             // What the server has taken was sent, whatever the journey decided meanwhile.
             let mut unit = match (self.current().await?, outcome) {
-                (Some(found), Outcome::Sent | Outcome::Taken(_) | Outcome::Known(_)) => {
+                (
+                    Some(found),
+                    Outcome::Sent
+                    | Outcome::Notified { .. }
+                    | Outcome::Taken(_)
+                    | Outcome::Known(_),
+                ) => {
                     again = matches!(outcome, Outcome::Taken(taken) if is_again(&found.resource, &taken.reference));
                     self.unit(outcome, Some(found))
                 }
@@ -524,7 +534,7 @@ impl Attempt<'_> {
             Outcome::PutOff {
                 unanswered: true, ..
             } => before.saturating_add(1),
-            Outcome::Sent | Outcome::Taken(_) | Outcome::Known(_) => 0,
+            Outcome::Sent | Outcome::Notified { .. } | Outcome::Taken(_) | Outcome::Known(_) => 0,
             Outcome::PutOff { .. }
             | Outcome::NotDone(_)
             | Outcome::Waits { .. }

@@ -1,4 +1,4 @@
-//! What carries messages out: e-mail, or text messages. All that differs between channels that leave is here; what they
+//! What carries messages out: e-mail, text messages, or notifications to browsers. All that differs between channels that leave is here; what they
 //! share (the loop, what is asked again, retries, what is written down) is in `deliverer.rs`. A new channel is a file of
 //! its own and an arm in each of these functions.
 
@@ -7,8 +7,11 @@ use std::pin::Pin;
 use fhir::Resource;
 use ledger::{Ledger, OutboxEntry};
 use lettre::Address;
+use tokio::time::Instant;
+use trust::identity::PushDevice;
 use trust::outgoing::{
-    CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, CHANNEL_QUESTION, CHANNEL_SMS, Message,
+    CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, CHANNEL_PUSH, CHANNEL_QUESTION, CHANNEL_SMS,
+    Message,
 };
 use trust::sms::Number;
 use trust::{Permit, Trust, TrustError, Vault};
@@ -17,6 +20,7 @@ use crate::check::{Reason, Refused};
 use crate::deliverer::DeliverError;
 use crate::mail::{Mail, Wording};
 use crate::outcome::Outcome;
+use crate::push::Push;
 use crate::retry::Meaning;
 use crate::returns::{Of, Returns, sixteen};
 use crate::sms::{Parts, Sms, UNANSWERED_MAX};
@@ -25,12 +29,14 @@ use crate::sms::{Parts, Sms, UNANSWERED_MAX};
 pub(crate) enum Carrier {
     Mail(Box<Mail>),
     Sms(Box<Sms>),
+    Push(Box<Push>),
 }
 
 /// Whom a message goes to.
 pub(crate) enum To {
     Address(Address),
     Number(Number),
+    Devices(Vec<PushDevice>),
 }
 
 /// A message that is to leave.
@@ -66,6 +72,7 @@ impl Carrier {
         match self {
             Self::Mail(_) => "mail",
             Self::Sms(_) => "sms",
+            Self::Push(_) => "push",
         }
     }
     /// What it carries, for people.
@@ -73,6 +80,7 @@ impl Carrier {
         match self {
             Self::Mail(_) => "e-mail",
             Self::Sms(_) => "text message",
+            Self::Push(_) => "notification",
         }
     }
     /// The part of Cairn that the audit names.
@@ -80,6 +88,7 @@ impl Carrier {
         match self {
             Self::Mail(_) => crate::mail::PART,
             Self::Sms(_) => "sms-deliverer",
+            Self::Push(_) => crate::push::PART,
         }
     }
     /// The channels of the outbox that it takes from.
@@ -87,20 +96,21 @@ impl Carrier {
         match self {
             Self::Mail(_) => &[CHANNEL_EMAIL, CHANNEL_NOTICE],
             Self::Sms(_) => &[CHANNEL_SMS, CHANNEL_QUESTION],
+            Self::Push(_) => &[CHANNEL_PUSH],
         }
     }
     /// The channels of the outbox with what a server has taken and what may come back.
     pub(crate) fn outbox_taken(&self) -> &'static [u16] {
         match self {
             Self::Mail(_) => &[CHANNEL_MAIL_TAKEN],
-            Self::Sms(_) => &[],
+            Self::Sms(_) | Self::Push(_) => &[],
         }
     }
     /// What is known of messages that come back to an address of their own.
     pub(crate) fn returns(&self) -> Option<&Returns> {
         match self {
             Self::Mail(mail) => mail.returns(),
-            Self::Sms(_) => None,
+            Self::Sms(_) | Self::Push(_) => None,
         }
     }
     /// Whether what became of a message is told later.
@@ -110,21 +120,22 @@ impl Carrier {
     /// How often a message is handed over whose answer never came, where the other side doesn't know a repeat.
     pub(crate) fn unanswered_max(&self) -> Option<u8> {
         match self {
-            Self::Mail(_) => None,
+            // A push service and a browser know a notification by its topic.
+            Self::Mail(_) | Self::Push(_) => None,
             Self::Sms(_) => Some(UNANSWERED_MAX),
         }
     }
     /// How many segments a message takes, where it is counted by them.
     pub(crate) fn segments(&self, message: &Message, link: &str) -> Option<u32> {
         match self {
-            Self::Mail(_) => None,
+            Self::Mail(_) | Self::Push(_) => None,
             Self::Sms(_) => Some(crate::sms::parts(&message.text, link)),
         }
     }
     /// What a message that took so many segments took in all.
     pub(crate) fn priced(&self, message: &Message) -> Option<Parts> {
         match self {
-            Self::Mail(_) => None,
+            Self::Mail(_) | Self::Push(_) => None,
             Self::Sms(sms) => Some(sms.priced(&message.text, message.segments?)),
         }
     }
@@ -132,17 +143,24 @@ impl Carrier {
     /// it do its work.
     pub(crate) fn hears_nothing(&self, trust: &Trust) -> Option<&'static str> {
         match self {
-            Self::Mail(_) => None,
+            Self::Mail(_) | Self::Push(_) => None,
             Self::Sms(sms) => {
                 let is_session = sms.session().is_some();
                 (!crate::sms::hears(trust, is_session)).then_some(crate::sms::RECEIVER)
             }
         }
     }
+    /// Until when nothing is handed over for somebody, because what would take it is left alone.
+    pub(crate) fn rests(&self, to: &To) -> Option<Instant> {
+        match (self, to) {
+            (Self::Push(push), To::Devices(devices)) => push.rests(devices),
+            _ => None,
+        }
+    }
     /// Waits until the server may have another message.
     pub(crate) async fn turn(&self) {
         match self {
-            Self::Mail(_) => {}
+            Self::Mail(_) | Self::Push(_) => {}
             Self::Sms(sms) => sms.turn().await,
         }
     }
@@ -169,13 +187,17 @@ impl Carrier {
                 let found = vault.texts_to(permit.tenant(), patient, at_ms).await?;
                 Ok(found.map(To::Number).map_err(crate::sms::refused))
             }
+            Self::Push(_) => {
+                let found = vault.notifies_on(permit.tenant(), patient, at_ms).await?;
+                Ok(found.map(To::Devices).map_err(crate::push::refused))
+            }
         }
     }
     /// The address of somebody who acts for a patient. They have given an e-mail address, and none but that.
     pub(crate) fn parse(&self, address: &str) -> Option<To> {
         match self {
             Self::Mail(_) => address.parse().ok().map(To::Address),
-            Self::Sms(_) => None,
+            Self::Sms(_) | Self::Push(_) => None,
         }
     }
     /// Hands a message over, once this is awaited; or why it can't be put together.
@@ -212,9 +234,15 @@ impl Carrier {
                     sms.hand_over(to, &text, (communication, repeated)).await
                 }))
             }
-            (Self::Mail(_), To::Number(_)) | (Self::Sms(_), To::Address(_)) => Err(
-                DeliverError::Compose("it is for another channel".to_owned()),
-            ),
+            (Self::Push(push), To::Devices(devices)) => {
+                let (entry, link) = (load.entry, link.to_owned());
+                Ok(Box::pin(async move {
+                    push.hand_over(entry, message, devices, &link).await
+                }))
+            }
+            (Self::Mail(_) | Self::Sms(_) | Self::Push(_), _) => Err(DeliverError::Compose(
+                "it is for another channel".to_owned(),
+            )),
         }
     }
 }

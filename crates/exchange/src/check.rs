@@ -57,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// The code in `trust::conventions::NOT_DONE_SYSTEM`; also the `reason` label of the metrics
-    /// `mail_failed_total` and `sms_failed_total`.
+    /// `mail_failed_total`, `sms_failed_total` and `push_failed_total`.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {

@@ -26,9 +26,10 @@ use crate::carrier::{Carrier, To, Trouble};
 use crate::check::{Reason, Refused, check};
 use crate::mail::Mail;
 use crate::outcome::{Outcome, is_waiting};
+use crate::push::Push;
 use crate::retry::{self, Meaning, Next};
 use crate::sms::{Smpp, Sms, is_unpriced, references};
-use crate::{MailOptions, SmsDoor, SmsOptions};
+use crate::{MailOptions, PushOptions, SmsDoor, SmsOptions};
 
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
@@ -60,6 +61,8 @@ pub(crate) enum DeliverError {
     Compose(String),
     #[error("the message kept changing while its outcome was written")]
     Contended,
+    #[error("what takes it is left alone for a while")]
+    Rests(Instant),
     #[error("policies don't let {0} do its work, so nothing leaves")]
     Unheard(&'static str),
     #[error(
@@ -134,6 +137,20 @@ impl Deliverer {
     pub fn session(&self) -> Option<Arc<AtomicBool>> {
         let session = self.session.as_ref();
         session.map(|(session, _)| session.standing())
+    }
+
+    /// Of notifications to browsers. Checks options; does not connect yet.
+    ///
+    /// # Errors
+    /// In words, when options don't fit together (e.g. a contact that is no address).
+    pub fn push(trust: Trust, options: PushOptions) -> Result<Self, String> {
+        let (base, links, parallel) = (
+            options.portal_base.clone(),
+            options.magic_links,
+            options.parallel,
+        );
+        let carrier = Carrier::Push(Box::new(Push::new(trust.clone(), options)?));
+        Self::new(trust, carrier, base, links, parallel)
     }
 
     fn new(
@@ -263,6 +280,14 @@ impl Round {
     ) {
         let (task, fault) = match done {
             Ok((task, Ok(()))) => (task, None),
+            Ok((task, Err(DeliverError::Rests(until)))) => {
+                if let Some(id) = self.busy.remove(&task) {
+                    // It is asked again whether it is still of use, at the least this often.
+                    let until = until.min(Instant::now() + REFUSED_REST);
+                    self.resting.insert(id, until);
+                }
+                return;
+            }
             Ok((task, Err(error))) => {
                 let rest = match error {
                     DeliverError::Trust(TrustError::Refused(_)) | DeliverError::Unheard(_) => {
@@ -560,6 +585,10 @@ impl Inner {
     }
 
     fn saw(&self, trouble: Option<&Trouble>) {
+        // Push services are many, and each is left alone by itself.
+        if matches!(self.carrier, Carrier::Push(_)) {
+            return;
+        }
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let pause = match trouble.map(|trouble| trouble.meaning) {

@@ -2,14 +2,14 @@
 //! delivers, and writes the outcome into the `Communication` resource.
 //!
 //! What it does: e-mail over SMTP, at least once, each attempt of one message under the same
-//! `Message-ID`, and what comes back of it; text messages by a provider's HTTP API or by SMPP, with its receipts. What it
-//! never does: decide what is said
+//! `Message-ID`, and what comes back of it; text messages by a provider's HTTP API or by SMPP, with its receipts;
+//! notifications to browsers by their push services. What it never does: decide what is said
 //! (journeys do), or put a server's words, an address or a number into a log, a metric, a URL or what is written of an
 //! attempt.
 //!
 //! Start reading at `deliverer.rs` (the loop) and `attempt.rs` (one message), then `check.rs` (may it go?),
 //! `guard.rs` (does it hold patient details?), `wishes.rs` (is it welcome?), `carrier.rs` (what differs between channels), `mail.rs` and `smtp.rs` (one
-//! conversation), `sms/` (text messages) and `retry.rs` (when to try again). [`sink`] is a receiver for the demo.
+//! conversation), `sms/` (text messages), `push/` (notifications) and `retry.rs` (when to try again). [`sink`] is a receiver for the demo.
 //!
 //! `calls/` calls partners for journeys, each call decided anew when it goes out.
 //! `calendar.rs` makes entries for patients' calendars, `dkim.rs` signs e-mails, `returns/` takes what comes back of them.
@@ -30,6 +30,7 @@ mod hooks;
 mod mail;
 mod notice;
 mod outcome;
+mod push;
 mod retry;
 mod returns;
 pub mod sink;
@@ -44,6 +45,9 @@ pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
 pub use deliverer::Deliverer;
 pub use dkim::Dkim;
 pub use hooks::HookDeliverer;
+pub use push::{
+    PUSH_SERVICES, PUSH_WORDS, PushOptions, PushServices, is_push_contact, is_push_unready,
+};
 pub use returns::{RETURNS_WAIT_MS_MAX, ReturnOptions, ReturnsDoor, Unreturned};
 pub use sms::{
     DeliveredWhen, Heard, MessageIds, Price, SMS_HEARD_PATH, SMS_STATUS_PATH, SmppOptions, SmsDoor,

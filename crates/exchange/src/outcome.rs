@@ -6,13 +6,15 @@ use trust::consent::Waits;
 use trust::conventions::NOT_DONE_SYSTEM;
 
 use crate::check::Refused;
-use crate::sms::{Parts, Taken, known, taken};
+use crate::sms::{Parts, Taken, known, remark, taken};
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The server took it.
     Sent,
+    /// Push services took it for so many of the patient's devices. Whether anybody sees it isn't known.
+    Notified { taken: usize, of: usize },
     /// A provider took it, and tells later what became of it.
     Taken(Taken),
     /// A provider is known to have it: what it tells came before this could be written down. With what it took, where
@@ -37,7 +39,10 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// Whether the other side has it by now.
     pub(crate) fn was_handed_over(&self) -> bool {
-        matches!(self, Self::Sent | Self::Taken(_) | Self::Known(_))
+        matches!(
+            self,
+            Self::Sent | Self::Notified { .. } | Self::Taken(_) | Self::Known(_)
+        )
     }
 }
 
@@ -52,10 +57,14 @@ pub(crate) fn is_waiting(communication: &Resource) -> bool {
 /// Writes the outcome into the `Communication`.
 pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64) {
     match outcome {
-        Outcome::Sent => {
+        Outcome::Sent | Outcome::Notified { .. } => {
             communication.set("status", json!("completed"));
             communication.set("sent", json!(fhir::date::instant(now_ms)));
             communication.remove("statusReason");
+            if let Outcome::Notified { taken, of } = outcome {
+                let words = format!("Taken by the push service for {taken} of {of} devices.");
+                remark(communication, &words, now_ms);
+            }
         }
         Outcome::Taken(what) => taken(communication, what, now_ms),
         Outcome::NotDone(refused) => {
@@ -105,6 +114,9 @@ fn waits_for(why: Waits) -> &'static str {
 pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
     match outcome {
         Outcome::Sent => format!("message sent by {what}"),
+        Outcome::Notified { taken, of } => {
+            format!("{what} taken by the push service for {taken} of {of} devices")
+        }
         Outcome::Taken(taken) => format!(
             "{what} handed to the provider ({} segments)",
             taken.parts.segments
@@ -120,7 +132,9 @@ pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
 /// Counts it in the metrics, which begin with what the channel is called.
 pub(crate) fn count(outcome: &Outcome, name: &str) {
     match outcome {
-        Outcome::Sent => metrics::counter!(format!("{name}_sent_total")).increment(1),
+        Outcome::Sent | Outcome::Notified { .. } => {
+            metrics::counter!(format!("{name}_sent_total")).increment(1);
+        }
         Outcome::Taken(taken) => {
             metrics::counter!(format!("{name}_sent_total")).increment(1);
             taken.parts.count();

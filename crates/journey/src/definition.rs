@@ -204,6 +204,8 @@ pub enum Channel {
     Email,
     /// A text message with a link.
     Sms,
+    /// A notification on the patient's own devices, with words of ours alone.
+    Push,
     /// The portal's inbox.
     Portal,
 }
@@ -215,6 +217,7 @@ impl Channel {
         match self {
             Self::Email => "email",
             Self::Sms => "sms",
+            Self::Push => "push",
             Self::Portal => "portal",
         }
     }
@@ -223,7 +226,7 @@ impl Channel {
 impl Channel {
     /// That with this name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Email, Self::Sms, Self::Portal]
+        [Self::Email, Self::Sms, Self::Push, Self::Portal]
             .into_iter()
             .find(|channel| channel.name() == name)
     }
@@ -232,6 +235,7 @@ impl Channel {
         match self {
             Self::Email => Some(Via::Email),
             Self::Sms => Some(Via::Sms),
+            Self::Push => Some(Via::Push),
             Self::Portal => None,
         }
     }
@@ -240,6 +244,7 @@ impl Channel {
         match self {
             Self::Email => Some(trust::outgoing::CHANNEL_EMAIL),
             Self::Sms => Some(trust::outgoing::CHANNEL_SMS),
+            Self::Push => Some(trust::outgoing::CHANNEL_PUSH),
             Self::Portal => None,
         }
     }

@@ -465,7 +465,8 @@ pub(crate) fn refusal(
     }
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let channels = match channel {
-        Channel::Portal => return None,
+        // Where notifications are turned on is no part of the record: whoever asks knows it.
+        Channel::Portal | Channel::Push => return None,
         Channel::Email => {
             let mut channels = trust::consent::channels(person, now_ms);
             channels.retain(|channel| channel.kind == "email" && !channel.address.is_empty());

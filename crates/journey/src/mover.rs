@@ -436,7 +436,7 @@ impl<'a> Mover<'a> {
                         communication,
                         outcome: Outcome::Delivered,
                     })),
-                    (None, Channel::Email | Channel::Sms) => {
+                    (None, Channel::Email | Channel::Sms | Channel::Push) => {
                         if let Some(message) = message {
                             self.post(channel, &communication, &message);
                         }
@@ -583,6 +583,10 @@ impl<'a> Mover<'a> {
         if let (None, Channel::Sms, Some(person)) = (refused, channel, person) {
             let person = person.clone();
             return self.no_text(&person).await;
+        }
+        if let (None, Channel::Push, Some(person)) = (refused, channel, person) {
+            let person = person.clone();
+            return self.no_push(&person).await;
         }
         // That what goes there comes back is known before, and the next channel is tried at once.
         if channel == Channel::Email && refused.is_none() && self.is_barred().await? {

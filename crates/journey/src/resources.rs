@@ -229,7 +229,7 @@ impl Maker<'_> {
         let status = match (refused, channel) {
             (Some(_), _) => "not-done",
             (None, Channel::Portal) => "completed",
-            (None, Channel::Email | Channel::Sms) => "preparation",
+            (None, Channel::Email | Channel::Sms | Channel::Push) => "preparation",
         };
         Some(resource(
             ResourceType::Communication,
@@ -304,6 +304,8 @@ impl Maker<'_> {
         let (subject, mut text) = match (channel, said.email, said.sms) {
             (Channel::Sms, _, Some(text)) => (String::new(), self.words(text, Times::default())),
             (Channel::Sms, _, None) => (String::new(), SMS_TEXT.to_owned()),
+            // Who delivers says what a locked screen shows.
+            (Channel::Push, _, _) => (String::new(), String::new()),
             (_, Some((subject, text)), _) => (
                 self.words(subject, Times::default()),
                 self.words(text, Times::default()),
@@ -409,6 +411,7 @@ fn medium(channel: Channel) -> Value {
     let code = match channel {
         Channel::Email => "EMAILWRIT",
         Channel::Sms => "SMSWRIT",
+        Channel::Push => "PUSH",
         Channel::Portal => "PORTAL",
     };
     json!([{"coding": [{"system": MEDIUM_SYSTEM, "code": code}]}])

@@ -60,6 +60,8 @@ pub(crate) struct Stage {
     pub(crate) known_as: Vec<String>,
     /// Whether somebody acts for the patient who can be written to where they have no address.
     pub(crate) proxy: bool,
+    /// Whether the patient has turned notifications on.
+    pub(crate) notified: bool,
     /// What the journey itself wrote in this unit of work, in the order in which the feed has it.
     wrote: BTreeSet<(u16, String)>,
     /// What was sent, and waits for room.
@@ -188,6 +190,7 @@ impl Stage {
             rules,
             known_as: Vec::new(),
             proxy: false,
+            notified: false,
             wrote: BTreeSet::new(),
             book: Book::default(),
             others: Vec::new(),
@@ -480,7 +483,10 @@ impl Stage {
     }
 
     fn refusal(&self, channel: Channel, now_ms: u64) -> Option<&'static str> {
-        let refused = facts::refusal(self.person(), channel, now_ms);
+        let mut refused = facts::refusal(self.person(), channel, now_ms);
+        if channel == Channel::Push && refused.is_none() && !self.notified {
+            refused = Some(facts::NO_ADDRESS);
+        }
         // Who acts for a patient is written to by e-mail alone.
         let proxy = self.proxy && channel == Channel::Email;
         refused.filter(|code| *code != facts::NO_ADDRESS || !proxy)

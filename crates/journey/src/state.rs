@@ -629,7 +629,7 @@ impl What {
                 code: _,
             } => which.needs().max(match channel {
                 crate::Channel::Email | crate::Channel::Portal => FIRST,
-                crate::Channel::Sms => SECOND,
+                crate::Channel::Sms | crate::Channel::Push => SECOND,
             }),
             Self::Started
             | Self::Entered

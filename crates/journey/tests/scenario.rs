@@ -14,6 +14,7 @@ mod languages;
 mod limits;
 mod lists;
 mod parts;
+mod push;
 mod requests;
 mod segments;
 mod texts;

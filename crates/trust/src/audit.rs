@@ -118,6 +118,8 @@ impl Event {
     pub(crate) const PROXY_MADE: Self = Self::own("proxy-made", "C");
     pub(crate) const PROXY_ENDED: Self = Self::own("proxy-ended", "U");
     pub(crate) const PROXIES: Self = Self::own("proxies", "R");
+    /// Devices on which a patient gets notifications came or went.
+    pub(crate) const DEVICES: Self = Self::own("devices", "U");
     /// Somebody asked why something is permitted or refused.
     pub(crate) const EXPLAINED: Self = Self::own("explain", "R");
     /// Somebody looked at accounts.

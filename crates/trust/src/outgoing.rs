@@ -28,6 +28,8 @@ pub const CHANNEL_SMS: u16 = 5;
 /// That of e-mails which a mail server has taken and which may come back: messages as those of [`CHANNEL_EMAIL`], due when
 /// they count as delivered. A server that doesn't know of them leaves them where they are.
 pub const CHANNEL_MAIL_TAKEN: u16 = 6;
+/// That of notifications to browsers (Web Push).
+pub const CHANNEL_PUSH: u16 = 7;
 
 /// That of calls to partners whose values go as a form: a server that doesn't know of these would send JSON, and leaves
 /// what is in a channel that it doesn't know where it is.
@@ -59,7 +61,7 @@ pub struct Message {
     pub proxy: Option<String>,
     /// The id of the `Communication` resource that follows this message.
     pub communication: String,
-    /// `email` or `sms`.
+    /// `email`, `sms` or `push`.
     pub channel: String,
     /// Code of the purpose of use that consent must cover, e.g. `TREAT`.
     pub purpose: String,
@@ -68,7 +70,7 @@ pub struct Message {
     pub about: Vec<String>,
     /// Subject line without PHI; empty where the channel has none.
     pub subject: String,
-    /// Text without PHI. `{link}` stands for the portal link.
+    /// Text without PHI. `{link}` stands for the portal link. Empty where the channel has words of its own.
     pub text: String,
     /// Path in the portal that `{link}` leads to, e.g. `/portal/inbox/ID`.
     pub link_path: String,

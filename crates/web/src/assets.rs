@@ -50,6 +50,15 @@ pub(crate) static PASSKEY: LazyLock<Asset> = LazyLock::new(|| {
         include_str!("../assets/passkey.js"),
     )
 });
+/// The script of notifications, on the page that has a form for them.
+pub(crate) static PUSH: LazyLock<Asset> = LazyLock::new(|| {
+    asset(
+        "push",
+        "js",
+        "text/javascript; charset=utf-8",
+        include_str!("../assets/push.js"),
+    )
+});
 /// The mark.
 pub(crate) static MARK: LazyLock<Asset> = LazyLock::new(|| {
     asset(
@@ -63,7 +72,7 @@ pub(crate) static MARK: LazyLock<Asset> = LazyLock::new(|| {
 /// `GET /static/{name}`.
 pub(crate) async fn serve(Path(name): Path<String>) -> Response {
     let url = format!("/static/{name}");
-    [&STYLE, &SCRIPT, &PASSKEY, &MARK]
+    [&STYLE, &SCRIPT, &PASSKEY, &PUSH, &MARK]
         .into_iter()
         .find(|asset| asset.url == url)
         .map_or_else(
@@ -79,6 +88,16 @@ pub(crate) async fn serve(Path(name): Path<String>) -> Response {
                     .into_response()
             },
         )
+}
+
+/// `GET /sw.js`: what shows notifications. A browser asks for it under this name at each look for a newer one, and a
+/// worker reaches no further than where it lies.
+pub(crate) async fn worker() -> Response {
+    let head = [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (head, include_str!("../assets/sw.js")).into_response()
 }
 
 #[cfg(test)]
@@ -164,7 +183,8 @@ mod tests {
     fn names_hold_the_hash() {
         assert!(STYLE.url.starts_with("/static/cairn.") && STYLE.url.ends_with(".css"));
         assert!(
-            STYLE.content.len() + SCRIPT.content.len() + PASSKEY.content.len() < 64_000,
+            STYLE.content.len() + SCRIPT.content.len() + PASSKEY.content.len() + PUSH.content.len()
+                < 64_000,
             "pages stay under 100 KB"
         );
     }

@@ -69,6 +69,15 @@ impl App {
             "cairn-app"
         }
     }
+    /// The name of the cookie that knows which device with notifications a browser is: nobody sees by it who signs in,
+    /// but the device ends where somebody signs out in that browser.
+    pub(crate) fn device_cookie(&self) -> &'static str {
+        if self.web.secure_cookies {
+            "__Host-cairn-device"
+        } else {
+            "cairn-device"
+        }
+    }
     pub(crate) fn random_hex(&self, bytes: usize) -> String {
         use std::fmt::Write as _;
         let mut buffer = vec![0; bytes];

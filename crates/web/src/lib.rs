@@ -87,6 +87,8 @@ pub struct WebState {
     pub telehealth: Option<Arc<exchange::Telehealth>>,
     /// Whether cookies are `Secure` (TLS in front or here).
     pub secure_cookies: bool,
+    /// Push services that patients may be notified by, if there are notifications.
+    pub push: Option<exchange::PushServices>,
     /// Identity providers that people may sign in at, if there are any.
     pub providers: Option<Arc<dyn IdentityProviders>>,
 }
@@ -132,6 +134,7 @@ pub fn router(state: WebState) -> Router {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/theme", post(sign_in::theme))
         .route("/static/{name}", get(assets::serve))
+        .route("/sw.js", get(assets::worker))
         .route(
             "/oauth/authorize",
             get(apps::authorize::page).post(apps::authorize::decide),

@@ -90,6 +90,11 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
             "end what somebody may do for the patient",
             false,
         ),
+        "devices" => (
+            "changed on which devices the patient is notified",
+            "change on which devices the patient is notified",
+            false,
+        ),
         "proxies" => (
             "looked at who acts for whom",
             "look at who acts for whom",

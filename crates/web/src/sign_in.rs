@@ -363,6 +363,13 @@ pub(crate) async fn go_on(
             let target = next.unwrap_or_else(|| context::home(session.agent.role));
             let mut response = Redirect::to(target).into_response();
             set_session(app, &mut response, &secret);
+            // It ends with this session now. Whoever can't be told apart is signed in all the same.
+            if let Some(device) = cookie(headers, app.device_cookie()) {
+                let identity = app.web.trust.identity();
+                if let Err(error) = identity.is_at_push_device(&session, device).await {
+                    tracing::error!(%error, "where somebody with notifications signed in could not be written down");
+                }
+            }
             response
         }
         SignIn::SecondFactor { ticket } => {
@@ -570,9 +577,22 @@ pub(crate) async fn use_link(
     }
 }
 
-/// `POST /sign-out`.
-pub(crate) async fn sign_out(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
-    ctx.app.web.trust.identity().sign_out(&ctx.secret).await?;
+/// `POST /sign-out`. The browser forgets all that it keeps of these pages, and with it what shows notifications, whoever
+/// turned them on in it; so they end here, too.
+pub(crate) async fn sign_out(
+    headers: HeaderMap,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    let identity = ctx.app.web.trust.identity();
+    let device = cookie(&headers, ctx.app.device_cookie());
+    identity.sign_out(&ctx.secret).await?;
+    if let Some(device) = device {
+        let tenant = ctx.app.web.tenant;
+        // Its push service knows it no more, and says so when it is asked.
+        if let Err(error) = identity.leave_push_device(tenant, device).await {
+            tracing::error!(%error, "notifications in a browser that was signed out in could not be turned off");
+        }
+    }
     // Whoever signs out to sign in again goes on where they were.
     let target = match safe_next(fields.get("next")) {
         Some(next) => format!("/sign-in?next={}", escape(next)),
@@ -586,6 +606,15 @@ pub(crate) async fn sign_out(Posted { ctx, fields }: Posted) -> Result<Response,
         "",
         "; SameSite=Lax; Max-Age=0",
     );
+    if device.is_some() {
+        set_cookie(
+            &ctx.app,
+            &mut response,
+            ctx.app.device_cookie(),
+            "",
+            FORGOTTEN,
+        );
+    }
     response.headers_mut().insert(
         "clear-site-data",
         HeaderValue::from_static("\"cache\", \"storage\""),

@@ -24,15 +24,10 @@ const DAY_MINUTES: i32 = 24 * 60;
 /// The portal's page.
 const OWN_PAGE: &str = "/portal/preferences/messages";
 
-/// Ways to choose from, as the form calls them, and in words. The first is what journeys say.
-const WAYS: [(&str, &str); 6] = [
-    ("usual", "The usual way"),
-    ("email,sms", "E-mail, then text message"),
-    ("sms,email", "Text message, then e-mail"),
-    ("email", "E-mail only"),
-    ("sms", "Text message only"),
-    ("inbox", "Only the inbox here"),
-];
+/// Ways to choose from, as the form calls them. The first is what journeys say.
+const WAYS: [&str; 6] = ["usual", "email,sms", "sms,email", "email", "sms", "inbox"];
+/// Those besides where there are notifications; before the inbox.
+const WITH_PUSH: [&str; 4] = ["push,email", "push,sms", "push,sms,email", "push"];
 
 /// Names of languages, each in itself.
 const NAMES: [(&str, &str); 20] = [
@@ -81,6 +76,41 @@ fn code_of(ways: Option<&[Via]>) -> String {
     }
 }
 
+/// A choice, in words.
+fn ways_words(code: &str) -> String {
+    match code {
+        "usual" => return "The usual way".to_owned(),
+        "inbox" => return "Only the inbox here".to_owned(),
+        _ => {}
+    }
+    let word = |way: Via| match way {
+        Via::Email => "e-mail",
+        Via::Sms => "text message",
+        Via::Push => "notification",
+    };
+    let words: Vec<&str> = code.split(',').filter_map(Via::parse).map(word).collect();
+    let mut words = match words.as_slice() {
+        [one] => format!("{one} only"),
+        several => several.join(", then "),
+    };
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    words
+}
+
+/// What there is to choose from. What was chosen is among it, whoever wrote it down and in whichever order.
+fn choices(chosen: &str, has_push: bool) -> Vec<&str> {
+    let mut codes = WAYS.to_vec();
+    if has_push || chosen.split(',').any(|way| way == Via::Push.code()) {
+        codes.splice(5..5, WITH_PUSH);
+    }
+    if !codes.contains(&chosen) {
+        codes.push(chosen);
+    }
+    codes
+}
+
 /// What a form says of a topic.
 #[allow(
     clippy::option_option,
@@ -90,11 +120,13 @@ fn ways_of(code: &str) -> Option<Option<Vec<Via>>> {
     match code {
         "usual" => Some(None),
         "inbox" => Some(Some(Vec::new())),
-        code if WAYS.iter().any(|(known, _)| *known == code) => {
-            let ways: Option<Vec<Via>> = code.split(',').map(Via::parse).collect();
-            ways.map(Some)
+        code => {
+            let ways: Vec<Via> = code.split(',').map(Via::parse).collect::<Option<_>>()?;
+            let is_twice =
+                |(place, way): (usize, &Via)| ways.iter().take(place).any(|one| one == way);
+            let has_twice = ways.iter().enumerate().any(is_twice);
+            (!has_twice).then_some(Some(ways))
         }
-        _ => None,
     }
 }
 
@@ -116,7 +148,7 @@ fn quiet_of(fields: &Fields) -> Result<Option<QuietHours>, PageError> {
     let length = (minutes(until) - minutes(from)).rem_euclid(DAY_MINUTES);
     if length == 0 || DAY_MINUTES - length < OPEN_MINUTES_MIN {
         return wrong(
-            "Please leave at least four hours of the day for messages. To get none by e-mail or text message, choose the inbox.",
+            "Please leave at least four hours of the day for messages. To get none by e-mail, text message or notification, choose the inbox.",
         );
     }
     Ok(Some(QuietHours { from, until }))
@@ -149,6 +181,11 @@ struct Found {
     wishes: Wishes,
     version: u32,
     by: Option<String>,
+}
+
+/// What a patient has said.
+pub(crate) async fn of(ctx: &Ctx, patient: &str) -> Result<Wishes, PageError> {
+    Ok(find(ctx, patient).await?.wishes)
 }
 
 async fn find(ctx: &Ctx, patient: &str) -> Result<Found, PageError> {
@@ -237,6 +274,7 @@ fn form(ctx: &Ctx, address: &str, found: &Found, you: bool) -> Markup {
             format!("{:02}:{:02}", time.hour(), time.minute())
         })
     };
+    let has_push = ctx.app.web.push.is_some();
     let level = |value: &str, checked: bool, words: &str, more: &str| {
         html! {
             label class="choice" { input type="radio" name="level" value=(value) checked[checked]; span { (words) br; span class="quiet small" { (more) } } }
@@ -254,12 +292,12 @@ fn form(ctx: &Ctx, address: &str, found: &Found, you: bool) -> Markup {
                         @let chosen = code_of(wishes.ways(topic));
                         label { (words) span class="hint" { (more) }
                             select name=(topic.code()) {
-                                @for (value, words) in WAYS { option value=(value) selected[value == chosen] { (words) } }
+                                @for value in choices(&chosen, has_push) { option value=(value) selected[value == chosen] { (ways_words(value)) } }
                             }
                         }
                     }
                 }
-                p class="quiet small" { "“The usual way” is what each programme does: most write by e-mail first. The second way is used where the first fails. A way for which there is no address or number is passed over." }
+                p class="quiet small" { "“The usual way” is what each programme does: most write by e-mail first. The second way is used where the first fails. A way for which there is no address or number is passed over." @if has_push { " So are notifications where they are turned on on no device." } }
             }
             fieldset class="stack" {
                 legend { h2 { "How many" } }
@@ -554,12 +592,34 @@ mod tests {
 
     #[test]
     fn what_is_chosen_is_what_is_shown() {
-        for (code, _) in WAYS {
+        for code in WAYS.into_iter().chain(WITH_PUSH).chain(["email,push"]) {
             let ways = ways_of(code).unwrap();
             assert_eq!(code_of(ways.as_deref()), code);
+            assert!(choices(code, false).contains(&code), "{code}");
         }
-        for code in ["", "sms,sms", "email,inbox", "fax", "usual,email", "EMAIL"] {
+        for code in [
+            "",
+            "sms,sms",
+            "email,inbox",
+            "fax",
+            "usual,email",
+            "EMAIL",
+            "push,sms,push",
+        ] {
             assert_eq!(ways_of(code), None, "{code}");
+        }
+        assert_eq!(choices("usual", false), WAYS);
+        assert_eq!(choices("usual", true).len(), WAYS.len() + WITH_PUSH.len());
+        for (code, words) in [
+            ("email,sms", "E-mail, then text message"),
+            ("sms", "Text message only"),
+            (
+                "push,sms,email",
+                "Notification, then text message, then e-mail",
+            ),
+            ("email,push", "E-mail, then notification"),
+        ] {
+            assert_eq!(ways_words(code), words);
         }
     }
 

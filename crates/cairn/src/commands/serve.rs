@@ -180,6 +180,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         organisation: settings.organisation.clone(),
         mail,
         sms,
+        push: settings.push(),
         sms_country: settings.sms.country.clone(),
         telehealth,
         telehealth_opens_ms: settings.telehealth.opens_s * 1_000,

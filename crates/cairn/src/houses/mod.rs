@@ -7,6 +7,7 @@
 
 mod own;
 mod passage;
+mod push;
 mod quota;
 mod reception;
 mod texts;
@@ -83,6 +84,7 @@ pub(crate) struct Plan {
     pub(crate) organisation: String,
     pub(crate) mail: Option<exchange::MailOptions>,
     pub(crate) sms: Option<exchange::SmsOptions>,
+    pub(crate) push: Option<exchange::PushOptions>,
     pub(crate) sms_country: Option<String>,
     pub(crate) telehealth: Option<exchange::TelehealthPlace>,
     pub(crate) telehealth_opens_ms: u64,
@@ -249,6 +251,8 @@ pub(crate) struct House {
     pub(crate) unreadable_mail: Option<Arc<AtomicU64>>,
     /// The same of text messages.
     pub(crate) unreadable_sms: Option<Arc<AtomicU64>>,
+    /// The same of notifications to browsers.
+    pub(crate) unreadable_push: Option<Arc<AtomicU64>>,
     /// Whether the session with a provider of text messages is open, where there is one to be kept.
     pub(crate) sms_session: Option<Arc<AtomicBool>>,
     /// With whom that is, and who the tenant is to them.
@@ -331,6 +335,15 @@ impl House {
             &fhir_base,
         )
         .await?;
+        let organisation = own.organisation.as_ref().unwrap_or(&plan.organisation);
+        let push = push::open(
+            (&trust, tenant),
+            plan.push.as_ref(),
+            organisation,
+            &base_url,
+        )
+        .await?;
+        let unreadable_push = push.as_ref().map(exchange::Deliverer::unreadable);
         let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
@@ -348,6 +361,11 @@ impl House {
         if let Some(texts) = texts {
             let task = tokio::spawn(texts.run(stopped.clone()));
             followers.push(Follower::new("text messages", task));
+        }
+        if let Some(push) = push {
+            let task = tokio::spawn(push.run(stopped.clone()));
+            // Notifications of subscriptions are another follower's.
+            followers.push(Follower::new("notifications to browsers", task));
         }
         let hooks =
             exchange::HookDeliverer::new(trust.clone(), cleared, record.notifications_queued())
@@ -388,10 +406,8 @@ impl House {
             journeys: journeys.clone(),
             record: record.clone(),
             tenant,
-            organisation: own
-                .organisation
-                .clone()
-                .unwrap_or(plan.organisation.clone()),
+            organisation: organisation.clone(),
+            push: plan.push.as_ref().map(|push| push.services.clone()),
             mailbox: demo.map(|demo| demo.mailbox.clone()),
             demo_logins: demo.map(|demo| demo.logins.clone()).unwrap_or_default(),
             demo_speed: demo.map(|demo| demo.speed),
@@ -430,6 +446,7 @@ impl House {
             followers,
             unreadable_mail,
             unreadable_sms,
+            unreadable_push,
             sms_session,
             smpp_account,
             sms_from: own.sms_from.clone(),

@@ -82,7 +82,10 @@ fn shown(path: &str, headers: &HeaderMap) -> Shown {
         return Shown::Nothing;
     }
     let asks_nobody = ["/static/", "/.well-known/", "/fhir/r4/.well-known/"];
-    if asks_nobody.iter().any(|prefix| path.starts_with(prefix)) || path == "/fhir/r4/metadata" {
+    if asks_nobody.iter().any(|prefix| path.starts_with(prefix))
+        || path == "/fhir/r4/metadata"
+        || path == "/sw.js"
+    {
         return Shown::Unasked;
     }
     Shown::Claim

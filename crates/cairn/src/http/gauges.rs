@@ -46,6 +46,7 @@ struct Together {
     late: u64,
     unreadable_mail: u64,
     unreadable_sms: u64,
+    unreadable_push: u64,
     sms_sessions_missing: u64,
     is_refused: bool,
 }
@@ -69,6 +70,7 @@ impl Gauges {
         metrics::gauge!("journey_late_instances").set(all.late as f64);
         metrics::gauge!("mail_unreadable_entries").set(all.unreadable_mail as f64);
         metrics::gauge!("sms_unreadable_entries").set(all.unreadable_sms as f64);
+        metrics::gauge!("push_unreadable_entries").set(all.unreadable_push as f64);
         metrics::gauge!("sms_sessions_missing").set(all.sms_sessions_missing as f64);
         metrics::gauge!("cairn_policy_refused").set(f64::from(u8::from(all.is_refused)));
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +94,8 @@ impl Together {
         self.unreadable_mail += mail.map_or(0, |count| count.load(Ordering::Relaxed));
         let sms = house.unreadable_sms.as_ref();
         self.unreadable_sms += sms.map_or(0, |count| count.load(Ordering::Relaxed));
+        let push = house.unreadable_push.as_ref();
+        self.unreadable_push += push.map_or(0, |count| count.load(Ordering::Relaxed));
         self.sms_sessions_missing += u64::from(house.lacks_sms_session());
         for (name, is_complete) in house.indexed.all() {
             let all = self.labelled.entry(Labelled::Parameter(name)).or_insert(1);

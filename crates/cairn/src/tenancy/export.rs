@@ -33,7 +33,7 @@ const FOLDERS: [&str; 5] = ["fhir", "history", "people", "journeys", "audit"];
 const NOT_HERE: [&str; 7] = [
     "what belongs to patients whose key was destroyed: nobody can read it",
     "password hashes, secrets of one-time codes, passkeys' credentials, hashes of clients' and sessions' secrets, access \
-     tokens, sign-in links and signing keys: they would open this organisation's doors, or are of no use elsewhere",
+     tokens, sign-in links, signing keys, the key that push services know and where devices are notified: they would open this organisation's doors, or are of no use elsewhere",
     "sessions that have ended, sign-ins under way and failed ones, and links into visits by video: the audit tells of them",
     "the words of reviews of accesses that nothing explained",
     "timers and messages that wait, and the state of subscriptions, imports, bulk exports and looks through records under way: they belong to \

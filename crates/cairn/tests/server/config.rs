@@ -67,6 +67,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.tls" => "implicit",
         "log.format" => "json",
         "network.*" => "10.0.0.0/8",
+        "push.contact" => "mailto:it@hospital.example",
         "sms.price" => "0.0079",
         "sms.currency" => "USD",
         "sms.country" => "DE",

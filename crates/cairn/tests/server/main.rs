@@ -74,6 +74,10 @@ mod policies;
 mod provider;
 mod providers;
 mod purposes;
+mod push;
+#[allow(dead_code, reason = "the tests of `exchange` use the rest")]
+#[path = "../../../exchange/tests/mail/pusher.rs"]
+mod pusher;
 mod rekey;
 mod replies;
 mod returned;

@@ -26,6 +26,8 @@ use crate::breaker::{Breaker, Room};
 use crate::deliverer::{DeliverError, hex, next_news};
 use request::Clients;
 
+pub(crate) use places::{Public, may_be_asked};
+
 /// The part of Cairn that the audit names.
 const PART: &str = "partner-calls";
 /// The channels that calls go by.

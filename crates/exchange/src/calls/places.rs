@@ -7,7 +7,7 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Whether a partner may be called at an address as it is written. Names are looked at when they are resolved.
-pub(super) fn may_be_asked(url: &Url, private_network: bool) -> bool {
+pub(crate) fn may_be_asked(url: &Url, private_network: bool) -> bool {
     let host = url.host_str().unwrap_or_default();
     let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
     let is_here = literal.as_ref().is_ok_and(IpAddr::is_loopback);
@@ -69,7 +69,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 /// Resolves names to public addresses alone.
-pub(super) struct Public;
+pub(crate) struct Public;
 
 impl Resolve for Public {
     fn resolve(&self, name: Name) -> Resolving {

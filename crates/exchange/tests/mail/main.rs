@@ -1,5 +1,5 @@
-//! Mail delivery against a real SMTP server (`aiosmtpd`), and text messages against a message centre (npm's `smpp`) and a
-//! provider's API with receipts that
+//! Mail delivery against a real SMTP server (`aiosmtpd`), notifications against a push service that opens them
+//! (`web-push-testing`), and text messages against a message centre (npm's `smpp`) and a provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
 mod answers;
@@ -15,6 +15,8 @@ mod patience;
 mod peer;
 mod provider;
 mod proxies;
+mod push;
+mod pusher;
 mod radicale;
 mod readers;
 mod refusals;

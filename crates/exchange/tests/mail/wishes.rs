@@ -18,7 +18,7 @@ fn about(topic: Topic, pressing: Pressing) -> impl Fn(&mut Message) {
     move |message| message.sort = Some(Sort { topic, pressing })
 }
 
-async fn say(world: &World, patient: &str, change: impl FnOnce(&mut Wishes)) {
+pub(crate) async fn say(world: &World, patient: &str, change: impl FnOnce(&mut Wishes)) {
     let vault = world.trust.vault();
     let mut wishes = vault.wishes(TENANT, patient).await.expect("read");
     change(&mut wishes);

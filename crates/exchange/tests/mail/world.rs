@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange::{Deliverer, MailOptions, MailTls, SmsDoor, SmsOptions};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use exchange::{Deliverer, MailOptions, MailTls, PushOptions, SmsDoor, SmsOptions};
 use fhir::{Resource, ResourceType};
 use ledger::{
     Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
@@ -14,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trust::consent::Rules;
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_QUESTION, CHANNEL_SMS, Message};
+use trust::identity::{Session, SignIn};
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_PUSH, CHANNEL_QUESTION, CHANNEL_SMS, Message};
 use trust::sms::Country;
 use trust::{Action, Agent, Change, Permit, Purpose, Target, TextRules, Trust, TrustOptions, Unit};
 
@@ -234,6 +236,31 @@ impl World {
         }
     }
 
+    /// Takes notifications to push services.
+    pub fn run_push(&self, options: PushOptions) -> Running {
+        let deliverer = Deliverer::push(self.trust.clone(), options);
+        let deliverer = deliverer.expect("options that fit together");
+        let (stop, stopped) = watch::channel(false);
+        Running {
+            stop,
+            task: tokio::spawn(deliverer.run(stopped)),
+        }
+    }
+
+    /// A session of a patient, who came by a link.
+    pub async fn session(&self, patient: &str) -> Session {
+        let identity = self.trust.identity();
+        let operator = Agent::system(TENANT, "demo");
+        let link = identity.make_link(&operator, patient, 3_600, true).await;
+        let done = identity
+            .use_link(TENANT, &link.expect("a link"), "1941-03-07")
+            .await;
+        match done.expect("signed in") {
+            SignIn::Done { session, .. } => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Where the provider tells us something.
     pub fn door(&self, options: &SmsOptions) -> SmsDoor {
         SmsDoor::new(self.trust.clone(), TENANT, options).expect("options that fit together")
@@ -384,6 +411,7 @@ impl World {
         let (medium, channel) = match message.channel.as_str() {
             "sms" if message.question.is_some() => ("SMSWRIT", CHANNEL_QUESTION),
             "sms" => ("SMSWRIT", CHANNEL_SMS),
+            "push" => ("PUSH", CHANNEL_PUSH),
             _ => ("EMAILWRIT", CHANNEL_EMAIL),
         };
         let resource = Resource::from_value(json!({
@@ -464,11 +492,40 @@ impl World {
         found.expect("a Communication").resource.into_value()
     }
 
+    /// The organisation has another key for push services from now on.
+    pub async fn change_push_key(&self) {
+        use base64::Engine as _;
+        let ledger = self.trust.vault().ledger();
+        let made = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
+        let made = made.and_then(|pair| pair.to_pkcs8v1()).expect("a key");
+        let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(made.as_ref());
+        let id = ledger.derive_own_id(TENANT, "push key");
+        let mut commit = ledger::Commit::new(TENANT);
+        commit.audit = Some(ledger::AuditDraft {
+            kind: ledger::Kind(ResourceType::AuditEvent.code()),
+            id: ledger.mint_own_id(TENANT),
+            shard: ledger::Shard(0),
+            body: b"{}".to_vec(),
+            parts: Vec::new(),
+            tokens: Vec::new(),
+        });
+        commit.documents = vec![ledger::Draft {
+            kind: ledger::Kind(1141),
+            id,
+            owner: Owner::Tenant,
+            expected: Expected::Version(1),
+            body: json!({ "secret": secret }).to_string().into_bytes(),
+            deleted: false,
+            tokens: Vec::new(),
+        }];
+        ledger.commit(commit).await.expect("committed");
+    }
+
     /// All outbox entries, due or not.
     pub async fn outbox(&self) -> Vec<OutboxEntry> {
         let ledger = self.trust.vault().ledger();
         let mut all = Vec::new();
-        for channel in [CHANNEL_EMAIL, CHANNEL_SMS, CHANNEL_QUESTION] {
+        for channel in [CHANNEL_EMAIL, CHANNEL_SMS, CHANNEL_PUSH, CHANNEL_QUESTION] {
             let due = ledger.outbox_due(channel, u64::MAX, 10_000).await;
             all.extend(due.expect("the outbox"));
         }

@@ -8,6 +8,7 @@ use crate::{MESSAGE_BOOK, facts};
 use fhir::Resource;
 use ledger::{Expected, Ledger, Owner, TenantId};
 use trust::consent::{Pressing, Sort, Unwelcome, Wishes};
+use trust::identity::NoPush;
 use trust::{Internal, NoText};
 
 /// What was read of the patient's messages, with what this unit of work adds.
@@ -148,6 +149,19 @@ impl Mover<'_> {
         Ok(found.err().map(|why| match why {
             NoText::Stopped | NoText::Unwanted => "preference",
             NoText::Unusable | NoText::Nowhere => facts::NO_ADDRESS,
+        }))
+    }
+
+    /// Why a patient gets no notification, as a code of `urn:cairn:not-done`.
+    pub(super) async fn no_push(
+        &self,
+        person: &Resource,
+    ) -> Result<Option<&'static str>, MoveError> {
+        let at_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
+        let found = self.vault.notifies_on(self.tenant(), person, at_ms).await?;
+        Ok(found.err().map(|why| match why {
+            NoPush::Unwanted => "preference",
+            NoPush::Nowhere | NoPush::Off => facts::NO_ADDRESS,
         }))
     }
 

@@ -208,12 +208,14 @@ impl Journeys {
         let person = record.iter().rev();
         let mut person = person
             .filter(|written| written.resource.kind() == ResourceType::Patient && !written.deleted);
-        let proxy = match person.next() {
+        let (proxy, notified) = match person.next() {
             Some(person) => {
                 let proxy = vault.proxy_to_write_to(tenant, &person.resource).await?;
-                proxy.is_some()
+                let at_ms = i64::try_from(self.now_ms()).unwrap_or(i64::MAX);
+                let devices = vault.notifies_on(tenant, &person.resource, at_ms).await?;
+                (proxy.is_some(), devices.is_ok())
             }
-            None => false,
+            None => (false, false),
         };
         let now_ms = self.now_ms();
         let due_ms = due_ms(&definitions, &last).filter(|due_ms| *due_ms <= now_ms);
@@ -250,6 +252,7 @@ impl Journeys {
             rules: vault.rules().clone(),
             known_as: vault.programmes_known_as(tenant).await?,
             proxy,
+            notified,
             missing,
             first,
             last,

@@ -94,6 +94,8 @@ pub(super) struct History {
     pub(super) rules: Rules,
     pub(super) known_as: Vec<String>,
     pub(super) proxy: bool,
+    /// Whether the patient has turned notifications on.
+    pub(super) notified: bool,
     /// What is not kept, in words.
     pub(super) missing: Vec<String>,
 }

@@ -129,6 +129,7 @@ impl<'a> Leader<'a> {
         let mut stage = Stage::new(patient, &history.instance, history.rules.clone());
         stage.known_as.clone_from(&history.known_as);
         stage.proxy = history.proxy;
+        stage.notified = history.notified;
         stage.others.clone_from(&history.others);
         let late = |one: &Move| {
             let from_ms = one.due_ms?;

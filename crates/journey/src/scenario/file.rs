@@ -58,18 +58,29 @@ static GIVEN: Table = Table {
             Form::Choice(&[
                 (
                     "arrives",
-                    "Each e-mail and each text message is delivered at once.",
+                    "Each e-mail, each text message and each notification is delivered at once.",
                 ),
                 (
                     "fails",
-                    "The channel refuses each e-mail and each text message at once.",
+                    "The channel refuses each e-mail, each text message and each notification at once.",
                 ),
                 (
                     "held",
-                    "Nobody hears of an e-mail or a text message before the scenario says `delivered` or `failed`.",
+                    "Nobody hears of an e-mail, a text message or a notification before the scenario says `delivered` or `failed`.",
                 ),
             ]),
-            "What becomes of e-mails and text messages of which the scenario says nothing; `arrives` if not given.",
+            "What becomes of e-mails, text messages and notifications of which the scenario says nothing; `arrives` if not given.",
+        ),
+        takes(
+            "notifications",
+            Form::Choice(&[
+                (
+                    "on",
+                    "The patient has turned notifications on, on a device.",
+                ),
+                ("off", "The patient has turned notifications on nowhere."),
+            ]),
+            "Whether messages can go by `push`; `off` if not given.",
         ),
         takes(
             "rules",
@@ -259,6 +270,7 @@ static SENT: Table = Table {
             Form::Choice(&[
                 ("email", "E-mail."),
                 ("sms", "A text message."),
+                ("push", "A notification."),
                 ("portal", "The portal's inbox."),
             ]),
             "The channel.",
@@ -441,6 +453,7 @@ pub(crate) struct Given {
     pub(crate) request: Option<BTreeMap<String, String>>,
     pub(crate) record: Vec<Value>,
     pub(crate) email: Option<String>,
+    pub(crate) notifications: Option<String>,
     pub(crate) rules: Option<String>,
     pub(crate) arms: BTreeMap<String, String>,
 }
@@ -681,6 +694,7 @@ fn given(node: &Node) -> Given {
             .map(json_of)
             .collect(),
         email: line(node, "email"),
+        notifications: line(node, "notifications"),
         rules: line(node, "rules"),
         arms: node
             .get("arms")
@@ -712,6 +726,7 @@ impl Given {
                 self.record
             },
             email: self.email.or_else(|| shared.email.clone()),
+            notifications: self.notifications.or_else(|| shared.notifications.clone()),
             rules: self.rules.or_else(|| shared.rules.clone()),
             arms: if self.arms.is_empty() {
                 shared.arms.clone()

@@ -118,6 +118,7 @@ impl<'a> Player<'a> {
             dated: Dated::default(),
             looks: Looks::default(),
         };
+        player.stage.notified = given.notifications.as_deref() == Some("on");
         let by = player.fill(given)?;
         if definition.entry.date.is_some()
             && let By::Event(entry) = &by

@@ -22,7 +22,12 @@ static PATIENTS: Table = Table {
         takes(
             "email_arrives",
             Form::Share,
-            "E-mails and text messages that are delivered; 0.95 if not given.",
+            "E-mails, text messages and notifications that are delivered; 0.95 if not given.",
+        ),
+        takes(
+            "notifications",
+            Form::Share,
+            "Patients who have turned notifications on, so that `push` reaches them; 0 if not given.",
         ),
         takes(
             "answer",
@@ -251,6 +256,7 @@ pub(crate) struct Measured {
 #[derive(Debug, Clone)]
 pub struct Behaviour {
     pub(crate) email_arrives: f64,
+    pub(crate) notifications: f64,
     pub(crate) answer: f64,
     pub(crate) answer_within_ms: u64,
     pub(crate) yes: f64,
@@ -359,6 +365,7 @@ impl Behaviour {
         };
         Self {
             email_arrives: share("patients", "email_arrives", 0.95),
+            notifications: share("patients", "notifications", 0.0),
             answer: share("patients", "answer", 0.7),
             answer_within_ms: time("patients", "answer_within", 3 * DAY_MS),
             yes: share("patients", "yes", 0.1),
@@ -410,6 +417,12 @@ impl Behaviour {
             format!("{} of visits are booked, within {}; {} of patients come.", percent(self.book), say_duration(self.book_within_ms), percent(self.come)),
             format!("Tasks are done within {}, day and night, and are {} minutes of work; their outcomes are equally frequent. What takes two persons the second confirms.", say_duration(self.task_within_ms), self.task_minutes),
         ];
+        let pushes =
+            |message: &crate::definition::Message| message.channels.contains(&crate::Channel::Push);
+        if (definition.steps.iter()).any(|step| step.kind.message().is_some_and(pushes)) {
+            let share = percent(self.notifications);
+            lines.push(format!("{share} of patients have turned notifications on; for others `push` is passed over."));
+        }
         for (anchor, (from_ms, to_ms)) in &self.anchors {
             lines.push(format!(
                 "Anchor {anchor} lies between {} and {} after the entry event.",

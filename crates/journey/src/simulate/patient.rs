@@ -5,9 +5,10 @@ use super::tally::Tally;
 use crate::Channel;
 use crate::ahead::{INSTANCE, Run, World};
 use crate::definition::{Definition, ExitTrigger};
-use crate::engine::{self, About, Effect, EngineError, Fact, Input, Outcome, Start};
+use crate::engine::{self, About, Effect, EngineError, Fact, Input, Outcome, Start, channel_of};
+use crate::facts::NO_ADDRESS;
 use crate::mover::message_key;
-use crate::room::{Asks, Book, Limits};
+use crate::room::{Asks, Book, Limits, Room};
 use crate::state::{State, TrailEntry, What, Which};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use serde_json::{Map, Value, json};
@@ -189,6 +190,17 @@ impl World for Patient<'_> {
                 until_ms,
                 ..
             } => {
+                let channel =
+                    (definition.step(step)).and_then(|step| channel_of(step, *which, *place));
+                // What will be refused takes nobody's place.
+                if channel == Some(Channel::Push) && !self.is_notified() {
+                    return Some(Input::Room {
+                        n: *n,
+                        which: *which,
+                        place: *place,
+                        room: Room::Free,
+                    });
+                }
                 let key = message_key(INSTANCE, *n, *which);
                 let asks = Asks {
                     key: &key,
@@ -411,6 +423,12 @@ impl Patient<'_> {
         channel: Channel,
         now_ms: u64,
     ) -> Option<Input> {
+        if channel == Channel::Push && !self.is_notified() {
+            return Some(Input::Receipt {
+                communication: communication.to_owned(),
+                outcome: Outcome::NotDone(NO_ADDRESS.to_owned()),
+            });
+        }
         self.messages += 1;
         self.tally.message(channel, self.day(now_ms));
         if channel == Channel::Portal {
@@ -426,6 +444,11 @@ impl Patient<'_> {
         let id = communication.to_owned();
         self.later(at_ms, Act::Mail { id, arrives });
         None
+    }
+
+    /// Whether the patient has turned notifications on.
+    fn is_notified(&self) -> bool {
+        self.share("notifications", "", 0) < self.model.behaviour.notifications
     }
 
     fn open_form(&mut self, step: &str, task: &str, now_ms: u64) {

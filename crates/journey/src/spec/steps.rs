@@ -12,6 +12,10 @@ pub(crate) const CHANNELS: Shape = Shape::List(&Shape::Choice(&[
         "A text message with a link to the portal. Open: its words may hold no PHI.",
     ),
     (
+        "push",
+        "A notification on the devices where the patient has turned notifications on, with a link to the portal. It says who writes and that there is a message, and nothing else: it has no words of the journey's.",
+    ),
+    (
         "portal",
         "The patient's inbox in the portal. Behind login: it may hold PHI.",
     ),

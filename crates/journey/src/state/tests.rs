@@ -122,6 +122,11 @@ fn additions() -> Vec<(&'static str, Value)> {
             entry(json!({"sent": {"c": "email", "k": {"again": {"m": 4320}}}})),
         ),
         ("h", entry(json!({"passed": {"k": "invitation"}}))),
+        ("h", entry(json!({"sent": {"c": "push", "k": "message"}}))),
+        (
+            "h",
+            entry(json!({"undelivered": {"c": "push", "k": "message", "d": "no-address"}})),
+        ),
         ("wy", json!([{"n": 2, "k": "message", "p": [1, 0, 2]}])),
         // A program of before text messages reads none of a patient who was sent one.
         ("h", entry(json!({"sent": {"c": "sms", "k": "message"}}))),

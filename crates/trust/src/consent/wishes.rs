@@ -96,10 +96,13 @@ pub enum Via {
     Email,
     /// By text message.
     Sms,
+    /// By notification on a device of the patient's.
+    Push,
 }
 
 impl Via {
-    const ALL: [Self; 2] = [Self::Email, Self::Sms];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Email, Self::Sms, Self::Push];
 
     /// As `ContactPoint.system` and the language have it.
     #[must_use]
@@ -107,6 +110,7 @@ impl Via {
         match self {
             Self::Email => "email",
             Self::Sms => "sms",
+            Self::Push => "push",
         }
     }
 
@@ -116,6 +120,7 @@ impl Via {
         match self {
             Self::Email => "e-mail",
             Self::Sms => "text messages",
+            Self::Push => "notifications",
         }
     }
 
@@ -283,6 +288,13 @@ impl Wishes {
         self.ways[topic.place()].as_deref()
     }
 
+    /// Whether something was said of a topic in which a way isn't welcome.
+    #[must_use]
+    pub fn lacks(&self, way: Via) -> bool {
+        let mut said = self.ways.iter().flatten();
+        said.any(|ways| !ways.contains(&way))
+    }
+
     /// Says it of one topic.
     pub fn set_ways(&mut self, topic: Topic, ways: Option<Vec<Via>>) {
         self.ways[topic.place()] = ways;
@@ -358,7 +370,7 @@ mod tests {
     #[test]
     fn what_is_said_is_read_back_and_what_others_put_there_stays() {
         let mut wishes = Wishes::default();
-        wishes.set_ways(Topic::Visits, Some(vec![Via::Sms, Via::Email]));
+        wishes.set_ways(Topic::Visits, Some(vec![Via::Sms, Via::Push, Via::Email]));
         wishes.set_ways(Topic::Care, Some(Vec::new()));
         wishes.set_only_important(true);
         wishes.set_quiet(Some(QuietHours {

@@ -3,6 +3,7 @@
 use fhir::ResourceType;
 use ledger::{Draft, Expected, Kind, LedgerError, Query, TenantId};
 
+use super::devices::Ending;
 use super::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, SessionDocument, Stage, deletion,
     draft, find, get,
@@ -371,7 +372,9 @@ impl Identity {
             if gone.is_empty() {
                 return Ok(ended);
             }
-            let count = gone.len();
+            // Devices go with them, and are none.
+            let is_session = |draft: &&Draft| draft.kind != kinds::PUSH_DEVICES;
+            let count = gone.iter().filter(is_session).count();
             let note = format!("account {account}: {count} sessions and applications ended");
             let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
             record.note = Some(&note);
@@ -633,6 +636,9 @@ impl Identity {
         // Who is signed out everywhere is so in applications, too.
         let patient = account.patient.as_deref();
         gone.extend(self.grant_deletions(tenant, id, patient).await?);
+        // What was an own device may be somebody else's by now.
+        let ending = Ending::All;
+        gone.extend(self.push_device_deletions(tenant, patient, ending).await?);
         Ok(gone)
     }
 

@@ -3,13 +3,14 @@
 //! `sign_in.rs` has passwords, second factors and links, `passkeys/` passkeys, `oidc/` sign-in at an identity
 //! provider, `oauth/` systems that sign in with a key and applications that people launch; `sessions.rs` what
 //! comes of them, `seen.rs` what people see of those and end, `browsers.rs` what opened them, in words,
-//! `step_up.rs` a second factor that is asked for again,
+//! `step_up.rs` a second factor that is asked for again, `devices.rs` where patients want notifications,
 //! `manage.rs` what administrators see and take away, `registered.rs` what systems are registered for, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
 //! somebody may fail without end, `refusals.rs` bounds what is recorded, and says how much was not.
 
 mod browsers;
+mod devices;
 mod documents;
 mod emergency;
 mod known;
@@ -49,6 +50,10 @@ use crate::policy::Policies;
 use crate::{Action, Agent, Permit, Purpose, Refusal, Role, Target, TrustError, Vault, kinds};
 
 pub use browsers::in_browser;
+pub use devices::{
+    NewPushDevice, NoPush, PUSH_DEVICES_MAX, PUSH_ENDPOINT_MAX, PUSH_NAME_MAX, PushDevice,
+    PushDeviceView, PushKey,
+};
 pub use emergency::{
     ALERTED_MAX, EMERGENCY_REVIEW_S, EMERGENCY_S, EmergenciesWaiting, EmergencyAccess,
     EmergencyPage, EmergencyReview, emergency_in_note,

@@ -2,9 +2,10 @@
 //! is refused at once here, and within [`super::sessions::RECHECK_MS`] at the other servers.
 use std::collections::BTreeSet;
 
-use ledger::{LedgerError, Query, TenantId};
+use ledger::{Draft, LedgerError, Query, TenantId};
 use serde::{Deserialize, Serialize};
 
+use super::devices::Ending;
 use super::documents::{Kept, SessionDocument, Stage, deletion, find, get};
 use super::manage::{Listing, NO_ACCOUNT, SESSIONS_AT_ONCE, invalid};
 use super::oidc::AtProvider;
@@ -134,20 +135,22 @@ impl Identity {
             let mut record = Record::new(&session.agent, Event::LOGOUT);
             record.note = Some("ended from another session of the same person");
             record.patients.extend(kept.body.agent.patient.clone());
-            let gone = deletion(kinds::SESSION, &kept.id, kept.version);
-            if let Some(outcome) = self.tried(tenant, vec![gone], record).await {
+            let gone = self.session_with_devices(tenant, &kept).await?;
+            if let Some(outcome) = self.tried(tenant, gone, record).await {
                 self.inner.sessions.recheck_all();
                 return outcome;
             }
         }
         Err(LedgerError::Conflict.into())
     }
-    /// Ends all sessions of one's own but this one; says how many there were.
+    /// Ends all sessions of one's own but this one, and a patient's notifications on all devices but this one; says how
+    /// many sessions there were.
     ///
     /// # Errors
     /// As [`Identity::end_own_session`].
     pub async fn end_other_sessions(&self, session: &Session) -> Result<usize, TrustError> {
         let tenant = session.agent.tenant;
+        self.end_push_devices(session).await?;
         let mut ended = 0;
         let mut conflicts = 0;
         loop {
@@ -233,13 +236,34 @@ impl Identity {
             let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
             record.note = Some(&note);
             record.patients.extend(kept.body.agent.patient.clone());
-            let gone = deletion(kinds::SESSION, &kept.id, kept.version);
-            if let Some(outcome) = self.tried(tenant, vec![gone], record).await {
+            let gone = self.session_with_devices(tenant, &kept).await?;
+            if let Some(outcome) = self.tried(tenant, gone, record).await {
                 self.inner.sessions.recheck_all();
                 return outcome;
             }
         }
         Err(LedgerError::Conflict.into())
+    }
+
+    /// What goes where a session is ended: itself, and the notifications in its browser, which somebody else may have by
+    /// now.
+    pub(super) async fn session_with_devices(
+        &self,
+        tenant: TenantId,
+        kept: &Kept<SessionDocument>,
+    ) -> Result<Vec<Draft>, TrustError> {
+        let agent = &kept.body.agent;
+        let patient = agent.patient.as_deref();
+        let patient = patient.filter(|_| agent.role == Role::Patient);
+        let ending = Ending::Of(&kept.id);
+        let mut gone = vec![deletion(kinds::SESSION, &kept.id, kept.version)];
+        match self.push_device_deletions(tenant, patient, ending).await {
+            Ok(devices) => gone.extend(devices),
+            // Nothing is sent to devices that can't be read, and nobody stays signed in for them.
+            Err(TrustError::Damaged(_)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(gone)
     }
 
     async fn session_named(

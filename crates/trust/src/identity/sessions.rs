@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ledger::{Draft, Expected, LedgerError, TenantId};
 
-use super::documents::{AgentDocument, Kept, SessionDocument, Stage, deletion, draft, get};
+use super::documents::{AgentDocument, Kept, SessionDocument, Stage, draft, get};
 use super::oidc::AtProvider;
 use super::seen::OpenedBy;
 use super::{Identity, Session, SignIn, browsers, secrets};
@@ -181,8 +181,8 @@ impl Identity {
             };
             let agent = kept.body.agent.agent(tenant);
             let record = Record::new(&agent, Event::LOGOUT);
-            let gone = deletion(kinds::SESSION, &id, kept.version);
-            match self.commit(tenant, vec![gone], record).await {
+            let gone = self.session_with_devices(tenant, &kept).await?;
+            match self.commit(tenant, gone, record).await {
                 // Its last use was written in between.
                 Err(TrustError::Ledger(LedgerError::Conflict)) => {}
                 other => {

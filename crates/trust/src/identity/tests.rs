@@ -3,6 +3,7 @@ use super::*;
 use crate::tests::{House, NOW_MS, OTHER, TENANT, a_patient, staff};
 
 mod authenticator;
+mod devices;
 mod emergencies;
 mod manage;
 mod passkeys;

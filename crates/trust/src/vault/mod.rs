@@ -112,6 +112,8 @@ struct Inner {
     texts: OnceLock<TextRules>,
     /// Whether the number that texts come from is another organisation's too.
     number_shared: AtomicBool,
+    /// Whether the organisation sends notifications.
+    notifies: AtomicBool,
     consents: consents::Kept,
 }
 
@@ -157,6 +159,7 @@ impl Vault {
                 rules,
                 texts: OnceLock::new(),
                 number_shared: AtomicBool::new(false),
+                notifies: AtomicBool::new(false),
                 consents: consents::Kept::default(),
             }),
         }

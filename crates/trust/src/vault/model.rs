@@ -79,6 +79,10 @@ pub mod kinds {
     pub const GRANT: Kind = Kind(1024);
     /// Applications that are opened from a patient's page.
     pub const LAUNCH: Kind = Kind(1025);
+    /// Devices on which a patient wants notifications.
+    pub const PUSH_DEVICES: Kind = Kind(1140);
+    /// The key by which push services know an organisation.
+    pub const PUSH_KEY: Kind = Kind(1141);
     /// The keys that identity tokens for applications are signed by.
     pub const SIGNING_KEYS: Kind = Kind(1026);
     /// A passkey of a person. It has the number of [`PROXY`], since both came in on one day, and keeps it so that
@@ -92,7 +96,9 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 23] = [
+    pub(crate) const OF_IDENTITY: [Kind; 25] = [
+        PUSH_DEVICES,
+        PUSH_KEY,
         STEERER,
         SIGNING_KEYS,
         PROVIDER_LINK,

@@ -57,6 +57,17 @@ impl Vault {
         let _ = self.inner.texts.set(rules);
     }
 
+    /// Says that the organisation sends notifications: before anything is sent. Where nobody says it none are sent, and
+    /// journeys take their next channel.
+    pub fn set_sends_notifications(&self) {
+        self.inner.notifies.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the organisation sends notifications.
+    pub(crate) fn sends_notifications(&self) -> bool {
+        self.inner.notifies.load(Ordering::Relaxed)
+    }
+
     /// What the organisation says of its text messages.
     #[must_use]
     pub fn texts(&self) -> TextRules {

@@ -28,7 +28,7 @@ const fn all(_: &Value) -> bool {
 
 /// Everything that is told of people and systems. Not in it: sign-in links, failed sign-ins, access tokens, proofs that
 /// were shown, launches under way, signing keys, and the ends of sessions at identity providers.
-pub const TAKEN: [Taken; 14] = [
+pub const TAKEN: [Taken; 15] = [
     Taken {
         name: "accounts",
         kind: kinds::ACCOUNT,
@@ -80,6 +80,14 @@ pub const TAKEN: [Taken; 14] = [
         ],
         has: &[],
         which: |document| document.get("person").is_some(),
+    },
+    Taken {
+        name: "push-devices",
+        kind: kinds::PUSH_DEVICES,
+        // Where they are is of use with this organisation's key alone.
+        members: &["patient", "devices"],
+        has: &[],
+        which: all,
     },
     Taken {
         name: "clients",

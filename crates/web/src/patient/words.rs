@@ -108,12 +108,16 @@ fn may_be_there(resource: &Resource) -> bool {
     codings.any(|coding| coding["code"] == NO_RECEIPT)
 }
 
+/// A notification to a patient's devices.
+const PUSH: &str = "Notification";
+
 /// The medium of a message in a word.
 pub(super) fn medium(resource: &Resource) -> &'static str {
     match resource.text_at(&["medium", "0", "coding", "0", "code"]) {
         Some("EMAILWRIT") => "E-mail",
         Some("PORTAL") => "Portal",
         Some("SMSWRIT") => "Text message",
+        Some("PUSH") => PUSH,
         Some("PHONE") => "Phone",
         _ => "Message",
     }
@@ -129,7 +133,8 @@ pub(crate) fn delivery(times: &Times, resource: &Resource) -> Markup {
     };
     match resource.text_at(&["status"]).unwrap_or_default() {
         "completed" => html! {
-            (layout::state(State::Done, "Delivered"))
+            // Whether a device has shown it isn't known.
+            (layout::state(State::Done, if medium(resource) == PUSH { "Taken by the push service" } else { "Delivered" }))
             @if let Some(read) = at("received") { span class="quiet small" { " read " (times.ago(read)) } }
         },
         // It may be there, and nobody knows, whatever else is said of it.

@@ -329,6 +329,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
     let only = only_words(&own, ctx.times.care_ms);
     let stopped = crate::contact::stopped(&ctx, &own).await?;
     let from = ctx.vault().texts().from;
+    let devices = super::devices::section(&ctx, only.is_some()).await?;
     let mut barred = barred(&ctx, &permit, &own).await?;
     barred.retain(|one| is_written_to(&ctx, &own, one.address.trim()));
     let body = html! {
@@ -353,6 +354,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
                     button class="primary" type="submit" { "Save" }
                 }
             }
+            (devices)
             @if !barred.is_empty() { (unwritten(&ctx, &barred)) }
             section class="stack" aria-labelledby="apart" {
                 h2 id="apart" { "Only at one address" }
@@ -432,6 +434,9 @@ fn is_written_to(ctx: &Ctx, patient: &Resource, address: &str) -> bool {
 /// `POST /portal/preferences`.
 pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let patient = ctx.patient_alone()?.to_owned();
+    if let Some(done) = super::devices::set(&ctx, &fields).await? {
+        return Ok(done);
+    }
     if fields.get("do") == Some("again") {
         let address = fields.get("address").unwrap_or_default();
         return wants_again(&ctx, &patient, address).await;

@@ -1,6 +1,7 @@
 //! The patient's own pages: what is next first, in plain words.
 
 pub(crate) mod choices;
+mod devices;
 pub(crate) mod forms;
 mod items;
 pub(crate) mod languages;

@@ -18,6 +18,7 @@ mod browse;
 mod consents;
 mod console;
 mod contact;
+mod devices;
 mod doors;
 mod emergency;
 mod forms;

@@ -145,6 +145,7 @@ impl World {
             demo_people_imported: false,
             fhir_base: "https://cairn.example/fhir/r4".to_owned(),
             secure_cookies: false,
+            push: None,
             providers: None,
             telehealth: None,
         };

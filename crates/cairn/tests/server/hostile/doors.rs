@@ -547,7 +547,9 @@ async fn every_answer_of_every_route_is_armoured() {
             .iter()
             .any(|open| path.contains(open))
                 // Which services there are, not what they say.
-                || path == "/cds-services";
+                || path == "/cds-services"
+                // The script that shows notifications.
+                || path == "/sw.js";
             if answer.status().is_success()
                 && !same_for_all
                 && method != Method::OPTIONS

@@ -1,0 +1,731 @@
+//! Devices on which a patient wants to be told that there is a message (Web Push, RFC 8030): where a browser's push
+//! service is, and the keys by which that browser alone can read what is sent (RFC 8291).
+//!
+//! They are kept in one document of the patient's, sealed under the patient's key, so that the bound holds and nothing
+//! is left when that key is destroyed. A browser is one patient's: whoever turns notifications on in it last has them.
+//! Each device belongs to the session that was open in its browser last, and ends where somebody ends that: by signing
+//! out, there or from elsewhere, and as an administrator. One that is over by itself ends nothing, because notifications
+//! are for those who are not signed in. All end where the way in is closed. Who acts for a patient gets none.
+
+use aws_lc_rs::digest;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fhir::Resource;
+use ledger::{Draft, Expected, Ledger, LedgerError, Owner, Query, TenantId};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::documents::{Kept, commit, draft, find, get};
+use super::manage::invalid;
+use super::{Identity, RETRIES, Session};
+use crate::audit::{Event, Record};
+use crate::consent::only_at;
+use crate::{Agent, Permit, Purpose, Role, TrustError, Vault, kinds};
+
+/// The most devices of one patient: a telephone, a tablet and a few computers.
+pub const PUSH_DEVICES_MAX: usize = 5;
+/// Characters of a device's name.
+pub const PUSH_NAME_MAX: usize = 60;
+/// Characters of a push service's address for a browser. Those of today's services are below 600.
+pub const PUSH_ENDPOINT_MAX: usize = 1_000;
+/// Bytes of a browser's public key: a point of P-256, not compressed (RFC 8291, section 3.1).
+const KEY_BYTES: usize = 65;
+/// Bytes of what only the browser and who sends know (section 3.2).
+const AUTH_BYTES: usize = 16;
+/// The most patients from whom one browser is taken at once; it is one in all but a race.
+const OTHERS_MAX: usize = 100;
+/// Bytes of a device's id, which nobody can guess.
+const ID_BYTES: usize = 16;
+/// Bytes of what stands for a key by which push services know us.
+const PRINT_BYTES: usize = 12;
+/// How long a token for a push service lasts. It may be a day (RFC 8292, section 2), and clocks differ.
+const TOKEN_S: u64 = 12 * 3_600;
+
+/// A browser in which a patient turns notifications on.
+#[derive(Clone)]
+pub struct NewPushDevice {
+    /// What the patient calls it.
+    pub name: String,
+    /// Where its push service takes messages for it. Whoever passes it on has looked at where that is.
+    pub endpoint: String,
+    /// Its public key, in base64url.
+    pub key: String,
+    /// Its secret, in base64url.
+    pub auth: String,
+    /// The key that its push service was told to take messages from, as the page had it.
+    pub signer: String,
+}
+
+/// A device of one's own, as its patient sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushDeviceView {
+    /// Id.
+    pub id: String,
+    /// What the patient calls it.
+    pub name: String,
+    /// Since when, by the wall clock.
+    pub since_ms: u64,
+    /// Whether it is the browser that asks, as far as is known.
+    pub this: bool,
+}
+
+/// A device that messages go to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PushDevice {
+    /// Id.
+    pub id: String,
+    /// Where its push service takes messages for it.
+    pub endpoint: String,
+    /// Its public key.
+    pub key: Vec<u8>,
+    /// Its secret.
+    pub auth: Vec<u8>,
+    /// What stands for the key that its push service takes messages from ([`PushKey::print`]).
+    pub signer: String,
+}
+
+impl std::fmt::Debug for PushDevice {
+    /// Shows the id alone: whoever knows the rest can send to it, or tell whose it is.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("PushDevice");
+        shown.field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Why a patient gets no notifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPush {
+    /// They have turned them on nowhere.
+    Nowhere,
+    /// They want to be reached at one address alone.
+    Unwanted,
+    /// The organisation sends none.
+    Off,
+}
+
+/// All devices of a patient.
+#[derive(Clone, Serialize, Deserialize)]
+struct DevicesDocument {
+    patient: String,
+    devices: Vec<Named>,
+    /// Where they are and what opens what is sent to them. Members of their own, so that lists of the others hold
+    /// nothing of them.
+    ways: Vec<Way>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Named {
+    id: String,
+    name: String,
+    since_ms: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Way {
+    id: String,
+    endpoint: String,
+    key: String,
+    auth: String,
+    /// What stands for the key that its push service takes messages from. It takes none from another.
+    #[serde(default)]
+    signer: String,
+    /// The session that was open in its browser last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+}
+
+/// Which devices end.
+#[derive(Clone, Copy)]
+pub(super) enum Ending<'a> {
+    /// All of them.
+    All,
+    /// Those of a session.
+    Of(&'a str),
+    /// Those of all sessions but one.
+    But(&'a str),
+}
+
+impl Ending<'_> {
+    fn has(self, way: &Way) -> bool {
+        let session = way.session.as_deref();
+        match self {
+            Self::All => true,
+            Self::Of(id) => session == Some(id),
+            Self::But(id) => session != Some(id),
+        }
+    }
+}
+
+impl DevicesDocument {
+    fn remove(&mut self, is_it: impl Fn(&Way) -> bool) -> bool {
+        let gone: Vec<String> = (self.ways.iter())
+            .filter(|way| is_it(way))
+            .map(|way| way.id.clone())
+            .collect();
+        self.ways.retain(|way| !gone.contains(&way.id));
+        self.devices.retain(|device| !gone.contains(&device.id));
+        !gone.is_empty()
+    }
+}
+
+fn bytes(text: &str, length: usize) -> Option<Vec<u8>> {
+    // Four letters for three bytes; what is longer is not decoded.
+    if text.len() > length.div_ceil(3) * 4 {
+        return None;
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
+    (bytes.len() == length).then_some(bytes)
+}
+
+fn id_of(ledger: &Ledger, tenant: TenantId, patient: &str) -> String {
+    let owner = Owner::Patient(patient.to_owned());
+    ledger.derive_id(tenant, &owner, &format!("push-devices/{patient}"))
+}
+
+/// The document as it is, and which version has to be there when it is written.
+async fn kept(
+    ledger: &Ledger,
+    tenant: TenantId,
+    patient: &str,
+) -> Result<(Option<DevicesDocument>, Expected), TrustError> {
+    let id = id_of(ledger, tenant, patient);
+    let stored = match ledger.get(tenant, kinds::PUSH_DEVICES, &id).await {
+        // Nothing is left of a patient whose key is destroyed.
+        Err(LedgerError::KeyDestroyed) => return Ok((None, Expected::Absent)),
+        other => other?,
+    };
+    let Some(stored) = stored else {
+        return Ok((None, Expected::Absent));
+    };
+    let expected = Expected::Version(stored.version);
+    if stored.deleted {
+        return Ok((None, expected));
+    }
+    let document: DevicesDocument = serde_json::from_slice(&stored.body)
+        .map_err(|_| TrustError::Damaged("a patient's devices don't parse".to_owned()))?;
+    Ok((
+        Some(document).filter(|document| document.patient == patient),
+        expected,
+    ))
+}
+
+/// What is written; where no device is left, nothing is kept.
+fn written(
+    ledger: &Ledger,
+    tenant: TenantId,
+    expected: Expected,
+    document: &DevicesDocument,
+) -> Result<Draft, TrustError> {
+    let id = id_of(ledger, tenant, &document.patient);
+    let places: Vec<(&str, &str)> = (document.ways.iter())
+        .flat_map(|way| {
+            [
+                ("endpoint", way.endpoint.as_str()),
+                ("device", way.id.as_str()),
+            ]
+        })
+        .collect();
+    let kind = kinds::PUSH_DEVICES;
+    let mut draft = draft(ledger, tenant, kind, &id, expected, document, &places, None)?;
+    draft.owner = Owner::Patient(document.patient.clone());
+    if document.devices.is_empty() {
+        draft.deleted = true;
+        draft.body = Vec::new();
+        draft.tokens = Vec::new();
+    }
+    Ok(draft)
+}
+
+impl Vault {
+    /// The devices that a patient is told on now, or why there are none. For parts of Cairn that write to them.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn notifies_on(
+        &self,
+        tenant: TenantId,
+        patient: &Resource,
+        now_ms: i64,
+    ) -> Result<Result<Vec<PushDevice>, NoPush>, TrustError> {
+        // A journey has to take its next channel where nobody would send.
+        if !self.sends_notifications() {
+            return Ok(Err(NoPush::Off));
+        }
+        // Who wants to be reached at one address alone is told nowhere else.
+        if only_at(patient, now_ms).is_some() {
+            return Ok(Err(NoPush::Unwanted));
+        }
+        let Some(id) = patient.id() else {
+            return Ok(Err(NoPush::Nowhere));
+        };
+        let (document, _) = kept(self.ledger(), tenant, id).await?;
+        let ways = document.map(|document| document.ways).unwrap_or_default();
+        let devices: Vec<PushDevice> = (ways.into_iter())
+            .filter_map(|way| {
+                Some(PushDevice {
+                    key: bytes(&way.key, KEY_BYTES)?,
+                    auth: bytes(&way.auth, AUTH_BYTES)?,
+                    id: way.id,
+                    endpoint: way.endpoint,
+                    signer: way.signer,
+                })
+            })
+            .collect();
+        Ok(if devices.is_empty() {
+            Err(NoPush::Nowhere)
+        } else {
+            Ok(devices)
+        })
+    }
+}
+
+impl Identity {
+    /// One's own devices with notifications, in the order in which they came.
+    ///
+    /// # Errors
+    /// `Invalid` for who is no patient; `Ledger`, `Damaged`.
+    pub async fn push_devices(&self, session: &Session) -> Result<Vec<PushDeviceView>, TrustError> {
+        let patient = own(session)?;
+        let (document, _) = kept(&self.inner.ledger, session.agent.tenant, patient).await?;
+        let Some(DevicesDocument { devices, ways, .. }) = document else {
+            return Ok(Vec::new());
+        };
+        let here = Ending::Of(&session.id);
+        let is_here = |id: &str| ways.iter().any(|way| way.id == id && here.has(way));
+        Ok((devices.into_iter())
+            .map(|device| PushDeviceView {
+                this: is_here(&device.id),
+                id: device.id,
+                name: device.name,
+                since_ms: device.since_ms,
+            })
+            .collect())
+    }
+
+    /// Turns notifications on in a browser of one's own, and gives back the device's id. One that has them already keeps
+    /// its place under the new name; another patient who had them in it has them there no more.
+    ///
+    /// # Errors
+    /// `Invalid` for who is no patient, for what is no browser's, and past [`PUSH_DEVICES_MAX`]; `Ledger`.
+    pub async fn add_push_device(
+        &self,
+        session: &Session,
+        new: &NewPushDevice,
+    ) -> Result<String, TrustError> {
+        let patient = own(session)?;
+        let name = new.name.trim();
+        let is_plain = |text: &str| text.chars().all(|one| !one.is_control());
+        if name.is_empty() || name.chars().count() > PUSH_NAME_MAX || !is_plain(name) {
+            return invalid("Give the device a short name.");
+        }
+        let key = bytes(&new.key, KEY_BYTES).filter(|key| key.first() == Some(&4));
+        if key.is_none()
+            || bytes(&new.auth, AUTH_BYTES).is_none()
+            || new.endpoint.len() > PUSH_ENDPOINT_MAX
+        {
+            return invalid("This browser gave nothing that notifications could be sent to.");
+        }
+        let (ledger, tenant) = (&self.inner.ledger, session.agent.tenant);
+        let signer = self.push_key(tenant).await?;
+        if new.signer != signer.public() {
+            return invalid("This page is too old. Load it again, and try once more.");
+        }
+        let signer = signer.print();
+        let is_new = |way: &Way| way.endpoint == new.endpoint;
+        // Whoever has no room takes nothing from others.
+        let (found, _) = kept(ledger, tenant, patient).await?;
+        if found.is_some_and(|document| {
+            document.devices.len() >= PUSH_DEVICES_MAX && !document.ways.iter().any(is_new)
+        }) {
+            return invalid(NO_ROOM);
+        }
+        self.take_from_others(session, patient, &new.endpoint)
+            .await?;
+        for _ in 0..RETRIES {
+            let (found, expected) = kept(ledger, tenant, patient).await?;
+            let mut document = found.unwrap_or_else(|| DevicesDocument {
+                patient: patient.to_owned(),
+                devices: Vec::new(),
+                ways: Vec::new(),
+            });
+            let known = (document.ways.iter_mut()).find(|way| is_new(way));
+            let known = known.map(|way| {
+                way.key.clone_from(&new.key);
+                way.auth.clone_from(&new.auth);
+                way.signer.clone_from(&signer);
+                way.session = Some(session.id.clone());
+                way.id.clone()
+            });
+            let id = match known {
+                Some(id) => {
+                    for device in (document.devices.iter_mut()).filter(|device| device.id == id) {
+                        name.clone_into(&mut device.name);
+                    }
+                    id
+                }
+                None if document.devices.len() >= PUSH_DEVICES_MAX => return invalid(NO_ROOM),
+                None => {
+                    let mut dice = [0; ID_BYTES];
+                    ledger.entropy().fill(&mut dice);
+                    let id = URL_SAFE_NO_PAD.encode(dice);
+                    document.devices.push(Named {
+                        id: id.clone(),
+                        name: name.to_owned(),
+                        since_ms: self.now_ms(),
+                    });
+                    document.ways.push(Way {
+                        id: id.clone(),
+                        endpoint: new.endpoint.clone(),
+                        key: new.key.clone(),
+                        auth: new.auth.clone(),
+                        signer: signer.clone(),
+                        session: Some(session.id.clone()),
+                    });
+                    id
+                }
+            };
+            let draft = written(ledger, tenant, expected, &document)?;
+            let mut record = Record::new(&session.agent, Event::DEVICES);
+            record.purpose = Some(session.agent.role.purpose());
+            record.note = Some("notifications turned on in a browser");
+            record.patients.insert(patient.to_owned());
+            if let Some(outcome) = self.tried(tenant, vec![draft], record).await {
+                return outcome.map(|()| id);
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// Says that somebody has just signed in in the browser of a device, as far as it is one of their own: it ends with
+    /// that session now.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn is_at_push_device(&self, session: &Session, id: &str) -> Result<(), TrustError> {
+        let Ok(patient) = own(session) else {
+            return Ok(());
+        };
+        let (ledger, tenant) = (&self.inner.ledger, session.agent.tenant);
+        for _ in 0..RETRIES {
+            let (Some(mut document), expected) = kept(ledger, tenant, patient).await? else {
+                return Ok(());
+            };
+            let Some(way) = document.ways.iter_mut().find(|way| way.id == id) else {
+                return Ok(());
+            };
+            way.session = Some(session.id.clone());
+            let draft = written(ledger, tenant, expected, &document)?;
+            let mut record = Record::new(&session.agent, Event::DEVICES);
+            record.purpose = Some(session.agent.role.purpose());
+            record.note = Some("signed in on a device with notifications");
+            record.patients.insert(patient.to_owned());
+            if let Some(outcome) = self.tried(tenant, vec![draft], record).await {
+                return outcome;
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// Turns notifications off on a device, whoever's it is, because its browser forgets what it knows of us: whoever
+    /// signed out in it last. Only that browser knows the id besides its patient.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn leave_push_device(&self, tenant: TenantId, id: &str) -> Result<(), TrustError> {
+        if !is_device_id(id) {
+            return Ok(());
+        }
+        let note = "notifications turned off in a browser that somebody signed out in";
+        self.take("device", id, tenant, (None, note), |way| way.id == id)
+            .await
+    }
+
+    /// Turns notifications off on a device of one's own.
+    ///
+    /// # Errors
+    /// `Invalid` for who is no patient, and when there is no such device; `Ledger`.
+    pub async fn remove_push_device(&self, session: &Session, id: &str) -> Result<(), TrustError> {
+        let patient = own(session)?;
+        let mut record = Record::new(&session.agent, Event::DEVICES);
+        record.purpose = Some(session.agent.role.purpose());
+        record.note = Some("notifications turned off on a device");
+        record.patients.insert(patient.to_owned());
+        let is_it = |way: &Way| way.id == id;
+        if self
+            .without(session.agent.tenant, patient, is_it, &record)
+            .await?
+        {
+            Ok(())
+        } else {
+            invalid("There is no such device.")
+        }
+    }
+
+    /// Forgets devices of a patient that their push services don't know any more. For the part of Cairn that sends.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn forget_push_devices(
+        &self,
+        permit: &Permit,
+        patient: &str,
+        ids: &[String],
+    ) -> Result<(), TrustError> {
+        let mut record = Record::under(permit, Event::DEVICES);
+        record.note = Some("devices that their push service doesn't know any more forgotten");
+        record.patients.insert(patient.to_owned());
+        let is_it = |way: &Way| ids.contains(&way.id);
+        self.without(permit.tenant(), patient, is_it, &record)
+            .await
+            .map(drop)
+    }
+
+    /// Turns a patient's own notifications off on all devices but that which they hold, where they sign out everywhere
+    /// else.
+    pub(super) async fn end_push_devices(&self, session: &Session) -> Result<(), TrustError> {
+        let Ok(patient) = own(session) else {
+            return Ok(());
+        };
+        let mut record = Record::new(&session.agent, Event::DEVICES);
+        record.purpose = Some(session.agent.role.purpose());
+        record.note = Some("notifications turned off on all other devices");
+        record.patients.insert(patient.to_owned());
+        let tenant = session.agent.tenant;
+        let ending = Ending::But(&session.id);
+        self.without(tenant, patient, |way| ending.has(way), &record)
+            .await
+            .map(drop)
+    }
+
+    /// Devices of a patient, taken away with something else.
+    pub(super) async fn push_device_deletions(
+        &self,
+        tenant: TenantId,
+        patient: Option<&str>,
+        ending: Ending<'_>,
+    ) -> Result<Option<Draft>, TrustError> {
+        let Some(patient) = patient else {
+            return Ok(None);
+        };
+        let ledger = &self.inner.ledger;
+        let (found, expected) = kept(ledger, tenant, patient).await?;
+        let Some(mut document) = found else {
+            return Ok(None);
+        };
+        if !document.remove(|way| ending.has(way)) {
+            return Ok(None);
+        }
+        written(ledger, tenant, expected, &document).map(Some)
+    }
+
+    /// Takes devices of a patient away; says whether there were any.
+    async fn without(
+        &self,
+        tenant: TenantId,
+        patient: &str,
+        is_it: impl Fn(&Way) -> bool,
+        record: &Record<'_>,
+    ) -> Result<bool, TrustError> {
+        let ledger = &self.inner.ledger;
+        for _ in 0..RETRIES {
+            let (found, expected) = kept(ledger, tenant, patient).await?;
+            let Some(mut document) = found else {
+                return Ok(false);
+            };
+            if !document.remove(&is_it) {
+                return Ok(false);
+            }
+            let draft = written(ledger, tenant, expected, &document)?;
+            let audit = self.inner.auditor.draft(record);
+            match commit(ledger, tenant, vec![draft], audit).await {
+                Err(LedgerError::Conflict) => {}
+                other => return other.map(|()| true).map_err(TrustError::from),
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// A browser is one patient's: another who had notifications in it would read of them by what is somebody else's
+    /// now.
+    async fn take_from_others(
+        &self,
+        session: &Session,
+        patient: &str,
+        endpoint: &str,
+    ) -> Result<(), TrustError> {
+        let note = "notifications turned off in a browser that is somebody else's now";
+        let (tenant, but) = (session.agent.tenant, Some(patient));
+        self.take("endpoint", endpoint, tenant, (but, note), |way| {
+            way.endpoint == endpoint
+        })
+        .await
+    }
+
+    /// Takes a device away from whoever has it, but for one patient. What they have is nothing that whoever asks did.
+    async fn take(
+        &self,
+        name: &str,
+        value: &str,
+        tenant: TenantId,
+        (but, note): (Option<&str>, &str),
+        is_it: impl Fn(&Way) -> bool,
+    ) -> Result<(), TrustError> {
+        let ledger = &self.inner.ledger;
+        let kind = kinds::PUSH_DEVICES;
+        let query = Query::Token(ledger.token(tenant, kind, name, value));
+        let found: Vec<Kept<DevicesDocument>> =
+            find(ledger, tenant, kind, &query, OTHERS_MAX).await?;
+        for other in found {
+            let theirs = other.body.patient;
+            if but == Some(theirs.as_str()) {
+                continue;
+            }
+            let agent = Agent::system(tenant, "identity");
+            let mut record = Record::new(&agent, Event::DEVICES);
+            record.note = Some(note);
+            record.patients.insert(theirs.clone());
+            self.without(tenant, &theirs, &is_it, &record).await?;
+        }
+        Ok(())
+    }
+
+    /// The key by which push services know an organisation, if there is one yet. For pages, which make none.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn known_push_key(&self, tenant: TenantId) -> Result<Option<PushKey>, TrustError> {
+        let ledger = &self.inner.ledger;
+        let id = ledger.derive_own_id(tenant, "push key");
+        let found: Option<Kept<KeyDocument>> = get(ledger, tenant, kinds::PUSH_KEY, &id).await?;
+        found.map(|kept| PushKey::open(&kept.body)).transpose()
+    }
+
+    /// The key by which push services know an organisation (RFC 8292), made when it is needed first.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn push_key(&self, tenant: TenantId) -> Result<PushKey, TrustError> {
+        let ledger = &self.inner.ledger;
+        let id = ledger.derive_own_id(tenant, "push key");
+        for _ in 0..RETRIES {
+            if let Some(known) = self.known_push_key(tenant).await? {
+                return Ok(known);
+            }
+            let made = KeyDocument::make()?;
+            let expected = Expected::Absent;
+            let kind = kinds::PUSH_KEY;
+            let draft = draft(ledger, tenant, kind, &id, expected, &made, &[], None)?;
+            let agent = Agent::system(tenant, "identity");
+            let mut record = Record::new(&agent, Event::KEYS_ROTATED);
+            record.purpose = Some(Purpose::Administration);
+            record.note = Some("a key was made by which push services know this organisation");
+            let audit = self.inner.auditor.draft(&record);
+            match commit(ledger, tenant, vec![draft], audit).await {
+                // Somebody else was faster.
+                Ok(()) | Err(LedgerError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+}
+
+const NO_ROOM: &str =
+    "You have notifications on five devices, and there can't be more. Remove one first.";
+
+/// Whether something may be a device's id: anybody may write a cookie.
+fn is_device_id(text: &str) -> bool {
+    bytes(text, ID_BYTES).is_some()
+}
+
+/// Whose devices a session is about.
+fn own(session: &Session) -> Result<&str, TrustError> {
+    let agent = &session.agent;
+    match (agent.role, &agent.patient) {
+        (Role::Patient, Some(patient)) => Ok(patient),
+        _ => invalid("Notifications are turned on by patients, for themselves."),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyDocument {
+    /// PKCS #8, in base64url.
+    secret: String,
+}
+
+fn unable() -> TrustError {
+    TrustError::Damaged("the key for push services can't be used".to_owned())
+}
+
+impl KeyDocument {
+    /// A new key. The library's own randomness makes it, as it makes the keys of TLS.
+    fn make() -> Result<Self, TrustError> {
+        let pair =
+            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| unable())?;
+        let secret = pair.to_pkcs8v1().map_err(|_| unable())?;
+        Ok(Self {
+            secret: URL_SAFE_NO_PAD.encode(secret.as_ref()),
+        })
+    }
+}
+
+/// The key by which push services know an organisation.
+pub struct PushKey {
+    pair: EcdsaKeyPair,
+    public: String,
+}
+
+impl std::fmt::Debug for PushKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("PushKey");
+        shown.field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+impl PushKey {
+    fn open(document: &KeyDocument) -> Result<Self, TrustError> {
+        let secret = URL_SAFE_NO_PAD
+            .decode(&document.secret)
+            .map_err(|_| unable())?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &secret)
+            .map_err(|_| unable())?;
+        let public = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        Ok(Self { pair, public })
+    }
+
+    /// The public key, as browsers are given it (`applicationServerKey`): a point of P-256, in base64url.
+    #[must_use]
+    pub fn public(&self) -> &str {
+        &self.public
+    }
+
+    /// What stands for the public key. A push service takes nothing for a browser but what is signed by the key that the
+    /// browser named when it asked for its place.
+    #[must_use]
+    pub fn print(&self) -> String {
+        let hash = digest::digest(&digest::SHA256, self.public.as_bytes());
+        URL_SAFE_NO_PAD.encode(hash.as_ref().get(..PRINT_BYTES).unwrap_or_default())
+    }
+
+    /// The value of `Authorization` for a push service (RFC 8292): who sends, signed. `contact` is where its operator
+    /// finds who sends (`mailto:` or `https:`).
+    ///
+    /// # Errors
+    /// `Damaged` when the key can't sign.
+    pub fn authorization(
+        &self,
+        audience: &str,
+        contact: &str,
+        now_ms: u64,
+    ) -> Result<String, TrustError> {
+        let claims = json!({"aud": audience, "exp": now_ms / 1_000 + TOKEN_S, "sub": contact});
+        let head = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"ES256"}"#);
+        let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes());
+        let signature = signature.map_err(|_| unable())?;
+        let signature = URL_SAFE_NO_PAD.encode(signature.as_ref());
+        Ok(format!("vapid t={signed}.{signature}, k={}", self.public))
+    }
+}
