@@ -28,6 +28,7 @@ use fhir::{Resource, ResourceType};
 use ledger::{Expected, Ledger, Owner, TenantId, Timer, TimerKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use trust::consent::{Sort, Wishes};
+use trust::conventions::is_by_video;
 use trust::{Change, Internal, Permit, TrustError, Unit, Vault, kinds};
 
 /// The journeys' number as a consumer of timers.
@@ -437,7 +438,8 @@ impl<'a> Mover<'a> {
                         outcome: Outcome::Delivered,
                     })),
                     (None, Channel::Email | Channel::Sms | Channel::Push) => {
-                        if let Some(message) = message {
+                        if let Some(mut message) = message {
+                            self.look_at_visit(&mut message).await?;
                             self.post(channel, &communication, &message);
                         }
                         Ok(None)
@@ -540,6 +542,7 @@ impl<'a> Mover<'a> {
                     if let Some(mut mail) = mail {
                         // As often it was handed over before it was held.
                         mail.unanswered = unanswered;
+                        self.look_at_visit(&mut mail).await?;
                         self.post(channel, id, &mail);
                     }
                 }
@@ -593,6 +596,25 @@ impl<'a> Mover<'a> {
             return Ok(Some(facts::NO_ADDRESS));
         }
         Ok(refused)
+    }
+
+    /// Says in an entry for a calendar whether its visit is by video, by the visit itself: it was made by an earlier version,
+    /// or somebody has changed it since.
+    async fn look_at_visit(&self, message: &mut trust::outgoing::Message) -> Result<(), MoveError> {
+        let Some(entry) = message.visit.as_mut().filter(|entry| !entry.cancelled) else {
+            return Ok(());
+        };
+        let kind = ResourceType::Appointment;
+        let key = (kind.code(), entry.appointment.clone());
+        entry.online = match self.drafts.get(&key) {
+            Some(draft) => is_by_video(&draft.resource),
+            None => {
+                let found = self.vault.load(self.permit, kind, &entry.appointment);
+                let found = found.await?.filter(|found| !found.deleted);
+                found.is_some_and(|found| is_by_video(&found.resource))
+            }
+        };
+        Ok(())
     }
 
     fn create(&mut self, resource: Resource) {

@@ -344,9 +344,7 @@ fn has_category(consent: &Resource, system: &str, code: &str) -> bool {
     list(consent.get("category")).any(|category| has_code(category, system, code))
 }
 
-/// Whether a consent is about messages of care programmes, and about nothing else.
-#[must_use]
-pub fn is_about_messages(consent: &Resource) -> bool {
+fn is_about_messages(consent: &Resource) -> bool {
     has_category(consent, CONSENT_CATEGORY_SYSTEM, CARE_MESSAGES)
 }
 

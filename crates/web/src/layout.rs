@@ -1,5 +1,6 @@
 //! The frame of every page, and the small parts that pages share.
 
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use trust::Role;
@@ -7,6 +8,18 @@ use trust::Role;
 use crate::assets;
 use crate::context::{App, Ctx, RequestInfo};
 use crate::live::with_emergency;
+
+/// Goes on by itself to an address.
+const REFRESH: HeaderName = HeaderName::from_static("refresh");
+
+/// Makes a page go on at once to an address. Browsers hold where an answer to a form redirects to, and all that follows,
+/// against `form-action` of the form's page; a page that goes on is no part of that.
+pub(crate) fn goes_on(mut page: Response, address: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&format!("0; url={address}")) {
+        page.headers_mut().insert(REFRESH, value);
+    }
+    page
+}
 
 /// The five states that everything is in: shape, word and colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

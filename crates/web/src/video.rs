@@ -2,7 +2,6 @@
 //! the moment at which somebody presses the button.
 
 use axum::extract::Path;
-use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use exchange::{Came, Shut, Standing, Who};
 use fhir::{Resource, ResourceType};
@@ -12,12 +11,8 @@ use trust::{Action, Permit, Role, TrustError};
 
 use crate::context::{Ctx, Posted};
 use crate::error::PageError;
-use crate::layout::{Section, console, csrf, portal};
+use crate::layout::{Section, console, csrf, goes_on, portal};
 use crate::time::signed;
-
-/// Goes on by itself to an address. Browsers hold where an answer to a form redirects to against `form-action` of the
-/// form's page, and that lets no form lead elsewhere; a page that goes on is no part of that.
-const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 /// How a visit stands now, where it is by video; none where it isn't, or where nobody is let in from here.
 pub(crate) fn standing(ctx: &Ctx, visit: &Resource) -> Option<Standing> {
@@ -102,7 +97,7 @@ pub(crate) fn way_in(ctx: &Ctx, visit: &Resource, came: Option<Came>) -> Markup 
     }
 }
 
-/// The same for those who hold the visit, in the timeline.
+/// The same for staff, in the timeline: clinicians may hold a visit that they may see, whether or not it names them.
 pub(crate) fn for_staff(ctx: &Ctx, visit: &Resource) -> Option<Markup> {
     if !is_by_video(visit) {
         return None;
@@ -212,14 +207,11 @@ fn lead(ctx: &Ctx, address: &str, back: &str) -> Response {
             p { a href=(back) { "Back" } }
         }
     };
-    let mut response = match ctx.role() {
+    let page = match ctx.role() {
         Role::Patient | Role::Proxy => portal(ctx, "To the visit", None, None, &body),
         _ => console(ctx, "To the visit", Section::Patients, None, &body),
     };
-    if let Ok(value) = HeaderValue::from_str(&format!("0; url={address}")) {
-        response.headers_mut().insert(REFRESH, value);
-    }
-    response
+    goes_on(page, address)
 }
 
 /// `POST /portal/visits/{id}/join`.

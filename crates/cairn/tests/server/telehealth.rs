@@ -18,6 +18,7 @@ use crate::clients::{peer, said, script};
 use crate::house::{House, house, house_with, put, token as token_of};
 use crate::patience::until;
 use crate::policies;
+use crate::routes::person_of;
 use crate::tenants::{NORTH, SOUTH, Two};
 
 const DOOR: &str = "/channels/telehealth/redeem";
@@ -310,6 +311,56 @@ async fn each_tenant_has_a_place_of_its_own_or_none() {
     assert_eq!(asked(NORTH, SECRET).await, 401);
     assert_eq!(asked(SOUTH, SECRET).await, 404);
     assert_eq!(asked(SOUTH, norths).await, 404);
+    two.end().await;
+}
+
+/// A link of one organisation is none of another's, though both send people to one place and show it the same secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_of_one_organisation_opens_no_visit_of_another() {
+    let folder = folder();
+    let own = tempfile::tempdir().expect("a folder");
+    std::fs::write(own.path().join("secret"), format!("{SECRET}\n")).expect("written");
+    for name in ["north.toml", "south.toml"] {
+        let text = format!(
+            "telehealth_join_url = '{JOIN}'\ntelehealth_partner = 'video'\ntelehealth_secret_file = 'secret'\n"
+        );
+        std::fs::write(own.path().join(name), text).expect("written");
+    }
+    let two = Two::with(|options| {
+        with_visits(options, &folder);
+        options.tenants_folder = Some(own.path().to_owned());
+    })
+    .await;
+    two.until(NORTH, "/fhir/r4/metadata", 200).await;
+    let now_ms = ledger::SystemClock.now_ms();
+    let at = |ms| fhir::date::instant(ms);
+    let client = two.token(two.north, Role::Client).await;
+    let patient = json!({"resourceType": "Patient", "id": "p", "name": [{"family": "Northern"}]});
+    two.put(NORTH, &client, &patient).await;
+    let visit = json!({
+        "resourceType": "Appointment", "id": "v", "status": "booked", "extension": by_video(),
+        "start": at(now_ms - 60_000), "end": at(now_ms + 1_800_000),
+        "participant": [{"actor": {"reference": "Patient/p"}, "status": "accepted"}]
+    });
+    two.put(NORTH, &client, &visit).await;
+    let devi = person_of(&two.trust(two.north), two.north, Role::Clinician).await;
+    let path = "/console/patients/p/visits/v/join";
+    let led = two.ask(NORTH, &Method::POST, path, &devi).await;
+    let refresh = led.headers.iter().find(|(name, _)| name == "refresh");
+    let (_, address) = refresh.unwrap_or_else(|| panic!("{led:?}"));
+    let link = address.split("#token=").nth(1).expect("a token");
+    let redeemed = async |host: &str| -> Value {
+        let url = format!("http://{}{DOOR}", two.server.address());
+        let asked = two.http.post(url).header("host", host).bearer_auth(SECRET);
+        let asked = asked.header("content-type", "application/x-www-form-urlencoded");
+        let answer = asked.body(format!("token={link}")).send().await;
+        let answer = answer.expect("an answer").text().await.expect("text");
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}"))
+    };
+    let foreign = json!({"active": false, "why": "unknown"});
+    assert_eq!(redeemed(SOUTH).await, foreign);
+    // It was good, and still is where it was made.
+    assert_eq!(redeemed(NORTH).await["active"], true);
     two.end().await;
 }
 

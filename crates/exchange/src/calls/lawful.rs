@@ -72,11 +72,7 @@ pub(super) fn lawful(
         let words = format!("Not told: {}.", why.words(&call.partner));
         return Err(Refused::new(why.code(), words));
     }
-    let contract = format!(
-        "contract {} until {}",
-        partner.contract.name(),
-        partner.until
-    );
+    let contract = contract(partner);
     if call.compensates.is_some() {
         return Ok(format!("{contract}, of what the partner has already"));
     }
@@ -103,7 +99,17 @@ pub(super) fn lawful(
     }
 }
 
-fn is_deceased(patient: &Resource) -> bool {
+/// The contract under which a partner is told, for the audit.
+pub(crate) fn contract(partner: &Partner) -> String {
+    format!(
+        "contract {} until {}",
+        partner.contract.name(),
+        partner.until
+    )
+}
+
+/// Whether a patient has died, as their record says.
+pub(crate) fn is_deceased(patient: &Resource) -> bool {
     let flag = patient.get("deceasedBoolean");
     patient.get("deceasedDateTime").is_some()
         || flag.and_then(serde_json::Value::as_bool) == Some(true)

@@ -7,7 +7,7 @@
 
 mod answer;
 mod attempt;
-mod lawful;
+pub(crate) mod lawful;
 mod places;
 mod request;
 

@@ -189,7 +189,7 @@ fn keyed(ledger: &Ledger, tenant: TenantId, name: &str) -> Result<[u8; 16], Ledg
 }
 
 /// Compares without telling by its time how much is the same.
-pub(super) fn same(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }
 

@@ -18,7 +18,7 @@ use lettre::Address;
 use serde_json::{Value, json};
 use trust::{AddressTrouble, Permit, TrustError, Vault};
 
-pub(crate) use address::{Of, ReturnTo};
+pub(crate) use address::{Of, ReturnTo, same};
 pub use door::{ReturnsDoor, Unreturned};
 
 use crate::check::{Reason, Refused};

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{LedgerError, TenantId};
-use serde_json::{Value, json};
+use serde_json::json;
 use trust::consent::{self, Act};
 use trust::partners::DataClass;
 use trust::{
@@ -26,6 +26,7 @@ use trust::{
     Versioned, kinds,
 };
 
+use crate::calls::lawful::{contract, is_deceased};
 pub use redeem::{Admitted, Redeemed, Turned};
 use seat::Seat;
 pub use seat::Who;
@@ -35,7 +36,7 @@ pub use standing::Standing;
 const PART: &str = "telehealth";
 /// How long a link lets in, real time: a browser follows it at once.
 const LINK_LIFE_MS: u64 = 60_000;
-/// How much earlier than now a link says that it begins, because clocks differ.
+/// How much earlier than now a link says that it was made and begins, because clocks differ.
 const SKEW_S: u64 = 30;
 /// The fewest characters of the secret: who guesses it learns of nobody, but keeps people out.
 const SECRET_MIN: usize = 20;
@@ -89,11 +90,10 @@ impl TelehealthPlace {
         Ok(())
     }
 
-    /// `https://video.example.org`.
+    /// `https://video.example.org`, as browsers have it: in small letters, and without a port that goes without saying.
     fn origin(&self) -> String {
-        let (scheme, rest) = self.join_url.split_once("://").unwrap_or_default();
-        let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        format!("{scheme}://{authority}")
+        let url = reqwest::Url::parse(&self.join_url);
+        url.map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
     }
 
     fn audience(&self) -> String {
@@ -251,11 +251,12 @@ impl Telehealth {
         self.trust.vault().ledger().clock().now_ms()
     }
 
-    /// The host that people are sent to.
+    /// The host that people are sent to, with its port where it has one of its own.
     #[must_use]
-    pub fn host(&self) -> &str {
-        let rest = self.place.join_url.split("://").nth(1).unwrap_or_default();
-        rest.split(['/', '?']).next().unwrap_or_default()
+    pub fn host(&self) -> String {
+        let origin = self.place.origin();
+        let host = origin.split_once("://").map(|(_, host)| host.to_owned());
+        host.unwrap_or_default()
     }
 
     /// How a visit stands now.
@@ -295,14 +296,30 @@ impl Telehealth {
         of: (&str, &str),
         request_id: &str,
     ) -> Result<String, Shut> {
-        let permit = self.permit(Some(of.0), request_id).await?;
-        let entered = self.enter_by(&permit, asked, who, of).await;
+        let entered = match self.permit(Some(of.0), request_id).await {
+            Ok(permit) => self.enter_or_say(&permit, asked, who, of).await,
+            Err(error) => Err(error.into()),
+        };
         let outcome = match &entered {
             Ok(_) => "made",
+            // Policies let nobody in: that is no fault that goes away.
+            Err(Shut::Trust(TrustError::Refused(_))) => "refused",
             Err(Shut::Trust(_)) => "failed",
             Err(_) => "refused",
         };
         metrics::counter!("telehealth_links_total", "outcome" => outcome).increment(1);
+        entered
+    }
+
+    /// The same; who isn't let in, and why, is in the audit.
+    async fn enter_or_say(
+        &self,
+        permit: &Permit,
+        asked: &Permit,
+        who: Who<'_>,
+        of: (&str, &str),
+    ) -> Result<String, Shut> {
+        let entered = self.enter_by(permit, asked, who, of).await;
         if let Err(shut) = &entered
             && !matches!(shut, Shut::Trust(_))
         {
@@ -311,7 +328,7 @@ impl Telehealth {
                 who.words(),
                 shut.words()
             );
-            self.note(&permit, Some(asked), of.0, note).await?;
+            self.note(permit, Some(asked), of.0, note).await?;
         }
         entered
     }
@@ -330,16 +347,20 @@ impl Telehealth {
         let id = seat::place(ledger, self.tenant, of, who);
         let secret = seat::mint(ledger.entropy().as_ref());
         let subject = seat::subject(ledger, self.tenant, of, who);
+        let veiled = seat::veiled(ledger, self.tenant, &id, &secret).ok_or_else(|| {
+            TrustError::Damaged("the id of a place in a visit has no form of ours".to_owned())
+        })?;
         let now_ms = self.trust.wall_clock().now_ms();
         let expires_ms = now_ms.saturating_add(LINK_LIFE_MS);
+        let begins_s = (now_ms / 1000).saturating_sub(SKEW_S);
         let claims = json!({
             "iss": self.issuer,
             "sub": subject,
             "aud": self.place.audience(),
-            "iat": now_ms / 1000,
-            "nbf": (now_ms / 1000).saturating_sub(SKEW_S),
+            "iat": begins_s,
+            "nbf": begins_s,
             "exp": expires_ms / 1000,
-            "jti": format!("{id}.{secret}"),
+            "jti": format!("{veiled}.{secret}"),
             "room": seat::room(ledger, self.tenant, patient, appointment),
             "role": who.role(),
         });
@@ -364,8 +385,9 @@ impl Telehealth {
                 patient: Some(patient.to_owned()),
                 asked: Some(asked.clone()),
                 note: Some(format!(
-                    "telehealth: a link into the visit for {}; {} is told health under a pseudonym ({})",
+                    "telehealth: a link into the visit for {}, who is {} {subject} there; {} is told health under that pseudonym ({})",
                     who.words(),
+                    who.role(),
                     self.place.partner,
                     lawful.why
                 )),
@@ -374,7 +396,11 @@ impl Telehealth {
                     id: appointment.to_owned(),
                     version: lawful.visit.version,
                     to: self.place.origin(),
-                    purpose: Purpose::Treatment,
+                    // Whoever looks for what was done in an emergency finds it.
+                    purpose: match asked.purpose() {
+                        Purpose::Emergency => Purpose::Emergency,
+                        _ => Purpose::Treatment,
+                    },
                 }),
                 ..Unit::default()
             };
@@ -431,11 +457,7 @@ impl Telehealth {
         let classes = BTreeSet::from([DataClass::Health]);
         match partner.refuses(Purpose::Treatment, &classes, now_ms) {
             Some(why) => Err(why.words(name)),
-            None => Ok(format!(
-                "contract {} until {}",
-                partner.contract.name(),
-                partner.until
-            )),
+            None => Ok(contract(partner)),
         }
     }
 
@@ -455,8 +477,7 @@ impl Telehealth {
             .filter(|found| !found.deleted)
             .ok_or(Shut::Standing(Standing::Elsewhere))?
             .resource;
-        let died = person.get("deceasedBoolean").and_then(Value::as_bool) == Some(true);
-        if died || person.get("deceasedDateTime").is_some() {
+        if is_deceased(&person) {
             return Err(Shut::Deceased);
         }
         let now_ms = self.now_ms();
@@ -471,18 +492,15 @@ impl Telehealth {
         let query = SearchQuery::parse(ResourceType::Consent, &parameters, false)
             .map_err(|outcome| TrustError::Invalid(outcome.summary()))?;
         let consents = vault.load_all(permit, &query).await?.into_iter();
-        // Who wants no messages of care programmes has still booked this visit.
-        let consents: Vec<Resource> = consents
-            .map(|row| row.resource)
-            .filter(|one| !consent::is_about_messages(one))
-            .collect();
+        let consents: Vec<Resource> = consents.map(|row| row.resource).collect();
         let act = Act {
             purpose: Purpose::Treatment,
             about: vec![ResourceType::Appointment],
             known_as: vault.programmes_known_as(self.tenant).await?,
         };
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let decision = consent::decide_act(vault.rules(), &consents, &act, at_ms);
+        // Who wants no messages of care programmes has still booked this visit.
+        let decision = consent::decide_use(vault.rules(), &consents, &act, at_ms);
         if !decision.permitted {
             return Err(Shut::Consent(decision.reason));
         }
@@ -543,6 +561,16 @@ mod tests {
     fn whom_a_link_is_for_is_said_or_the_origin() {
         let of_port = place("https://video.example.org:8443/join?x=1");
         assert_eq!(of_port.audience(), "https://video.example.org:8443");
+        // As browsers and libraries write origins.
+        for odd in [
+            "https://Video.Example.org/join",
+            "https://video.example.org:443/join",
+            "https://video.example.org?house=1",
+        ] {
+            assert_eq!(place(odd).audience(), "https://video.example.org", "{odd}");
+        }
+        let six = place("http://[::1]:9000/join");
+        assert_eq!(six.audience(), "http://[::1]:9000");
         let named = TelehealthPlace {
             audience: Some("video".to_owned()),
             ..of_port

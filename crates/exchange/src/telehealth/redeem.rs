@@ -7,8 +7,9 @@ use ledger::LedgerError;
 use serde_json::Value;
 use trust::{TrustError, Unit, kinds};
 
-use super::seat::{Seat, room, same};
+use super::seat::{Seat, room, veiled};
 use super::{CONFLICTS_MAX, Shut, Telehealth};
+use crate::returns::same;
 
 /// The longest name of a place in a visit, or of its secret.
 const NAME_MAX: usize = 64;
@@ -70,35 +71,43 @@ struct Named {
     secret: String,
 }
 
-fn named(claims: &Value) -> Option<Named> {
-    let (seat, secret) = claims["jti"].as_str()?.split_once('.')?;
-    let fits = fhir::is_id(seat) && secret.len() <= NAME_MAX;
-    fits.then(|| Named {
-        seat: seat.to_owned(),
-        secret: secret.to_owned(),
-    })
-}
-
 impl Telehealth {
+    fn named(&self, claims: &Value) -> Option<Named> {
+        let (seat, secret) = claims["jti"].as_str()?.split_once('.')?;
+        if !fhir::is_id(seat) || secret.len() > NAME_MAX {
+            return None;
+        }
+        let seat = veiled(self.trust.vault().ledger(), self.tenant, seat, secret)?;
+        Some(Named {
+            seat,
+            secret: secret.to_owned(),
+        })
+    }
+
     /// Whether somebody may redeem links: who shows the secret.
     #[must_use]
     pub fn admits(&self, secret: Option<&str>) -> bool {
-        secret.is_some_and(|secret| same(secret, &self.place.secret))
+        secret.is_some_and(|secret| same(secret.as_bytes(), self.place.secret.as_bytes()))
     }
 
     /// Redeems a link. What becomes of one that was made here is in its patient's audit.
     ///
     /// # Errors
-    /// `Ledger`, `Damaged`, `Refused` by policies, and a conflict where others kept changing it: nobody was let in, and it
-    /// may be tried again.
+    /// `Ledger`, `Damaged`, and a conflict where others kept changing it: nobody was let in, and it may be tried again. Where
+    /// policies refuse, that stays so until somebody changes them, so the visit is shut.
     pub async fn redeem(&self, token: &str, request_id: &str) -> Result<Redeemed, TrustError> {
-        let redeemed = self.redeem_by(token, request_id).await?;
+        let redeemed = match self.redeem_by(token, request_id).await {
+            // That is in the audit already, with the policy.
+            Err(TrustError::Refused(_)) => Ok(Redeemed::Out(Turned::Shut)),
+            redeemed => redeemed,
+        };
         let outcome = match &redeemed {
-            Redeemed::In(_) => "in",
-            Redeemed::Out(turned) => turned.code(),
+            Ok(Redeemed::In(_)) => "in",
+            Ok(Redeemed::Out(turned)) => turned.code(),
+            Err(_) => "failed",
         };
         metrics::counter!("telehealth_redeemed_total", "outcome" => outcome).increment(1);
-        Ok(redeemed)
+        redeemed
     }
 
     async fn redeem_by(&self, token: &str, request_id: &str) -> Result<Redeemed, TrustError> {
@@ -112,8 +121,8 @@ impl Telehealth {
             return unknown;
         };
         let is = |name: &str, expected: &str| claims[name].as_str() == Some(expected);
-        let Some(named) =
-            named(&claims).filter(|_| is("iss", &self.issuer) && is("aud", &self.place.audience()))
+        let Some(named) = (self.named(&claims))
+            .filter(|_| is("iss", &self.issuer) && is("aud", &self.place.audience()))
         else {
             return unknown;
         };
@@ -145,10 +154,7 @@ impl Telehealth {
                 None
             };
             if let Some(turned) = turned {
-                let note = format!(
-                    "telehealth: a link into the visit was turned down: {}",
-                    turned.code()
-                );
+                let note = seat.turned_down(turned.code());
                 self.note(&permit, None, &patient, note).await?;
                 return Ok(Redeemed::Out(turned));
             }
@@ -156,10 +162,7 @@ impl Telehealth {
                 Ok(lawful) => lawful,
                 Err(Shut::Trust(error)) => return Err(error),
                 Err(shut) => {
-                    let note = format!(
-                        "telehealth: a link into the visit was turned down: {}",
-                        shut.words()
-                    );
+                    let note = seat.turned_down(&shut.words());
                     self.note(&permit, None, &patient, note).await?;
                     return Ok(Redeemed::Out(Turned::Shut));
                 }
@@ -170,8 +173,8 @@ impl Telehealth {
                 internals: vec![seat.document(&found.id, &patient, Some(&found))],
                 patient: Some(patient.clone()),
                 note: Some(format!(
-                    "telehealth: a {} came into the visit; the link is used",
-                    seat.role
+                    "telehealth: {} {} came into the visit; the link is used",
+                    seat.role, seat.subject
                 )),
                 ..Unit::default()
             };

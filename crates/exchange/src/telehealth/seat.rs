@@ -2,12 +2,14 @@
 //! holds the link that lets them in now; a new one takes its place, and using it is a conditional write, so that of two
 //! servers, and of two tries, one at most lets somebody in.
 
-use aws_lc_rs::{constant_time, digest};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ledger::{Entropy, Expected, Ledger, Owner, TenantId};
 use serde::{Deserialize, Serialize};
 use trust::{Internal, InternalStored, TrustError, kinds};
+
+use crate::returns::same;
 
 /// Who goes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub enum Who<'a> {
     Patient,
     /// Who acts for the patient: the record of that.
     Proxy(&'a str),
-    /// Somebody of the staff, who holds the visit: the account.
+    /// Somebody of the staff who may hold visits, whether or not this one names them: the account.
     Host(&'a str),
 }
 
@@ -34,7 +36,7 @@ impl Who<'_> {
         match self {
             Self::Patient => "the patient",
             Self::Proxy(_) => "somebody who acts for the patient",
-            Self::Host(_) => "who holds the visit",
+            Self::Host(_) => "a clinician",
         }
     }
 
@@ -75,6 +77,14 @@ pub(super) fn place(
     ledger.derive_id(tenant, &Owner::Patient(patient.to_owned()), &name)
 }
 
+/// The id of a place as a link names it, and back. The first two digits of an id say in which shard its patient lies, and
+/// that is the same in all their visits; here they are others in each link, by what its secret and our keys make.
+pub(super) fn veiled(ledger: &Ledger, tenant: TenantId, id: &str, secret: &str) -> Option<String> {
+    let first = |id: &str| u8::from_str_radix(id.get(..2)?, 16).ok();
+    let veil = first(&ledger.derive_own_id(tenant, &format!("telehealth veil/{secret}")))?;
+    Some(format!("{:02x}{}", first(id)? ^ veil, id.get(2..)?))
+}
+
 /// Where a visit is held. Nobody can guess it, and it is the same for all who come; it doesn't say whose it is, nor in
 /// which shard that one lies.
 pub(super) fn room(ledger: &Ledger, tenant: TenantId, patient: &str, appointment: &str) -> String {
@@ -94,11 +104,6 @@ pub(super) fn subject(
 
 fn hash(secret: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_bytes()))
-}
-
-/// Compares in a time that doesn't depend on where two texts differ.
-pub(super) fn same(one: &str, other: &str) -> bool {
-    constant_time::verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
 }
 
 /// A new secret: 256 random bits.
@@ -130,7 +135,15 @@ impl Seat {
     }
 
     pub(super) fn is_of(&self, secret: &str) -> bool {
-        same(&self.secret, &hash(secret))
+        same(self.secret.as_bytes(), hash(secret).as_bytes())
+    }
+
+    /// For the audit: whose link it was, as the note of the link has them.
+    pub(super) fn turned_down(&self, why: &str) -> String {
+        format!(
+            "telehealth: the link of {} {} into the visit was turned down: {why}",
+            self.role, self.subject
+        )
     }
 
     pub(super) fn read(stored: &InternalStored) -> Result<Self, TrustError> {

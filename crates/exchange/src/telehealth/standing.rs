@@ -7,6 +7,9 @@ use trust::conventions::is_by_video;
 /// Milliseconds of a minute.
 const MINUTE_MS: u64 = 60_000;
 
+/// The most that FHIR's `positiveInt` can be: what is more is no length.
+const MINUTES_MAX: u64 = (1 << 31) - 1;
+
 /// How a visit stands for who wants to go in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -58,6 +61,7 @@ pub fn standing(visit: &Resource, now_ms: u64, before_ms: u64) -> Standing {
         return Standing::Untimed;
     };
     let minutes = visit.get("minutesDuration").and_then(Value::as_u64);
+    let minutes = minutes.filter(|minutes| *minutes <= MINUTES_MAX);
     let by_length = minutes.map(|minutes| start_ms.saturating_add(minutes * MINUTE_MS));
     let until_ms = time(visit, "end").or(by_length);
     let Some(until_ms) = until_ms.filter(|until_ms| *until_ms > start_ms) else {
@@ -118,6 +122,21 @@ mod tests {
             standing(&of_length, HOUR_MS, 0),
             Standing::Open { until_ms }
         );
+        // What can be no length is none.
+        for odd in [
+            json!(u64::MAX),
+            json!(i64::MAX),
+            json!(1_u64 << 31),
+            json!(-20),
+            json!(0),
+            json!("20"),
+        ] {
+            let odd = visit(|visit| {
+                visit["minutesDuration"] = odd;
+                visit.as_object_mut().expect("members").remove("end");
+            });
+            assert_eq!(standing(&odd, HOUR_MS, 0), Standing::Untimed, "{odd:?}");
+        }
     }
 
     #[test]

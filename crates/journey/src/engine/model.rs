@@ -327,8 +327,6 @@ pub struct Calendar {
     pub sequence: u32,
     /// Whether it was called off.
     pub cancelled: bool,
-    /// Whether the visit is by video.
-    pub online: bool,
 }
 
 impl About {

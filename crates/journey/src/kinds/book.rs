@@ -583,11 +583,7 @@ impl StepKind for Book {
         all.collect()
     }
     fn calendar(&self, stand: &Stand) -> Option<Calendar> {
-        let calendar = self.confirmation.as_ref()?.calendar(stand)?;
-        Some(Calendar {
-            online: self.by_video,
-            ..calendar
-        })
+        self.confirmation.as_ref()?.calendar(stand)
     }
     fn goes_out(
         &self,

@@ -100,7 +100,6 @@ fn an_entry_for_the_calendar_rises_with_each_change() {
             end_ms: DISCHARGE + start + HOUR / 2,
             sequence,
             cancelled,
-            online: false,
         })
     };
     let sent = would(&run, "booked", 10 * DAY);
@@ -300,16 +299,4 @@ fn a_visit_that_ends_at_another_time_is_told_and_called_off_until_it_would_begin
         _ => None,
     });
     assert_eq!(until, Some(DISCHARGE + DAY + 3 * HOUR));
-}
-
-#[test]
-fn an_entry_for_the_calendar_says_whether_the_visit_is_by_video() {
-    for (by, online) in [("      by: video\n", true), ("", false)] {
-        let run = begin(by, Some(Outcome::Delivered));
-        let sent = would(&run, "booked", 10 * DAY);
-        let [(_, Some(calendar))] = sent.as_slice() else {
-            panic!("{sent:?}");
-        };
-        assert_eq!(calendar.online, online);
-    }
 }

@@ -718,3 +718,34 @@ async fn nobody_is_written_to_where_mail_comes_back() {
     statuses.sort_unstable();
     assert_eq!(statuses, [Some("completed"), Some("not-done")]);
 }
+
+/// What the visit itself says counts, and not what its step would propose today.
+#[tokio::test]
+async fn an_entry_says_whether_the_visit_is_by_video_as_the_visit_has_it() {
+    for by_video in [true, false] {
+        // Proposed one way, and changed by the hospital's system to the other.
+        let by = if by_video {
+            "      minutes: 30"
+        } else {
+            "      by: video\n      minutes: 30"
+        };
+        let source = confirmed("").replacen("      minutes: 30", by, 1);
+        let world = World::with(Mail::Silent, &source).await;
+        let patient = world.patient().await;
+        world.operate(&patient).await;
+        for mut visit in world.of(&patient, ResourceType::Appointment).await {
+            let was = trust::conventions::is_by_video(&visit);
+            assert_eq!(was, !by_video);
+            visit.set("status", json!("booked"));
+            visit.remove("extension");
+            if by_video {
+                visit.set("extension", trust::conventions::by_video());
+            }
+            world.put(vec![visit.into_value()]).await;
+        }
+        world.drain().await;
+        let mails = world.outgoing().await;
+        let entry = mails.iter().find_map(|mail| mail.visit.as_ref()).unwrap();
+        assert_eq!(entry.online, by_video, "{entry:?}");
+    }
+}

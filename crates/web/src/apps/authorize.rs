@@ -10,7 +10,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use trust::Role;
@@ -23,7 +22,7 @@ use super::launch::named;
 use super::words;
 use crate::context::{App, Ctx, Fields, Posted, escape};
 use crate::error::PageError;
-use crate::layout::{Section, console, csrf, portal};
+use crate::layout::{Section, console, csrf, goes_on, portal};
 use crate::patients;
 
 /// Where applications send people.
@@ -106,10 +105,6 @@ impl Wrong {
     }
 }
 
-/// Goes on by itself to an address. Browsers hold where an answer to a form redirects to, and all that follows,
-/// against `form-action` of the form's page; a page that goes on is no part of that.
-const REFRESH: HeaderName = HeaderName::from_static("refresh");
-
 /// Leads somebody who is signed in back to the application. They came by a form, of the sign-in or of this
 /// flow, which may lead nowhere else; so they get a page, which goes on at once.
 fn lead_back(ctx: &Ctx, address: &str) -> Response {
@@ -120,14 +115,11 @@ fn lead_back(ctx: &Ctx, address: &str) -> Response {
             p { a class="button primary" id="back" href=(address) { "Go on to " (host_of(address)) } }
         }
     };
-    let mut response = match ctx.role() {
+    let page = match ctx.role() {
         Role::Patient => portal(ctx, "Back to the app", None, None, &body),
         _ => console(ctx, "Back to the app", Section::Apps, None, &body),
     };
-    if let Ok(value) = HeaderValue::from_str(&format!("0; url={address}")) {
-        response.headers_mut().insert(REFRESH, value);
-    }
-    response
+    goes_on(page, address)
 }
 
 /// The address back to the application, which is told who answers (RFC 9207).

@@ -67,7 +67,7 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
             dl class="facts" {
                 @if let Some(start) = start { dt { "When" } dd { (ctx.times.plain(start)) ", " (ctx.times.ago(start)) } }
                 @if let Some(minutes) = visit.get("minutesDuration").and_then(Value::as_i64) { dt { "How long" } dd { "about " (minutes) " minutes" } }
-                @if is_by_video(&visit) { dt { "Where" } dd { "By video, from this page" } }
+                @if is_by_video(&visit) { dt { "Where" } dd { @if video::standing(&ctx, &visit).is_some() { "By video, from this page" } @else { "By video" } } }
                 @else if let Some(place) = items::place(&visit) { dt { "Where" } dd { (place) } }
                 @if let (Some(by), "proposed" | "pending") = (at(&["requestedPeriod", "0", "end"]), status) { dt { "Answer by" } dd { (ctx.times.plain(by)) } }
             }

@@ -30,7 +30,7 @@ pub(crate) async fn private_patient(world: &World, given: &str, illness: &str) -
     id
 }
 
-async fn open(browser: &mut Browser, patient: &str) {
+pub(crate) async fn open(browser: &mut Browser, patient: &str) {
     let page = format!("/console/patients/{patient}");
     let form = format!("{page}/emergency");
     let done = browser.act(&form, &form, &[("reason", REASON)]).await;

@@ -8,7 +8,7 @@ const jose = await import(module);
 const token = new URLSearchParams(new URL(link).hash.slice(1)).get("token");
 const provider = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json();
 const keys = jose.createRemoteJWKSet(new URL(provider.jwks_uri));
-const wanted = { issuer, audience, typ: "visit+jwt", algorithms: ["RS256"], maxTokenAge: 60, requiredClaims: ["jti", "room", "role"] };
+const wanted = { issuer, audience, typ: "visit+jwt", algorithms: ["RS256"], maxTokenAge: 90, requiredClaims: ["jti", "room", "role"] };
 const { payload, protectedHeader } = await jose.jwtVerify(token, keys, wanted);
 assert.equal(protectedHeader.alg, "RS256");
 assert.equal(payload.role, "guest");

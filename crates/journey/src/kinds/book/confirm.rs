@@ -154,7 +154,6 @@ impl Confirmation {
             end_ms: slot.end_ms,
             sequence: told.time.saturating_sub(1),
             cancelled: false,
-            online: false,
         })
     }
 
@@ -211,7 +210,6 @@ impl Confirmation {
                 end_ms: slot.end_ms,
                 sequence: time,
                 cancelled: true,
-                online: false,
             }),
         };
         let which = Which::CalledOff { n: token.n, time };

@@ -158,7 +158,7 @@ async fn write(
 /// now on, and all others are taken away: tokens that they signed are good for nobody any more.
 ///
 /// # Errors
-/// `Invalid` when a new key is shown already and waits to sign, or no application signs people in; `Ledger`.
+/// `Invalid` when a new key is shown already and waits to sign, or no key was made yet; `Ledger`.
 pub async fn rotate_signing_key(
     ledger: &Ledger,
     wall_clock: Arc<dyn Clock>,
@@ -175,7 +175,7 @@ pub async fn rotate_signing_key(
         let now_ms = wall_clock.now_ms();
         let Some(mut found) = kept(ledger, tenant).await? else {
             return Err(TrustError::Invalid(
-                "there is no key yet: the first is made when an application with the scope openid is registered"
+                "there is no key yet: the first is made when an application with the scope openid is registered, or a server starts that lets people into visits by video"
                     .to_owned(),
             ));
         };
@@ -207,8 +207,8 @@ pub async fn rotate_signing_key(
 }
 
 impl Identity {
-    /// Sees to it that there is a key to sign with. Only what administrators do leads here, and codes that people
-    /// agreed to: strangers make this server write nothing.
+    /// Sees to it that there is a key to sign with. Only what administrators do leads here, codes that people
+    /// agreed to, and the start of a server that lets people into visits by video: strangers make this server write nothing.
     pub(super) async fn ensure_signing_key(&self, tenant: TenantId) -> Result<(), TrustError> {
         let inner = &self.inner;
         for _ in 0..RETRIES {

@@ -71,3 +71,29 @@ fn header(token: &str) -> Option<Value> {
     let text = token.split('.').next()?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::tests::{House, OTHER, TENANT};
+
+    #[tokio::test]
+    async fn what_is_signed_for_something_else_lets_nobody_in() {
+        let house = House::new().await;
+        let identity = house.trust.identity();
+        let claims = json!({"iss": "https://cairn.example", "jti": "a.b", "role": "host"});
+        let good = identity.sign_visit(TENANT, &claims).await.unwrap();
+        let found = identity.signed_visit(TENANT, &good).await.unwrap();
+        assert_eq!(found, Some(claims.clone()));
+        // The same claims by the same key, but of another type: an identity token, and what nobody has thought of yet.
+        for kind in ["JWT", "at+jwt", "", "visit", "VISIT+JWT"] {
+            let other = identity.signed(TENANT, kind, &claims).await.unwrap();
+            let found = identity.signed_visit(TENANT, &other).await.unwrap();
+            assert_eq!(found, None, "{kind}");
+        }
+        // Another organisation has other keys.
+        identity.ready_to_sign(OTHER).await.unwrap();
+        assert_eq!(identity.signed_visit(OTHER, &good).await.unwrap(), None);
+    }
+}
