@@ -4,6 +4,7 @@
 //! end of a window. Conditions can't ask what time it is otherwise, so nobody has to be looked at to find out.
 
 mod file;
+pub(crate) mod gaps;
 pub(crate) mod members;
 
 pub use file::{check_segments, with_segments};

@@ -1,5 +1,6 @@
 //! What comes of an analysis, for pages, files and terminals.
 
+use super::outcomes::OutcomeOf;
 use crate::time::say_duration;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -127,12 +128,94 @@ pub struct ScoreReport {
     pub mean: Option<f64>,
     /// The standard deviation.
     pub deviation: Option<f64>,
+    /// The same by groups.
+    #[serde(default)]
+    pub groups: Vec<ScoreSplit>,
+}
+
+/// Answers by groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreSplit {
+    /// What they are told apart by.
+    pub by: String,
+    /// The groups in which somebody has answered.
+    pub rows: Vec<ScoreRow>,
+}
+
+/// The answers of one group; of few, and of those by whom few could be found, nothing is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreRow {
+    /// Which.
+    pub group: String,
+    /// How many answered; nothing also where few did not.
+    pub count: Option<u64>,
+    /// The mean.
+    pub mean: Option<f64>,
+    /// The standard deviation.
+    pub deviation: Option<f64>,
+}
+
+/// What came of patients that no step, goal or ending tells, within the days of the analysis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeReport {
+    /// What was asked for.
+    pub of: OutcomeOf,
+    /// In words.
+    pub title: String,
+    /// To whom it came: a stay that nobody had planned, or what was missing.
+    pub yes: u64,
+    /// Those whose first stay was planned.
+    pub planned: u64,
+    /// To whom it did not come.
+    pub no: u64,
+    /// Those who died before.
+    pub died: u64,
+    /// Those of whom it was asked no more, for another reason.
+    pub left: u64,
+    /// Those who were not observed for so many days.
+    pub not_yet: u64,
+    /// Those of whom it can't be told.
+    pub unknown: u64,
+    /// How long it took.
+    pub after: Quantiles,
+    /// The share by groups.
+    pub groups: Vec<OutcomeSplit>,
+}
+
+impl OutcomeReport {
+    /// Those of whom it can be told: what shares are of.
+    #[must_use]
+    pub fn measured(&self) -> u64 {
+        self.yes + self.planned + self.no
+    }
+}
+
+/// An outcome by groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeSplit {
+    /// What they are told apart by.
+    pub by: String,
+    /// The groups.
+    pub rows: Vec<OutcomeRow>,
+}
+
+/// What came of one group. What would show fewer than eleven people is not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeRow {
+    /// Which.
+    pub group: String,
+    /// Those of whom it can be told.
+    pub measured: Option<u64>,
+    /// To whom it came.
+    pub yes: Option<u64>,
+    /// To how many of a hundred.
+    pub percent: Option<u8>,
 }
 
 /// Groups of patients side by side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
-    /// What they are told apart by: `sex`, `age`, `language`, or `arm of EXPERIMENT`.
+    /// What they are told apart by: `sex`, `age`, `language`, `deprivation`, or `arm of EXPERIMENT`.
     pub by: String,
     /// The groups; small ones without their figures.
     pub rows: Vec<SplitRow>,
@@ -202,6 +285,12 @@ pub struct Report {
     pub scores: Vec<ScoreReport>,
     /// Groups side by side.
     pub splits: Vec<Split>,
+    /// For how many days patients were observed for what follows.
+    #[serde(default)]
+    pub days: u64,
+    /// What came of them by the rest of the record.
+    #[serde(default)]
+    pub outcomes: Vec<OutcomeReport>,
 }
 
 impl StepReport {
@@ -213,7 +302,7 @@ impl StepReport {
     }
 }
 
-fn share(part: u64, whole: u64) -> String {
+pub(super) fn share(part: u64, whole: u64) -> String {
     match (part * 1000).checked_div(whole) {
         Some(mille) => format!("{}.{} %", mille / 10, mille % 10),
         None => String::new(),
@@ -245,7 +334,7 @@ fn half(quantiles: &Quantiles) -> String {
 }
 
 /// A length of time in words, without what is below a minute.
-fn spoken(ms: u64) -> String {
+pub(super) fn spoken(ms: u64) -> String {
     match ms {
         0..60_000 => "a minute".to_owned(),
         ms => say_duration(ms - ms % 60_000),
@@ -369,6 +458,7 @@ impl Report {
                 deviation.activity, deviation.skipped, deviation.extra
             );
         }
+        super::words::outcomes(&mut text, self);
         if !self.scores.is_empty() {
             text.push_str("\nAnswers\n");
         }
@@ -387,6 +477,7 @@ impl Report {
                     super::FEW_CASES
                 ),
             };
+            super::words::answers_by_group(&mut text, score);
         }
         for split in &self.splits {
             let _ = writeln!(text, "\nBy {}", split.by);

@@ -6,7 +6,8 @@ use super::net::Net;
 use super::report::{
     Deviation, EndingReport, Fitness, PathReport, Quantiles, Report, ScoreReport, StepReport,
 };
-use super::split::{Came, FEW_CASES, Groups, Splits};
+use super::split::{Came, Cut, FEW_CASES, Groups, Splits};
+use super::tally::{Outcomes, Scores};
 use crate::counts::Dwell;
 use crate::definition::Definition;
 use std::cmp::Reverse;
@@ -43,27 +44,9 @@ pub struct Sums {
     follows: BTreeMap<(u16, u16), u64>,
     first: BTreeMap<u16, u64>,
     last: BTreeMap<u16, u64>,
-    scores: BTreeMap<(String, String), Score>,
+    scores: BTreeMap<(String, String), Scores>,
+    outcomes: Outcomes,
     splits: Splits,
-}
-
-/// Numbers added up.
-#[derive(Debug, Clone, Copy, Default)]
-struct Score {
-    count: u64,
-    mean: f64,
-    /// Of the squares of the distances from the mean.
-    sum: f64,
-}
-
-impl Score {
-    /// Welford's way, which loses nothing of numbers that are far from zero.
-    fn add(&mut self, value: f64) {
-        self.count += 1;
-        let before = value - self.mean;
-        self.mean += before / float(self.count);
-        self.sum += before * (value - self.mean);
-    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -103,8 +86,14 @@ impl Sums {
             first: BTreeMap::new(),
             last: BTreeMap::new(),
             scores: BTreeMap::new(),
+            outcomes: Outcomes::default(),
             splits: Splits::default(),
         }
+    }
+
+    /// The moment as of which they are added up.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     fn number(&mut self, activity: &str) -> u16 {
@@ -184,17 +173,21 @@ impl Sums {
                 report.spent_ms = report.spent_ms.saturating_add(stayed_ms);
             }
         }
+        let is_goal = |activity: &str| step(activity).is_some_and(|it| it.kind.aims().is_some());
+        let came = Came::of(case, is_goal, ran_out, missed);
+        let counted = self.splits.add(case, groups, &came);
         for answer in &case.answers {
             // What other steps learn, and those of other versions, are no answers to this one's questions.
             let asks = step(&answer.step).is_some_and(|step| step.kind.is_answered());
             if asks && answer.value.is_finite() {
                 let of = (answer.step.clone(), answer.question.clone());
-                self.scores.entry(of).or_default().add(answer.value);
+                self.scores
+                    .entry(of)
+                    .or_default()
+                    .add(answer.value, &counted);
             }
         }
-        let is_goal = |activity: &str| step(activity).is_some_and(|it| it.kind.aims().is_some());
-        let came = Came::of(case, is_goal, ran_out, missed);
-        self.splits.add(case, groups, &came);
+        self.outcomes.add(&case.outcomes, &counted);
         self.path(case);
     }
 
@@ -260,6 +253,7 @@ impl Sums {
             .map(|((from, to), count)| (named(from), named(to), *count))
             .collect();
         follows.sort();
+        let cuts = self.splits.cuts();
         Report {
             journey: self.definition.name.clone(),
             version: self.definition.version,
@@ -280,8 +274,10 @@ impl Sums {
             last: counted(&self.last),
             fitness,
             steps: steps(&self.definition, self.steps),
-            scores: scores(&self.scores),
+            scores: scores(&self.scores, &cuts),
             splits: self.splits.told(),
+            days: 0,
+            outcomes: self.outcomes.reports(&self.definition, &cuts),
         }
     }
 
@@ -394,7 +390,7 @@ impl Sums {
     clippy::cast_precision_loss,
     reason = "counts of journeys are far below 2^52"
 )]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 
@@ -405,15 +401,21 @@ fn ratio(part: u64, whole: u64) -> f64 {
     float(part) / float(whole)
 }
 
-fn scores(scores: &BTreeMap<(String, String), Score>) -> Vec<ScoreReport> {
-    let told = scores.iter().map(|((step, question), score)| {
+fn scores(scores: &BTreeMap<(String, String), Scores>, cuts: &[Cut]) -> Vec<ScoreReport> {
+    let told = scores.iter().map(|((step, question), scores)| {
+        let score = scores.all;
         let many = score.count >= FEW_CASES;
         ScoreReport {
             step: step.clone(),
             question: question.clone(),
             count: many.then_some(score.count),
             mean: many.then_some(score.mean),
-            deviation: many.then_some((score.sum / float(score.count)).sqrt()),
+            deviation: many.then(|| score.deviation()),
+            groups: if many {
+                scores.splits(cuts)
+            } else {
+                Vec::new()
+            },
         }
     });
     told.collect()

@@ -4,13 +4,15 @@
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
-use journey::{FEW_CASES, Fitness, GraphView, NodeView, Report, Split, StepFlow, VersionView};
+use journey::{
+    DAYS, DAYS_MAX, FEW_CASES, Fitness, GraphView, NodeView, Report, Split, StepFlow, VersionView,
+};
 use maud::{Markup, html};
 use trust::Action;
 
 use super::people::{Numbers, may_see};
 use super::step::{href, stayed};
-use super::{load, spoken, title_of};
+use super::{load, outcomes, spoken, title_of};
 use crate::context::{Ctx, Fields, Posted, escape};
 use crate::drawing::{self, Bar};
 use crate::error::PageError;
@@ -29,7 +31,7 @@ pub(super) fn address(version: &VersionView) -> String {
 }
 
 /// A part of a whole, in words.
-fn share(part: u64, whole: u64) -> String {
+pub(super) fn share(part: u64, whole: u64) -> String {
     match (part * 100).checked_div(whole) {
         Some(0) if part > 0 => "under 1 %".to_owned(),
         Some(percent) => format!("{percent} %"),
@@ -176,7 +178,7 @@ fn late(graph: &GraphView, flow: &[StepFlow], numbers: Numbers<'_>) -> Markup {
 }
 
 /// How it ended, and what it aims at.
-fn outcomes(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
+fn endings(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
     let endings = graph.endings.iter().map(|(reason, count)| Bar {
         name: reason.clone(),
         count: *count,
@@ -194,29 +196,6 @@ fn outcomes(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
             h2 id="outcomes" { "How it ended" }
             @if bars.is_empty() { p class="quiet" { "Nobody has left this version yet." } }
             @else { div class="scroll" { (drawing::bars(&bars, "Outcome", "Patients")) } }
-        }
-    }
-}
-
-/// What was answered by numbers.
-fn scores(graph: &GraphView, report: &Report) -> Markup {
-    html! {
-        @if !report.scores.is_empty() {
-            section class="stack" aria-labelledby="answers" {
-                h2 id="answers" { "What they answered" }
-                p class="quiet" { "Answers that are numbers. Of fewer than " (FEW_CASES) " nothing is told." }
-                div class="scroll" {
-                    table {
-                        thead { tr { th scope="col" { "Question" } th scope="col" class="number" { "Answers" } th scope="col" class="number" { "Mean" } th scope="col" class="number" { "Give or take" } } }
-                        tbody { @for score in &report.scores { tr {
-                            th scope="row" { (title_of(graph, &score.step)) div class="quiet small mono" { (score.question) } }
-                            td class="number" { @match score.count { Some(count) => (thousands(count)), None => "not told" } }
-                            td class="number" { @if let Some(mean) = score.mean { (format!("{mean:.2}")) } }
-                            td class="number" { @if let Some(deviation) = score.deviation { (format!("{deviation:.2}")) } }
-                        } } }
-                    }
-                }
-            }
         }
     }
 }
@@ -342,7 +321,7 @@ fn last_analysis(ctx: &Ctx, graph: &GraphView, report: Option<&Report>, under_wa
             h2 id="analysis" { "Analysis" }
             @if under_way { p { (layout::state(State::Running, "Being made")) } p class="quiet" { "Every journey of this version is read, without keeping anybody waiting. Look again in a moment." } }
             @match report {
-                None if !under_way => (layout::empty("No analysis was made yet", "Paths, how far they are the drawn ones, and groups side by side need every journey to be read once.")),
+                None if !under_way => (layout::empty("No analysis was made yet", "Paths, how far they are the drawn ones, what came of patients, and groups side by side need every journey to be read once.")),
                 None => {},
                 Some(report) => {
                     p {
@@ -354,17 +333,23 @@ fn last_analysis(ctx: &Ctx, graph: &GraphView, report: Option<&Report>, under_wa
                 },
             }
             @if !under_way {
-                form method="post" action={ "/console/journeys/" (escape(&graph.version.name)) "/analysis" } {
+                form class="stack" method="post" action={ "/console/journeys/" (escape(&graph.version.name)) "/analysis" } {
                     (csrf(ctx))
                     input type="hidden" name="version" value=(graph.version.version);
+                    label { "Days of observation" span class="hint" { "For what came of patients, such as being in hospital again" }
+                        input type="number" name="days" min="1" max=(DAYS_MAX) value=(report.map(|report| report.days).filter(|days| *days > 0).unwrap_or(DAYS));
+                    }
+                    div {
                     button type="submit" { @if report.is_some() { "Make it anew" } @else { "Make the analysis" } }
+                    }
                 }
             }
         }
         @if let Some(report) = report {
             (conformance(graph, report, &report.fitness))
             (paths(graph, report))
-            (scores(graph, report))
+            (outcomes::outcomes(report))
+            (outcomes::scores(graph, report))
             section class="stack" aria-labelledby="groups" {
                 h2 id="groups" { "Groups side by side" }
                 @if report.splits.is_empty() { p class="quiet" { "Nothing is known to tell patients apart by." } }
@@ -415,7 +400,7 @@ pub(crate) async fn page(
             (funnel(&graph, numbers))
             (dwell(&graph, &flow))
             (late(&graph, &flow, numbers))
-            (outcomes(&graph, numbers))
+            (endings(&graph, numbers))
             (last_analysis(&ctx, &graph, report.as_ref(), under_way))
         }
     };
@@ -431,8 +416,21 @@ pub(crate) async fn make(
     let permit = ctx.permit(Action::Observe, None, None).await?;
     let version = fields.get("version").and_then(|text| text.parse().ok());
     let version = version.ok_or(PageError::NotFound)?;
+    let days = match fields.get("days").map(str::trim) {
+        None | Some("") => DAYS,
+        Some(days) => {
+            let days = days
+                .parse()
+                .ok()
+                .filter(|days| (1..=DAYS_MAX).contains(days));
+            let words = format!("Days of observation are 1 to {DAYS_MAX}.");
+            days.ok_or(PageError::Invalid(words))?
+        }
+    };
     let journeys = &ctx.app.web.journeys;
-    journeys.begin_analysis(permit, &name, version).await?;
+    journeys
+        .begin_analysis(permit, &name, version, days)
+        .await?;
     let name = escape(&name);
     let href = format!("/console/journeys/{name}/analysis?version={version}#analysis");
     Ok(Redirect::to(&href).into_response())

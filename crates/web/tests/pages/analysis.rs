@@ -36,7 +36,18 @@ async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
         page.shows(said);
     }
     assert!(!page.has("/people?"), "a squad sees how many, not who");
-    let made = sam.act(HERE, HERE, &[("version", "1")]).await;
+    // Three days after the discharge are over only now.
+    world.clock.advance(2 * DAY_MS);
+    for days in ["0", "367", "soon"] {
+        let refused = sam
+            .act(HERE, HERE, &[("version", "1"), ("days", days)])
+            .await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.body);
+        refused.shows("Days of observation are 1 to 366.");
+    }
+    let made = sam
+        .act(HERE, HERE, &[("version", "1"), ("days", "3")])
+        .await;
     assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.body);
     assert!(made.location().ends_with("/analysis?version=1#analysis"));
     let page = loop {
@@ -54,6 +65,12 @@ async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
         "All of them, the most frequent first.",
         "ended: Back in hospital",
         "By language",
+        "What came of them",
+        "Within 3 days, as far as the record has it",
+        "In hospital again after the discharge",
+        "1 of 12</span> (8 %) were in hospital without a plan.",
+        "In hospital, not planned",
+        "name=\"days\" min=\"1\" max=\"366\" value=\"3\"",
         "not told",
     ] {
         page.shows(said);

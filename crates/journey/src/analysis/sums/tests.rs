@@ -1,6 +1,8 @@
 //! Small logs, counted by hand.
 
 use super::super::case::{Answer, CaseEvent};
+use super::super::outcomes::{Came, Outcome, OutcomeOf};
+use super::super::report::OutcomeRow;
 use super::*;
 use crate::time::{DAY_MS, HOUR_MS};
 
@@ -314,4 +316,104 @@ fn answers_are_added_up_where_they_are_many() {
     let (count, mean, deviation) = told(12);
     assert_eq!((count, mean), (Some(12), Some(4.0)));
     assert!((deviation.unwrap() - 2.0).abs() < 1e-9);
+}
+
+/// Answers and outcomes by group, of a hundred people who can be counted by hand.
+#[test]
+fn answers_and_outcomes_stand_side_by_side_where_they_are_many() {
+    let mut sums = Sums::new(definition(), 100 * DAY_MS);
+    let group = |by: &str, name: &str| Groups::from([(by.to_owned(), name.to_owned())]);
+    let came = |came: Came| {
+        vec![Outcome {
+            of: OutcomeOf::Readmission,
+            came,
+        }]
+    };
+    let back = Came::Yes {
+        after_ms: 10 * DAY_MS,
+    };
+    // 40 of the first: 20 back, 20 not; they answer 2 and 4 by turns. 30 of the third: 12 back, 15 not, 3 not observed
+    // for long enough; all answer 6. 25 of the fifth: 12 back; ten answer. Five of whom it isn't known.
+    for (name, count) in [
+        ("1 (most deprived)", 40),
+        ("3", 30),
+        ("5", 25),
+        ("not known", 5),
+    ] {
+        for number in 0..count {
+            let (outcome, answer) = match name {
+                "1 (most deprived)" if number < 20 => (back, Some(2.0)),
+                "1 (most deprived)" => (Came::No, Some(4.0)),
+                "3" if number < 12 => (back, Some(6.0)),
+                "3" if number < 27 => (Came::No, Some(6.0)),
+                "3" => (Came::NotYet, Some(6.0)),
+                "5" if number < 12 => (back, (number < 10).then_some(1.0)),
+                "5" => (Came::No, None),
+                _ => (Came::Planned, None),
+            };
+            let answers = answer.map(|value| Answer {
+                step: "form".to_owned(),
+                question: "score".to_owned(),
+                value,
+            });
+            let case = Case {
+                answers: answers.into_iter().collect(),
+                outcomes: came(outcome),
+                ..answered()
+            };
+            sums.add(&case, &group("deprivation", name));
+        }
+    }
+    let report = sums.report();
+    let outcome = &report.outcomes[0];
+    assert_eq!(
+        (outcome.yes, outcome.planned, outcome.no, outcome.not_yet),
+        (44, 5, 48, 3)
+    );
+    assert_eq!(outcome.measured(), 97);
+    assert!(near(outcome.after.p50_ms, 240));
+    // Five of whom it isn't known are few, so the next larger group isn't told either.
+    let row = |group: &str, measured, yes, percent| OutcomeRow {
+        group: group.to_owned(),
+        measured,
+        yes,
+        percent,
+    };
+    assert_eq!(
+        outcome.groups[0].rows,
+        [
+            // Three of all were not measured. Whose they are, the numbers would tell.
+            row("1 (most deprived)", None, None, Some(50)),
+            row("3", None, None, Some(44)),
+            row("5", None, None, None),
+            row("not known", None, None, None),
+        ]
+    );
+    let score = &report.scores[0];
+    assert_eq!(score.count, Some(80));
+    let told = |group: &str| {
+        let rows = &score.groups[0].rows;
+        rows.iter().find(|row| row.group == group).cloned()
+    };
+    // Ten answers of the fifth are few, and could be made from all and those of the other two.
+    let first = told("1 (most deprived)").unwrap();
+    assert_eq!(first.count, Some(40));
+    assert!((first.mean.unwrap() - 3.0).abs() < 1e-9);
+    assert!((first.deviation.unwrap() - 1.0).abs() < 1e-9);
+    let third = told("3").unwrap();
+    assert_eq!(
+        (third.count, third.mean, third.deviation),
+        (None, None, None)
+    );
+    assert_eq!(told("5").unwrap().mean, None);
+    assert_eq!(told("not known"), None, "nobody of them answered");
+    let text = report.text();
+    for said in [
+        "In hospital again after the discharge, within 0 days\n  unplanned: 44 of 97 (45.3 %)",
+        "  5 planned\n  48 not in hospital\n  3 not observed for so long yet, apart\n",
+        "    1 (most deprived): 50 %\n    3: 44 %\n    5: not told\n",
+        "      1 (most deprived): 3.00 on average, give or take 1.00, of 40\n",
+    ] {
+        assert!(text.contains(said), "{text}");
+    }
 }
