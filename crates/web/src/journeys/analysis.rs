@@ -23,6 +23,8 @@ use crate::time::signed;
 const PATHS: usize = 15;
 /// Groups of one split on the page.
 const GROUPS: usize = 12;
+/// Versions side by side, the newest ones.
+const VERSIONS: usize = 8;
 
 /// The address of a version's analysis.
 pub(super) fn address(version: &VersionView) -> String {
@@ -201,7 +203,7 @@ fn endings(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
 }
 
 /// `0.987`; 1 only where it is.
-fn measure(value: Option<f64>) -> String {
+pub(super) fn measure(value: Option<f64>) -> String {
     value.map_or_else(
         || "not told".to_owned(),
         |value| format!("{:.3}", (value * 1000.0).floor() / 1000.0),
@@ -378,6 +380,15 @@ pub(crate) async fn page(
     let (report, under_way) = journeys.kept_analysis(&permit, &name, number).await?;
     let all = journeys.versions(&permit).await?;
     let versions: Vec<&VersionView> = all.iter().filter(|one| one.name == name).collect();
+    let mut analyses: Vec<(&VersionView, Report)> = Vec::new();
+    let mut newest = versions.clone();
+    newest.sort_by_key(|one| std::cmp::Reverse(one.version));
+    for other in newest.into_iter().take(VERSIONS) {
+        let (kept, _) = journeys
+            .kept_analysis(&permit, &name, other.version)
+            .await?;
+        analyses.extend(kept.map(|kept| (other, kept)));
+    }
     let numbers = Numbers {
         version,
         people: may_see(&ctx),
@@ -402,6 +413,7 @@ pub(crate) async fn page(
             (late(&graph, &flow, numbers))
             (endings(&graph, numbers))
             (last_analysis(&ctx, &graph, report.as_ref(), under_way))
+            (outcomes::versions(&analyses))
         }
     };
     Ok(console(&ctx, "How it goes", Section::Journeys, None, &body))

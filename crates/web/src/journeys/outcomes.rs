@@ -1,10 +1,10 @@
 //! What came of a version's patients by the rest of the record, and what they answered, with groups side by side: from
 //! the analysis that was made last.
 
-use journey::{FEW_CASES, GraphView, OutcomeOf, OutcomeReport, Report, ScoreReport};
+use journey::{FEW_CASES, GraphView, OutcomeOf, OutcomeReport, Report, ScoreReport, VersionView};
 use maud::{Markup, html};
 
-use super::analysis::share;
+use super::analysis::{address, measure, share};
 use super::step::stayed;
 use super::title_of;
 use crate::drawing::{self, Bar};
@@ -105,7 +105,7 @@ fn outcome(report: &OutcomeReport) -> Markup {
                             ],
                             value: row.percent.map(f64::from),
                         }).collect();
-                        (groups(&split.by, &["Share", came, "Of"], &rows, 100.0))
+                        (groups(&split.by, &["Share", "How many", "Of"], &rows, 100.0))
                     }
                 }
             }
@@ -176,6 +176,56 @@ pub(super) fn scores(graph: &GraphView, report: &Report) -> Markup {
                     }
                 }
                 @for score in report.scores.iter().filter(|score| !score.groups.is_empty()) { (answers(graph, score)) }
+            }
+        }
+    }
+}
+
+/// The newest analyses of several versions side by side.
+pub(super) fn versions(analyses: &[(&VersionView, Report)]) -> Markup {
+    let mut asked: Vec<(&OutcomeOf, &str)> = Vec::new();
+    for outcome in analyses.iter().flat_map(|(_, report)| &report.outcomes) {
+        if asked.iter().all(|(of, _)| **of != outcome.of) {
+            asked.push((&outcome.of, &outcome.title));
+        }
+    }
+    asked.sort_unstable();
+    html! {
+        @if analyses.len() > 1 {
+            section class="stack" aria-labelledby="versions" {
+                h2 id="versions" { "Versions side by side" }
+                p class="quiet" { "The newest analysis of each version that has one. Who is in which version may differ in more than the version." }
+                div class="scroll" {
+                    table {
+                        thead { tr {
+                            th scope="col" { "Version" }
+                            @for column in ["Journeys", "Over", "Half took no longer than", "Fitness"] { th scope="col" class="number" { (column) } }
+                            @for (_, title) in &asked { th scope="col" class="number" { (title) } }
+                        } }
+                        tbody {
+                            @for (version, report) in analyses {
+                                tr {
+                                    th scope="row" { a href=(address(version)) { "Version " (version.version) } }
+                                    td class="number" { (thousands(report.cases)) }
+                                    td class="number" { (thousands(report.ended)) }
+                                    td class="number nowrap" { @if let Some(half) = report.length.p50_ms { (stayed(half)) } @else { "–" } }
+                                    td class="number" { (measure(report.fitness.mean)) }
+                                    @for (of, _) in &asked {
+                                        td class="number nowrap" {
+                                            @match report.outcomes.iter().find(|one| one.of == **of) {
+                                                Some(one) if one.measured() > 0 => {
+                                                    (share(one.yes, one.measured()))
+                                                    div class="quiet small" { "of " (thousands(one.measured())) ", " (report.days) " days" }
+                                                },
+                                                _ => "–",
+                                            }
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
             }
         }
     }
