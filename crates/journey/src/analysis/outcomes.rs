@@ -78,7 +78,7 @@ pub struct Outcome {
 /// The types that are read of each patient's record to tell what came of a journey's patients.
 pub(crate) fn kinds(definition: &Definition) -> BTreeSet<ResourceType> {
     let gaps = definition.segments.iter().filter(|one| one.is_gap());
-    let mut kinds: BTreeSet<ResourceType> = gaps.flat_map(|gap| gap.kinds()).collect();
+    let mut kinds: BTreeSet<ResourceType> = gaps.flat_map(segments::Segment::kinds).collect();
     kinds.insert(ResourceType::Encounter);
     kinds.remove(&ResourceType::Patient);
     kinds
