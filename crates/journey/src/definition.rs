@@ -365,17 +365,29 @@ impl Definition {
     /// The resource types whose events can mean something to this journey.
     pub(crate) fn kinds(&self) -> Vec<ResourceType> {
         let mut kinds = vec![ResourceType::Consent];
-        kinds.extend(self.entry.kind());
-        kinds.extend(self.entry.who.iter().filter_map(|who| match who {
-            Who::Has { kind, .. } => Some(*kind),
-            Who::This(_) => None,
-        }));
-        kinds.extend(self.conditions.iter().map(|condition| condition.kind));
+        kinds.extend(self.asked_of());
         for step in &self.steps {
             kinds.extend(step.kind.types());
         }
         kinds.sort_unstable();
         kinds.dedup();
         kinds
+    }
+
+    /// The resource types of which something is asked, whoever writes them: by whom it is for, and by conditions on
+    /// events.
+    fn asked_of(&self) -> impl Iterator<Item = ResourceType> {
+        let who = self.entry.who.iter().filter_map(|who| match who {
+            Who::Has { kind, .. } => Some(*kind),
+            Who::This(_) => None,
+        });
+        let conditions = self.conditions.iter().map(|condition| condition.kind);
+        self.entry.kind().into_iter().chain(who).chain(conditions)
+    }
+
+    /// Whether of a type only what others write means something to this journey. What became of a message that a move
+    /// hands out or refuses, the move itself says; later, whoever delivers it.
+    pub(crate) fn is_told_by_others(&self, kind: ResourceType) -> bool {
+        kind == ResourceType::Communication && self.asked_of().all(|one| one != kind)
     }
 }

@@ -24,7 +24,8 @@ pub(crate) struct Interest {
     pub(crate) members: bool,
     /// The same of segments that those under way are watched for.
     pub(crate) watched: bool,
-    /// Others may hold, let go on or end a journey by it; what the journeys write themselves means nothing.
+    /// Others may hold, let go on or end a journey by it, or say what became of a message; what the journeys write
+    /// themselves means nothing.
     pub(crate) steers: bool,
 }
 
@@ -64,7 +65,12 @@ pub(crate) fn interest(
             interest.entry(kind).or_default().steers = true;
         }
         for kind in definition.kinds() {
-            interest.entry(Kind(kind.code())).or_default().moves = true;
+            let interest = interest.entry(Kind(kind.code())).or_default();
+            if definition.is_told_by_others(kind) {
+                interest.steers = true;
+            } else {
+                interest.moves = true;
+            }
         }
         let entry = &definition.entry;
         if let (Some(_), Some(kind)) = (&entry.date, entry.kind()) {
@@ -90,4 +96,63 @@ pub(crate) fn interest(
         }
     }
     interest
+}
+
+#[cfg(test)]
+mod tests {
+    use fhir::ResourceType;
+
+    const JOURNEY: &str = "\
+name: word
+title: A word
+owner: Testers
+purpose: TREAT
+at_most: 30d
+entry:
+  event: Encounter
+  where: status = 'finished'
+  anchors: {left: period.end}
+  within: 3d
+  per: event
+exits:
+  death: {title: Died, event: Patient, where: deceased.exists() and deceased != false}
+  consent: {title: Consent withdrawn, consent: withdrawn}
+start: first
+steps:
+  first:
+    title: First
+    send:
+      title: Hello
+      words: Hello.
+      channels: [portal]
+    next: end
+    on_failure: end
+";
+
+    #[test]
+    fn of_messages_others_tell_unless_they_are_asked_about() {
+        let told_by_others = |text: &str| {
+            let (definition, findings) = crate::check::compile(text);
+            let definition = definition.unwrap_or_else(|| panic!("{findings:?}"));
+            assert!(definition.kinds().contains(&ResourceType::Communication));
+            assert!(!definition.is_told_by_others(ResourceType::Encounter));
+            definition.is_told_by_others(ResourceType::Communication)
+        };
+        assert!(told_by_others(JOURNEY));
+        let wait = "    next: read
+    on_failure: end
+  read:
+    title: Read
+    wait: {event: Communication, where: \"status = 'completed'\", at_most: 1d}
+    next: end
+    not_come: end
+";
+        let waits = JOURNEY.replace("    next: end\n    on_failure: end\n", wait);
+        assert!(!told_by_others(&waits));
+        let begins = JOURNEY
+            .replace("event: Encounter", "event: Communication")
+            .replace("'finished'", "'completed'")
+            .replace("period.end", "sent");
+        assert!(!told_by_others(&begins));
+    }
 }

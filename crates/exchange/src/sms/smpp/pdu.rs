@@ -309,7 +309,8 @@ impl Brought {
                 octets.iter().copied().map(char::from).collect()
             }
             CODING_LATIN_1 => octets.iter().copied().map(char::from).collect(),
-            1 => String::from_utf8_lossy(octets).into_owned(),
+            // Some say that of the alphabet of GSM, too. No other has its escape.
+            1 if !octets.contains(&0x1B) => String::from_utf8_lossy(octets).into_owned(),
             _ => trust::sms::from_gsm7(octets),
         };
         found
