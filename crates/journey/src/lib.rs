@@ -73,7 +73,7 @@ mod words;
 mod yaml;
 
 pub use analysis::{
-    Answer, Came, Case, CaseEvent, CaseWhat, DAYS, DAYS_MAX, Deviation, EndingReport, Exported,
+    Answer, Came, Case, CaseEvent, CaseWhat, DAYS, DAYS_OF, Deviation, EndingReport, Exported,
     FEW_CASES, Fitness, Groups, KeptAnalysis, LogOf, LogSink, Net, Ocel, Outcome as OutcomeOfCase,
     OutcomeOf, OutcomeReport, OutcomeRow, OutcomeSplit, PATH_EVENTS_MAX, PATHS_MAX, PathReport,
     Pseudonyms, Quantiles, Report, ScoreReport, ScoreRow, ScoreSplit, Split, SplitRow, StepFlow,

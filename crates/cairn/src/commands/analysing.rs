@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use journey::{DAYS, DAYS_MAX, Exported, Journeys, LogOf, LogSink, Ocel, Pseudonyms, Times, Xes};
+use journey::{DAYS, DAYS_OF, Exported, Journeys, LogOf, LogSink, Ocel, Pseudonyms, Times, Xes};
 use ledger::{Entropy as _, Ledger, SystemEntropy};
 use trust::{Action, Agent, Permit, Purpose, Target, Trust};
 
@@ -37,12 +37,18 @@ pub struct AnalyseOptions {
     #[command(flatten)]
     of: Of,
     /// For how many days patients are observed for what came of them: whether they were in hospital again, and whether
-    /// what was missing was done
-    #[arg(long, value_name = "N", default_value_t = DAYS, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
+    /// what was missing was done: 7, 14, 30, 60, 90, 180 or 365
+    #[arg(long, value_name = "N", default_value_t = DAYS, value_parser = days)]
     days: u64,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// One of the days that there are.
+fn days(text: &str) -> Result<u64, String> {
+    let days = text.parse().ok().filter(|days| DAYS_OF.contains(days));
+    days.ok_or_else(|| format!("one of {}", DAYS_OF.map(|days| days.to_string()).join(", ")))
 }
 
 /// `cairn journey export-log`.

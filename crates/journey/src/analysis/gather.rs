@@ -6,7 +6,7 @@
 use super::case::Case;
 use super::log::{LogSink, Pseudonyms};
 use super::net::Net;
-use super::outcomes::{self, DAYS_MAX};
+use super::outcomes::{self, DAYS_OF};
 use super::report::Report;
 use super::split::{Groups, UNKNOWN};
 use super::sums::Sums;
@@ -28,8 +28,9 @@ use trust::{Action, Internal, Permit, Purpose, TrustError, Unit, kinds};
 
 /// Kind of the documents that hold the newest analysis of each version.
 const ANALYSIS: Kind = Kind(1115);
-/// How it is written. One of another format is none, until it is made anew.
-const FORMAT: u32 = 1;
+/// How it is written. One of another format is none, until it is made anew: of the first ones, what is of few people
+/// could be made from what they tell.
+const FORMAT: u32 = 2;
 
 /// How long others go first after each page.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -95,8 +96,9 @@ struct Found {
 }
 
 impl Journeys {
-    /// Analyses a version (`None`: the live one), and observes patients for so many days for what came of them. Nobody is named in what comes of it, and patients whose consents
-    /// don't allow it are left out and counted. It reads every journey of that version.
+    /// Analyses a version (`None`: the live one), and observes patients for so many days for what came of them. Nobody
+    /// is named in what comes of it, and patients whose consents don't allow it are left out and counted. It reads every
+    /// journey of that version.
     ///
     /// # Errors
     /// `Unknown`, `Trust`, `Broken`; `Cannot` where nobody can be observed for so many days.
@@ -127,18 +129,29 @@ impl Journeys {
         let engine = self.engine_permit(tenant).await?;
         let mut sums = Sums::new(published.definition.clone(), self.now_ms());
         let of = (name.as_str(), Some(version));
-        let act = self.use_of(&published.definition, &analyst).await?;
+        let mut act = self.use_of(definition, &analyst).await?;
+        // It looks at more than the journey goes by.
+        act.about.extend(&kinds);
+        act.about.sort_unstable();
+        act.about.dedup();
         let mut pages = Pages::of(self, &engine, of, act)?;
         while let Some(page) = pages.next(self, &engine).await? {
-            for mut found in page {
+            for found in page {
                 let known = self.known(&engine, &found.patient, &kinds).await?;
-                let groups = known.person.as_ref().map_or_else(Groups::new, |person| {
-                    let deprivation = self.vault().rules().deprivation();
-                    groups(person, found.case.started_ms, deprivation)
+                let deprivation = self.vault().rules().deprivation();
+                let groups = groups(known.person.as_ref(), found.case.started_ms, deprivation);
+                let (definition, now_ms) = (definition.clone(), sums.now_ms());
+                // A long record takes its time.
+                let came = tokio::task::spawn_blocking(move || {
+                    let Found { state, .. } = &found;
+                    let outcomes = outcomes::outcomes(&definition, state, &known, days, now_ms);
+                    (found, outcomes)
                 });
-                let (state, now_ms) = (&found.state, sums.now_ms());
-                found.case.outcomes = outcomes::outcomes(definition, state, &known, days, now_ms);
-                sums.add(&found.case, &groups);
+                let came = came.await;
+                let (mut found, outcomes) =
+                    came.map_err(|error| JourneyError::Broken(error.to_string()))?;
+                found.case.outcomes = outcomes;
+                sums.add(&found.case, &found.patient, &groups);
             }
             // Others go first.
             tokio::time::sleep(PAUSE).await;
@@ -154,7 +167,8 @@ impl Journeys {
         })
     }
 
-    /// What of a patient's record tells what came of them, as it may be shown for operations to who coordinates care.
+    /// What of a patient's record tells what came of them, as it may be shown for operations to who coordinates care. What
+    /// is damaged tells nothing, as what is kept back.
     async fn known(
         &self,
         engine: &Permit,
@@ -162,12 +176,18 @@ impl Journeys {
         kinds: &BTreeSet<ResourceType>,
     ) -> Result<Known, JourneyError> {
         let (vault, mut known) = (self.vault(), Known::default());
-        let person = vault.load(engine, ResourceType::Patient, patient).await?;
-        let person = person.filter(|person| !person.deleted);
+        let person = match vault.load(engine, ResourceType::Patient, patient).await {
+            Err(TrustError::Damaged(_)) => None,
+            person => person?.filter(|person| !person.deleted),
+        };
         known.person = person.map(|person| person.resource);
         for kind in kinds {
             let purpose = Purpose::Operations;
-            let (rows, kept) = mover::shown(vault, engine, *kind, patient, purpose).await?;
+            let shown = mover::shown(vault, engine, *kind, patient, purpose).await;
+            let (rows, kept) = match shown {
+                Err(MoveError::Trust(TrustError::Damaged(_))) => (Vec::new(), true),
+                shown => shown?,
+            };
             known.of.insert(*kind, rows);
             if kept {
                 known.kept.insert(*kind);
@@ -393,10 +413,11 @@ pub(super) fn may_observe(permit: &Permit) -> Result<(), JourneyError> {
 }
 
 fn are_days(days: u64) -> Result<(), JourneyError> {
-    if (1..=DAYS_MAX).contains(&days) {
+    if DAYS_OF.contains(&days) {
         return Ok(());
     }
-    let words = format!("patients are observed for 1 to {DAYS_MAX} days, not for {days}");
+    let of = DAYS_OF.map(|days| days.to_string()).join(", ");
+    let words = format!("patients are observed for {of} days, not for {days}");
     Err(JourneyError::Cannot(words))
 }
 
@@ -462,7 +483,14 @@ impl<'a> Pages<'a> {
                 continue;
             }
             let kind = ResourceType::Consent;
-            let consents = mover::search(vault, engine, kind, &state.patient, &[]).await?;
+            let consents = match mover::search(vault, engine, kind, &state.patient, &[]).await {
+                // What they forbid can't be told.
+                Err(MoveError::Trust(TrustError::Damaged(_))) => {
+                    self.unreadable += 1;
+                    continue;
+                }
+                consents => consents?,
+            };
             let now_ms = i64::try_from(journeys.now_ms()).unwrap_or(i64::MAX);
             let decided = trust::consent::decide_use(vault.rules(), &consents, &self.act, now_ms);
             if !decided.permitted {
@@ -499,7 +527,13 @@ const AGES: [(i64, &str); 5] = [
 const YEAR_MS: i64 = 31_556_952_000;
 
 /// The groups in which a patient is when their journey begins; by deprivation where the organisation says where it is.
-fn groups(patient: &Resource, began_ms: u64, deprivation: Option<&Deprivation>) -> Groups {
+/// Of whom there is nothing to read, nothing is known.
+fn groups(patient: Option<&Resource>, began_ms: u64, deprivation: Option<&Deprivation>) -> Groups {
+    let Some(patient) = patient else {
+        let by = ["sex", "age", "language"].into_iter();
+        let by = by.chain(deprivation.map(|_| "deprivation"));
+        return by.map(|by| (by.to_owned(), UNKNOWN.to_owned())).collect();
+    };
     let sex = patient.text_at(&["gender"]);
     let sex = sex.filter(|sex| ["female", "male", "other"].contains(sex));
     let born = patient.text_at(&["birthDate"]).and_then(fhir::date::parse);

@@ -16,8 +16,9 @@ use std::collections::BTreeSet;
 
 /// For how many days patients are observed where nobody says: what measures of readmission have.
 pub const DAYS: u64 = 30;
-/// Most days that somebody may say.
-pub const DAYS_MAX: u64 = 366;
+/// For how many days somebody may have them observed. With any number, two analyses of days that follow each other would
+/// tell of whom something came on the day between.
+pub const DAYS_OF: [u64; 7] = [7, 14, 30, 60, 90, 180, 365];
 
 /// Classes of an `Encounter` that is a stay in hospital: inpatient, and its two kinds.
 const INPATIENT: [&str; 3] = ["IMP", "ACUTE", "NONAC"];
@@ -92,6 +93,10 @@ pub(crate) fn outcomes(
     days: u64,
     now_ms: u64,
 ) -> Vec<Outcome> {
+    let ended = state.ended.as_ref();
+    if ended.is_some_and(|ended| ended.code == "started_in_error") {
+        return Vec::new();
+    }
     let own = known.person.as_ref().and_then(crate::room::zone_of);
     let zone = own.as_ref().unwrap_or(&definition.zone);
     let asked = Asked {
@@ -132,12 +137,32 @@ struct Stay<'a> {
     end: Option<(i64, i64)>,
     planned: bool,
     transferred: bool,
+    /// Whether they are still there, as far as its status says.
+    goes_on: bool,
+}
+
+impl Stay<'_> {
+    /// Whether somebody was in it still, or again at once, when they left another stay or began a journey.
+    fn follows(&self, since: (i64, i64), by_discharge: bool) -> bool {
+        let Some(start) = self.start else {
+            return false;
+        };
+        let day = i64::try_from(DAY_MS).unwrap_or(i64::MAX);
+        let is_over = self.end.is_some_and(|end| end.1 <= since.0);
+        let has_begun = start.1 <= since.0;
+        let is_near =
+            start.0 <= since.1.saturating_add(day) && start.1 >= since.0.saturating_sub(day);
+        !is_over && (has_begun || by_discharge && self.transferred && is_near)
+    }
 }
 
 impl Asked<'_> {
     fn stay(&self, definition: &Definition, state: &State) -> Outcome {
-        let by_stay = definition.entry.kind() == Some(ResourceType::Encounter)
-            && !state.key.starts_with("request:");
+        // No discharge began what somebody or another journey asked for, or what a segment began.
+        let by_other = segments::is_key(&state.key)
+            || state.key.starts_with(crate::request::KEY)
+            || crate::runner::task_of(&state.key).is_some();
+        let by_stay = definition.entry.kind() == Some(ResourceType::Encounter) && !by_other;
         let rows = self.known.of.get(&ResourceType::Encounter);
         let rows = rows.map_or(&[][..], Vec::as_slice);
         // A journey that begins at a date is keyed by the resource and that date.
@@ -152,6 +177,7 @@ impl Asked<'_> {
             // Without it, or without its end, nobody knows since when they are at home.
             match index.map(|index| (index, index.end)) {
                 Some((index, Some(end))) => self.back(&stays, Some(index.id), end),
+                Some((index, None)) if index.goes_on => Came::NotYet,
                 _ => Came::Unknown,
             }
         } else {
@@ -170,20 +196,17 @@ impl Asked<'_> {
 
     /// Whether somebody was in hospital again after a moment.
     fn back(&self, stays: &[Stay<'_>], index: Option<&str>, since: (i64, i64)) -> Came {
-        let day = i64::try_from(DAY_MS).unwrap_or(i64::MAX);
         let (mut since, mut same) = (since, BTreeSet::from_iter(index));
-        // Who was moved to another hospital has not been at home between the two.
-        while let Some(next) = stays.iter().find(|stay| {
-            let begins = stay.start.is_some_and(|(from, until)| {
-                from <= since.1.saturating_add(day) && until >= since.0.saturating_sub(day)
-            });
-            index.is_some() && stay.transferred && begins && !same.contains(stay.id)
-        }) {
+        // Who was moved to another hospital, or is still in one, has not been at home.
+        while let Some(next) = stays
+            .iter()
+            .find(|stay| !same.contains(stay.id) && stay.follows(since, index.is_some()))
+        {
             same.insert(next.id);
             match next.end {
-                Some(end) => since = end,
-                // Still there.
-                None => return Came::NotYet,
+                Some(end) => since = (since.0.max(end.0), since.1.max(end.1)),
+                None if next.goes_on => return Came::NotYet,
+                None => return Came::Unknown,
             }
         }
         let Some(until) = since.1.checked_add_unsigned(self.days_ms) else {
@@ -192,7 +215,11 @@ impl Asked<'_> {
         if until > i64::try_from(self.now_ms).unwrap_or(i64::MAX) {
             return Came::NotYet;
         }
-        if self.known.person.is_none() || self.known.kept.contains(&ResourceType::Encounter) {
+        let person = self.known.person.as_ref();
+        // What became of whom another record stands for now, that one has.
+        if person.is_none_or(segments::is_replaced)
+            || self.known.kept.contains(&ResourceType::Encounter)
+        {
             return Came::Unknown;
         }
         let mut first: Option<(i64, bool)> = None;
@@ -204,8 +231,7 @@ impl Asked<'_> {
                         first = Some((from, stay.planned));
                     }
                 }
-                (Some((_, last)), _) if last <= since.0 => {}
-                (None, Some((_, last))) if last <= since.0 => {}
+                (_, Some((_, last))) if last <= since.0 => {}
                 // Which of the two was first can't be told.
                 _ => return Came::Unknown,
             }
@@ -296,6 +322,7 @@ fn stays<'a>(rows: &'a [Resource], zone: &TimeZone) -> Vec<Stay<'a>> {
             end: of("end"),
             planned: has(&value["priority"], ELECTIVE),
             transferred: has(&value["hospitalization"]["admitSource"], TRANSFERRED),
+            goes_on: row.text_at(&["status"]) != Some("finished"),
         }
     });
     stays.collect()

@@ -138,7 +138,7 @@ pub struct ScoreReport {
 pub struct ScoreSplit {
     /// What they are told apart by.
     pub by: String,
-    /// The groups in which somebody has answered.
+    /// The groups.
     pub rows: Vec<ScoreRow>,
 }
 
@@ -147,7 +147,7 @@ pub struct ScoreSplit {
 pub struct ScoreRow {
     /// Which.
     pub group: String,
-    /// How many answered; nothing also where few did not.
+    /// How many answered.
     pub count: Option<u64>,
     /// The mean.
     pub mean: Option<f64>,
@@ -162,31 +162,37 @@ pub struct OutcomeReport {
     pub of: OutcomeOf,
     /// In words.
     pub title: String,
+    /// What tells a gap apart from one of the same name that asks for something else.
+    #[serde(default)]
+    pub key: String,
+    /// Those of whom it can be told: what shares are of. Nothing where it, or what it leaves, is of few people, as of
+    /// all that follows.
+    pub measured: Option<u64>,
     /// To whom it came: a stay that nobody had planned, or what was missing.
-    pub yes: u64,
+    pub yes: Option<u64>,
     /// Those whose first stay was planned.
-    pub planned: u64,
+    pub planned: Option<u64>,
     /// To whom it did not come.
-    pub no: u64,
+    pub no: Option<u64>,
     /// Those who died before.
-    pub died: u64,
+    pub died: Option<u64>,
     /// Those of whom it was asked no more, for another reason.
-    pub left: u64,
+    pub left: Option<u64>,
     /// Those who were not observed for so many days.
-    pub not_yet: u64,
+    pub not_yet: Option<u64>,
     /// Those of whom it can't be told.
-    pub unknown: u64,
-    /// How long it took.
-    pub after: Quantiles,
+    pub unknown: Option<u64>,
+    /// Half of those to whom it came waited no longer.
+    pub after_p50_ms: Option<u64>,
     /// The share by groups.
     pub groups: Vec<OutcomeSplit>,
 }
 
 impl OutcomeReport {
-    /// Those of whom it can be told: what shares are of.
+    /// To how many of how many it came, where both are told and there is somebody.
     #[must_use]
-    pub fn measured(&self) -> u64 {
-        self.yes + self.planned + self.no
+    pub fn share(&self) -> Option<(u64, u64)> {
+        self.yes.zip(self.measured).filter(|(_, of)| *of > 0)
     }
 }
 

@@ -3,11 +3,9 @@
 use super::align::Aligner;
 use super::case::{Case, What, weight};
 use super::net::Net;
-use super::report::{
-    Deviation, EndingReport, Fitness, PathReport, Quantiles, Report, ScoreReport, StepReport,
-};
-use super::split::{Came, Cut, FEW_CASES, Groups, Splits};
-use super::tally::{Outcomes, Scores};
+use super::report::{Deviation, EndingReport, Fitness, PathReport, Quantiles, Report, StepReport};
+use super::split::{Came, Groups, Splits};
+use super::tally::{AllScores, Outcomes};
 use crate::counts::Dwell;
 use crate::definition::Definition;
 use std::cmp::Reverse;
@@ -44,7 +42,7 @@ pub struct Sums {
     follows: BTreeMap<(u16, u16), u64>,
     first: BTreeMap<u16, u64>,
     last: BTreeMap<u16, u64>,
-    scores: BTreeMap<(String, String), Scores>,
+    scores: AllScores,
     outcomes: Outcomes,
     splits: Splits,
 }
@@ -85,7 +83,7 @@ impl Sums {
             follows: BTreeMap::new(),
             first: BTreeMap::new(),
             last: BTreeMap::new(),
-            scores: BTreeMap::new(),
+            scores: AllScores::default(),
             outcomes: Outcomes::default(),
             splits: Splits::default(),
         }
@@ -111,8 +109,8 @@ impl Sums {
         found.cloned().unwrap_or_default()
     }
 
-    /// Adds a case, whose patient is in these groups.
-    pub fn add(&mut self, case: &Case, groups: &Groups) {
+    /// Adds a case of a patient, who is in these groups.
+    pub fn add(&mut self, case: &Case, patient: &str, groups: &Groups) {
         self.cases += 1;
         self.moved += u64::from(case.moved);
         if let Some((ended_ms, code)) = &case.ended {
@@ -175,19 +173,25 @@ impl Sums {
         }
         let is_goal = |activity: &str| step(activity).is_some_and(|it| it.kind.aims().is_some());
         let came = Came::of(case, is_goal, ran_out, missed);
-        let counted = self.splits.add(case, groups, &came);
-        for answer in &case.answers {
-            // What other steps learn, and those of other versions, are no answers to this one's questions.
+        // What other steps learn, and those of other versions, are no answers to this one's questions.
+        let answers = case.answers.iter().filter(|answer| {
             let asks = step(&answer.step).is_some_and(|step| step.kind.is_answered());
-            if asks && answer.value.is_finite() {
-                let of = (answer.step.clone(), answer.question.clone());
-                self.scores
-                    .entry(of)
-                    .or_default()
-                    .add(answer.value, &counted);
-            }
+            asks && answer.value.is_finite()
+        });
+        let answers = answers.map(|answer| {
+            let of = (answer.step.clone(), answer.question.clone());
+            (of, answer.value)
+        });
+        let answers = answers.collect();
+        if self.scores.is_new(&answers) || self.outcomes.is_new(&case.outcomes) {
+            let before = self.splits.crowds();
+            self.scores.begin(&answers, &before);
+            self.outcomes.begin(&case.outcomes, &before);
         }
-        self.outcomes.add(&case.outcomes, &counted);
+        let patient: Arc<str> = patient.into();
+        let counted = self.splits.add(case, &patient, groups, &came);
+        self.scores.add(&answers, &patient, &counted);
+        self.outcomes.add(&case.outcomes, &patient, &counted);
         self.path(case);
     }
 
@@ -274,7 +278,7 @@ impl Sums {
             last: counted(&self.last),
             fitness,
             steps: steps(&self.definition, self.steps),
-            scores: scores(&self.scores, &cuts),
+            scores: self.scores.reports(&cuts),
             splits: self.splits.told(),
             days: 0,
             outcomes: self.outcomes.reports(&self.definition, &cuts),
@@ -399,26 +403,6 @@ fn ratio(part: u64, whole: u64) -> f64 {
         return 0.0;
     }
     float(part) / float(whole)
-}
-
-fn scores(scores: &BTreeMap<(String, String), Scores>, cuts: &[Cut]) -> Vec<ScoreReport> {
-    let told = scores.iter().map(|((step, question), scores)| {
-        let score = scores.all;
-        let many = score.count >= FEW_CASES;
-        ScoreReport {
-            step: step.clone(),
-            question: question.clone(),
-            count: many.then_some(score.count),
-            mean: many.then_some(score.mean),
-            deviation: many.then(|| score.deviation()),
-            groups: if many {
-                scores.splits(cuts)
-            } else {
-                Vec::new()
-            },
-        }
-    });
-    told.collect()
 }
 
 /// The steps in the file's order; those of other versions are left out.

@@ -17,14 +17,16 @@ pub(super) fn outcomes(text: &mut String, report: &Report) {
             OutcomeOf::Gap(_) => ("closed", "", "still open"),
             _ => ("unplanned", "planned", "not in hospital"),
         };
-        let _ = writeln!(
-            text,
-            "  {came}: {} of {} ({})",
-            outcome.yes,
-            outcome.measured(),
-            share(outcome.yes, outcome.measured())
-        );
-        if let Some(half) = outcome.after.p50_ms {
+        let _ = match outcome.share() {
+            Some((yes, of)) => writeln!(text, "  {came}: {yes} of {of} ({})", share(yes, of)),
+            None => writeln!(
+                text,
+                "  {came}: {} of {}",
+                told(outcome.yes),
+                told(outcome.measured)
+            ),
+        };
+        if let Some(half) = outcome.after_p50_ms {
             let _ = writeln!(text, "      half of these within {}", spoken(half));
         }
         for (count, words) in [
@@ -35,8 +37,8 @@ pub(super) fn outcomes(text: &mut String, report: &Report) {
             (outcome.not_yet, "not observed for so long yet, apart"),
             (outcome.unknown, "can't be told, apart"),
         ] {
-            if count > 0 {
-                let _ = writeln!(text, "  {count} {words}");
+            if count != Some(0) && !words.is_empty() {
+                let _ = writeln!(text, "  {}: {words}", told(count));
             }
         }
         for split in &outcome.groups {
@@ -46,7 +48,6 @@ pub(super) fn outcomes(text: &mut String, report: &Report) {
                     (Some(percent), Some(yes), Some(of)) => {
                         writeln!(text, "    {}: {percent} % ({yes} of {of})", row.group)
                     }
-                    (Some(percent), ..) => writeln!(text, "    {}: {percent} %", row.group),
                     _ => writeln!(text, "    {}: not told", row.group),
                 };
             }

@@ -9,6 +9,8 @@ use jiff::tz::TimeZone;
 
 /// Most moments of one patient that are looked at. Each date of what a segment asks for is one.
 const MOMENTS_MAX: usize = 500;
+/// Most looks at a resource of one patient: as many as there are resources, at each moment.
+const LOOKS_MAX: usize = 200_000;
 
 /// What became of a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +38,14 @@ struct Moment {
 }
 
 impl Segment {
-    /// Whether it names a gap that can be looked for at moments past: all that it asks to be missing has a date.
+    /// Whether it names a gap that can be looked for at moments past: all that it asks to be missing has a date, and
+    /// nothing else would do in its place, or nobody could tell whether what was missing came.
     pub(crate) fn is_gap(&self) -> bool {
-        let mut missing = self.tests().filter_map(|test| match test {
-            Test::Has(has) if has.none => Some(has.dated.is_some()),
-            _ => None,
-        });
-        missing.next().is_some_and(|dated| dated) && missing.all(|dated| dated)
+        let asks_for_none = |test: &Test| matches!(test, Test::Has(has) if has.none);
+        let missing = self.all.iter().filter(|any| any.iter().any(asks_for_none));
+        let mut missing = missing.flatten().peekable();
+        missing.peek().is_some()
+            && missing.all(|test| matches!(test, Test::Has(has) if has.none && has.dated.is_some()))
     }
 
     /// What became of the gap between two moments. `member` says that the patient was in the segment at the first of
@@ -57,9 +60,12 @@ impl Segment {
         let Some(person) = &known.person else {
             return Gap::Unknown;
         };
-        if self.kinds().iter().any(|kind| known.kept.contains(kind)) {
+        let kinds = self.kinds();
+        if super::is_replaced(person) || kinds.iter().any(|kind| known.kept.contains(kind)) {
             return Gap::Unknown;
         }
+        let rows = kinds.iter().filter_map(|kind| known.of.get(kind));
+        let rows: usize = rows.map(Vec::len).sum();
         let own = zone_of(person);
         let zone = own.as_ref().unwrap_or(zone);
         let first = self.at(known, person, zone, from_ms);
@@ -72,7 +78,7 @@ impl Segment {
         }
         let was_asked = first.asked == Some(true);
         let mut next_ms = first.next_ms;
-        for _ in 0..MOMENTS_MAX {
+        for _ in 0..MOMENTS_MAX.min(LOOKS_MAX / rows.max(1)) {
             let Some(at_ms) = next_ms.filter(|at_ms| *at_ms <= until_ms) else {
                 return Gap::Open;
             };
@@ -254,6 +260,10 @@ mod tests {
     fn what_is_kept_back_or_has_no_patient_is_not_told() {
         let (gap, zone) = segment(HBA1C);
         let window = (START, START + 90 * DAY_MS);
+        let mut merged = known("1970-05-01", &[]);
+        let link = json!([{"type": "replaced-by", "other": {"reference": "Patient/q"}}]);
+        merged.person.as_mut().unwrap().set("link", link);
+        assert_eq!(gap.gap(&merged, &zone, window, true), Gap::Unknown);
         let mut known = known("1970-05-01", &[]);
         known.kept.insert(ResourceType::Observation);
         assert_eq!(gap.gap(&known, &zone, window, true), Gap::Unknown);
@@ -295,6 +305,10 @@ mod tests {
             ),
             (
                 "      - any:\n          - has_no: Observation\n            dated: effective\n          - aged: {from: 70}\n",
+                false,
+            ),
+            (
+                "      - any:\n          - has_no: Observation\n            dated: effective\n          - has_no: Condition\n            dated: recordedDate\n",
                 true,
             ),
         ] {

@@ -56,14 +56,15 @@ async fn sealed(world: &World, patient: &str) {
     world.drain().await;
 }
 
-async fn denies(world: &World, patient: &str) {
+/// A consent that denies the use of the record for operations, or something else.
+async fn denies(world: &World, patient: &str, provision: Value) {
     world.clock.advance(1);
     world
         .put(vec![json!({
             "resourceType": "Consent", "id": world.mint(patient), "status": "active", "dateTime": world.instant(),
             "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
             "patient": {"reference": format!("Patient/{patient}")},
-            "provision": {"type": "deny", "purpose": [{"system": Purpose::SYSTEM, "code": "HOPERAT"}]}
+            "provision": provision
         })])
         .await;
     world.drain().await;
@@ -86,7 +87,10 @@ async fn analysed_by(world: &World) -> Vec<String> {
         .collect()
 }
 
-/// Eight patients, of whom each has had something else.
+/// Of each sort of patients so many that they are told of.
+const MANY: usize = 11;
+
+/// Eight sorts of patients, to whom something else has happened each.
 #[tokio::test]
 async fn what_came_of_patients_is_as_their_records_say() {
     let source = heart_failure().replace("entry:\n", GAP);
@@ -97,76 +101,104 @@ async fn what_came_of_patients_is_as_their_records_say() {
     );
     let world = World::with(Mail::Delivers, &source).await;
     let mut patients = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..7 * MANY {
         let patient = world.patient().await;
         world.discharge(&patient, 2 * HOUR).await;
         patients.push(patient);
     }
     world.drain().await;
-    let [_, unplanned, planned, dead, unknown, unwilling, weighed] = &patients[..] else {
-        panic!("seven patients");
+    let sorts: Vec<&[String]> = patients.chunks(MANY).collect();
+    let [_, unplanned, planned, dead, unknown, unwilling, weighed] = sorts[..] else {
+        panic!("seven sorts");
     };
-    // The third day: one weighs themselves, which is what was missing.
+    // The third day: some weigh themselves, which is what was missing.
     world.pass(3 * DAY).await;
-    world.weight(weighed, 82.0).await;
+    for patient in weighed {
+        world.weight(patient, 82.0).await;
+    }
     world.pass(2 * DAY).await;
-    elective(&world, planned).await;
+    for patient in planned {
+        elective(&world, patient).await;
+    }
     world.pass(3 * DAY).await;
-    world.die(dead).await;
+    for patient in dead {
+        world.die(patient).await;
+    }
     world.pass(2 * DAY).await;
-    world.admit(unplanned).await;
-    sealed(&world, unknown).await;
-    denies(&world, unwilling).await;
-    // Of somebody who has just come home nobody knows yet.
+    let operations =
+        json!({"type": "deny", "purpose": [{"system": Purpose::SYSTEM, "code": "HOPERAT"}]});
+    for (unplanned, (unknown, unwilling)) in unplanned.iter().zip(unknown.iter().zip(unwilling)) {
+        world.admit(unplanned).await;
+        sealed(&world, unknown).await;
+        denies(&world, unwilling, operations.clone()).await;
+    }
+    // Of those who have just come home nobody knows yet.
     world.pass(25 * DAY).await;
-    let late = world.patient().await;
-    world.discharge(&late, HOUR).await;
+    for _ in 0..MANY {
+        let late = world.patient().await;
+        world.discharge(&late, HOUR).await;
+    }
     world.drain().await;
 
     let report = analysed(&world, HEART).await;
-    assert_eq!((report.cases, report.left_out, report.days), (7, 1, 30));
+    let many = MANY as u64;
+    assert_eq!(
+        (report.cases, report.left_out, report.days),
+        (7 * many, many, 30)
+    );
+    let times = |times: u64| Some(times * many);
     let stays = of(&report, &OutcomeOf::Readmission);
     assert_eq!(
         (stays.yes, stays.planned, stays.no, stays.died),
-        (1, 1, 2, 1)
+        (times(1), times(1), times(2), times(1))
     );
-    assert_eq!((stays.not_yet, stays.unknown, stays.measured()), (1, 1, 4));
+    assert_eq!(
+        (stays.not_yet, stays.unknown, stays.measured),
+        (times(1), times(1), times(4))
+    );
     // Ten days and the two hours before the first of them, as a histogram has it.
-    let half = stays.after.p50_ms.unwrap();
+    let half = stays.after_p50_ms.unwrap();
     assert!(half.abs_diff(10 * DAY + 2 * HOUR) * 50 < 10 * DAY, "{half}");
     let gap = of(&report, &OutcomeOf::Gap("unweighed".to_owned()));
     assert_eq!(gap.title, "Not weighed in a year");
-    assert_eq!((gap.yes, gap.no, gap.died, gap.not_yet), (1, 4, 1, 1));
-    assert_eq!((gap.left, gap.unknown, gap.measured()), (0, 0, 5));
-    let half = gap.after.p50_ms.unwrap();
+    assert_eq!(
+        (gap.yes, gap.no, gap.died, gap.not_yet),
+        (times(1), times(4), times(1), times(1))
+    );
+    assert_eq!(
+        (gap.left, gap.unknown, gap.measured),
+        (Some(0), Some(0), times(5))
+    );
+    let half = gap.after_p50_ms.unwrap();
     assert!(half.abs_diff(3 * DAY) * 50 < 3 * DAY, "{half}");
     assert_eq!(report.outcomes.len(), 2);
-    // Groups of so few are not told.
-    let rows = stays.groups.iter().flat_map(|split| &split.rows);
-    for row in rows {
-        assert_eq!((row.measured, row.yes, row.percent), (None, None, None));
-    }
     let text = report.text();
     for said in [
-        "In hospital again after the discharge, within 30 days\n  unplanned: 1 of 4 (25.0 %)",
-        "  1 planned\n  2 not in hospital\n  1 died before, apart\n  1 not observed for so long yet, apart\n  1 can't be told, apart\n",
-        "Not weighed in a year, within 30 days\n  closed: 1 of 5 (20.0 %)",
+        "In hospital again after the discharge, within 30 days\n  unplanned: 11 of 44 (25.0 %)",
+        "  11: planned\n  22: not in hospital\n  11: died before, apart\n  11: not observed for so long yet, apart\n  11: can't be told, apart\n",
+        "Not weighed in a year, within 30 days\n  closed: 11 of 55 (20.0 %)",
     ] {
         assert!(text.contains(said), "{text}");
     }
 
-    // In nine days nobody was back yet but by a plan, and in eleven there was one more.
+    // In a week nobody was back yet but by a plan, and in two there were more.
     let permit = observes(&world).await;
-    for (days, yes) in [(9, 0), (11, 1)] {
+    for (days, yes) in [(7, 0), (14, 1)] {
         let report = world.journeys.analyse(&permit, HEART, None, days).await;
         let report = report.unwrap();
         let stays = of(&report, &OutcomeOf::Readmission);
-        assert_eq!((stays.yes, stays.planned, report.days), (yes, 1, days));
+        assert_eq!(
+            (stays.yes, stays.planned, report.days),
+            (times(yes), times(1), days)
+        );
     }
-    for days in [0, 367] {
+    for days in [0, 8, 31, 367] {
         let refused = world.journeys.analyse(&permit, HEART, None, days).await;
         let refused = refused.unwrap_err().to_string();
-        assert!(refused.contains("for 1 to 366 days"), "{refused}");
+        assert!(
+            refused.contains("for 7, 14, 30, 60, 90, 180, 365 days"),
+            "{refused}"
+        );
     }
     // Who looked, and at what. Nobody is shown, so nobody is named.
     let notes = analysed_by(&world).await;
@@ -179,6 +211,66 @@ async fn what_came_of_patients_is_as_their_records_say() {
                 .all(|patient| !note.contains(patient.as_str()))
         );
     }
+}
+
+/// What a journey's file asks about for an analysis alone changes nobody's care. Whose consents keep that back are left
+/// out of the analysis, and no other.
+#[tokio::test]
+async fn what_is_asked_for_the_analysis_alone_is_no_matter_of_care() {
+    let gap = GAP
+        .replace("Observation", "Immunization")
+        .replace(" and code.coding.exists(code = '29463-7')", "")
+        .replace("'final'", "'completed'")
+        .replace("dated: effective", "dated: occurrence");
+    let class = json!({"system": "http://hl7.org/fhir/resource-types", "code": "Immunization"});
+    let mut told = Vec::new();
+    for source in [heart_failure(), heart_failure().replace("entry:\n", &gap)] {
+        let world = World::with(Mail::Delivers, &source).await;
+        for _ in 0..2 {
+            let patient = world.patient().await;
+            if told.len() % 2 == 0 {
+                denies(&world, &patient, json!({"type": "deny", "class": [class]})).await;
+            }
+            world.discharge(&patient, HOUR).await;
+            told.push(patient);
+        }
+        world.drain().await;
+        let report = analysed(&world, HEART).await;
+        let counted = report.cases + report.left_out;
+        assert_eq!((counted, report.running), (2, report.cases));
+        let asks = source.contains("Immunization");
+        assert_eq!(report.left_out, u64::from(asks));
+    }
+}
+
+/// Of whose record something is damaged nothing can be told; the others are told of.
+#[tokio::test]
+async fn one_damaged_record_is_not_told_and_breaks_no_analysis() {
+    let world = World::new(Mail::Delivers).await;
+    let mut patients = Vec::new();
+    for _ in 0..2 * MANY {
+        let patient = world.patient().await;
+        world.discharge(&patient, HOUR).await;
+        patients.push(patient);
+    }
+    world.drain().await;
+    world.pass(31 * DAY).await;
+    for patient in &patients[..MANY] {
+        let kind = ResourceType::Patient;
+        world.damage_resource(patient, kind, patient).await;
+    }
+    let report = analysed(&world, HEART).await;
+    let stays = of(&report, &OutcomeOf::Readmission);
+    let many = Some(MANY as u64);
+    assert_eq!(
+        (stays.unknown, stays.no, stays.measured),
+        (many, many, many)
+    );
+    let sexes = report.splits.iter().find(|split| split.by == "sex");
+    let rows: Vec<(&str, Option<u64>)> = (sexes.unwrap().rows.iter())
+        .map(|row| (row.group.as_str(), row.cases))
+        .collect();
+    assert_eq!(rows, [("not known", Some(2 * MANY as u64))]);
 }
 
 /// Groups by how deprived a place is, where the rule pack says where that stands.

@@ -5,7 +5,7 @@
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use journey::{
-    DAYS, DAYS_MAX, FEW_CASES, Fitness, GraphView, NodeView, Report, Split, StepFlow, VersionView,
+    DAYS, DAYS_OF, FEW_CASES, Fitness, GraphView, NodeView, Report, Split, StepFlow, VersionView,
 };
 use maud::{Markup, html};
 use trust::Action;
@@ -339,7 +339,9 @@ fn last_analysis(ctx: &Ctx, graph: &GraphView, report: Option<&Report>, under_wa
                     (csrf(ctx))
                     input type="hidden" name="version" value=(graph.version.version);
                     label { "Days of observation" span class="hint" { "For what came of patients, such as being in hospital again" }
-                        input type="number" name="days" min="1" max=(DAYS_MAX) value=(report.map(|report| report.days).filter(|days| *days > 0).unwrap_or(DAYS));
+                        select name="days" { @for days in DAYS_OF {
+                            option value=(days) selected[days == report.map(|report| report.days).filter(|days| DAYS_OF.contains(days)).unwrap_or(DAYS)] { (days) }
+                        } }
                     }
                     div {
                     button type="submit" { @if report.is_some() { "Make it anew" } @else { "Make the analysis" } }
@@ -431,11 +433,9 @@ pub(crate) async fn make(
     let days = match fields.get("days").map(str::trim) {
         None | Some("") => DAYS,
         Some(days) => {
-            let days = days
-                .parse()
-                .ok()
-                .filter(|days| (1..=DAYS_MAX).contains(days));
-            let words = format!("Days of observation are 1 to {DAYS_MAX}.");
+            let days = days.parse().ok().filter(|days| DAYS_OF.contains(days));
+            let of = DAYS_OF.map(|days| days.to_string()).join(", ");
+            let words = format!("Days of observation are one of {of}.");
             days.ok_or(PageError::Invalid(words))?
         }
     };

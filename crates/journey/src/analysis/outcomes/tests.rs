@@ -164,10 +164,58 @@ fn who_was_in_hospital_again_is_counted_as_by_hand() {
             Came::No,
         ),
         ("one of before", vec![again(-3000, &plain)], Came::No),
+        // Home after 20 hours in the second one.
         (
             "a stay that went on at once",
             vec![again(0, &plain)],
             Came::No,
+        ),
+        (
+            "one that went on at once, and back",
+            vec![again(0, &plain), second(120, &plain)],
+            yes(100),
+        ),
+        (
+            "one that goes on at once",
+            vec![stay("again", Some(at(0)), None, &plain)],
+            Came::NotYet,
+        ),
+        (
+            "one that began before, home from it after 50 hours, and back",
+            vec![
+                stay("again", Some(at(-10)), Some(at(50)), &plain),
+                second(110, &plain),
+            ],
+            yes(60),
+        ),
+        (
+            "one that began before and goes on",
+            vec![stay("again", Some(at(-10)), None, &plain)],
+            Came::NotYet,
+        ),
+        (
+            "one that began before and was over nobody knows when",
+            vec![stay(
+                "again",
+                Some(at(-10)),
+                None,
+                &json!({"status": "finished"}),
+            )],
+            Came::Unknown,
+        ),
+        (
+            "one that was over as the other was",
+            vec![stay("again", Some(at(-10)), Some(at(0)), &plain)],
+            Came::No,
+        ),
+        // What was over before the discharge doesn't set it back.
+        (
+            "moved before, and back",
+            vec![
+                stay("again", Some(at(-20)), Some(at(-5)), &moved),
+                second(715, &plain),
+            ],
+            yes(715),
         ),
         // Moved to another hospital, home from there after 20 hours.
         ("moved, and never back", vec![again(2, &moved)], Came::No),
@@ -289,6 +337,15 @@ fn what_can_not_be_told_is_not_told() {
     let mut nobody = known(&[index()], &json!({}));
     nobody.person = None;
     assert_eq!(came("index", &nobody, 40).1, Came::Unknown);
+    let replaced = json!({"link": [{"type": "replaced-by", "other": {"reference": "Patient/q"}}]});
+    let merged = known(&[index(), again(240, &json!({}))], &replaced);
+    assert_eq!(came("index", &merged, 40).1, Came::Unknown);
+    // They are in it still.
+    let going = known(
+        &[stay("index", Some(at(-100)), None, &json!({}))],
+        &json!({}),
+    );
+    assert_eq!(came("index", &going, 40).1, Came::NotYet);
     // The stay that began it is not there, has no end, or was a mistake.
     let none = known(&[again(240, &json!({}))], &json!({}));
     assert_eq!(
@@ -296,7 +353,12 @@ fn what_can_not_be_told_is_not_told() {
         (OutcomeOf::Readmission, Came::Unknown)
     );
     for mistaken in [
-        stay("index", Some(at(-100)), None, &json!({})),
+        stay(
+            "index",
+            Some(at(-100)),
+            None,
+            &json!({"status": "finished"}),
+        ),
         stay(
             "index",
             Some(at(-100)),
@@ -319,7 +381,7 @@ fn without_a_discharge_days_are_counted_from_the_start() {
         &json!({"class": {"code": "AMB"}}),
     );
     let rows = [visit, again(240, &json!({}))];
-    for key in ["request:7", "index"] {
+    for key in ["request:7", "journey:7", "segment/p/word/7", "index"] {
         let found = came(key, &known(&rows, &json!({})), 40);
         assert_eq!(found, (OutcomeOf::Admission, yes(240)), "{key}");
     }
@@ -327,6 +389,33 @@ fn without_a_discharge_days_are_counted_from_the_start() {
     let known = known(&[index(), again(240, &json!({}))], &json!({}));
     let found = came("index/2026-01-01", &known, 40);
     assert_eq!(found, (OutcomeOf::Readmission, yes(240)));
+}
+
+/// Whose stay goes on when a journey begins comes home later.
+#[test]
+fn who_is_in_hospital_at_the_start_is_observed_from_the_end_of_that() {
+    let stay = |end: Option<i64>| stay("stay", Some(at(-10)), end.map(at), &json!({}));
+    let back = stay(Some(40));
+    let rows = [back, again(140, &json!({}))];
+    let found = came("request:7", &known(&rows, &json!({})), 40);
+    assert_eq!(found, (OutcomeOf::Admission, yes(100)));
+    let found = came("request:7", &known(&[stay(None)], &json!({})), 40);
+    assert_eq!(found.1, Came::NotYet);
+}
+
+#[test]
+fn what_was_started_in_error_has_no_outcome() {
+    let mut state = state("index");
+    let known = known(&[index()], &json!({}));
+    let now_ms = START + 40 * DAY_MS;
+    let found = |state: &State| outcomes(&definition(), state, &known, DAYS, now_ms).len();
+    assert_eq!(found(&state), 1);
+    state.ended = Some(crate::state::Ended {
+        at_ms: START,
+        code: "started_in_error".to_owned(),
+        title: String::new(),
+    });
+    assert_eq!(found(&state), 0);
 }
 
 const GAPS: &str = "segments:
@@ -348,6 +437,14 @@ fn gaps_are_counted_from_the_start() {
         kinds(&definition),
         BTreeSet::from([ResourceType::Encounter, ResourceType::Observation])
     );
+    // It is read for an analysis alone, and no care hangs on it, unless something else names it.
+    assert!(!definition.about().contains(&ResourceType::Observation));
+    let watched = file.replace(
+        "exits:\n",
+        "exits:\n  seen: {title: Seen, segment: {left: unchecked}}\n",
+    );
+    let watched = Definition::compile(&watched, 1).unwrap();
+    assert!(watched.about().contains(&ResourceType::Observation));
     let gap = |rows: &[i64], person: &Value, day: u64| {
         let mut known = known(&[index()], person);
         let values = rows.iter().enumerate().map(|(place, hours)| {
