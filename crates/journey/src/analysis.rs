@@ -3,30 +3,37 @@
 //!
 //! `case.rs` makes an event log's case of what is kept of a patient's journey. Everything else is a pure function
 //! over cases, one at a time: `sums.rs` adds them up in memory that is bounded by the definition and by
-//! [`PATHS_MAX`], and `log.rs` writes them for others to analyse. `net.rs` draws the definition as a Petri net,
+//! [`PATHS_MAX`], `crowd.rs` knows what is not told because it would be of few people, `outcomes.rs` tells what came of
+//! a patient besides, and `log.rs` writes them for others to analyse. `net.rs` draws the definition as a Petri net,
 //! and `align.rs` holds a path against it. `gather.rs` reads the cases; it is all that knows of a store.
 
 mod align;
 mod case;
+mod crowd;
 mod flow;
 mod gather;
 mod log;
 mod net;
+mod outcomes;
 mod report;
 mod split;
 mod sums;
+mod tally;
+mod words;
 
 pub use case::{Answer, Case, CaseEvent, What as CaseWhat};
+pub use crowd::FEW_CASES;
 pub use flow::{StepFlow, WayOut};
 pub(crate) use gather::Analysing;
 pub use gather::{Exported, Kept as KeptAnalysis, LogOf};
 pub use log::{LogSink, Ocel, Pseudonyms, Times, Xes};
 pub use net::Net;
+pub use outcomes::{Came, DAYS, DAYS_OF, Outcome, OutcomeOf};
 pub use report::{
-    Deviation, EndingReport, Fitness, PathReport, Quantiles, Report, ScoreReport, Split, SplitRow,
-    StepReport,
+    Deviation, EndingReport, Fitness, OutcomeReport, OutcomeRow, OutcomeSplit, PathReport,
+    Quantiles, Report, ScoreReport, ScoreRow, ScoreSplit, Split, SplitRow, StepReport,
 };
-pub use split::{FEW_CASES, Groups};
+pub use split::Groups;
 pub use sums::{PATH_EVENTS_MAX, PATHS_MAX, Sums};
 
 /// How an activity is called that is an ending.

@@ -344,7 +344,10 @@ impl Definition {
     pub(crate) fn about(&self) -> Vec<ResourceType> {
         let mut kinds = self.kinds();
         kinds.extend([ResourceType::Communication, ResourceType::Patient]);
-        kinds.extend(self.segments.iter().flat_map(Segment::kinds));
+        // What stands in the file for an analysis alone is no matter of care.
+        let watched = self.watched().into_iter();
+        let named = watched.filter_map(|place| self.segments.get(place));
+        kinds.extend(named.chain(self.begins_by()).flat_map(Segment::kinds));
         kinds.extend(
             self.steps
                 .iter()

@@ -73,10 +73,11 @@ mod words;
 mod yaml;
 
 pub use analysis::{
-    Answer, Case, CaseEvent, CaseWhat, Deviation, EndingReport, Exported, FEW_CASES, Fitness,
-    Groups, KeptAnalysis, LogOf, LogSink, Net, Ocel, PATH_EVENTS_MAX, PATHS_MAX, PathReport,
-    Pseudonyms, Quantiles, Report, ScoreReport, Split, SplitRow, StepFlow, StepReport, Sums, Times,
-    WayOut, Xes,
+    Answer, Came, Case, CaseEvent, CaseWhat, DAYS, DAYS_OF, Deviation, EndingReport, Exported,
+    FEW_CASES, Fitness, Groups, KeptAnalysis, LogOf, LogSink, Net, Ocel, Outcome as OutcomeOfCase,
+    OutcomeOf, OutcomeReport, OutcomeRow, OutcomeSplit, PATH_EVENTS_MAX, PATHS_MAX, PathReport,
+    Pseudonyms, Quantiles, Report, ScoreReport, ScoreRow, ScoreSplit, Split, SplitRow, StepFlow,
+    StepReport, Sums, Times, WayOut, Xes,
 };
 pub use batches::{
     BATCH_MAX, Batch, BatchForeseen, FAILURES_MAX, Failure, FailurePage, FailurePlace, Many,

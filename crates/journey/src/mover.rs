@@ -12,8 +12,7 @@ mod room;
 mod segments;
 
 pub(crate) use ids::{PatientIds, instance_id, questionnaire_id};
-use look::query;
-pub(crate) use look::search;
+pub(crate) use look::{search, shown};
 pub(crate) use room::{book_id, key as message_key};
 
 use crate::counts::Before;

@@ -4,6 +4,7 @@
 //! end of a window. Conditions can't ask what time it is otherwise, so nobody has to be looked at to find out.
 
 mod file;
+pub(crate) mod gaps;
 pub(crate) mod members;
 
 pub use file::{check_segments, with_segments};
@@ -231,9 +232,14 @@ pub(crate) struct Known {
 
 /// Whether nobody is led along any more by a record: its patient has died, or another record has replaced it.
 fn is_over(person: &Resource) -> bool {
+    facts::deceased(person) || is_replaced(person)
+}
+
+/// Whether another record has replaced a patient's.
+pub(crate) fn is_replaced(person: &Resource) -> bool {
     let links = person.get("link").and_then(Value::as_array);
     let replaced = |link: &Value| link.get("type").and_then(Value::as_str) == Some("replaced-by");
-    facts::deceased(person) || links.is_some_and(|links| links.iter().any(replaced))
+    links.is_some_and(|links| links.iter().any(replaced))
 }
 
 /// The soonest moment ahead.

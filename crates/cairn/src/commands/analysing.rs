@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use journey::{Exported, Journeys, LogOf, LogSink, Ocel, Pseudonyms, Times, Xes};
+use journey::{DAYS, DAYS_OF, Exported, Journeys, LogOf, LogSink, Ocel, Pseudonyms, Times, Xes};
 use ledger::{Entropy as _, Ledger, SystemEntropy};
 use trust::{Action, Agent, Permit, Purpose, Target, Trust};
 
@@ -25,7 +25,7 @@ const EXPORTER: &str = "journey-log-exporter";
 #[derive(Debug, Subcommand)]
 pub enum JourneyAnalysis {
     /// Tell how a journey went: where everyone is, how far they come, where they stay and drop off, what is late, which
-    /// paths were gone and how far these are the drawn ones; names nobody
+    /// paths were gone and how far these are the drawn ones, what came of patients, and groups side by side; names nobody
     Analyse(Box<AnalyseOptions>),
     /// Write a journey's event log for process mining, under pseudonyms; every patient in it is in the audit
     ExportLog(Box<ExportLogOptions>),
@@ -36,9 +36,19 @@ pub enum JourneyAnalysis {
 pub struct AnalyseOptions {
     #[command(flatten)]
     of: Of,
+    /// For how many days patients are observed for what came of them: whether they were in hospital again, and whether
+    /// what was missing was done: 7, 14, 30, 60, 90, 180 or 365
+    #[arg(long, value_name = "N", default_value_t = DAYS, value_parser = days)]
+    days: u64,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// One of the days that there are.
+fn days(text: &str) -> Result<u64, String> {
+    let days = text.parse().ok().filter(|days| DAYS_OF.contains(days));
+    days.ok_or_else(|| format!("one of {}", DAYS_OF.map(|days| days.to_string()).join(", ")))
 }
 
 /// `cairn journey export-log`.
@@ -120,7 +130,9 @@ async fn analyse(options: &AnalyseOptions) -> anyhow::Result<ExitCode> {
         let trust = decides(store, config.as_deref(), options.json, &ledger).await?;
         let permit = observes(&ledger, &trust).await?;
         let journeys = Journeys::new(trust);
-        Ok(journeys.analyse(&permit, name, *version).await?)
+        Ok(journeys
+            .analyse(&permit, name, *version, options.days)
+            .await?)
     };
     let result = Box::pin(result).await;
     let report = closing(&ledger, result).await?;

@@ -147,6 +147,22 @@ fn analyses(folder: &Path) {
         (&told["cases"], &told["steps"][0]["here"]),
         (&json!(2), &json!(2))
     );
+    // Of two nothing is told.
+    let outcome = &told["outcomes"][0];
+    assert_eq!(
+        (&told["days"], &outcome["not_yet"], &outcome["no"]),
+        (&json!(30), &json!(null), &json!(null)),
+        "{outcome}"
+    );
+    let told = cairn_journey(&["analyse", "short", "--on-version", "1", "--days", "7"]);
+    assert!(words(&told).contains("within 7 days"), "{}", words(&told));
+    let refused = cairn_journey(&["analyse", "short", "--days", "0"]);
+    assert!(!refused.status.success());
+    assert!(
+        words(&refused).contains("7, 14, 30, 60, 90, 180, 365"),
+        "{}",
+        words(&refused)
+    );
     for (format, said) in [
         ("xes", "<trace>"),
         ("ocel", "\"eventTypes\""),

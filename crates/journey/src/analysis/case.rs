@@ -1,5 +1,6 @@
 //! A patient's journey as a case of an event log: activities and times, and nothing else of the patient.
 
+use super::outcomes::Outcome;
 use super::{ending, late_answer, reply};
 use crate::definition::Definition;
 use crate::state::{Done, State, TrailEntry, What as Trail};
@@ -22,6 +23,8 @@ pub struct Case {
     pub here: Vec<(String, u64)>,
     /// Answers that are numbers, by step and question. They are added up, and go into no log.
     pub answers: Vec<Answer>,
+    /// What came of the patient by the rest of the record, where an analysis has looked. It goes into no log.
+    pub outcomes: Vec<Outcome>,
     /// What happened, in its order.
     pub events: Vec<CaseEvent>,
 }

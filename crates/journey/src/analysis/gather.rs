@@ -6,12 +6,14 @@
 use super::case::Case;
 use super::log::{LogSink, Pseudonyms};
 use super::net::Net;
+use super::outcomes::{self, DAYS_OF};
 use super::report::Report;
-use super::split::Groups;
+use super::split::{Groups, UNKNOWN};
 use super::sums::Sums;
 use crate::books::old_trail;
 use crate::definition::Definition;
 use crate::mover::{self, MoveError};
+use crate::segments::Known;
 use crate::service::{refused, staff};
 use crate::state::State;
 use crate::{JourneyError, Journeys};
@@ -21,12 +23,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use trust::{Action, Internal, Permit, TrustError, Unit, kinds};
+use trust::consent::Deprivation;
+use trust::{Action, Internal, Permit, Purpose, TrustError, Unit, kinds};
 
 /// Kind of the documents that hold the newest analysis of each version.
 const ANALYSIS: Kind = Kind(1115);
-/// How it is written. One of another format is none, until it is made anew.
-const FORMAT: u32 = 1;
+/// How it is written. One of another format is none, until it is made anew: of the first ones, what is of few people
+/// could be made from what they tell.
+const FORMAT: u32 = 2;
 
 /// How long others go first after each page.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -88,26 +92,36 @@ struct Found {
     instance: String,
     patient: String,
     case: Case,
+    state: State,
 }
 
 impl Journeys {
-    /// Analyses a version (`None`: the live one). Nobody is named in what comes of it, and patients whose consents
-    /// don't allow it are left out and counted. It reads every journey of that version.
+    /// Analyses a version (`None`: the live one), and observes patients for so many days for what came of them. Nobody
+    /// is named in what comes of it, and patients whose consents don't allow it are left out and counted. It reads every
+    /// journey of that version.
     ///
     /// # Errors
-    /// `Unknown`, `Trust`, `Broken`.
+    /// `Unknown`, `Trust`, `Broken`; `Cannot` where nobody can be observed for so many days.
     pub async fn analyse(
         &self,
         permit: &Permit,
         name: &str,
         version: Option<u32>,
+        days: u64,
     ) -> Result<Report, JourneyError> {
         may_observe(permit)?;
+        are_days(days)?;
         let tenant = permit.tenant();
         let books = self.books(tenant).await?;
         let published = Self::published(&books, name, version)?;
+        let definition = &published.definition;
         let (name, version) = (&published.stored.name, published.stored.version);
-        let note = format!("{name}, version {version}: analysed");
+        let kinds = outcomes::kinds(definition);
+        let read: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let note = format!(
+            "{name}, version {version}: analysed, reading Consent, Patient, {} of each patient in it",
+            read.join(", ")
+        );
         self.vault()
             .record_look(permit, BTreeSet::new(), &note)
             .await?;
@@ -115,17 +129,29 @@ impl Journeys {
         let engine = self.engine_permit(tenant).await?;
         let mut sums = Sums::new(published.definition.clone(), self.now_ms());
         let of = (name.as_str(), Some(version));
-        let act = self.use_of(&published.definition, &analyst).await?;
+        let mut act = self.use_of(definition, &analyst).await?;
+        // It looks at more than the journey goes by.
+        act.about.extend(&kinds);
+        act.about.sort_unstable();
+        act.about.dedup();
         let mut pages = Pages::of(self, &engine, of, act)?;
         while let Some(page) = pages.next(self, &engine).await? {
             for found in page {
-                let kind = ResourceType::Patient;
-                let person = self.vault().load(&engine, kind, &found.patient).await?;
-                let person = person.filter(|person| !person.deleted);
-                let groups = person.map_or_else(Groups::new, |person| {
-                    groups(&person.resource, found.case.started_ms)
+                let known = self.known(&engine, &found.patient, &kinds).await?;
+                let deprivation = self.vault().rules().deprivation();
+                let groups = groups(known.person.as_ref(), found.case.started_ms, deprivation);
+                let (definition, now_ms) = (definition.clone(), sums.now_ms());
+                // A long record takes its time.
+                let came = tokio::task::spawn_blocking(move || {
+                    let Found { state, .. } = &found;
+                    let outcomes = outcomes::outcomes(&definition, state, &known, days, now_ms);
+                    (found, outcomes)
                 });
-                sums.add(&found.case, &groups);
+                let came = came.await;
+                let (mut found, outcomes) =
+                    came.map_err(|error| JourneyError::Broken(error.to_string()))?;
+                found.case.outcomes = outcomes;
+                sums.add(&found.case, &found.patient, &groups);
             }
             // Others go first.
             tokio::time::sleep(PAUSE).await;
@@ -136,8 +162,38 @@ impl Journeys {
         Ok(Report {
             left_out,
             unreadable,
+            days,
             ..report
         })
+    }
+
+    /// What of a patient's record tells what came of them, as it may be shown for operations to who coordinates care. What
+    /// is damaged tells nothing, as what is kept back.
+    async fn known(
+        &self,
+        engine: &Permit,
+        patient: &str,
+        kinds: &BTreeSet<ResourceType>,
+    ) -> Result<Known, JourneyError> {
+        let (vault, mut known) = (self.vault(), Known::default());
+        let person = match vault.load(engine, ResourceType::Patient, patient).await {
+            Err(TrustError::Damaged(_)) => None,
+            person => person?.filter(|person| !person.deleted),
+        };
+        known.person = person.map(|person| person.resource);
+        for kind in kinds {
+            let purpose = Purpose::Operations;
+            let shown = mover::shown(vault, engine, *kind, patient, purpose).await;
+            let (rows, kept) = match shown {
+                Err(MoveError::Trust(TrustError::Damaged(_))) => (Vec::new(), true),
+                shown => shown?,
+            };
+            known.of.insert(*kind, rows);
+            if kept {
+                known.kept.insert(*kind);
+            }
+        }
+        Ok(known)
     }
 
     /// The newest analysis of a version that was kept, and whether one is being made.
@@ -168,14 +224,16 @@ impl Journeys {
     /// made at a time.
     ///
     /// # Errors
-    /// `Cannot` while another is being made; `Unknown`, `Trust`.
+    /// `Cannot` while another is being made, and where nobody can be observed for so many days; `Unknown`, `Trust`.
     pub async fn begin_analysis(
         &self,
         permit: Permit,
         name: &str,
         version: u32,
+        days: u64,
     ) -> Result<(), JourneyError> {
         may_observe(&permit)?;
+        are_days(days)?;
         let tenant = permit.tenant();
         let books = self.books(tenant).await?;
         Self::published(&books, name, Some(version))?;
@@ -192,17 +250,23 @@ impl Journeys {
         tokio::spawn(async move {
             // Whatever becomes of it, the next one can begin.
             let _over = Over(&journeys, tenant);
-            if let Err(error) = Box::pin(journeys.made(&permit, &name, version)).await {
+            if let Err(error) = Box::pin(journeys.made(&permit, &name, version, days)).await {
                 tracing::error!(journey = name, version, %error, "an analysis could not be made");
             }
         });
         Ok(())
     }
 
-    async fn made(&self, permit: &Permit, name: &str, version: u32) -> Result<(), JourneyError> {
+    async fn made(
+        &self,
+        permit: &Permit,
+        name: &str,
+        version: u32,
+        days: u64,
+    ) -> Result<(), JourneyError> {
         let turn = self.analysing().turn.acquire().await;
         let _turn = turn.map_err(|error| JourneyError::Broken(error.to_string()))?;
-        let report = self.analyse(permit, name, Some(version)).await?;
+        let report = self.analyse(permit, name, Some(version), days).await?;
         self.keep_analysis(permit.tenant(), report).await
     }
 
@@ -348,6 +412,15 @@ pub(super) fn may_observe(permit: &Permit) -> Result<(), JourneyError> {
     Err(refused("this permit is not for how journeys go"))
 }
 
+fn are_days(days: u64) -> Result<(), JourneyError> {
+    if DAYS_OF.contains(&days) {
+        return Ok(());
+    }
+    let of = DAYS_OF.map(|days| days.to_string()).join(", ");
+    let words = format!("patients are observed for {of} days, not for {days}");
+    Err(JourneyError::Cannot(words))
+}
+
 fn not_written(error: &std::io::Error) -> JourneyError {
     JourneyError::Broken(format!("the log can't be written: {error}"))
 }
@@ -410,7 +483,14 @@ impl<'a> Pages<'a> {
                 continue;
             }
             let kind = ResourceType::Consent;
-            let consents = mover::search(vault, engine, kind, &state.patient, &[]).await?;
+            let consents = match mover::search(vault, engine, kind, &state.patient, &[]).await {
+                // What they forbid can't be told.
+                Err(MoveError::Trust(TrustError::Damaged(_))) => {
+                    self.unreadable += 1;
+                    continue;
+                }
+                consents => consents?,
+            };
             let now_ms = i64::try_from(journeys.now_ms()).unwrap_or(i64::MAX);
             let decided = trust::consent::decide_use(vault.rules(), &consents, &self.act, now_ms);
             if !decided.permitted {
@@ -428,7 +508,8 @@ impl<'a> Pages<'a> {
             found.push(Found {
                 case: Case::of(&state, &old),
                 instance: stored.id,
-                patient: state.patient,
+                patient: state.patient.clone(),
+                state,
             });
         }
         Ok(Some(found))
@@ -443,11 +524,16 @@ const AGES: [(i64, &str); 5] = [
     (80, "65 to 79"),
     (i64::MAX, "80 or older"),
 ];
-const UNKNOWN: &str = "not known";
 const YEAR_MS: i64 = 31_556_952_000;
 
-/// The groups in which a patient is when their journey begins.
-fn groups(patient: &Resource, began_ms: u64) -> Groups {
+/// The groups in which a patient is when their journey begins; by deprivation where the organisation says where it is.
+/// Of whom there is nothing to read, nothing is known.
+fn groups(patient: Option<&Resource>, began_ms: u64, deprivation: Option<&Deprivation>) -> Groups {
+    let Some(patient) = patient else {
+        let by = ["sex", "age", "language"].into_iter();
+        let by = by.chain(deprivation.map(|_| "deprivation"));
+        return by.map(|by| (by.to_owned(), UNKNOWN.to_owned())).collect();
+    };
     let sex = patient.text_at(&["gender"]);
     let sex = sex.filter(|sex| ["female", "male", "other"].contains(sex));
     let born = patient.text_at(&["birthDate"]).and_then(fhir::date::parse);
@@ -467,11 +553,15 @@ fn groups(patient: &Resource, began_ms: u64) -> Groups {
         .and_then(|code| code.split('-').next())
         .filter(|code| (2..=3).contains(&code.len()))
         .map(str::to_ascii_lowercase);
-    [
+    let deprived = deprivation.map(|of| {
+        let group = of.group(patient);
+        ("deprivation", group.unwrap_or_else(|| UNKNOWN.to_owned()))
+    });
+    let told = [
         ("sex", sex.unwrap_or(UNKNOWN).to_owned()),
         ("age", age.unwrap_or(UNKNOWN).to_owned()),
         ("language", language.unwrap_or_else(|| UNKNOWN.to_owned())),
-    ]
-    .map(|(by, group)| (by.to_owned(), group))
-    .into()
+    ];
+    let told = told.into_iter().chain(deprived);
+    told.map(|(by, group)| (by.to_owned(), group)).collect()
 }

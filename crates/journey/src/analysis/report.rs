@@ -1,5 +1,6 @@
 //! What comes of an analysis, for pages, files and terminals.
 
+use super::outcomes::OutcomeOf;
 use crate::time::say_duration;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -127,12 +128,100 @@ pub struct ScoreReport {
     pub mean: Option<f64>,
     /// The standard deviation.
     pub deviation: Option<f64>,
+    /// The same by groups.
+    #[serde(default)]
+    pub groups: Vec<ScoreSplit>,
+}
+
+/// Answers by groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreSplit {
+    /// What they are told apart by.
+    pub by: String,
+    /// The groups.
+    pub rows: Vec<ScoreRow>,
+}
+
+/// The answers of one group; of few, and of those by whom few could be found, nothing is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreRow {
+    /// Which.
+    pub group: String,
+    /// How many answered.
+    pub count: Option<u64>,
+    /// The mean.
+    pub mean: Option<f64>,
+    /// The standard deviation.
+    pub deviation: Option<f64>,
+}
+
+/// What came of patients that no step, goal or ending tells, within the days of the analysis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeReport {
+    /// What was asked for.
+    pub of: OutcomeOf,
+    /// In words.
+    pub title: String,
+    /// What tells a gap apart from one of the same name that asks for something else.
+    #[serde(default)]
+    pub key: String,
+    /// Those of whom it can be told: what shares are of. Nothing where it, or what it leaves, is of few people, as of
+    /// all that follows.
+    pub measured: Option<u64>,
+    /// To whom it came: a stay that nobody had planned, or what was missing.
+    pub yes: Option<u64>,
+    /// Those whose first stay was planned.
+    pub planned: Option<u64>,
+    /// To whom it did not come.
+    pub no: Option<u64>,
+    /// Those who died before.
+    pub died: Option<u64>,
+    /// Those of whom it was asked no more, for another reason.
+    pub left: Option<u64>,
+    /// Those who were not observed for so many days.
+    pub not_yet: Option<u64>,
+    /// Those of whom it can't be told.
+    pub unknown: Option<u64>,
+    /// Half of those to whom it came waited no longer.
+    pub after_p50_ms: Option<u64>,
+    /// The share by groups.
+    pub groups: Vec<OutcomeSplit>,
+}
+
+impl OutcomeReport {
+    /// To how many of how many it came, where both are told and there is somebody.
+    #[must_use]
+    pub fn share(&self) -> Option<(u64, u64)> {
+        self.yes.zip(self.measured).filter(|(_, of)| *of > 0)
+    }
+}
+
+/// An outcome by groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeSplit {
+    /// What they are told apart by.
+    pub by: String,
+    /// The groups.
+    pub rows: Vec<OutcomeRow>,
+}
+
+/// What came of one group. What would show fewer than eleven people is not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeRow {
+    /// Which.
+    pub group: String,
+    /// Those of whom it can be told.
+    pub measured: Option<u64>,
+    /// To whom it came.
+    pub yes: Option<u64>,
+    /// To how many of a hundred.
+    pub percent: Option<u8>,
 }
 
 /// Groups of patients side by side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
-    /// What they are told apart by: `sex`, `age`, `language`, or `arm of EXPERIMENT`.
+    /// What they are told apart by: `sex`, `age`, `language`, `deprivation`, or `arm of EXPERIMENT`.
     pub by: String,
     /// The groups; small ones without their figures.
     pub rows: Vec<SplitRow>,
@@ -202,6 +291,12 @@ pub struct Report {
     pub scores: Vec<ScoreReport>,
     /// Groups side by side.
     pub splits: Vec<Split>,
+    /// For how many days patients were observed for what follows.
+    #[serde(default)]
+    pub days: u64,
+    /// What came of them by the rest of the record.
+    #[serde(default)]
+    pub outcomes: Vec<OutcomeReport>,
 }
 
 impl StepReport {
@@ -213,7 +308,7 @@ impl StepReport {
     }
 }
 
-fn share(part: u64, whole: u64) -> String {
+pub(super) fn share(part: u64, whole: u64) -> String {
     match (part * 1000).checked_div(whole) {
         Some(mille) => format!("{}.{} %", mille / 10, mille % 10),
         None => String::new(),
@@ -245,7 +340,7 @@ fn half(quantiles: &Quantiles) -> String {
 }
 
 /// A length of time in words, without what is below a minute.
-fn spoken(ms: u64) -> String {
+pub(super) fn spoken(ms: u64) -> String {
     match ms {
         0..60_000 => "a minute".to_owned(),
         ms => say_duration(ms - ms % 60_000),
@@ -369,6 +464,7 @@ impl Report {
                 deviation.activity, deviation.skipped, deviation.extra
             );
         }
+        super::words::outcomes(&mut text, self);
         if !self.scores.is_empty() {
             text.push_str("\nAnswers\n");
         }
@@ -387,6 +483,7 @@ impl Report {
                     super::FEW_CASES
                 ),
             };
+            super::words::answers_by_group(&mut text, score);
         }
         for split in &self.splits {
             let _ = writeln!(text, "\nBy {}", split.by);

@@ -1,15 +1,12 @@
 //! Groups of patients side by side: the arms of experiments, and those that tell whether a journey is fair.
-//!
-//! What is told of groups of people must not tell of one of them. A number from 1 to 10 is not told, nor one that
-//! could be made from what is: where one group alone is too small, the next larger one is not told either.
 
 use super::case::{Case, What};
+use super::crowd::{ByCut, Crowd, IN_NONE, Part, column, hidden};
 use super::report::{Split, SplitRow};
 use crate::counts::Dwell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Fewer than this are not told.
-pub const FEW_CASES: u64 = 11;
 /// Most groups by one thing; what comes after them is one group more.
 const GROUPS_MAX: usize = 100;
 
@@ -17,17 +14,15 @@ const GROUPS_MAX: usize = 100;
 pub type Groups = BTreeMap<String, String>;
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Splits {
-    by: BTreeMap<String, BTreeMap<String, Sum>>,
-}
+pub(crate) struct Splits(ByCut<Sum>);
 
 #[derive(Debug, Clone, Default)]
 struct Sum {
-    cases: u64,
-    ended: u64,
-    reached_goal: u64,
-    late: u64,
-    missed: u64,
+    cases: Crowd,
+    ended: Part,
+    reached_goal: Part,
+    late: Part,
+    missed: Part,
     length: Dwell,
 }
 
@@ -39,95 +34,129 @@ pub(crate) struct Came {
 }
 
 impl Splits {
-    pub(crate) fn add(&mut self, case: &Case, groups: &Groups, came: &Came) {
+    /// Adds a case of a patient; the groups that it is counted in, one of each cut.
+    pub(crate) fn add(
+        &mut self,
+        case: &Case,
+        patient: &Arc<str>,
+        groups: &Groups,
+        came: &Came,
+    ) -> Vec<(String, String)> {
+        let mut counted = Vec::new();
         let arms = case.arms.iter();
         let arms = arms.map(|(experiment, arm)| (arm_of(experiment), arm.clone()));
         let groups = groups.iter().map(|(by, group)| (by.clone(), group.clone()));
         for (by, group) in arms.chain(groups) {
-            let rows = self.by.entry(by).or_default();
-            let full = rows.len() >= GROUPS_MAX && !rows.contains_key(&group);
-            let sum = rows.entry(if full { "others".to_owned() } else { group });
-            let sum = sum.or_default();
-            sum.cases += 1;
-            sum.reached_goal += u64::from(came.reached_goal);
-            sum.late += u64::from(came.late);
-            sum.missed += u64::from(came.missed);
-            if let Some((ended_ms, _)) = case.ended {
-                sum.ended += 1;
-                sum.length.add(ended_ms.saturating_sub(case.started_ms));
+            let rows = self.0.by.get(&by);
+            let full =
+                rows.is_some_and(|rows| rows.len() >= GROUPS_MAX && !rows.contains_key(&group));
+            let group = if full { "others".to_owned() } else { group };
+            counted.push((by, group));
+        }
+        let cuts = self.0.by.keys().cloned().collect::<Vec<_>>();
+        for by in cuts {
+            if counted.iter().all(|(one, _)| *one != by) {
+                counted.push((by, IN_NONE.to_owned()));
             }
         }
+        self.0.add(&counted, |sum| {
+            sum.cases.add(patient);
+            sum.ended.add(case.ended.is_some(), patient);
+            sum.reached_goal.add(came.reached_goal, patient);
+            sum.late.add(came.late, patient);
+            sum.missed.add(came.missed, patient);
+            if let Some((ended_ms, _)) = case.ended {
+                sum.length.add(ended_ms.saturating_sub(case.started_ms));
+            }
+        });
+        counted
     }
 
-    pub(crate) fn told(self) -> Vec<Split> {
-        self.by
-            .into_iter()
-            .map(|(by, groups)| Split {
-                rows: rows(groups),
-                by,
-            })
-            .collect()
+    /// Who is in which groups so far.
+    pub(crate) fn crowds(&self) -> ByCut<Crowd> {
+        self.0.map(|sum| sum.cases.clone())
+    }
+
+    /// The groups by each thing, in the order in which they are told.
+    pub(crate) fn cuts(&self) -> Vec<Cut> {
+        let cuts = self.0.by.iter().map(|(by, groups)| {
+            let groups = groups.iter();
+            let mut groups: Vec<(&String, &Crowd)> = groups
+                .filter(|(_, sum)| sum.cases.journeys > 0)
+                .map(|(group, sum)| (group, &sum.cases))
+                .collect();
+            groups.sort_by_key(|(group, _)| place(group));
+            let crowds: Vec<&Crowd> = groups.iter().map(|(_, cases)| *cases).collect();
+            Cut {
+                by: by.clone(),
+                groups: groups.iter().map(|(group, _)| (*group).clone()).collect(),
+                hidden: hidden(&crowds),
+            }
+        });
+        cuts.collect()
+    }
+
+    pub(crate) fn told(&self) -> Vec<Split> {
+        let cuts = self.cuts().into_iter();
+        cuts.map(|cut| Split {
+            rows: rows(&cut, &self.0.of(&cut.by, &cut.groups)),
+            by: cut.by,
+        })
+        .collect()
     }
 }
+
+/// Groups by one thing. Every case is in one of them.
+pub(crate) struct Cut {
+    pub(crate) by: String,
+    pub(crate) groups: Vec<String>,
+    /// Which are not told.
+    pub(crate) hidden: Vec<bool>,
+}
+
+/// Where a group stands among others: numbers by their size, then words, and last those of whom it isn't known.
+fn place(group: &str) -> (bool, u64, String) {
+    let digits: String = group.chars().take_while(char::is_ascii_digit).collect();
+    let number = digits.parse().unwrap_or(u64::MAX);
+    let is_last = group == UNKNOWN || group == IN_NONE;
+    (is_last, number, group.to_owned())
+}
+
+/// The group of those of whom it isn't known.
+pub(crate) const UNKNOWN: &str = "not known";
 
 /// What the arms of an experiment are told apart by.
 pub(crate) fn arm_of(experiment: &str) -> String {
     format!("arm of {experiment}")
 }
 
-fn rows(groups: BTreeMap<String, Sum>) -> Vec<SplitRow> {
-    let hidden = hidden(&groups.values().map(|sum| sum.cases).collect::<Vec<_>>());
-    groups
-        .into_iter()
-        .zip(hidden)
-        .map(|((group, sum), hidden)| {
-            if hidden {
-                return SplitRow {
-                    group,
-                    ..SplitRow::default()
-                };
-            }
-            // Neither those of whom it is so may be few, nor those of whom it is not.
-            let told = |part: u64| {
-                let rest = sum.cases.saturating_sub(part);
-                let few = |count: u64| (1..FEW_CASES).contains(&count);
-                (!few(part) && !few(rest)).then_some(part)
-            };
-            let many_ended = sum.ended >= FEW_CASES;
-            SplitRow {
-                cases: Some(sum.cases),
-                ended: told(sum.ended),
-                reached_goal: told(sum.reached_goal),
-                late: told(sum.late),
-                missed: told(sum.missed),
-                length_p50_ms: sum.length.quantile_ms(50).filter(|_| many_ended),
-                group,
-            }
-        })
-        .collect()
-}
-
-/// Which groups are not told: those that are too small, and where that is only one, or all of them together are still
-/// few, the next larger too, because it could be made from the sum of all.
-fn hidden(cases: &[u64]) -> Vec<bool> {
-    let mut hidden: Vec<bool> = cases.iter().map(|cases| *cases < FEW_CASES).collect();
-    let few = |hidden: &[bool]| {
-        let of: Vec<u64> = cases
-            .iter()
-            .zip(hidden)
-            .filter(|(_, hidden)| **hidden)
-            .map(|(cases, _)| *cases)
-            .collect();
-        !of.is_empty() && (of.len() == 1 || of.iter().sum::<u64>() < FEW_CASES)
+fn rows(cut: &Cut, sums: &[Sum]) -> Vec<SplitRow> {
+    let column = |part: fn(&Sum) -> &Part| -> Vec<Option<u64>> {
+        let parts: Vec<&Part> = sums.iter().map(part).collect();
+        let hidden = column(&parts, &cut.hidden);
+        let told = parts.iter().zip(hidden);
+        told.map(|(part, hidden)| (!hidden).then_some(part.of.journeys))
+            .collect()
     };
-    while few(&hidden) {
-        let next = (0..cases.len())
-            .filter(|place| !hidden[*place])
-            .min_by_key(|place| cases[*place]);
-        let Some(next) = next else { break };
-        hidden[next] = true;
-    }
-    hidden
+    let ended = column(|sum| &sum.ended);
+    let reached_goal = column(|sum| &sum.reached_goal);
+    let late = column(|sum| &sum.late);
+    let missed = column(|sum| &sum.missed);
+    let rows = cut.groups.iter().zip(sums).enumerate();
+    rows.map(|(at, (group, sum))| {
+        let told = !cut.hidden[at];
+        let many_ended = told && sum.ended.of.is_many();
+        SplitRow {
+            group: group.clone(),
+            cases: told.then_some(sum.cases.journeys),
+            ended: ended[at],
+            reached_goal: reached_goal[at],
+            late: late[at],
+            missed: missed[at],
+            length_p50_ms: sum.length.quantile_ms(50).filter(|_| many_ended),
+        }
+    })
+    .collect()
 }
 
 impl Came {
@@ -163,16 +192,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_small_is_not_told_nor_what_it_could_be_made_from() {
-        assert_eq!(hidden(&[40, 30]), [false, false]);
-        // One small group is all but the others.
-        assert_eq!(hidden(&[40, 3, 30]), [false, true, true]);
-        // Two that are eleven together tell of neither.
-        assert_eq!(hidden(&[40, 5, 6]), [false, true, true]);
-        // Two that are fewer together tell that they are few.
-        assert_eq!(hidden(&[40, 5, 5, 90]), [true, true, true, false]);
-        assert_eq!(hidden(&[4]), [true]);
-        assert_eq!(hidden(&[]), [] as [bool; 0]);
+    fn groups_stand_by_their_numbers() {
+        let mut groups = [
+            "10 (least deprived)",
+            "not known",
+            "2",
+            "1 (most deprived)",
+            "de",
+        ];
+        groups.sort_by_key(|group| place(group));
+        assert_eq!(
+            groups,
+            [
+                "1 (most deprived)",
+                "2",
+                "10 (least deprived)",
+                "de",
+                "not known"
+            ]
+        );
     }
 
     #[test]
@@ -189,7 +227,7 @@ mod tests {
                 late: number < 3,
                 missed: false,
             };
-            splits.add(&case, &groups, &came);
+            splits.add(&case, &format!("p{number}").into(), &groups, &came);
         }
         let told = splits.told();
         let row = &told[0].rows[0];

@@ -3,10 +3,9 @@
 use super::align::Aligner;
 use super::case::{Case, What, weight};
 use super::net::Net;
-use super::report::{
-    Deviation, EndingReport, Fitness, PathReport, Quantiles, Report, ScoreReport, StepReport,
-};
-use super::split::{Came, FEW_CASES, Groups, Splits};
+use super::report::{Deviation, EndingReport, Fitness, PathReport, Quantiles, Report, StepReport};
+use super::split::{Came, Groups, Splits};
+use super::tally::{AllScores, Outcomes};
 use crate::counts::Dwell;
 use crate::definition::Definition;
 use std::cmp::Reverse;
@@ -43,27 +42,9 @@ pub struct Sums {
     follows: BTreeMap<(u16, u16), u64>,
     first: BTreeMap<u16, u64>,
     last: BTreeMap<u16, u64>,
-    scores: BTreeMap<(String, String), Score>,
+    scores: AllScores,
+    outcomes: Outcomes,
     splits: Splits,
-}
-
-/// Numbers added up.
-#[derive(Debug, Clone, Copy, Default)]
-struct Score {
-    count: u64,
-    mean: f64,
-    /// Of the squares of the distances from the mean.
-    sum: f64,
-}
-
-impl Score {
-    /// Welford's way, which loses nothing of numbers that are far from zero.
-    fn add(&mut self, value: f64) {
-        self.count += 1;
-        let before = value - self.mean;
-        self.mean += before / float(self.count);
-        self.sum += before * (value - self.mean);
-    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -102,9 +83,15 @@ impl Sums {
             follows: BTreeMap::new(),
             first: BTreeMap::new(),
             last: BTreeMap::new(),
-            scores: BTreeMap::new(),
+            scores: AllScores::default(),
+            outcomes: Outcomes::default(),
             splits: Splits::default(),
         }
+    }
+
+    /// The moment as of which they are added up.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     fn number(&mut self, activity: &str) -> u16 {
@@ -122,8 +109,8 @@ impl Sums {
         found.cloned().unwrap_or_default()
     }
 
-    /// Adds a case, whose patient is in these groups.
-    pub fn add(&mut self, case: &Case, groups: &Groups) {
+    /// Adds a case of a patient, who is in these groups.
+    pub fn add(&mut self, case: &Case, patient: &str, groups: &Groups) {
         self.cases += 1;
         self.moved += u64::from(case.moved);
         if let Some((ended_ms, code)) = &case.ended {
@@ -184,17 +171,27 @@ impl Sums {
                 report.spent_ms = report.spent_ms.saturating_add(stayed_ms);
             }
         }
-        for answer in &case.answers {
-            // What other steps learn, and those of other versions, are no answers to this one's questions.
-            let asks = step(&answer.step).is_some_and(|step| step.kind.is_answered());
-            if asks && answer.value.is_finite() {
-                let of = (answer.step.clone(), answer.question.clone());
-                self.scores.entry(of).or_default().add(answer.value);
-            }
-        }
         let is_goal = |activity: &str| step(activity).is_some_and(|it| it.kind.aims().is_some());
         let came = Came::of(case, is_goal, ran_out, missed);
-        self.splits.add(case, groups, &came);
+        // What other steps learn, and those of other versions, are no answers to this one's questions.
+        let answers = case.answers.iter().filter(|answer| {
+            let asks = step(&answer.step).is_some_and(|step| step.kind.is_answered());
+            asks && answer.value.is_finite()
+        });
+        let answers = answers.map(|answer| {
+            let of = (answer.step.clone(), answer.question.clone());
+            (of, answer.value)
+        });
+        let answers = answers.collect();
+        if self.scores.is_new(&answers) || self.outcomes.is_new(&case.outcomes) {
+            let before = self.splits.crowds();
+            self.scores.begin(&answers, &before);
+            self.outcomes.begin(&case.outcomes, &before);
+        }
+        let patient: Arc<str> = patient.into();
+        let counted = self.splits.add(case, &patient, groups, &came);
+        self.scores.add(&answers, &patient, &counted);
+        self.outcomes.add(&case.outcomes, &patient, &counted);
         self.path(case);
     }
 
@@ -260,6 +257,7 @@ impl Sums {
             .map(|((from, to), count)| (named(from), named(to), *count))
             .collect();
         follows.sort();
+        let cuts = self.splits.cuts();
         Report {
             journey: self.definition.name.clone(),
             version: self.definition.version,
@@ -280,8 +278,10 @@ impl Sums {
             last: counted(&self.last),
             fitness,
             steps: steps(&self.definition, self.steps),
-            scores: scores(&self.scores),
+            scores: self.scores.reports(&cuts),
             splits: self.splits.told(),
+            days: 0,
+            outcomes: self.outcomes.reports(&self.definition, &cuts),
         }
     }
 
@@ -394,7 +394,7 @@ impl Sums {
     clippy::cast_precision_loss,
     reason = "counts of journeys are far below 2^52"
 )]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 
@@ -403,20 +403,6 @@ fn ratio(part: u64, whole: u64) -> f64 {
         return 0.0;
     }
     float(part) / float(whole)
-}
-
-fn scores(scores: &BTreeMap<(String, String), Score>) -> Vec<ScoreReport> {
-    let told = scores.iter().map(|((step, question), score)| {
-        let many = score.count >= FEW_CASES;
-        ScoreReport {
-            step: step.clone(),
-            question: question.clone(),
-            count: many.then_some(score.count),
-            mean: many.then_some(score.mean),
-            deviation: many.then_some((score.sum / float(score.count)).sqrt()),
-        }
-    });
-    told.collect()
 }
 
 /// The steps in the file's order; those of other versions are left out.

@@ -221,7 +221,12 @@ impl Check<'_, '_> {
             self.findings.error("J090", *place, words);
         }
         for (key, _) in members {
-            if !named.iter().any(|(name, _)| *name == key.name) {
+            let is_measured = self.definition.segments.iter();
+            let is_measured = is_measured.filter(|one| one.is_gap());
+            let mut is_measured = is_measured.map(|gap| gap.name.as_str());
+            if !named.iter().any(|(name, _)| *name == key.name)
+                && !is_measured.any(|name| name == key.name)
+            {
                 let words = format!("nothing names the segment `{}`; remove it", key.name);
                 self.findings.warning("J093", key.place, words);
             }

@@ -7,7 +7,7 @@ use crate::kinds::Question;
 use crate::state::State;
 use fhir::{Resource, ResourceType};
 use serde_json::Value;
-use trust::{Permit, TrustError, Vault, Versioned};
+use trust::{Permit, Purpose, TrustError, Vault, Versioned};
 
 impl Mover<'_> {
     /// Whether what a step asks is so; nothing where that can't be told.
@@ -118,4 +118,20 @@ pub(crate) async fn search(
     let query = query(kind, patient, more)?;
     let rows = vault.load_all(permit, &query).await?;
     Ok(rows.into_iter().map(|row| row.resource).collect())
+}
+
+/// The same as a purpose lets them be shown to who coordinates care, and whether some are kept back. Of what names
+/// several patients only the first is asked.
+pub(crate) async fn shown(
+    vault: &Vault,
+    permit: &Permit,
+    kind: ResourceType,
+    patient: &str,
+    purpose: Purpose,
+) -> Result<(Vec<Resource>, bool), MoveError> {
+    let query = query(kind, patient, &[])?;
+    let (rows, kept) = vault.load_shown(permit, &query, purpose).await?;
+    let rows = rows.into_iter().map(|row| row.resource);
+    let rows = rows.filter(|row| row.patient() == Some(patient));
+    Ok((rows.collect(), kept > 0))
 }

@@ -1,6 +1,6 @@
 //! The segments that a patient is in, in the unit of work that changes it: the look, the document and its timer.
 
-use super::{MoveError, Mover, query, sixteen};
+use super::{MoveError, Mover, shown, sixteen};
 use crate::definition::Definition;
 use crate::segments::members::{LOOK_CONSUMER, Members, SEGMENT_MEMBERS};
 use crate::segments::{Found, Known, Segment};
@@ -97,15 +97,12 @@ impl Mover<'_> {
             if *kind == ResourceType::Patient || known.of.contains_key(kind) {
                 continue;
             }
-            let query = query(*kind, &self.patient, &[])?;
-            let (rows, kept) = vault.load_shown(permit, &query, purpose).await?;
-            if kept > 0 {
+            // What names several patients is told by to the first alone, whom its events mark.
+            let (rows, kept) = shown(vault, permit, *kind, &self.patient, purpose).await?;
+            if kept {
                 known.kept.insert(*kind);
             }
-            let rows = rows.into_iter().map(|row| row.resource);
-            // What names several patients is told by to the first alone, whom its events mark.
-            let rows = rows.filter(|row| row.patient() == Some(self.patient.as_str()));
-            known.of.insert(*kind, rows.collect());
+            known.of.insert(*kind, rows);
             self.looked_for.insert(*kind);
         }
         Ok(known)

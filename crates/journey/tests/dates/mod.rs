@@ -103,37 +103,10 @@ pub(crate) async fn began(world: &World, patient: &str) -> Vec<String> {
 
 /// Writes something that can't be read over a visit.
 async fn damage(world: &World, patient: &str, name: &str) {
-    use crate::world::TENANT;
-    let ledger = world.trust.vault().ledger();
-    let owner = ledger::Owner::Patient(patient.to_owned());
-    let (id, kind) = (
-        id(world, patient, name),
-        ledger::Kind(ResourceType::Appointment.code()),
-    );
-    let found = ledger.get(TENANT, kind, &id).await.unwrap().unwrap();
-    let audit = ledger::AuditDraft {
-        kind: ledger::Kind(ResourceType::AuditEvent.code()),
-        id: ledger.mint_own_id(TENANT),
-        shard: ledger.shard_of(TENANT, &owner, &id),
-        body: b"{}".to_vec(),
-        parts: Vec::new(),
-        tokens: Vec::new(),
-    };
-    let draft = ledger::Draft {
-        kind,
-        id,
-        owner,
-        expected: ledger::Expected::Version(found.version),
-        body: b"{".to_vec(),
-        deleted: false,
-        tokens: Vec::new(),
-    };
-    let commit = ledger::Commit {
-        documents: vec![draft],
-        audit: Some(audit),
-        ..ledger::Commit::new(TENANT)
-    };
-    ledger.commit(commit).await.unwrap();
+    let id = id(world, patient, name);
+    world
+        .damage_resource(patient, ResourceType::Appointment, &id)
+        .await;
 }
 
 pub(crate) async fn change(world: &World, patient: &str, name: &str, value: Value) {

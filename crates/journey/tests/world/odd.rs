@@ -1,6 +1,7 @@
 //! What goes wrong: clocks, and what the store holds.
 
 use super::{TENANT, World};
+use fhir::ResourceType;
 use ledger::{Clock, Expected, ManualClock, Owner};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,5 +138,36 @@ impl World {
 
     pub(crate) async fn repair(&self, patient: &str, instance: &str, good: Vec<u8>) {
         self.write_instance(patient, instance, good).await;
+    }
+
+    /// Writes something that can't be read over a resource of a patient.
+    pub(crate) async fn damage_resource(&self, patient: &str, of: ResourceType, id: &str) {
+        let ledger = self.trust.vault().ledger();
+        let owner = Owner::Patient(patient.to_owned());
+        let kind = ledger::Kind(of.code());
+        let found = ledger.get(TENANT, kind, id).await.unwrap().unwrap();
+        let audit = ledger::AuditDraft {
+            kind: ledger::Kind(ResourceType::AuditEvent.code()),
+            id: ledger.mint_own_id(TENANT),
+            shard: ledger.shard_of(TENANT, &owner, id),
+            body: b"{}".to_vec(),
+            parts: Vec::new(),
+            tokens: Vec::new(),
+        };
+        let draft = ledger::Draft {
+            kind,
+            id: id.to_owned(),
+            owner,
+            expected: Expected::Version(found.version),
+            body: b"{".to_vec(),
+            deleted: false,
+            tokens: Vec::new(),
+        };
+        let commit = ledger::Commit {
+            documents: vec![draft],
+            audit: Some(audit),
+            ..ledger::Commit::new(TENANT)
+        };
+        ledger.commit(commit).await.unwrap();
     }
 }

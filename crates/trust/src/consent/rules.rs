@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::deprivation::Deprivation;
 use super::labels::{Sensitive, Tables};
 use super::messages::MessageRules;
 use super::proxies::ProxyRules;
@@ -85,6 +86,7 @@ struct File {
     #[serde(default)]
     security: Security,
     messages: Option<MessageRules>,
+    deprivation: Option<Deprivation>,
 }
 
 impl File {
@@ -113,6 +115,7 @@ impl File {
             sealed,
             security: self.security.over(base.security),
             messages: self.messages.or(base.messages),
+            deprivation: self.deprivation.or(base.deprivation),
         }
     }
 }
@@ -176,6 +179,7 @@ pub struct Rules {
     seals: Seals,
     security: Security,
     messages: MessageRules,
+    deprivation: Option<Deprivation>,
 }
 
 impl Rules {
@@ -222,6 +226,9 @@ impl Rules {
         file.security.check().map_err(wrong)?;
         let messages = file.messages.take().unwrap_or_default();
         messages.check().map_err(wrong)?;
+        if let Some(deprivation) = &file.deprivation {
+            deprivation.check().map_err(wrong)?;
+        }
         let Some(default) = file.default else {
             return Err(wrong("missing field `default`"));
         };
@@ -307,6 +314,7 @@ impl Rules {
             tables: Tables::with(file.sensitive).map_err(|words| wrong(&words))?,
             security: file.security,
             messages,
+            deprivation: file.deprivation,
         })
     }
 
@@ -330,6 +338,12 @@ impl Rules {
     #[must_use]
     pub fn messages(&self) -> &MessageRules {
         &self.messages
+    }
+
+    /// Where a patient's record says how deprived the place is that they live in, if the organisation has said so.
+    #[must_use]
+    pub fn deprivation(&self) -> Option<&Deprivation> {
+        self.deprivation.as_ref()
     }
 
     /// Its name.

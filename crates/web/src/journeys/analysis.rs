@@ -4,13 +4,15 @@
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
-use journey::{FEW_CASES, Fitness, GraphView, NodeView, Report, Split, StepFlow, VersionView};
+use journey::{
+    DAYS, DAYS_OF, FEW_CASES, Fitness, GraphView, NodeView, Report, Split, StepFlow, VersionView,
+};
 use maud::{Markup, html};
 use trust::Action;
 
 use super::people::{Numbers, may_see};
 use super::step::{href, stayed};
-use super::{load, spoken, title_of};
+use super::{load, outcomes, spoken, title_of};
 use crate::context::{Ctx, Fields, Posted, escape};
 use crate::drawing::{self, Bar};
 use crate::error::PageError;
@@ -21,6 +23,8 @@ use crate::time::signed;
 const PATHS: usize = 15;
 /// Groups of one split on the page.
 const GROUPS: usize = 12;
+/// Versions side by side, the newest ones.
+const VERSIONS: usize = 8;
 
 /// The address of a version's analysis.
 pub(super) fn address(version: &VersionView) -> String {
@@ -29,7 +33,7 @@ pub(super) fn address(version: &VersionView) -> String {
 }
 
 /// A part of a whole, in words.
-fn share(part: u64, whole: u64) -> String {
+pub(super) fn share(part: u64, whole: u64) -> String {
     match (part * 100).checked_div(whole) {
         Some(0) if part > 0 => "under 1 %".to_owned(),
         Some(percent) => format!("{percent} %"),
@@ -176,7 +180,7 @@ fn late(graph: &GraphView, flow: &[StepFlow], numbers: Numbers<'_>) -> Markup {
 }
 
 /// How it ended, and what it aims at.
-fn outcomes(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
+fn endings(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
     let endings = graph.endings.iter().map(|(reason, count)| Bar {
         name: reason.clone(),
         count: *count,
@@ -198,31 +202,8 @@ fn outcomes(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
     }
 }
 
-/// What was answered by numbers.
-fn scores(graph: &GraphView, report: &Report) -> Markup {
-    html! {
-        @if !report.scores.is_empty() {
-            section class="stack" aria-labelledby="answers" {
-                h2 id="answers" { "What they answered" }
-                p class="quiet" { "Answers that are numbers. Of fewer than " (FEW_CASES) " nothing is told." }
-                div class="scroll" {
-                    table {
-                        thead { tr { th scope="col" { "Question" } th scope="col" class="number" { "Answers" } th scope="col" class="number" { "Mean" } th scope="col" class="number" { "Give or take" } } }
-                        tbody { @for score in &report.scores { tr {
-                            th scope="row" { (title_of(graph, &score.step)) div class="quiet small mono" { (score.question) } }
-                            td class="number" { @match score.count { Some(count) => (thousands(count)), None => "not told" } }
-                            td class="number" { @if let Some(mean) = score.mean { (format!("{mean:.2}")) } }
-                            td class="number" { @if let Some(deviation) = score.deviation { (format!("{deviation:.2}")) } }
-                        } } }
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// `0.987`; 1 only where it is.
-fn measure(value: Option<f64>) -> String {
+pub(super) fn measure(value: Option<f64>) -> String {
     value.map_or_else(
         || "not told".to_owned(),
         |value| format!("{:.3}", (value * 1000.0).floor() / 1000.0),
@@ -342,7 +323,7 @@ fn last_analysis(ctx: &Ctx, graph: &GraphView, report: Option<&Report>, under_wa
             h2 id="analysis" { "Analysis" }
             @if under_way { p { (layout::state(State::Running, "Being made")) } p class="quiet" { "Every journey of this version is read, without keeping anybody waiting. Look again in a moment." } }
             @match report {
-                None if !under_way => (layout::empty("No analysis was made yet", "Paths, how far they are the drawn ones, and groups side by side need every journey to be read once.")),
+                None if !under_way => (layout::empty("No analysis was made yet", "Paths, how far they are the drawn ones, what came of patients, and groups side by side need every journey to be read once.")),
                 None => {},
                 Some(report) => {
                     p {
@@ -354,17 +335,25 @@ fn last_analysis(ctx: &Ctx, graph: &GraphView, report: Option<&Report>, under_wa
                 },
             }
             @if !under_way {
-                form method="post" action={ "/console/journeys/" (escape(&graph.version.name)) "/analysis" } {
+                form class="stack" method="post" action={ "/console/journeys/" (escape(&graph.version.name)) "/analysis" } {
                     (csrf(ctx))
                     input type="hidden" name="version" value=(graph.version.version);
+                    label { "Days of observation" span class="hint" { "For what came of patients, such as being in hospital again" }
+                        select name="days" { @for days in DAYS_OF {
+                            option value=(days) selected[days == report.map(|report| report.days).filter(|days| DAYS_OF.contains(days)).unwrap_or(DAYS)] { (days) }
+                        } }
+                    }
+                    div {
                     button type="submit" { @if report.is_some() { "Make it anew" } @else { "Make the analysis" } }
+                    }
                 }
             }
         }
         @if let Some(report) = report {
             (conformance(graph, report, &report.fitness))
             (paths(graph, report))
-            (scores(graph, report))
+            (outcomes::outcomes(report))
+            (outcomes::scores(graph, report))
             section class="stack" aria-labelledby="groups" {
                 h2 id="groups" { "Groups side by side" }
                 @if report.splits.is_empty() { p class="quiet" { "Nothing is known to tell patients apart by." } }
@@ -393,6 +382,15 @@ pub(crate) async fn page(
     let (report, under_way) = journeys.kept_analysis(&permit, &name, number).await?;
     let all = journeys.versions(&permit).await?;
     let versions: Vec<&VersionView> = all.iter().filter(|one| one.name == name).collect();
+    let mut analyses: Vec<(&VersionView, Report)> = Vec::new();
+    let mut newest = versions.clone();
+    newest.sort_by_key(|one| std::cmp::Reverse(one.version));
+    for other in newest.into_iter().take(VERSIONS) {
+        let (kept, _) = journeys
+            .kept_analysis(&permit, &name, other.version)
+            .await?;
+        analyses.extend(kept.map(|kept| (other, kept)));
+    }
     let numbers = Numbers {
         version,
         people: may_see(&ctx),
@@ -415,8 +413,9 @@ pub(crate) async fn page(
             (funnel(&graph, numbers))
             (dwell(&graph, &flow))
             (late(&graph, &flow, numbers))
-            (outcomes(&graph, numbers))
+            (endings(&graph, numbers))
             (last_analysis(&ctx, &graph, report.as_ref(), under_way))
+            (outcomes::versions(&analyses))
         }
     };
     Ok(console(&ctx, "How it goes", Section::Journeys, None, &body))
@@ -431,8 +430,19 @@ pub(crate) async fn make(
     let permit = ctx.permit(Action::Observe, None, None).await?;
     let version = fields.get("version").and_then(|text| text.parse().ok());
     let version = version.ok_or(PageError::NotFound)?;
+    let days = match fields.get("days").map(str::trim) {
+        None | Some("") => DAYS,
+        Some(days) => {
+            let days = days.parse().ok().filter(|days| DAYS_OF.contains(days));
+            let of = DAYS_OF.map(|days| days.to_string()).join(", ");
+            let words = format!("Days of observation are one of {of}.");
+            days.ok_or(PageError::Invalid(words))?
+        }
+    };
     let journeys = &ctx.app.web.journeys;
-    journeys.begin_analysis(permit, &name, version).await?;
+    journeys
+        .begin_analysis(permit, &name, version, days)
+        .await?;
     let name = escape(&name);
     let href = format!("/console/journeys/{name}/analysis?version={version}#analysis");
     Ok(Redirect::to(&href).into_response())

@@ -4,6 +4,7 @@
 pub(crate) mod analysis;
 pub(crate) mod checks;
 mod cohort;
+mod outcomes;
 pub(crate) mod people;
 pub(crate) mod stages;
 pub(crate) mod step;

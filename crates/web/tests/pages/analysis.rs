@@ -2,30 +2,47 @@
 
 use axum::http::StatusCode;
 use serde_json::json;
+use std::time::Duration;
 
-use crate::console::journey_of;
-use crate::world::{DAY_MS, TENANT, World, check_html};
+use crate::console::{JOURNEY, journey_of};
+use crate::world::{Browser, DAY_MS, Page, TENANT, World, check_html};
 
 const HERE: &str = "/console/journeys/heart-failure-discharge/analysis";
+
+/// The page with the analysis, as soon as it is there.
+async fn made_anew(sam: &mut Browser, href: &str) -> Page {
+    let made = async {
+        loop {
+            let page = sam.get(href).await;
+            if page.has("Make it anew") {
+                break page;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let made = tokio::time::timeout(Duration::from_secs(60), made).await;
+    made.expect("an analysis within a minute")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
     let world = World::new().await;
-    let patients = journey_of(&world, 12).await;
+    let patients = journey_of(&world, 24).await;
     world.clock.advance(2 * DAY_MS);
     while world.journeys.drain(TENANT).await.unwrap() > 0 {}
-    let away = &patients[1];
-    world
-        .put(vec![json!({ "resourceType": "Encounter", "id": world.id_of(away), "status": "in-progress", "class": { "code": "IMP" }, "subject": { "reference": format!("Patient/{away}") }, "period": { "start": "2026-03-03T07:00:00Z" } })])
-        .await;
+    for away in &patients[..12] {
+        world
+            .put(vec![json!({ "resourceType": "Encounter", "id": world.id_of(away), "status": "in-progress", "class": { "code": "IMP" }, "subject": { "reference": format!("Patient/{away}") }, "period": { "start": "2026-03-03T07:00:00Z" } })])
+            .await;
+    }
     while world.journeys.drain(TENANT).await.unwrap() > 0 {}
 
     let mut sam = world.staff("sam").await;
     let page = sam.get(HERE).await;
     check_html(HERE, &page.body);
     for said in [
-        "11</span> in it now",
-        "1</span> have left it",
+        "12</span> in it now",
+        "12</span> have left it",
         "How far they come",
         "Where they drop off",
         "How long they stay",
@@ -36,25 +53,35 @@ async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
         page.shows(said);
     }
     assert!(!page.has("/people?"), "a squad sees how many, not who");
-    let made = sam.act(HERE, HERE, &[("version", "1")]).await;
+    // Seven days after the discharge are over only now.
+    world.clock.advance(6 * DAY_MS);
+    for days in ["0", "8", "367", "soon"] {
+        let refused = sam
+            .act(HERE, HERE, &[("version", "1"), ("days", days)])
+            .await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.body);
+        assert!(refused.has("Days of observation are one of 7, 14, 30, 60, 90, 180, 365."));
+    }
+    let made = sam
+        .act(HERE, HERE, &[("version", "1"), ("days", "7")])
+        .await;
     assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.body);
     assert!(made.location().ends_with("/analysis?version=1#analysis"));
-    let page = loop {
-        let page = sam.get(HERE).await;
-        if page.has("Make it anew") {
-            break page;
-        }
-        tokio::task::yield_now().await;
-    };
+    let page = made_anew(&mut sam, HERE).await;
     check_html(HERE, &page.body);
     for said in [
-        "Of <span class=\"strong\">12</span> journeys",
-        "1 of 1",
+        "Of <span class=\"strong\">24</span> journeys",
+        "12 of 12",
         "Fitness of all together",
         "All of them, the most frequent first.",
         "ended: Back in hospital",
         "By language",
-        "not told",
+        "What came of them",
+        "Within 7 days, as far as the record has it",
+        "In hospital again after the discharge",
+        "12 of 24</span> (50 %) were in hospital without a plan.",
+        "In hospital, not planned",
+        "<option value=\"7\" selected>7</option>",
     ] {
         page.shows(said);
     }
@@ -65,10 +92,26 @@ async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
     // Those who see who is where come from the numbers to the lists.
     let mut carla = world.staff("carla").await;
     let page = carla.get(HERE).await;
-    page.shows("/people?version=1&amp;list=ended&amp;reason=Back%20in%20hospital\">1</a>");
+    page.shows("/people?version=1&amp;list=ended&amp;reason=Back%20in%20hospital\">12</a>");
     page.shows("How it goes");
     let unknown = carla.get(&format!("{HERE}?version=9")).await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
     let nothing = carla.act(HERE, HERE, &[("version", "9")]).await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+    // One version stands beside no other.
+    assert!(!page.has("Versions side by side"));
+    let second = JOURNEY.replacen("title: ", "title: Newer ", 1);
+    let publish = "/console/journeys/publish";
+    let form = [("source", second.as_str()), ("do", "publish")];
+    let done = sam.act(publish, publish, &form).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    assert!(!sam.get(HERE).await.has("Versions side by side"));
+    let newer = format!("{HERE}?version=2");
+    sam.act(&newer, HERE, &[("version", "2")]).await;
+    let page = made_anew(&mut sam, &newer).await;
+    check_html(&newer, &page.body);
+    page.shows("Versions side by side");
+    page.shows("50 %<div class=\"quiet small\">of 24, 7 days</div>");
+    page.shows("analysis?version=1\">Version 1</a></th><td class=\"number\">24</td><td class=\"number\">12</td>");
+    page.shows("analysis?version=2\">Version 2</a></th><td class=\"number\">0</td>");
 }

@@ -422,7 +422,7 @@ async fn a_patient_is_one_stream_of_time() {
     );
 }
 
-const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
+pub(crate) const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journey_is_checked_published_and_drawn() {

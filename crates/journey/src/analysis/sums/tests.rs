@@ -1,6 +1,8 @@
 //! Small logs, counted by hand.
 
 use super::super::case::{Answer, CaseEvent};
+use super::super::outcomes::{Came, Outcome, OutcomeOf};
+use super::super::report::{OutcomeReport, OutcomeRow, ScoreRow};
 use super::*;
 use crate::time::{DAY_MS, HOUR_MS};
 
@@ -8,6 +10,12 @@ const SMALL: &str = include_str!("../small.yaml");
 
 fn definition() -> Arc<Definition> {
     Definition::compile(SMALL, 1).unwrap()
+}
+
+/// Adds a case of somebody of whom there is none yet.
+fn add(sums: &mut Sums, case: &Case, groups: &Groups) {
+    let patient = format!("p{}", sums.cases);
+    sums.add(case, &patient, groups);
 }
 
 /// A case from what happened, by hours since its start: `+step` came there, `-step/way/since` left it, `!step` handed
@@ -120,7 +128,7 @@ fn a_small_log_is_as_counted_by_hand() {
     let mut sums = Sums::new(definition(), now_ms);
     let nobody = Groups::new();
     for one in [answered(), answered(), died(), led(), case(&[(0, "+form")])] {
-        sums.add(&one, &nobody);
+        add(&mut sums, &one, &nobody);
     }
     let report = sums.report();
     assert_eq!(
@@ -228,10 +236,10 @@ fn a_step_left_out_that_matters_weighs_more() {
         case.events.retain(|event| event.activity != step);
         case
     };
-    sums.add(&without("visit"), &Groups::new());
+    add(&mut sums, &without("visit"), &Groups::new());
     let visit = sums.report().fitness;
     let mut sums = Sums::new(definition(), DAY_MS);
-    sums.add(&without("day"), &Groups::new());
+    add(&mut sums, &without("day"), &Groups::new());
     let day = sums.report().fitness;
     assert_eq!((visit.mean, visit.of_log), (day.mean, day.of_log));
     // One of 5 and 1; by weight two of 5 and 1, and one of 6 and 1.
@@ -252,7 +260,7 @@ fn who_came_from_another_version_is_counted_and_not_held_against_this_one() {
         moved: true,
         ..answered()
     };
-    sums.add(&moved, &Groups::new());
+    add(&mut sums, &moved, &Groups::new());
     let report = sums.report();
     assert_eq!((report.cases, report.moved, report.ended), (1, 1, 1));
     assert_eq!(
@@ -268,7 +276,7 @@ fn paths_beyond_the_bound_are_counted_and_said() {
     // Each of another length: the activities of all together are what is bounded.
     for length in 1..2_000_usize {
         let events: Vec<(u64, &str)> = std::iter::repeat_n((0, "+form"), length).collect();
-        sums.add(&case(&events), &Groups::new());
+        add(&mut sums, &case(&events), &Groups::new());
     }
     assert!(sums.path_events <= PATH_EVENTS_MAX && sums.paths.len() <= PATHS_MAX);
     let report = sums.report();
@@ -300,7 +308,7 @@ fn answers_are_added_up_where_they_are_many() {
         let mut sums = Sums::new(definition(), DAY_MS);
         for number in 0..cases {
             let value = if number % 2 == 0 { 2.0 } else { 6.0 };
-            sums.add(&answered(value), &Groups::new());
+            add(&mut sums, &answered(value), &Groups::new());
         }
         let scores = sums.report().scores;
         assert_eq!(scores.len(), 1);
@@ -314,4 +322,222 @@ fn answers_are_added_up_where_they_are_many() {
     let (count, mean, deviation) = told(12);
     assert_eq!((count, mean), (Some(12), Some(4.0)));
     assert!((deviation.unwrap() - 2.0).abs() < 1e-9);
+}
+
+fn came(came: Came) -> Vec<Outcome> {
+    vec![Outcome {
+        of: OutcomeOf::Readmission,
+        came,
+    }]
+}
+
+const BACK: Came = Came::Yes {
+    after_ms: 10 * DAY_MS,
+};
+
+fn scored(value: f64) -> Vec<Answer> {
+    vec![Answer {
+        step: "form".to_owned(),
+        question: "score".to_owned(),
+        value,
+    }]
+}
+
+/// Answers and outcomes by group, of 112 people who can be counted by hand.
+#[test]
+fn answers_and_outcomes_stand_side_by_side_where_they_are_many() {
+    let mut sums = Sums::new(definition(), 100 * DAY_MS);
+    let group = |by: &str, name: &str| Groups::from([(by.to_owned(), name.to_owned())]);
+    // 40 of the first: 20 back, 20 not; they answer 2 and 4 by turns. 42 of the third: 12 back, 15 not, 15 not observed
+    // for long enough; all answer 6. 25 of the fifth: 12 back; ten answer. Five of whom it isn't known.
+    for (name, count) in [
+        ("1 (most deprived)", 40),
+        ("3", 42),
+        ("5", 25),
+        ("not known", 5),
+    ] {
+        for number in 0..count {
+            let (outcome, answer) = match name {
+                "1 (most deprived)" if number < 20 => (BACK, Some(2.0)),
+                "1 (most deprived)" => (Came::No, Some(4.0)),
+                "3" if number < 12 => (BACK, Some(6.0)),
+                "3" if number < 27 => (Came::No, Some(6.0)),
+                "3" => (Came::NotYet, Some(6.0)),
+                "5" if number < 12 => (BACK, (number < 10).then_some(1.0)),
+                "5" => (Came::No, None),
+                _ => (Came::Planned, None),
+            };
+            let case = Case {
+                answers: answer.map(scored).unwrap_or_default(),
+                outcomes: came(outcome),
+                ..answered()
+            };
+            add(&mut sums, &case, &group("deprivation", name));
+        }
+    }
+    let report = sums.report();
+    let outcome = &report.outcomes[0];
+    assert_eq!(
+        (outcome.measured, outcome.yes, outcome.not_yet),
+        (Some(97), Some(44), Some(15))
+    );
+    // Five are few, and what is left of those who are measured would tell of them.
+    assert_eq!((outcome.planned, outcome.no), (None, None));
+    assert!(near(outcome.after_p50_ms, 240));
+    // Five of whom it isn't known are few, so the next larger group isn't told either.
+    let row = |group: &str, measured, yes, percent| OutcomeRow {
+        group: group.to_owned(),
+        measured,
+        yes,
+        percent,
+    };
+    assert_eq!(
+        outcome.groups[0].rows,
+        [
+            row("1 (most deprived)", Some(40), Some(20), Some(50)),
+            row("3", Some(27), Some(12), Some(44)),
+            row("5", None, None, None),
+            row("not known", None, None, None),
+        ]
+    );
+    let score = &report.scores[0];
+    assert_eq!(score.count, Some(92));
+    // Ten answers of the fifth are few, and could be made from all and those of the other two.
+    let of = |row: &ScoreRow| (row.count, row.mean, row.deviation);
+    let rows = &score.groups[0].rows;
+    let groups: Vec<&str> = rows.iter().map(|row| row.group.as_str()).collect();
+    // Nobody of those of whom it isn't known answered, which is not told either.
+    assert_eq!(groups, ["1 (most deprived)", "3", "5", "not known"]);
+    assert_eq!(of(&rows[1]), (Some(42), Some(6.0), Some(0.0)));
+    for row in [0, 2, 3] {
+        assert_eq!(of(&rows[row]), (None, None, None), "{row}");
+    }
+    let text = report.text();
+    for said in [
+        "In hospital again after the discharge, within 0 days\n  unplanned: 44 of 97 (45.3 %)",
+        "  not told: planned\n  not told: not in hospital\n  15: not observed for so long yet, apart\n",
+        "    1 (most deprived): 50 % (20 of 40)\n    3: 44 % (12 of 27)\n    5: not told\n",
+        "      3: 6.00 on average, give or take 0.00, of 42\n",
+    ] {
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+/// Thirty of one arm and thirty of the other are three less than all.
+#[test]
+fn who_is_in_no_group_can_not_be_made_from_the_others() {
+    let mut sums = Sums::new(definition(), 100 * DAY_MS);
+    let of = |arm: Option<&str>, outcome: Came, answer: f64| Case {
+        arms: arm
+            .map(|arm| ("two".to_owned(), arm.to_owned()))
+            .into_iter()
+            .collect(),
+        answers: scored(answer),
+        outcomes: came(outcome),
+        ..answered()
+    };
+    // One before anybody was drawn, two after.
+    add(&mut sums, &of(None, BACK, 9.0), &Groups::new());
+    for number in 0..60 {
+        let outcome = if number % 4 < 2 { BACK } else { Came::No };
+        let arm = if number % 2 == 0 { "a" } else { "b" };
+        add(&mut sums, &of(Some(arm), outcome, 2.0), &Groups::new());
+    }
+    for _ in 0..2 {
+        add(&mut sums, &of(None, BACK, 9.0), &Groups::new());
+    }
+    let report = sums.report();
+    let rows = &report.splits[0].rows;
+    let cases: Vec<(&str, Option<u64>)> = (rows.iter())
+        .map(|row| (row.group.as_str(), row.cases))
+        .collect();
+    assert_eq!(report.splits[0].by, "arm of two");
+    assert_eq!(cases, [("a", None), ("b", Some(30)), ("in none", None)]);
+    let outcome = &report.outcomes[0];
+    assert_eq!((outcome.measured, outcome.yes), (Some(63), Some(33)));
+    let yes: Vec<Option<u64>> = outcome.groups[0].rows.iter().map(|row| row.yes).collect();
+    assert_eq!(yes, [None, Some(15), None]);
+    let score = &report.scores[0];
+    assert_eq!(score.count, Some(63));
+    let means: Vec<Option<f64>> = score.groups[0].rows.iter().map(|row| row.mean).collect();
+    assert_eq!(means, [None, Some(2.0), None]);
+}
+
+/// What came of some, of a version's patients that are as many of each.
+fn totals(of: &[(Came, u64)]) -> OutcomeReport {
+    let mut sums = Sums::new(definition(), 100 * DAY_MS);
+    for (outcome, count) in of {
+        for _ in 0..*count {
+            let case = Case {
+                outcomes: came(*outcome),
+                ..answered()
+            };
+            add(&mut sums, &case, &Groups::new());
+        }
+    }
+    sums.report().outcomes.remove(0)
+}
+
+#[test]
+fn what_came_of_few_is_not_told_of_all_either() {
+    let few = totals(&[(BACK, 3), (Came::No, 40)]);
+    assert_eq!((few.yes, few.planned, few.no), (None, None, None));
+    assert_eq!((few.measured, few.share()), (Some(43), None));
+    let few = totals(&[(BACK, 40), (Came::No, 3)]);
+    assert_eq!((few.yes, few.no, few.share()), (None, None, None));
+    assert_eq!(few.after_p50_ms, None);
+    // Those who died are what is missing of all.
+    let few = totals(&[(BACK, 20), (Came::No, 40), (Came::Died, 3)]);
+    assert_eq!((few.measured, few.share()), (None, None));
+    assert_eq!((few.yes, few.no, few.died), (Some(20), None, None));
+    assert_eq!((few.not_yet, few.unknown), (None, None));
+    let few = totals(&[(BACK, 20), (Came::Died, 3)]);
+    assert_eq!((few.yes, few.measured, few.died), (None, None, None));
+    // With others who stand apart they are not.
+    let more = [
+        (BACK, 20),
+        (Came::No, 40),
+        (Came::Died, 3),
+        (Came::Unknown, 12),
+    ];
+    let more = totals(&more);
+    assert_eq!(more.share(), Some((20, 60)));
+    assert_eq!((more.no, more.planned), (Some(40), Some(0)));
+    assert_eq!((more.died, more.unknown, more.left), (None, None, Some(0)));
+    assert!(more.after_p50_ms.is_some());
+    // Few in all.
+    let few = totals(&[(BACK, 5), (Came::NotYet, 30)]);
+    assert_eq!((few.measured, few.yes, few.not_yet), (None, None, None));
+    // Of all the same.
+    let all = totals(&[(Came::No, 30)]);
+    assert_eq!((all.share(), all.no), (Some((0, 30)), Some(30)));
+    assert_eq!(all.after_p50_ms, None);
+}
+
+/// Thirty journeys of three people are three people.
+#[test]
+fn people_are_counted_and_not_journeys() {
+    let told = |people: u32| {
+        let mut sums = Sums::new(definition(), 100 * DAY_MS);
+        for number in 0..60_u32 {
+            let case = Case {
+                answers: scored(2.0),
+                outcomes: came(if number % 2 == 0 { BACK } else { Came::No }),
+                ..answered()
+            };
+            let groups = Groups::from([("sex".to_owned(), "female".to_owned())]);
+            sums.add(&case, &format!("p{}", number % people), &groups);
+        }
+        let report = sums.report();
+        let row = &report.splits[0].rows[0];
+        let of_group = &report.outcomes[0].groups[0].rows[0];
+        let scores = &report.scores[0];
+        (
+            (row.cases, of_group.percent, report.outcomes[0].yes),
+            (scores.count, scores.mean),
+        )
+    };
+    assert_eq!(told(3), ((None, None, None), (None, None)));
+    let many = ((Some(60), Some(50), Some(30)), (Some(60), Some(2.0)));
+    assert_eq!(told(60), many);
 }
