@@ -340,7 +340,10 @@ async fn a_score_by_reply_decides_and_silence_goes_its_way() {
     look["status"] = json!("completed");
     let path = format!("/fhir/r4/Task/{}", look["id"].as_str().expect("an id"));
     house.clock.set(NOON_MS + 3_600_000);
-    put(&house, &path, &look).await;
+    let done = house.http.put(at(&path)).bearer_auth(&house.token);
+    let done = done.header("content-type", "application/fhir+json");
+    let done = done.body(look.to_string()).send().await;
+    assert_eq!(done.expect("an answer").status(), 200);
     let message = provider.wait_for(2).await.remove(1);
     let body = message["Body"].as_str().expect("a text");
     assert!(body.starts_with("Were the stairs easier?"), "{body}");
