@@ -43,6 +43,11 @@ impl Attempt<'_> {
                 "Replies to our number would not be heard here.",
             );
         }
+        let form = vault.load(&self.permit, ResourceType::Task, &question.task);
+        let form = form.await?.filter(|form| !form.deleted);
+        if !form.is_some_and(|form| is_open(&form.resource)) {
+            return no(Reason::Expired, "Its form was closed when its turn came.");
+        }
         // As it is found when the reply comes.
         if vault.patient_at(tenant, number).await?.as_deref() != Some(patient) {
             return no(

@@ -19,6 +19,7 @@ use trust::{
 };
 
 use super::door::{CONFLICTS_MAX, PAUSES_MS, SmsDoor, TEXT_CHARS_MAX, Unheard, is_of_store};
+use super::policies::hears_answers;
 use super::references;
 
 /// How often what is expected is said again.
@@ -189,6 +190,10 @@ impl SmsDoor {
                 }
                 // What is of somebody whose records were destroyed is nobody's.
                 Err(Unheard::Unknown) => return Ok(Taken::Nothing),
+                Err(Unheard::Trust(error)) if is_for_good(&error) => {
+                    lost(&error);
+                    return Ok(Taken::Nothing);
+                }
                 other => return other,
             }
         }
@@ -214,6 +219,10 @@ impl SmsDoor {
         let Some(asked) = asked.filter(|_| question.number == reply.from.as_str()) else {
             return Ok(Taken::Nothing);
         };
+        if !hears_answers(&self.trust) {
+            lost(&"policy_folder does not let the parts of text messages hear answers");
+            return Ok(Taken::Nothing);
+        }
         let now_ms = vault.ledger().clock().now_ms();
         let of = (patient.as_str(), &question);
         let is_again = self.is_again(permit, of, reply, now_ms).await?;
@@ -229,6 +238,10 @@ impl SmsDoor {
             known = vault.load(permit, kind, &id).await?;
         }
         if let Some(known) = known {
+            let is_kept = reply_code(&known.resource) == Some(REPLY_KEPT);
+            if is_kept && self.is_same_answer(permit, &question, reply).await? {
+                return Ok(Taken::Answer);
+            }
             return Ok(again(&known.resource, &question));
         }
         let kind = ResourceType::Task;
@@ -281,7 +294,8 @@ impl SmsDoor {
                 }
             }
             task => {
-                if question.kept >= KEPT_MAX {
+                // What took a STOP off is kept all the same: brought again it would be an answer.
+                if question.kept >= KEPT_MAX && !reply.is_start {
                     return Ok(Taken::Late);
                 }
                 question.kept = question.kept.saturating_add(1);
@@ -516,6 +530,25 @@ fn closed_ms(question: &TextQuestion, form: Option<&Resource>) -> u64 {
         form.and_then(written_ms),
     ];
     all.into_iter().flatten().max().unwrap_or(0)
+}
+
+/// Whether what came can't be written down however often it is brought: a session would be of no use any more, for
+/// anybody.
+fn is_for_good(error: &TrustError) -> bool {
+    matches!(
+        error,
+        TrustError::Refused(_)
+            | TrustError::Damaged(_)
+            | TrustError::Ledger(LedgerError::Damaged(_))
+    )
+}
+
+fn lost(why: &dyn std::fmt::Display) {
+    metrics::counter!("sms_lost_replies_total").increment(1);
+    tracing::error!(
+        %why,
+        "sms: what somebody replied can't be written down, and whoever sent it is told that nobody reads it: the provider's log has the words"
+    );
 }
 
 /// What the provider tells again is answered as it was, as far as that can still be said.

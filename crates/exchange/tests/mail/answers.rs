@@ -3,6 +3,7 @@
 
 use fhir::ResourceType;
 use serde_json::{Value, json};
+use trust::Unit;
 use trust::outgoing::Message;
 
 use crate::patience::Patience;
@@ -162,7 +163,9 @@ async fn what_is_sent_again_is_no_answer_to_the_next_question() {
     }
     assert_eq!(world.outbox().await[0].key.due_ms, NOW_MS + 60_000);
     // Once more the same needs nobody; another answer is for somebody to read.
-    assert_eq!(bring(&provider, &door, NUMBER, ("SM2", "Yes!")).await, None);
+    for _ in 0..2 {
+        assert_eq!(bring(&provider, &door, NUMBER, ("SM2", "Yes!")).await, None);
+    }
     assert_eq!(to_read(&world, &patient).await, 0);
     let told = bring(&provider, &door, NUMBER, ("SM3", "no")).await;
     assert_eq!(told.as_deref(), Some(HELP));
@@ -500,4 +503,45 @@ async fn what_comes_while_the_next_question_is_put_off_is_late_to_the_one_before
     bring(&provider, &door, NUMBER, ("SM4", "no")).await;
     assert_eq!(status(&world, &patient, &second).await, "completed");
     assert_eq!(responses(&world, &patient).await.len(), 2);
+}
+
+/// What was closed before its question left is asked of nobody.
+#[tokio::test]
+async fn a_form_that_is_closed_is_not_asked() {
+    let world = World::new().await;
+    let provider = Provider::start().await;
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let task = form(&world, &patient, yes_no()).await;
+    close(&world, &patient, &task).await;
+    let refused = asks(&world, &provider, &patient, &task).await;
+    assert_eq!(code(&refused), "expired");
+    assert!(provider.taken().is_empty());
+}
+
+/// A reply that can never be written down doesn't keep a session from what comes behind it.
+#[tokio::test]
+async fn a_reply_that_cannot_be_taken_blocks_no_session() {
+    let (world, centre, running) = connected().await;
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let task = form(&world, &patient, yes_no()).await;
+    let id = world.queue(&patient, question(&task)).await;
+    world.wait_for(&patient, &id, "in-progress").await;
+    let vault = world.trust.vault();
+    let tenant = crate::world::TENANT;
+    let found = vault.text_question(tenant, &patient).await;
+    let (found, version) = found.expect("read").expect("a question");
+    let mut damaged = vault.text_question_asked(tenant, &patient, &found, Some(version));
+    damaged.body = b"no question".to_vec();
+    let unit = Unit {
+        internals: vec![damaged],
+        patient: Some(patient.clone()),
+        ..Unit::default()
+    };
+    let permit = world.journey(&patient).await;
+    vault.commit(&permit, unit).await.expect("committed");
+    assert_eq!(centre.text(PLAIN, "yes").await, Some(0));
+    assert_eq!(centre.wait_for(2).await[1]["text"], HELP);
+    assert_eq!(centre.text(PLAIN, "stop").await, Some(0));
+    assert!(crate::smpp::is_stopped(&world, NUMBER).await);
+    running.stop().await;
 }
