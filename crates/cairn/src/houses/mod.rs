@@ -270,6 +270,15 @@ pub(crate) struct House {
 type Cut = Arc<watch::Sender<bool>>;
 
 impl House {
+    /// Whether its text messages come from a number that is another's too.
+    fn has_number_of(&self, other: &Self) -> bool {
+        let (Some(own), Some(theirs)) = (&self.sms_from, &other.sms_from) else {
+            return false;
+        };
+        let country = |house: &Self| house.contexts.trust.vault().texts().country;
+        texts::is_same_number((own, country(self)), (theirs, country(other)))
+    }
+
     /// Wires a tenant's contexts to its routes, and starts what works besides requests.
     async fn open(
         plan: &Plan,
@@ -789,11 +798,9 @@ impl Houses {
     /// What is sent to a number that is two tenants' is brought to one of them, so neither asks what is answered by reply.
     fn tell_of_shared_number(&self, house: &House) {
         let all = self.each();
-        let others = all.iter().filter(|other| {
-            other.entry.id != house.entry.id
-                && house.sms_from.is_some()
-                && other.sms_from == house.sms_from
-        });
+        let others = all
+            .iter()
+            .filter(|other| other.entry.id != house.entry.id && house.has_number_of(other));
         for other in others {
             tracing::warn!(
                 tenant = house.entry.name,

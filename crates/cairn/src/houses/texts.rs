@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use exchange::{Deliverer, SmsDoor, SmsOptions, SmsProvider};
 use ledger::{Tenant, TenantId};
-use trust::sms::Country;
+use trust::sms::{Country, Number};
 use trust::{TextRules, Trust};
 
 use super::ServerError;
@@ -117,7 +117,7 @@ pub(super) fn open(
     // account that is. A name can't be replied to.
     let is_own = options.is_some_and(|options| match &options.provider {
         SmsProvider::Http(provider) => match &own.sms_from {
-            Some(own) => *own != provider.from,
+            Some(own) => !is_same_number((own, country), (&provider.from, country)),
             None => tenant == crate::store::TENANT,
         },
         SmsProvider::Smpp(_) => true,
@@ -138,6 +138,21 @@ pub(super) fn open(
     let door = Arc::new(door);
     let deliverer = Deliverer::sms(trust.clone(), Arc::clone(&door), sms);
     Ok(Some((deliverer.map_err(ServerError::Sms)?, door)))
+}
+
+/// Whether two senders are one number, however each is written: as replies are told apart by.
+pub(super) fn is_same_number(
+    (one, country): (&str, Option<Country>),
+    (other, others): (&str, Option<Country>),
+) -> bool {
+    let is_name = |from: &str| from.contains(char::is_alphabetic);
+    if is_name(one) || is_name(other) {
+        return one == other;
+    }
+    let digits = |from: &str| -> String { from.chars().filter(char::is_ascii_digit).collect() };
+    let number = |from, country| Number::parse(from, country);
+    digits(one) == digits(other)
+        || number(one, country).is_some_and(|one| Some(one) == number(other, others))
 }
 
 /// A folder of policies from before there were text messages doesn't know the parts that send them, or one that was
@@ -278,6 +293,8 @@ mod tests {
             (shared, None, other, false),
             (shared, Some("+16175550177"), other, true),
             (shared, Some(shared), other, false),
+            (shared, Some("16175550100"), other, false),
+            ("617-555-0100", Some(shared), other, false),
         ] {
             let folder = tempfile::tempdir().expect("a folder");
             let trust = trust(folder.path(), None);
@@ -295,6 +312,24 @@ mod tests {
             // Somebody else here sends from it, too.
             trust.vault().number_is_shared();
             assert!(!trust.vault().texts().replies);
+        }
+    }
+
+    /// Two ways to write one number don't make two of it.
+    #[test]
+    fn a_number_is_known_however_it_is_written() {
+        let (us, de) = (Country::parse("US"), Country::parse("DE"));
+        for (one, other, expected) in [
+            (("+16175550100", us), ("16175550100", us), true),
+            (("+16175550100", us), ("(617) 555-0100", us), true),
+            (("+16175550100", None), ("1 617 555 0100", de), true),
+            (("+16175550100", us), ("6175550100", de), false),
+            (("+16175550100", us), ("+16175550101", us), false),
+            (("MG01", us), ("MG01", us), true),
+            (("MG01", us), ("MG 01", us), false),
+            (("Bank24", us), ("24", us), false),
+        ] {
+            assert_eq!(is_same_number(one, other), expected, "{one:?} {other:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use trust::sms::Number;
 use trust::{Internal, TextQuestion};
 
 use super::policies::hears_answers;
-use super::reply::{asked_by, is_open};
+use super::reply::{asked_by, is_open, written_ms};
 use crate::attempt::Attempt;
 use crate::check::{Reason, Refused};
 use crate::deliverer::DeliverError;
@@ -42,6 +42,11 @@ impl Attempt<'_> {
                 Reason::NoReplies,
                 "Replies to our number would not be heard here.",
             );
+        }
+        let form = vault.load(&self.permit, ResourceType::Task, &question.task);
+        let form = form.await?.filter(|form| !form.deleted);
+        if !form.is_some_and(|form| is_open(&form.resource)) {
+            return no(Reason::Expired, "Its form was closed when its turn came.");
         }
         // As it is found when the reply comes.
         if vault.patient_at(tenant, number).await?.as_deref() != Some(patient) {
@@ -98,7 +103,12 @@ impl Attempt<'_> {
                     }
                     Closed::At(_) => {}
                 }
-                (asked.follows, asked.before) = (true, known.answered);
+                // The one before that is of no use any more.
+                let before = TextQuestion {
+                    before: None,
+                    ..known
+                };
+                (asked.follows, asked.before) = (true, Some(Box::new(before)));
             } else {
                 (asked.follows, asked.before) = (known.follows, known.before);
             }
@@ -119,11 +129,9 @@ impl Attempt<'_> {
         if is_open(&form.resource) {
             return Ok(Closed::Not);
         }
-        let written = form.resource.text_at(&["meta", "lastUpdated"]);
-        let written = written.and_then(fhir::date::parse);
-        let written_ms = written.and_then(|at| u64::try_from(at.start_ms).ok());
         let answered_ms = known.answered.as_ref().map(|answer| answer.at_ms);
-        Ok(Closed::At(answered_ms.or(written_ms).unwrap_or(0)))
+        let closed_ms = answered_ms.or_else(|| written_ms(&form.resource));
+        Ok(Closed::At(closed_ms.unwrap_or(0)))
     }
 
     /// It waits until what is meant for the question before it has come, if it is of use by then.

@@ -19,11 +19,12 @@ use trust::{
 };
 
 use super::door::{CONFLICTS_MAX, PAUSES_MS, SmsDoor, TEXT_CHARS_MAX, Unheard, is_of_store};
+use super::policies::hears_answers;
 use super::references;
 
 /// How often what is expected is said again.
 const AGAIN_MAX: u32 = 2;
-/// How long after a question what comes from its telephone is kept when its form is closed, milliseconds: a fortnight.
+/// How long after its form was closed what comes from a question's telephone is kept, milliseconds: a fortnight.
 const KEPT_FOR_MS: u64 = 14 * 24 * 3_600_000;
 /// The most texts that are kept of one question beside its answer: whoever goes on writing has been told that nobody is
 /// there.
@@ -101,7 +102,9 @@ impl Reply<'_> {
             Name::Given(name) => vault.text_came_id(tenant, patient, name),
             Name::Words { .. } => {
                 let of = if is_of_before { "before" } else { "words" };
-                let name = format!("{of}/{}/{}", question.task, self.text.trim());
+                let more = if self.is_cut { "cut" } else { "whole" };
+                let (task, language) = (&question.task, &question.language);
+                let name = format!("{of}/{task}/{language}/{more}/{}", self.text.trim());
                 vault.text_came_id(tenant, patient, &name)
             }
         }
@@ -135,6 +138,16 @@ pub(super) fn is_open(task: &Resource) -> bool {
         task.text_at(&["status"]),
         Some("requested" | "received" | "accepted" | "ready" | "in-progress")
     )
+}
+
+/// When a resource was written, care clock.
+pub(super) fn written_ms(resource: &Resource) -> Option<u64> {
+    at_ms(resource, &["meta", "lastUpdated"])
+}
+
+fn at_ms(resource: &Resource, path: &[&str]) -> Option<u64> {
+    let at = resource.text_at(path).and_then(fhir::date::parse)?;
+    u64::try_from(at.start_ms).ok()
 }
 
 /// The newest message of a question that has left, or may have, or is leaving in this moment.
@@ -177,6 +190,10 @@ impl SmsDoor {
                 }
                 // What is of somebody whose records were destroyed is nobody's.
                 Err(Unheard::Unknown) => return Ok(Taken::Nothing),
+                Err(Unheard::Trust(error)) if is_for_good(&error) => {
+                    lost(&error);
+                    return Ok(Taken::Nothing);
+                }
                 other => return other,
             }
         }
@@ -188,18 +205,27 @@ impl SmsDoor {
         let Some(patient) = vault.patient_at(tenant, reply.from).await? else {
             return Ok(Taken::Nothing);
         };
-        let Some((mut question, version)) = vault.text_question(tenant, &patient).await? else {
+        let Some((mut last, version)) = vault.text_question(tenant, &patient).await? else {
             return Ok(Taken::Nothing);
         };
-        if question.number != reply.from.as_str() {
+        // A text that never left has asked nothing: until it has, what comes is meant for the one before.
+        let mut asked = asked_by(vault, permit, &last).await?;
+        let is_last = asked.is_some();
+        let mut question = last.clone();
+        if !is_last && let Some(before) = last.before.take() {
+            question = *before;
+            asked = asked_by(vault, permit, &question).await?;
+        }
+        let Some(asked) = asked.filter(|_| question.number == reply.from.as_str()) else {
+            return Ok(Taken::Nothing);
+        };
+        if !hears_answers(&self.trust) {
+            lost(&"policy_folder does not let the parts of text messages hear answers");
             return Ok(Taken::Nothing);
         }
-        // A text that never left has asked nothing.
-        let Some(asked) = asked_by(vault, permit, &question).await? else {
-            return Ok(Taken::Nothing);
-        };
         let now_ms = vault.ledger().clock().now_ms();
-        let is_again = is_again(&question, reply, now_ms);
+        let of = (patient.as_str(), &question);
+        let is_again = self.is_again(permit, of, reply, now_ms).await?;
         let is_too_soon = is_too_soon(&question, now_ms);
         let mut is_of_before = is_again || is_too_soon;
         let kind = ResourceType::Communication;
@@ -212,13 +238,19 @@ impl SmsDoor {
             known = vault.load(permit, kind, &id).await?;
         }
         if let Some(known) = known {
+            let is_kept = reply_code(&known.resource) == Some(REPLY_KEPT);
+            if is_kept && self.is_same_answer(permit, &question, reply).await? {
+                return Ok(Taken::Answer);
+            }
             return Ok(again(&known.resource, &question));
         }
         let kind = ResourceType::Task;
         let task = vault.load(permit, kind, &question.task).await?;
-        let task = task.filter(|task| !task.deleted && is_open(&task.resource));
+        let task = task.filter(|task| !task.deleted);
+        let since_ms = closed_ms(&question, task.as_ref().map(|task| &task.resource));
+        let task = task.filter(|task| is_open(&task.resource));
         // While the form is open, its answer counts however long ago it was asked.
-        if task.is_none() && now_ms.saturating_sub(question.asked_ms) > KEPT_FOR_MS {
+        if task.is_none() && now_ms.saturating_sub(since_ms) > KEPT_FOR_MS {
             return Ok(Taken::Nothing);
         }
         let mut unit = Unit {
@@ -262,7 +294,8 @@ impl SmsDoor {
                 }
             }
             task => {
-                if question.kept >= KEPT_MAX {
+                // What took a STOP off is kept all the same: brought again it would be an answer.
+                if question.kept >= KEPT_MAX && !reply.is_start {
                     return Ok(Taken::Late);
                 }
                 question.kept = question.kept.saturating_add(1);
@@ -302,11 +335,48 @@ impl SmsDoor {
             resource,
             expected: Expected::Absent,
         });
+        let question = if is_last {
+            question
+        } else {
+            last.before = Some(Box::new(question));
+            last
+        };
         let known = vault.text_question_asked(tenant, &patient, &question, Some(version));
         unit.internals.push(known);
         unit.note = Some(note.to_owned());
         vault.commit(permit, unit).await?;
         Ok(taken)
+    }
+
+    /// Whether what comes may have come for the question before, in a session that ended before it had an answer of ours:
+    /// whatever it was taken for then, it is brought again.
+    async fn is_again(
+        &self,
+        permit: &Permit,
+        (patient, question): (&str, &TextQuestion),
+        reply: &Reply<'_>,
+        now_ms: u64,
+    ) -> Result<bool, Unheard> {
+        let (Some(before), Name::Words { since_ms }) = (&question.before, reply.name) else {
+            return Ok(false);
+        };
+        if now_ms.saturating_sub(since_ms) >= BROUGHT_AGAIN_MS {
+            return Ok(false);
+        }
+        // By what isn't kept nothing is known again.
+        if before.kept >= KEPT_MAX {
+            return Ok(true);
+        }
+        let (vault, kind) = (self.trust.vault(), ResourceType::Communication);
+        for is_of_before in [false, true] {
+            let id = reply.id(vault, permit.tenant(), (patient, before), is_of_before);
+            let known = vault.load(permit, kind, &id).await?;
+            let came_ms = known.map(|known| at_ms(&known.resource, &["sent"]).unwrap_or(0));
+            if came_ms.is_some_and(|came_ms| came_ms < since_ms) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether what came late says what was answered before: who answers twice needs nobody.
@@ -451,15 +521,34 @@ fn is_too_soon(question: &TextQuestion, now_ms: u64) -> bool {
     question.follows && now_ms.saturating_sub(question.asked_ms) < TOO_SOON_MS
 }
 
-/// Whether what comes may be what answered the question before, brought again in another session because it had no answer
-/// of ours.
-fn is_again(question: &TextQuestion, reply: &Reply<'_>, now_ms: u64) -> bool {
-    let (Some(before), Name::Words { since_ms }) = (&question.before, reply.name) else {
-        return false;
-    };
-    before.at_ms < since_ms
-        && now_ms.saturating_sub(since_ms) < BROUGHT_AGAIN_MS
-        && before.text == reply.text.trim()
+/// Since when a question that is closed has been, care clock: not before it was asked, or answered, or its form written.
+fn closed_ms(question: &TextQuestion, form: Option<&Resource>) -> u64 {
+    let answered_ms = question.answered.as_ref().map(|answer| answer.at_ms);
+    let all = [
+        Some(question.asked_ms),
+        answered_ms,
+        form.and_then(written_ms),
+    ];
+    all.into_iter().flatten().max().unwrap_or(0)
+}
+
+/// Whether what came can't be written down however often it is brought: a session would be of no use any more, for
+/// anybody.
+fn is_for_good(error: &TrustError) -> bool {
+    matches!(
+        error,
+        TrustError::Refused(_)
+            | TrustError::Damaged(_)
+            | TrustError::Ledger(LedgerError::Damaged(_))
+    )
+}
+
+fn lost(why: &dyn std::fmt::Display) {
+    metrics::counter!("sms_lost_replies_total").increment(1);
+    tracing::error!(
+        %why,
+        "sms: what somebody replied can't be written down, and whoever sent it is told that nobody reads it: the provider's log has the words"
+    );
 }
 
 /// What the provider tells again is answered as it was, as far as that can still be said.

@@ -3,6 +3,7 @@
 
 use fhir::ResourceType;
 use serde_json::{Value, json};
+use trust::Unit;
 use trust::outgoing::Message;
 
 use crate::patience::Patience;
@@ -162,7 +163,9 @@ async fn what_is_sent_again_is_no_answer_to_the_next_question() {
     }
     assert_eq!(world.outbox().await[0].key.due_ms, NOW_MS + 60_000);
     // Once more the same needs nobody; another answer is for somebody to read.
-    assert_eq!(bring(&provider, &door, NUMBER, ("SM2", "Yes!")).await, None);
+    for _ in 0..2 {
+        assert_eq!(bring(&provider, &door, NUMBER, ("SM2", "Yes!")).await, None);
+    }
     assert_eq!(to_read(&world, &patient).await, 0);
     let told = bring(&provider, &door, NUMBER, ("SM3", "no")).await;
     assert_eq!(told.as_deref(), Some(HELP));
@@ -384,5 +387,161 @@ async fn a_session_brings_answers_too() {
     assert_eq!(centre.text(PLAIN, "Yes.").await, Some(0));
     assert_eq!(responses(&world, &patient).await.len(), 2);
     assert_eq!(to_read(&world, &patient).await, 0);
+    running.stop().await;
+}
+
+/// A correction comes at once, however long ago the question was asked: what is late is counted from the form's end.
+#[tokio::test]
+async fn a_correction_of_an_answer_after_weeks_is_read() {
+    let world = World::new().await;
+    let provider = Provider::start().await;
+    let door = world.door(&provider.options());
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let task = form(&world, &patient, yes_no()).await;
+    asks(&world, &provider, &patient, &task).await;
+    world.clock.set(NOW_MS + 20 * 24 * HOUR_MS);
+    bring(&provider, &door, NUMBER, ("SM1", "yes")).await;
+    let told = bring(&provider, &door, NUMBER, ("SM2", "no, I fell")).await;
+    assert_eq!(told.as_deref(), Some(HELP));
+    let pair = |code: &str, text: &str| (code.to_owned(), text.to_owned());
+    assert_eq!(
+        came(&world, &patient).await,
+        [pair("answer", "yes"), pair("late", "no, I fell")]
+    );
+    assert_eq!(to_read(&world, &patient).await, 1);
+    // The same of a form that was closed otherwise.
+    let task = form(&world, &patient, yes_no()).await;
+    world.clock.set(NOW_MS + 21 * 24 * HOUR_MS);
+    asks(&world, &provider, &patient, &task).await;
+    world.clock.set(NOW_MS + 50 * 24 * HOUR_MS);
+    close(&world, &patient, &task).await;
+    bring(&provider, &door, NUMBER, ("SM3", "I went out")).await;
+    assert_eq!(came(&world, &patient).await[2], pair("late", "I went out"));
+    assert_eq!(to_read(&world, &patient).await, 2);
+}
+
+/// Closes a form as staff do.
+async fn close(world: &World, patient: &str, task: &str) {
+    let tasks = all(world, patient, ResourceType::Task).await;
+    let mut tasks = tasks.into_iter();
+    let mut closed = tasks.find(|one| one["id"] == task).expect("a task");
+    closed["status"] = json!("cancelled");
+    world.put(patient, closed).await;
+}
+
+/// Whatever a text was taken for, an answer or none or one that came late: a session that brings it again doesn't make it
+/// an answer to the next question.
+#[tokio::test]
+async fn what_a_session_brings_again_is_no_answer_to_the_next_question() {
+    let option = |code: &str, words: &str| json!({"valueCoding": {"code": code, "display": words}});
+    let choice = json!({"linkId": "how", "text": "How?", "type": "choice", "answerOption": [option("b", "Better"), option("w", "Worse")]});
+    for (sent, next, again, reads) in [
+        (["yes", "no"], yes_no(), "no", 1),
+        (["2", "yes"], choice, "2", 0),
+    ] {
+        let (mut world, centre, running) = connected().await;
+        let patient = world.patient(&mobile(NUMBER)).await;
+        let first = form(&world, &patient, yes_no()).await;
+        let id = world.queue(&patient, question(&first)).await;
+        world.wait_for(&patient, &id, "in-progress").await;
+        for text in sent {
+            assert_eq!(centre.text(PLAIN, text).await, Some(0));
+        }
+        assert_eq!(responses(&world, &patient).await.len(), 1);
+        assert_eq!(to_read(&world, &patient).await, reads);
+        world.clock.set(NOW_MS + HOUR_MS);
+        let second = form(&world, &patient, next).await;
+        let id = world.queue(&patient, question(&second)).await;
+        world.wait_for(&patient, &id, "in-progress").await;
+        running.stop().await;
+        world.clock.set(NOW_MS + 2 * HOUR_MS);
+        world = world.reopen().await;
+        let running = world.run_texts(centre.options());
+        centre.bound(2).await;
+        assert_eq!(centre.text(PLAIN, again).await, Some(0));
+        assert_eq!(responses(&world, &patient).await.len(), 1, "{again}");
+        assert_eq!(status(&world, &patient, &second).await, "requested");
+        // Whoever sent it is told what to send, and sends it.
+        assert_eq!(centre.text(PLAIN, again).await, Some(0));
+        assert_eq!(status(&world, &patient, &second).await, "completed");
+        assert_eq!(to_read(&world, &patient).await, reads);
+        running.stop().await;
+    }
+}
+
+/// Until the next question has left, what comes is meant for the one before.
+#[tokio::test]
+async fn what_comes_while_the_next_question_is_put_off_is_late_to_the_one_before() {
+    let world = World::new().await;
+    let provider = Provider::start().await;
+    let door = world.door(&provider.options());
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let first = form(&world, &patient, yes_no()).await;
+    asks(&world, &provider, &patient, &first).await;
+    bring(&provider, &door, NUMBER, ("SM1", "yes")).await;
+    world.clock.set(NOW_MS + HOUR_MS);
+    let second = form(&world, &patient, yes_no()).await;
+    let id = world.queue(&patient, question(&second)).await;
+    let busy = json!({"status": 429, "code": 20429, "retry_after": 3});
+    provider.next(json!([busy])).await;
+    let running = world.run_texts(provider.options());
+    world.wait_put_off(&patient, &id, 0).await;
+    let told = bring(&provider, &door, NUMBER, ("SM2", "no, I fell")).await;
+    assert_eq!(told.as_deref(), Some(HELP));
+    let pair = |code: &str, text: &str| (code.to_owned(), text.to_owned());
+    assert_eq!(
+        came(&world, &patient).await,
+        [pair("answer", "yes"), pair("late", "no, I fell")]
+    );
+    assert_eq!(to_read(&world, &patient).await, 1);
+    assert_eq!(bring(&provider, &door, NUMBER, ("SM3", "yes")).await, None);
+    assert_eq!(status(&world, &patient, &second).await, "requested");
+    world.to_next_attempt().await;
+    world.wait_for(&patient, &id, "in-progress").await;
+    running.stop().await;
+    world.clock.set(NOW_MS + 2 * HOUR_MS);
+    bring(&provider, &door, NUMBER, ("SM4", "no")).await;
+    assert_eq!(status(&world, &patient, &second).await, "completed");
+    assert_eq!(responses(&world, &patient).await.len(), 2);
+}
+
+/// What was closed before its question left is asked of nobody.
+#[tokio::test]
+async fn a_form_that_is_closed_is_not_asked() {
+    let world = World::new().await;
+    let provider = Provider::start().await;
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let task = form(&world, &patient, yes_no()).await;
+    close(&world, &patient, &task).await;
+    let refused = asks(&world, &provider, &patient, &task).await;
+    assert_eq!(code(&refused), "expired");
+    assert!(provider.taken().is_empty());
+}
+
+/// A reply that can never be written down doesn't keep a session from what comes behind it.
+#[tokio::test]
+async fn a_reply_that_cannot_be_taken_blocks_no_session() {
+    let (world, centre, running) = connected().await;
+    let patient = world.patient(&mobile(NUMBER)).await;
+    let task = form(&world, &patient, yes_no()).await;
+    let id = world.queue(&patient, question(&task)).await;
+    world.wait_for(&patient, &id, "in-progress").await;
+    let vault = world.trust.vault();
+    let tenant = crate::world::TENANT;
+    let found = vault.text_question(tenant, &patient).await;
+    let (found, version) = found.expect("read").expect("a question");
+    let mut damaged = vault.text_question_asked(tenant, &patient, &found, Some(version));
+    damaged.body = b"no question".to_vec();
+    let unit = Unit {
+        internals: vec![damaged],
+        patient: Some(patient.clone()),
+        ..Unit::default()
+    };
+    let permit = world.journey(&patient).await;
+    vault.commit(&permit, unit).await.expect("committed");
+    assert_eq!(centre.text(PLAIN, "yes").await, Some(0));
+    assert_eq!(centre.wait_for(2).await[1]["text"], HELP);
+    assert_eq!(centre.text(PLAIN, "stop").await, Some(0));
+    assert!(crate::smpp::is_stopped(&world, NUMBER).await);
     running.stop().await;
 }

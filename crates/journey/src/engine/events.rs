@@ -182,12 +182,31 @@ impl Engine<'_> {
                 .step(&late.step)
                 .is_some_and(|step| step.kind.claims_late(self, late, fact))
         });
-        let Some(place) = late else { return Ok(()) };
+        let Some(place) = late else {
+            return self.told_of_closed(fact);
+        };
         let late = self.state.late.remove(place);
         let step = definition
             .step(&late.step)
             .ok_or_else(|| EngineError::NoStep(late.step.clone()))?;
         step.kind.told_late(self, step, &late, fact);
+        self.run()
+    }
+
+    /// What a patient wrote while a form was open comes here when it is closed, as the two came in one moment: somebody
+    /// reads it all the same, and it changes nothing else.
+    fn told_of_closed(&mut self, fact: &Fact) -> Result<(), EngineError> {
+        let Fact::Reply { task } = fact else {
+            return Ok(());
+        };
+        let (definition, reference) = (self.definition, format!("Task/{task}"));
+        let mut trail = self.state.trail.iter().rev();
+        let opened = trail.find(|entry| {
+            matches!(entry.what, What::Entered) && entry.reference.as_ref() == Some(&reference)
+        });
+        let step = opened.and_then(|entry| definition.step(&entry.step));
+        let Some(step) = step else { return Ok(()) };
+        step.kind.unread(self, step);
         self.run()
     }
 }

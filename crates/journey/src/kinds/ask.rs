@@ -630,7 +630,7 @@ impl StepKind for Ask {
     fn told(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, fact: &Fact) {
         if reply::is_reply(fact) {
             // The form stays open: the answer may still come.
-            return self.unread(engine, step);
+            return self.spawn_unclear(engine, step);
         }
         self.take(engine, step, token.n, fact);
         engine.call_off(token, CALLED_OFF, "Answered");
@@ -640,10 +640,13 @@ impl StepKind for Ask {
     fn claims_late(&self, engine: &Engine<'_>, late: &Late, fact: &Fact) -> bool {
         fits(engine, late.n, &late.step, fact)
     }
+    fn unread(&self, engine: &mut Engine<'_>, step: &Step) {
+        self.spawn_unclear(engine, step);
+    }
     fn told_late(&self, engine: &mut Engine<'_>, step: &Step, late: &Late, fact: &Fact) {
         if reply::is_reply(fact) {
             engine.state.late.push(late.clone());
-            return self.unread(engine, step);
+            return self.spawn_unclear(engine, step);
         }
         self.take(engine, step, late.n, fact);
         let target = self.late_answer.clone().unwrap_or_default();

@@ -339,6 +339,8 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// Does what follows from a fact that came late.
     fn told_late(&self, _engine: &mut Engine<'_>, _step: &Step, _late: &Late, _fact: &Fact) {}
+    /// Gives somebody what a patient wrote that is no answer.
+    fn unread(&self, _engine: &mut Engine<'_>, _step: &Step) {}
     /// The conditions on events that are waited for here: indices into [`Definition::conditions`].
     fn awaits(&self) -> Vec<usize> {
         Vec::new()

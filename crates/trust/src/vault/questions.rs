@@ -46,9 +46,10 @@ pub struct TextQuestion {
     /// Whether another question was asked here before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follows: bool,
-    /// What answered the one before it.
+    /// The one before it, without what it has here itself: until this one has left, what comes is meant for that, and
+    /// what was brought for that may be brought again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<TextAnswer>,
+    pub before: Option<Box<TextQuestion>>,
 }
 
 /// What answered a question by text message.

@@ -66,8 +66,8 @@ fn request_id(door: &SmsDoor, sequence: u32) -> String {
     format!("smpp-{now_ms}-{sequence}")
 }
 
-/// Takes what somebody has sent to our number, by a session that was opened at a time (care clock). What can't be taken gets no answer: with one, what came behind it would be
-/// taken before it.
+/// Takes what somebody has sent to our number, by a session that was opened at a time (care clock). What can't be taken
+/// gets no answer: with one, what came behind it would be taken before it.
 pub(super) async fn hear(
     door: &SmsDoor,
     voice: &Voice,

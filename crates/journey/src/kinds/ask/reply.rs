@@ -100,7 +100,7 @@ impl Ask {
     }
 
     /// Somebody has to read what a patient wrote.
-    pub(super) fn unread(&self, engine: &mut Engine<'_>, step: &Step) {
+    pub(super) fn spawn_unclear(&self, engine: &mut Engine<'_>, step: &Step) {
         let unclear = self.reply.as_ref().and_then(Reply::unclear);
         let Some(target) = unclear else { return };
         let to = engine.names(target);
