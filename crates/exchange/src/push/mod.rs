@@ -282,13 +282,16 @@ impl Push {
         })
     }
 
-    /// Until when none of a patient's devices can be told, because all of their services are left alone.
+    /// Until when none of a patient's devices can be told, because all of their services are left alone. Devices that no
+    /// service may be asked for don't count.
     pub(crate) fn rests(&self, devices: &[PushDevice]) -> Option<Instant> {
         let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let mut first: Option<Instant> = None;
         for device in devices {
-            let (_, service) = self.services.find(&device.endpoint)?;
+            let Some((_, service)) = self.services.find(&device.endpoint) else {
+                continue;
+            };
             let until = breakers.rests_until(&service.origin, now)?;
             first = Some(first.map_or(until, |first| first.min(until)));
         }
@@ -321,29 +324,29 @@ impl Push {
         for device in devices {
             // Its service takes nothing of ours for it, and never will.
             if device.signer != print {
-                gone.push(device.id.clone());
+                gone.push(device.clone());
                 handed.push(Handed::Gone);
                 continue;
             }
             let topic = topic(&message.communication, &device.id);
             match self.ready(&key, device, &shown, &head) {
                 Ok((service, request)) => {
-                    let (id, request) = (device.id.clone(), request.header(TOPIC, topic));
-                    asked.spawn(async move { (id, service, sent(request).await) });
+                    let (device, request) = (device.clone(), request.header(TOPIC, topic));
+                    asked.spawn(async move { (device, service, sent(request).await) });
                 }
                 Err(trouble) => handed.push(Handed::Failed(trouble)),
             }
         }
         while let Some(ended) = asked.join_next().await {
             // A task that panicked may have sent it.
-            let Ok((id, service, (what, sign))) = ended else {
+            let Ok((device, service, (what, sign))) = ended else {
                 let words = "what was sent to a push service broke off";
                 handed.push(Handed::Failed(trouble(Meaning::Unknown, words)));
                 continue;
             };
             self.saw(&service, sign);
             if matches!(what, Handed::Gone) {
-                gone.push(id);
+                gone.push(device);
             }
             handed.push(what);
         }
@@ -424,7 +427,7 @@ impl Push {
         &self,
         tenant: TenantId,
         patient: &str,
-        gone: &[String],
+        gone: &[PushDevice],
     ) -> Result<(), TrustError> {
         let agent = Agent::system(tenant, PART);
         let target = Target {

@@ -501,12 +501,16 @@ impl Identity {
         &self,
         permit: &Permit,
         patient: &str,
-        ids: &[String],
+        gone: &[PushDevice],
     ) -> Result<(), TrustError> {
         let mut record = Record::under(permit, Event::DEVICES);
         record.note = Some("devices that their push service doesn't know any more forgotten");
         record.patients.insert(patient.to_owned());
-        let is_it = |way: &Way| ids.contains(&way.id);
+        // One that has been turned on anew meanwhile, for another key or elsewhere, is another.
+        let is = |way: &Way, one: &PushDevice| {
+            (&way.id, &way.endpoint, &way.signer) == (&one.id, &one.endpoint, &one.signer)
+        };
+        let is_it = |way: &Way| gone.iter().any(|one| is(way, one));
         self.without(permit.tenant(), patient, is_it, &record)
             .await
             .map(drop)

@@ -448,6 +448,38 @@ async fn a_browser_that_somebody_else_signs_out_in_is_nobody_s_device() {
     assert_eq!(count(&house, &ida).await, 0);
 }
 
+/// What a push service said of a place is of that place, and not of what its browser has asked for meanwhile.
+#[tokio::test]
+async fn a_device_that_was_turned_on_anew_is_not_forgotten_for_what_it_was() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    let ida = patient(&house, "ida").await;
+    let new = device(&house, 0).await;
+    identity.add_push_device(&ida, &new).await.unwrap();
+    house.vault().set_sends_notifications();
+    let record = json!({"resourceType": "Patient", "id": "ida"});
+    let record = fhir::Resource::from_value(record).unwrap();
+    let found = house.vault().notifies_on(TENANT, &record, 0).await.unwrap();
+    let now = found.unwrap().remove(0);
+    let sender = Agent::system(TENANT, "push-deliverer");
+    let (purpose, action) = (Purpose::Operations, Action::Send);
+    let permit = house.permit(&sender, purpose, action).await.unwrap();
+    let forget = async |gone| {
+        identity
+            .forget_push_devices(&permit, "ida", &[gone])
+            .await
+            .unwrap();
+        count(&house, &ida).await
+    };
+    let mut before = now.clone();
+    before.signer = "another".to_owned();
+    assert_eq!(forget(before).await, 1);
+    let mut before = now.clone();
+    before.endpoint = "https://push.example/before".to_owned();
+    assert_eq!(forget(before).await, 1);
+    assert_eq!(forget(now).await, 0);
+}
+
 #[tokio::test]
 async fn who_has_no_room_takes_no_browser_from_others() {
     let house = House::new().await;
