@@ -153,6 +153,10 @@ impl Breakers {
     fn saw(&mut self, service: &Service, sign: Sign, now: Instant) -> Option<Duration> {
         let origin = service.origin.as_str();
         if sign == Sign::Well {
+            // What was under way when it began to be left alone doesn't end that.
+            if self.rests_until(origin, now).is_some() {
+                return None;
+            }
             if self.failing.remove(origin).is_some() && service.is_below {
                 self.below -= 1;
             }
@@ -622,8 +626,12 @@ mod tests {
         // One that the list names is left alone all the same, until it works again.
         let named = host("push.example", false);
         assert!(fail(&mut breakers, &named));
+        // What was under way by then doesn't end it.
         breakers.saw(&named, Sign::Well, now);
-        assert_eq!(breakers.rests_until(&named.origin, now), None);
+        assert!(breakers.rests_until(&named.origin, now).is_some());
+        let now = now + crate::breaker::PAUSE_FIRST;
+        breakers.saw(&named, Sign::Well, now);
+        assert!(!breakers.failing.contains_key(&named.origin));
         breakers.saw(&host("7.wide.example", true), Sign::Well, now);
         assert_eq!(breakers.failing.len(), BELOW_MAX - 1);
         assert!(fail(&mut breakers, &host("more.wide.example", true)));
