@@ -7,6 +7,7 @@ use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use trust::consent::{Waits, Wishes};
 use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
 use trust::outgoing::{Message, is_beyond_limits, set_unanswered, unanswered};
@@ -18,6 +19,7 @@ use crate::check::{Reason, Refused};
 use crate::compose::link;
 use crate::deliverer::{DeliverError, Inner, hex, persist};
 use crate::outcome::{Outcome, count, is_waiting, mark, note};
+use crate::retry::{self, Next};
 use crate::returns::barred;
 use crate::sms::{count_again, is_again};
 
@@ -163,9 +165,9 @@ impl Attempt<'_> {
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
         }
-        // Nothing is made or written down for what would not be handed over.
-        if let Some(until) = self.inner.carrier.rests(to) {
-            return Err(DeliverError::Rests(until));
+        // No link is made for what would not be handed over.
+        if let Some(outcome) = self.rests(to) {
+            return Ok(outcome);
         }
         let asked = match (&self.message.question, to) {
             (Some(question), To::Number(number)) => match self.asks(question, number).await? {
@@ -215,6 +217,25 @@ impl Attempt<'_> {
             self.stopped(agent, number).await;
         }
         Ok(outcome)
+    }
+
+    /// What becomes of it where what would take it is left alone. It waits in the outbox, so that it keeps no place from
+    /// others.
+    fn rests(&self, to: &To) -> Option<Outcome> {
+        let until = self.inner.carrier.rests(to)?;
+        let after = until.saturating_duration_since(Instant::now());
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
+        let (made, expires_ms) = (self.entry.attempt, self.message.expires_ms);
+        Some(
+            match retry::soon(made, now_ms, expires_ms, Some(after_ms)) {
+                Next::Again { due_ms, .. } => Outcome::Rests { due_ms },
+                Next::GiveUp(reason) => Outcome::NotDone(Refused::new(
+                    reason,
+                    "What would take it is left alone for longer than it is of use.",
+                )),
+            },
+        )
     }
 
     /// What stands for the e-mail address that it goes to; nothing for a number.
@@ -400,7 +421,10 @@ impl Attempt<'_> {
                 }
                 (
                     Some(found),
-                    Outcome::NotDone(_) | Outcome::PutOff { .. } | Outcome::Waits { .. },
+                    Outcome::NotDone(_)
+                    | Outcome::PutOff { .. }
+                    | Outcome::Waits { .. }
+                    | Outcome::Rests { .. },
                 ) if is_waiting(&found.resource) && !self.has_left(&found) => {
                     self.unit(outcome, Some(found))
                 }
@@ -498,6 +522,7 @@ impl Attempt<'_> {
             Outcome::Waits { due_ms, .. } => {
                 Some((*due_ms, self.entry.attempt, self.body_until(*due_ms)))
             }
+            Outcome::Rests { due_ms } => Some((*due_ms, self.entry.attempt, self.body(false))),
             _ => None,
         };
         if let Some((due_ms, attempt, body)) = again {
@@ -538,6 +563,7 @@ impl Attempt<'_> {
             Outcome::PutOff { .. }
             | Outcome::NotDone(_)
             | Outcome::Waits { .. }
+            | Outcome::Rests { .. }
             | Outcome::Cancelled => before,
         }
     }

@@ -61,8 +61,6 @@ pub(crate) enum DeliverError {
     Compose(String),
     #[error("the message kept changing while its outcome was written")]
     Contended,
-    #[error("what takes it is left alone for a while")]
-    Rests(Instant),
     #[error("policies don't let {0} do its work, so nothing leaves")]
     Unheard(&'static str),
     #[error(
@@ -280,14 +278,6 @@ impl Round {
     ) {
         let (task, fault) = match done {
             Ok((task, Ok(()))) => (task, None),
-            Ok((task, Err(DeliverError::Rests(until)))) => {
-                if let Some(id) = self.busy.remove(&task) {
-                    // It is asked again whether it is still of use, at the least this often.
-                    let until = until.min(Instant::now() + REFUSED_REST);
-                    self.resting.insert(id, until);
-                }
-                return;
-            }
             Ok((task, Err(error))) => {
                 let rest = match error {
                     DeliverError::Trust(TrustError::Refused(_)) | DeliverError::Unheard(_) => {

@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
         /// Whether the other side may have it all the same.
         unanswered: bool,
     },
+    /// What would take it is left alone until then. It was not tried, and nothing is said of it.
+    Rests { due_ms: u64 },
     /// Its `Communication` is gone or no longer waits for it.
     Cancelled,
 }
@@ -98,7 +100,7 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             );
             communication.set("statusReason", json!({ "text": text }));
         }
-        Outcome::Cancelled => {}
+        Outcome::Rests { .. } | Outcome::Cancelled => {}
     }
 }
 
@@ -125,6 +127,7 @@ pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
         Outcome::NotDone(refused) => format!("{what} not sent ({})", refused.reason.code()),
         Outcome::PutOff { attempt, .. } => format!("{what} put off after attempt {attempt}"),
         Outcome::Waits { why, .. } => format!("{what} waits for {}", waits_for(*why)),
+        Outcome::Rests { .. } => format!("{what} waits for what takes it, which is left alone"),
         Outcome::Cancelled => format!("{what} no longer wanted"),
     }
 }
@@ -150,7 +153,9 @@ pub(crate) fn count(outcome: &Outcome, name: &str) {
                 .increment(1);
         }
         Outcome::Waits { .. } => metrics::counter!(format!("{name}_waiting_total")).increment(1),
-        Outcome::PutOff { .. } => metrics::counter!(format!("{name}_put_off_total")).increment(1),
+        Outcome::PutOff { .. } | Outcome::Rests { .. } => {
+            metrics::counter!(format!("{name}_put_off_total")).increment(1);
+        }
         Outcome::Cancelled => metrics::counter!(format!("{name}_cancelled_total")).increment(1),
     }
 }

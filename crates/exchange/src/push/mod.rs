@@ -153,6 +153,10 @@ impl Breakers {
     fn saw(&mut self, service: &Service, sign: Sign, now: Instant) -> Option<Duration> {
         let origin = service.origin.as_str();
         if sign == Sign::Well {
+            // What was under way when it began to be left alone doesn't end that.
+            if self.rests_until(origin, now).is_some() {
+                return None;
+            }
             if self.failing.remove(origin).is_some() && service.is_below {
                 self.below -= 1;
             }
@@ -282,13 +286,16 @@ impl Push {
         })
     }
 
-    /// Until when none of a patient's devices can be told, because all of their services are left alone.
+    /// Until when none of a patient's devices can be told, because all of their services are left alone. Devices that no
+    /// service may be asked for don't count.
     pub(crate) fn rests(&self, devices: &[PushDevice]) -> Option<Instant> {
         let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let mut first: Option<Instant> = None;
         for device in devices {
-            let (_, service) = self.services.find(&device.endpoint)?;
+            let Some((_, service)) = self.services.find(&device.endpoint) else {
+                continue;
+            };
             let until = breakers.rests_until(&service.origin, now)?;
             first = Some(first.map_or(until, |first| first.min(until)));
         }
@@ -321,29 +328,29 @@ impl Push {
         for device in devices {
             // Its service takes nothing of ours for it, and never will.
             if device.signer != print {
-                gone.push(device.id.clone());
+                gone.push(device.clone());
                 handed.push(Handed::Gone);
                 continue;
             }
             let topic = topic(&message.communication, &device.id);
             match self.ready(&key, device, &shown, &head) {
                 Ok((service, request)) => {
-                    let (id, request) = (device.id.clone(), request.header(TOPIC, topic));
-                    asked.spawn(async move { (id, service, sent(request).await) });
+                    let (device, request) = (device.clone(), request.header(TOPIC, topic));
+                    asked.spawn(async move { (device, service, sent(request).await) });
                 }
                 Err(trouble) => handed.push(Handed::Failed(trouble)),
             }
         }
         while let Some(ended) = asked.join_next().await {
             // A task that panicked may have sent it.
-            let Ok((id, service, (what, sign))) = ended else {
+            let Ok((device, service, (what, sign))) = ended else {
                 let words = "what was sent to a push service broke off";
                 handed.push(Handed::Failed(trouble(Meaning::Unknown, words)));
                 continue;
             };
             self.saw(&service, sign);
             if matches!(what, Handed::Gone) {
-                gone.push(id);
+                gone.push(device);
             }
             handed.push(what);
         }
@@ -424,7 +431,7 @@ impl Push {
         &self,
         tenant: TenantId,
         patient: &str,
-        gone: &[String],
+        gone: &[PushDevice],
     ) -> Result<(), TrustError> {
         let agent = Agent::system(tenant, PART);
         let target = Target {
@@ -619,8 +626,12 @@ mod tests {
         // One that the list names is left alone all the same, until it works again.
         let named = host("push.example", false);
         assert!(fail(&mut breakers, &named));
+        // What was under way by then doesn't end it.
         breakers.saw(&named, Sign::Well, now);
-        assert_eq!(breakers.rests_until(&named.origin, now), None);
+        assert!(breakers.rests_until(&named.origin, now).is_some());
+        let now = now + crate::breaker::PAUSE_FIRST;
+        breakers.saw(&named, Sign::Well, now);
+        assert!(!breakers.failing.contains_key(&named.origin));
         breakers.saw(&host("7.wide.example", true), Sign::Well, now);
         assert_eq!(breakers.failing.len(), BELOW_MAX - 1);
         assert!(fail(&mut breakers, &host("more.wide.example", true)));

@@ -326,8 +326,8 @@ async fn a_message_that_came_too_soon_for_its_device_waits_and_no_other_does() {
     assert_eq!(pusher.heard().len(), 3);
 }
 
-/// A service that says that it has too much to do is asked nothing until then, and nothing is written anew of what waits for
-/// it: each time would be another link that signs in.
+/// A service that says that it has too much to do is asked nothing until then. What waits for it is put off once, keeps no
+/// place from others, and nothing else is written of it: each time would be another link that signs in.
 #[tokio::test]
 async fn a_service_that_wants_fewer_is_left_alone_and_so_is_what_waits_for_it() {
     let world = World::new().await;
@@ -335,6 +335,9 @@ async fn a_service_that_wants_fewer_is_left_alone_and_so_is_what_waits_for_it() 
     let elsewhere = Pusher::start().await;
     let first = told(&world, &pusher).await;
     let second = told(&world, &pusher).await;
+    // One device is where nobody may be asked any more; it doesn't count.
+    let nowhere = Pusher::start().await;
+    browsers(&world, &nowhere, &second, 1).await;
     let other = told(&world, &elsewhere).await;
     let answer = json!({ "status": 503, "retryAfter": "3600" });
     pusher.next(json!([answer])).await;
@@ -343,24 +346,40 @@ async fn a_service_that_wants_fewer_is_left_alone_and_so_is_what_waits_for_it() 
     let both = format!("{} {}", pusher.origin(), elsewhere.origin());
     options.services = exchange::PushServices::parse(&both).expect("a list");
     options.magic_links = true;
+    options.parallel = 2;
     let running = world.run_push(options);
     let entry = put_off(&world).await;
     assert_eq!((entry.key.due_ms, entry.attempt), (NOW_MS + HOUR_MS, 0));
-    let waits = world.queue(&second, push).await;
-    let before = world.communication(&second, &waits).await;
-    // Those that were put out after it have been looked at, so it has been, too.
-    for _ in 0..4 {
-        let id = world.queue(&other, push).await;
-        world.wait_for(&other, &id, "completed").await;
+    // More than are sent at once.
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        let id = world.queue(&second, push).await;
+        let before = world.communication(&second, &id).await;
+        waiting.push((id, before));
     }
-    let outbox = world.outbox().await;
-    let waiting: Vec<(u64, u32)> = (outbox.iter())
-        .map(|entry| (entry.key.due_ms, entry.attempt))
-        .collect();
-    assert_eq!(waiting, [(NOW_MS, 0), (NOW_MS + HOUR_MS, 0)]);
-    assert_eq!(world.communication(&second, &waits).await, before);
+    let id = world.queue(&other, push).await;
+    world.wait_for(&other, &id, "completed").await;
+    all_put_off(&world, 7).await;
+    for entry in world.outbox().await {
+        let due_ms = entry.key.due_ms;
+        // The rest is real time, of which some is over by now.
+        assert!(due_ms > NOW_MS + HOUR_MS / 2 && due_ms <= NOW_MS + HOUR_MS);
+        assert_eq!(entry.attempt, 0);
+    }
+    for (id, before) in waiting {
+        assert_eq!(world.communication(&second, &id).await, before);
+    }
+    // What would be of no use by then goes on at once.
+    let soon = world.queue(&second, |message| {
+        push(message);
+        message.expires_ms = Some(NOW_MS + HOUR_MS / 2);
+    });
+    let done = world.wait_for(&second, &soon.await, "not-done").await;
+    assert_eq!(reason(&done), "expired");
     running.stop().await;
+    assert_eq!(world.outbox().await.len(), 7);
     assert_eq!(pusher.heard().len(), 1);
+    assert!(nowhere.heard().is_empty());
 }
 
 /// A message for a patient who is told on one device.
@@ -381,6 +400,18 @@ async fn put_off(world: &World) -> ledger::OutboxEntry {
             return entry;
         }
         patience.wait("it is put off").await;
+    }
+}
+
+/// Waits until all entries are put off, which are so many.
+async fn all_put_off(world: &World, count: usize) {
+    let mut patience = crate::patience::Patience::new();
+    loop {
+        let outbox = world.outbox().await;
+        if outbox.len() == count && outbox.iter().all(|entry| entry.key.due_ms > NOW_MS) {
+            return;
+        }
+        patience.wait(&format!("all are put off: {outbox:?}")).await;
     }
 }
 
@@ -512,18 +543,12 @@ async fn a_service_that_is_not_there_holds_up_no_other() {
     world.consent(&ill, "active").await;
     browsers(&world, &gone, &ill, 1).await;
     drop(gone);
-    let mut waiting = Vec::new();
     for _ in 0..8 {
-        waiting.push(world.queue(&ill, push).await);
+        world.queue(&ill, push).await;
     }
     options.parallel = 2;
     let running = world.run_push(options);
-    for id in &waiting {
-        let mut patience = crate::patience::Patience::new();
-        while world.communication(&ill, id).await["statusReason"].is_null() {
-            patience.wait("it is put off").await;
-        }
-    }
+    all_put_off(&world, 8).await;
     let well = world.patient(&[]).await;
     world.consent(&well, "active").await;
     browsers(&world, &pusher, &well, 1).await;

@@ -17,7 +17,7 @@ use ledger::{Draft, Expected, Ledger, LedgerError, Owner, Query, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::documents::{Kept, commit, draft, find, get};
+use super::documents::{Kept, SessionDocument, Stage, commit, draft, find, get};
 use super::manage::invalid;
 use super::{Identity, RETRIES, Session};
 use crate::audit::{Event, Record};
@@ -211,6 +211,18 @@ async fn kept(
     ))
 }
 
+/// What can't be read is no device where people see theirs or sign out: nothing is sent to it, and nobody stays signed in,
+/// or is shown no page, for it.
+fn or_none<T: Default>(found: Result<T, TrustError>) -> Result<T, TrustError> {
+    match found {
+        Err(TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_))) => {
+            metrics::counter!("push_devices_unreadable_total").increment(1);
+            Ok(T::default())
+        }
+        other => other,
+    }
+}
+
 /// What is written; where no device is left, nothing is kept.
 fn written(
     ledger: &Ledger,
@@ -282,13 +294,14 @@ impl Vault {
 }
 
 impl Identity {
-    /// One's own devices with notifications, in the order in which they came.
+    /// One's own devices with notifications, in the order in which they came; none where they can't be read.
     ///
     /// # Errors
-    /// `Invalid` for who is no patient; `Ledger`, `Damaged`.
+    /// `Invalid` for who is no patient; `Ledger`.
     pub async fn push_devices(&self, session: &Session) -> Result<Vec<PushDeviceView>, TrustError> {
         let patient = own(session)?;
-        let (document, _) = kept(&self.inner.ledger, session.agent.tenant, patient).await?;
+        let found = kept(&self.inner.ledger, session.agent.tenant, patient).await;
+        let document = or_none(found.map(|(document, _)| document))?;
         let Some(DevicesDocument { devices, ways, .. }) = document else {
             return Ok(Vec::new());
         };
@@ -308,7 +321,8 @@ impl Identity {
     /// its place under the new name; another patient who had them in it has them there no more.
     ///
     /// # Errors
-    /// `Invalid` for who is no patient, for what is no browser's, and past [`PUSH_DEVICES_MAX`]; `Ledger`.
+    /// `Invalid` for who is no patient, for what is no browser's, and past [`PUSH_DEVICES_MAX`]; `SignIn` when the
+    /// session has ended; `Ledger`.
     pub async fn add_push_device(
         &self,
         session: &Session,
@@ -334,7 +348,8 @@ impl Identity {
         }
         let signer = signer.print();
         let is_new = |way: &Way| way.endpoint == new.endpoint;
-        // Whoever has no room takes nothing from others.
+        // Whoever has no room, or is signed out by now, takes nothing from others.
+        self.still_open(session).await?;
         let (found, _) = kept(ledger, tenant, patient).await?;
         if found.is_some_and(|document| {
             document.devices.len() >= PUSH_DEVICES_MAX && !document.ways.iter().any(is_new)
@@ -386,12 +401,13 @@ impl Identity {
                     id
                 }
             };
+            let open = self.still_open(session).await?;
             let draft = written(ledger, tenant, expected, &document)?;
             let mut record = Record::new(&session.agent, Event::DEVICES);
             record.purpose = Some(session.agent.role.purpose());
             record.note = Some("notifications turned on in a browser");
             record.patients.insert(patient.to_owned());
-            if let Some(outcome) = self.tried(tenant, vec![draft], record).await {
+            if let Some(outcome) = self.tried(tenant, vec![draft, open], record).await {
                 return outcome.map(|()| id);
             }
         }
@@ -402,7 +418,7 @@ impl Identity {
     /// that session now.
     ///
     /// # Errors
-    /// `Ledger`, `Damaged`.
+    /// `SignIn` when the session has ended; `Ledger`, `Damaged`.
     pub async fn is_at_push_device(&self, session: &Session, id: &str) -> Result<(), TrustError> {
         let Ok(patient) = own(session) else {
             return Ok(());
@@ -416,16 +432,30 @@ impl Identity {
                 return Ok(());
             };
             way.session = Some(session.id.clone());
+            let open = self.still_open(session).await?;
             let draft = written(ledger, tenant, expected, &document)?;
             let mut record = Record::new(&session.agent, Event::DEVICES);
             record.purpose = Some(session.agent.role.purpose());
             record.note = Some("signed in on a device with notifications");
             record.patients.insert(patient.to_owned());
-            if let Some(outcome) = self.tried(tenant, vec![draft], record).await {
+            if let Some(outcome) = self.tried(tenant, vec![draft, open], record).await {
                 return outcome;
             }
         }
         Err(LedgerError::Conflict.into())
+    }
+
+    /// A session as it is kept, to be written with its device: whoever ends it meanwhile is met, and ends both. Memory may
+    /// know one that somebody has ended at another server.
+    async fn still_open(&self, session: &Session) -> Result<Draft, TrustError> {
+        let tenant = session.agent.tenant;
+        let found: Option<Kept<SessionDocument>> =
+            get(&self.inner.ledger, tenant, kinds::SESSION, &session.id).await?;
+        let Some(open) = found.filter(|kept| kept.body.stage == Stage::Open) else {
+            return Err(TrustError::SignIn);
+        };
+        let expected = Expected::Version(open.version);
+        self.session_draft(tenant, &session.id, expected, &open.body)
     }
 
     /// Turns notifications off on a device, whoever's it is, because its browser forgets what it knows of us: whoever
@@ -471,12 +501,16 @@ impl Identity {
         &self,
         permit: &Permit,
         patient: &str,
-        ids: &[String],
+        gone: &[PushDevice],
     ) -> Result<(), TrustError> {
         let mut record = Record::under(permit, Event::DEVICES);
         record.note = Some("devices that their push service doesn't know any more forgotten");
         record.patients.insert(patient.to_owned());
-        let is_it = |way: &Way| ids.contains(&way.id);
+        // One that has been turned on anew meanwhile, for another key or elsewhere, is another.
+        let is = |way: &Way, one: &PushDevice| {
+            (&way.id, &way.endpoint, &way.signer) == (&one.id, &one.endpoint, &one.signer)
+        };
+        let is_it = |way: &Way| gone.iter().any(|one| is(way, one));
         self.without(permit.tenant(), patient, is_it, &record)
             .await
             .map(drop)
@@ -494,12 +528,11 @@ impl Identity {
         record.patients.insert(patient.to_owned());
         let tenant = session.agent.tenant;
         let ending = Ending::But(&session.id);
-        self.without(tenant, patient, |way| ending.has(way), &record)
-            .await
-            .map(drop)
+        let is_it = |way: &Way| ending.has(way);
+        or_none(self.without(tenant, patient, is_it, &record).await).map(drop)
     }
 
-    /// Devices of a patient, taken away with something else.
+    /// Devices of a patient, taken away with something else; none where they can't be read.
     pub(super) async fn push_device_deletions(
         &self,
         tenant: TenantId,
@@ -510,8 +543,9 @@ impl Identity {
             return Ok(None);
         };
         let ledger = &self.inner.ledger;
-        let (found, expected) = kept(ledger, tenant, patient).await?;
-        let Some(mut document) = found else {
+        let found = kept(ledger, tenant, patient).await;
+        let found = found.map(|(document, expected)| document.zip(Some(expected)));
+        let Some((mut document, expected)) = or_none(found)? else {
             return Ok(None);
         };
         if !document.remove(|way| ending.has(way)) {
@@ -727,5 +761,27 @@ impl PushKey {
         let signature = signature.map_err(|_| unable())?;
         let signature = URL_SAFE_NO_PAD.encode(signature.as_ref());
         Ok(format!("vapid t={signed}.{signature}, k={}", self.public))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_is_no_device_and_what_fails_is_told() {
+        let words = || "broken".to_owned();
+        for error in [
+            TrustError::Damaged(words()),
+            TrustError::Ledger(LedgerError::Damaged(words())),
+        ] {
+            assert!(!or_none::<bool>(Err(error)).expect("none"));
+        }
+        assert!(or_none(Ok(true)).expect("as it is"));
+        let failed = or_none::<bool>(Err(LedgerError::Conflict.into()));
+        assert!(matches!(
+            failed,
+            Err(TrustError::Ledger(LedgerError::Conflict))
+        ));
     }
 }

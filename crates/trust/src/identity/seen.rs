@@ -150,13 +150,14 @@ impl Identity {
     /// As [`Identity::end_own_session`].
     pub async fn end_other_sessions(&self, session: &Session) -> Result<usize, TrustError> {
         let tenant = session.agent.tenant;
-        self.end_push_devices(session).await?;
         let mut ended = 0;
         let mut conflicts = 0;
         loop {
             let mut others = self.found_own(session).await?;
             others.retain(|kept| kept.id != session.id);
             if others.is_empty() {
+                // After the sessions: until they have ended, devices can come by them.
+                self.end_push_devices(session).await?;
                 return Ok(ended);
             }
             let count = others.len();
@@ -257,12 +258,7 @@ impl Identity {
         let patient = patient.filter(|_| agent.role == Role::Patient);
         let ending = Ending::Of(&kept.id);
         let mut gone = vec![deletion(kinds::SESSION, &kept.id, kept.version)];
-        match self.push_device_deletions(tenant, patient, ending).await {
-            Ok(devices) => gone.extend(devices),
-            // Nothing is sent to devices that can't be read, and nobody stays signed in for them.
-            Err(TrustError::Damaged(_)) => {}
-            Err(error) => return Err(error),
-        }
+        gone.extend(self.push_device_deletions(tenant, patient, ending).await?);
         Ok(gone)
     }
 

@@ -302,6 +302,123 @@ async fn a_device_ends_with_the_session_that_is_open_on_it() {
     assert_eq!(sent_to(&house, "ida").await, Err(NoPush::Nowhere));
 }
 
+/// Another server remembers a session for a while that has been ended here; no device comes by it.
+#[tokio::test]
+async fn no_device_comes_by_a_session_that_another_server_still_remembers() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    let second = House::trust_over(house.ledger().clone(), &house.wall);
+    let second = second.identity();
+    let keeper = patient(&house, "ida").await;
+    let mona = patient(&house, "mona").await;
+    let tablet = device(&house, 1).await;
+    let id = identity.add_push_device(&keeper, &tablet).await.unwrap();
+    let shared = device(&house, 2).await;
+    identity.add_push_device(&mona, &shared).await.unwrap();
+    let link = identity.make_link(&demo(), "ida", 3_600, true).await;
+    let link = link.unwrap();
+    let (secret, _) = done(identity.use_link(TENANT, &link, BORN).await.unwrap());
+    let stale = second.session(&secret).await.unwrap();
+    assert_eq!(identity.end_other_sessions(&keeper).await.unwrap(), 1);
+    assert!(second.session(&secret).await.is_ok(), "it is remembered");
+    for new in [device(&house, 0).await, tablet, shared] {
+        let added = second.add_push_device(&stale, &new).await;
+        assert!(matches!(added, Err(TrustError::SignIn)), "{added:?}");
+    }
+    let bound = second.is_at_push_device(&stale, &id).await;
+    assert!(matches!(bound, Err(TrustError::SignIn)), "{bound:?}");
+    let left = identity.push_devices(&keeper).await.unwrap();
+    assert_eq!((left.len(), left[0].this), (1, true));
+    assert_eq!(count(&house, &mona).await, 1, "nothing is taken of others");
+}
+
+/// Whoever adds a device at the moment in which they are signed out is signed out there, too.
+#[tokio::test]
+async fn a_device_that_comes_while_its_session_ends_goes_with_it() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    let keeper = patient(&house, "ida").await;
+    for number in 0..20 {
+        let other = session(&house, "ida").await;
+        let new = device(&house, number).await;
+        // At another moment of the other each time.
+        let late = async {
+            for _ in 0..number {
+                tokio::task::yield_now().await;
+            }
+            identity.end_other_sessions(&keeper).await
+        };
+        let (ended, added) = tokio::join!(late, identity.add_push_device(&other, &new));
+        assert_eq!(ended.unwrap(), 1);
+        assert!(
+            matches!(added, Ok(_) | Err(TrustError::SignIn)),
+            "{added:?}"
+        );
+        assert_eq!(sent_to(&house, "ida").await, Err(NoPush::Nowhere));
+    }
+}
+
+/// Puts something in the place of a patient's devices.
+async fn spoil(house: &House, id: &str, body: &[u8]) {
+    let ledger = house.ledger();
+    let owner = ledger::Owner::Patient(id.to_owned());
+    let place = ledger.derive_id(TENANT, &owner, &format!("push-devices/{id}"));
+    let kind = crate::kinds::PUSH_DEVICES;
+    let now = ledger.get(TENANT, kind, &place).await.unwrap().unwrap();
+    let wall = std::sync::Arc::new(house.wall.clone());
+    let auditor = Auditor::new(ledger.clone(), wall);
+    let agent = demo();
+    let record = Record::new(&agent, Event::DEVICES);
+    let mut commit = ledger::Commit::new(TENANT);
+    commit.audit = Some(auditor.draft(&record));
+    commit.documents = vec![ledger::Draft {
+        kind,
+        id: place,
+        owner,
+        expected: ledger::Expected::Version(now.version),
+        body: body.to_vec(),
+        deleted: false,
+        tokens: Vec::new(),
+    }];
+    ledger.commit(commit).await.unwrap();
+}
+
+/// Devices that can't be read keep nobody signed in, and no page from who looks.
+#[tokio::test]
+async fn devices_that_cannot_be_read_keep_nobody_signed_in() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    let administrator = staff(Role::Administrator);
+    let (purpose, action) = (Purpose::Administration, Action::Administer);
+    let permit = house.permit(&administrator, purpose, action).await.unwrap();
+    let ida = patient(&house, "ida").await;
+    let new = device(&house, 0).await;
+    identity.add_push_device(&ida, &new).await.unwrap();
+    spoil(&house, "ida", b"no devices").await;
+    assert_eq!(count(&house, &ida).await, 0);
+    // By signing out, from elsewhere, everywhere else, and by an administrator.
+    let sign_in = async || {
+        let link = identity.make_link(&demo(), "ida", 3_600, true).await;
+        let opened = identity.use_link(TENANT, &link.unwrap(), BORN).await;
+        done(opened.unwrap())
+    };
+    let (secret, _) = sign_in().await;
+    identity.sign_out(&secret).await.unwrap();
+    assert!(identity.session(&secret).await.is_err());
+    let (secret, here) = sign_in().await;
+    identity.end_own_session(&ida, &here.id).await.unwrap();
+    assert!(identity.session(&secret).await.is_err());
+    let (secret, _) = sign_in().await;
+    assert_eq!(identity.end_other_sessions(&ida).await.unwrap(), 1);
+    assert!(identity.session(&secret).await.is_err());
+    let (secret, _) = sign_in().await;
+    identity
+        .set_patient_active(&permit, "ida", false)
+        .await
+        .unwrap();
+    assert!(identity.session(&secret).await.is_err());
+}
+
 /// Where somebody signs out, the browser forgets what shows notifications, whoever turned them on in it.
 #[tokio::test]
 async fn a_browser_that_somebody_else_signs_out_in_is_nobody_s_device() {
@@ -329,6 +446,38 @@ async fn a_browser_that_somebody_else_signs_out_in_is_nobody_s_device() {
     assert_eq!(count(&house, &ida).await, 1);
     identity.leave_push_device(TENANT, &id).await.unwrap();
     assert_eq!(count(&house, &ida).await, 0);
+}
+
+/// What a push service said of a place is of that place, and not of what its browser has asked for meanwhile.
+#[tokio::test]
+async fn a_device_that_was_turned_on_anew_is_not_forgotten_for_what_it_was() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    let ida = patient(&house, "ida").await;
+    let new = device(&house, 0).await;
+    identity.add_push_device(&ida, &new).await.unwrap();
+    house.vault().set_sends_notifications();
+    let record = json!({"resourceType": "Patient", "id": "ida"});
+    let record = fhir::Resource::from_value(record).unwrap();
+    let found = house.vault().notifies_on(TENANT, &record, 0).await.unwrap();
+    let now = found.unwrap().remove(0);
+    let sender = Agent::system(TENANT, "push-deliverer");
+    let (purpose, action) = (Purpose::Operations, Action::Send);
+    let permit = house.permit(&sender, purpose, action).await.unwrap();
+    let forget = async |gone| {
+        identity
+            .forget_push_devices(&permit, "ida", &[gone])
+            .await
+            .unwrap();
+        count(&house, &ida).await
+    };
+    let mut before = now.clone();
+    before.signer = "another".to_owned();
+    assert_eq!(forget(before).await, 1);
+    let mut before = now.clone();
+    before.endpoint = "https://push.example/before".to_owned();
+    assert_eq!(forget(before).await, 1);
+    assert_eq!(forget(now).await, 0);
 }
 
 #[tokio::test]
