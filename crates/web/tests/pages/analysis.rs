@@ -10,7 +10,7 @@ use crate::world::{Browser, DAY_MS, Page, TENANT, World, check_html};
 const HERE: &str = "/console/journeys/heart-failure-discharge/analysis";
 
 /// The page with the analysis, as soon as it is there.
-async fn made_anew(sam: &mut Browser, href: &str) -> Page {
+pub(crate) async fn made_anew(sam: &mut Browser, href: &str) -> Page {
     let made = async {
         loop {
             let page = sam.get(href).await;

@@ -620,6 +620,11 @@ async fn no_form_does_anything_without_its_token() {
             page.status == StatusCode::SEE_OTHER && page.location() != "/sign-in?next="
         };
         assert!(worked, "{}: {} {}", form.path, page.status, page.body);
+        if form.path.ends_with("/analysis") {
+            // It is written behind its answer, and would be taken for what a later form did.
+            let href = format!("{}?version=1", form.path);
+            crate::analysis::made_anew(&mut browsers[form.who], &href).await;
+        }
     }
     asking.sort();
     insta::assert_snapshot!("forms_that_ask_for_a_second_factor", asking.join("\n"));
