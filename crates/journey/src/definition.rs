@@ -385,12 +385,17 @@ impl Definition {
     /// The resource types of which something is asked, whoever writes them: by whom it is for, and by conditions on
     /// events.
     fn asked_of(&self) -> impl Iterator<Item = ResourceType> {
+        let conditions = self.conditions.iter().map(|condition| condition.kind);
+        self.begins_of().chain(conditions)
+    }
+
+    /// The resource types by which it begins: that of the entry, and those that whom it is for is known by.
+    pub(crate) fn begins_of(&self) -> impl Iterator<Item = ResourceType> {
         let who = self.entry.who.iter().filter_map(|who| match who {
             Who::Has { kind, .. } => Some(*kind),
             Who::This(_) => None,
         });
-        let conditions = self.conditions.iter().map(|condition| condition.kind);
-        self.entry.kind().into_iter().chain(who).chain(conditions)
+        self.entry.kind().into_iter().chain(who)
     }
 
     /// Whether of a type only what others write means something to this journey. What became of a message that a move

@@ -79,11 +79,7 @@ pub(crate) fn interest(
                 interest.entry(Kind(kind.code())).or_default().dates = true;
             }
         } else {
-            let has = entry.who.iter().filter_map(|who| match who {
-                crate::definition::Who::Has { kind, .. } => Some(*kind),
-                crate::definition::Who::This(_) => None,
-            });
-            for kind in has.chain(entry.kind()) {
+            for kind in definition.begins_of() {
                 interest.entry(Kind(kind.code())).or_default().starts = true;
             }
         }
