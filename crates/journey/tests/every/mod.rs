@@ -29,6 +29,8 @@ enum Act {
     Write(&'static str, &'static str),
     /// The work of this name is done, with this outcome.
     Work(&'static str, Option<&'static str>),
+    /// The work of this name is done by somebody with this account.
+    Sign(&'static str, &'static str),
     /// The patient is weighed, kilograms.
     Weigh(f64),
     /// An operation is done.
@@ -115,6 +117,7 @@ impl Play {
             world.until(self.rounds[round]).await;
             self.act(world, patients, round).await;
             world.drain().await;
+            says_why(world, patients).await;
         }
         all(world, patients).await
     }
@@ -273,17 +276,19 @@ async fn perform(world: &World, patient: &str, act: Act) {
             world.put(vec![message.into_value()]).await;
         }
         Act::Work(name, outcome) => {
-            let open = world.of(patient, ResourceType::Task).await.into_iter();
-            let mut open = open.filter(|task| {
-                task.text_at(&["description"]) == Some(name)
-                    && task.text_at(&["status"]) == Some("requested")
-            });
-            let mut task = open.next().unwrap_or_else(|| panic!("no open {name}"));
-            task.set("status", json!("completed"));
+            let mut task = open_task(world, patient, name).await;
             if let Some(outcome) = outcome {
                 let output = json!([{"type": {"text": "outcome"}, "valueString": outcome}]);
                 task.set("output", output);
             }
+            world.put(vec![task.into_value()]).await;
+        }
+        Act::Sign(name, account) => {
+            let mut task = open_task(world, patient, name).await;
+            task.set(
+                "owner",
+                json!({"identifier": {"system": trust::conventions::ACCOUNT_SYSTEM, "value": account}}),
+            );
             world.put(vec![task.into_value()]).await;
         }
         Act::Weigh(kg) => world.weight_quietly(patient, kg).await,
@@ -318,6 +323,18 @@ async fn perform(world: &World, patient: &str, act: Act) {
     }
 }
 
+/// The open task of this name, as it is when it is done.
+async fn open_task(world: &World, patient: &str, name: &str) -> Resource {
+    let open = world.of(patient, ResourceType::Task).await.into_iter();
+    let mut open = open.filter(|task| {
+        task.text_at(&["description"]) == Some(name)
+            && task.text_at(&["status"]) == Some("requested")
+    });
+    let mut task = open.next().unwrap_or_else(|| panic!("no open {name}"));
+    task.set("status", json!("completed"));
+    task
+}
+
 fn code(task: &Resource) -> &str {
     task.text_at(&["code", "coding", "0", "code"]).unwrap_or("")
 }
@@ -330,6 +347,36 @@ async fn all(world: &World, patients: &[String]) -> Vec<Vec<String>> {
     }
     all.push(counted(world).await);
     all
+}
+
+/// Each journey that is under way says what it waits for, since when, and what would wake it: a time ahead, something
+/// that somebody can act on, or what has to come.
+async fn says_why(world: &World, patients: &[String]) {
+    let now_ms = world.now();
+    for patient in patients {
+        for view in world.views(patient).await {
+            if view.ended.is_some() {
+                continue;
+            }
+            let journey = &view.journey;
+            assert!(!view.waiting.is_empty(), "{journey} waits for nothing");
+            for wait in &view.waiting {
+                // The clock may have gone back by an hour since.
+                let since = view.started_ms..=now_ms + HOUR;
+                assert!(since.contains(&wait.since_ms), "{journey}: {wait:?}");
+                assert!(!wait.what.is_empty(), "{journey}: {wait:?}");
+                assert!(
+                    wait.until_ms.is_none_or(|until_ms| until_ms > now_ms),
+                    "{journey} waits for what is past: {wait:?}"
+                );
+                let comes = wait.until_ms.is_some()
+                    || wait.reference.is_some()
+                    || wait.what.contains(" for ")
+                    || wait.what.starts_with("Watches whether ");
+                assert!(comes, "{journey} says not what would wake it: {wait:?}");
+            }
+        }
+    }
 }
 
 /// How often each step was come to and left, and how journeys ended, as their pages say.

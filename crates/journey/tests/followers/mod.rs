@@ -6,6 +6,7 @@ use journey::Journeys;
 use serde_json::Value;
 use trust::{Action, Role};
 
+mod cost;
 mod idle;
 mod kept;
 

@@ -15,7 +15,6 @@ use ledger::{
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use trust::conventions::{BODY_WEIGHT, LOINC, NOT_DONE_SYSTEM, TASK_ID_SYSTEM};
 use trust::outgoing::{CHANNEL_EMAIL, Message};
 use trust::{Action, Agent, Change, Permit, Purpose, Role, Target, Trust, TrustOptions, Unit};
@@ -60,25 +59,21 @@ fn open(path: &Path, clock: &ManualClock) -> (Trust, Arc<Odd>) {
 }
 
 fn open_at(location: Location, clock: &ManualClock) -> (Trust, Arc<Odd>) {
-    let odd = Arc::new(Odd {
-        manual: clock.clone(),
-        long_sleeps: AtomicBool::default(),
-        panics: AtomicBool::default(),
-    });
+    let odd = Arc::new(Odd::new(clock.clone()));
     // Beside the records, where they lie in a folder.
     let policies = match &location {
         Location::Folder(path) => Some(path.with_file_name("policies")),
         _ => None,
     };
-    let ledger = Ledger::open(OpenOptions {
+    let options = OpenOptions {
         location,
         root_key: RootKey::from_bytes([7; 32]),
         clock: odd.clone(),
         entropy: Arc::new(SystemEntropy),
         dictionary: Vec::new(),
         cache_bytes: 1 << 20,
-    })
-    .expect("a ledger");
+    };
+    let ledger = Ledger::open_counted(options, &odd.asked).expect("a ledger");
     let trust = Trust::new(TrustOptions {
         ledger,
         wall_clock: Arc::new(clock.clone()),

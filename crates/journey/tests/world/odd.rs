@@ -2,7 +2,7 @@
 
 use super::{TENANT, World};
 use fhir::ResourceType;
-use ledger::{Clock, Expected, ManualClock, Owner};
+use ledger::{Clock, Expected, LookUps, ManualClock, Owner};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +15,19 @@ pub(crate) struct Odd {
     pub(crate) long_sleeps: AtomicBool,
     /// The next task that asks for the time panics, with a patient's name in its words.
     pub(crate) panics: AtomicBool,
+    /// What the store is asked for.
+    pub(crate) asked: LookUps,
+}
+
+impl Odd {
+    pub(super) fn new(manual: ManualClock) -> Self {
+        Self {
+            manual,
+            long_sleeps: AtomicBool::default(),
+            panics: AtomicBool::default(),
+            asked: LookUps::default(),
+        }
+    }
 }
 
 /// What a panic's words say of a patient.
