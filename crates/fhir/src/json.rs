@@ -37,7 +37,8 @@ pub(crate) fn is_flat_enough(value: &Value, level: usize) -> bool {
     }
 }
 
-struct Level(usize);
+/// A value that lies in so many others.
+pub(crate) struct Level(pub(crate) usize);
 
 impl Level {
     fn down<E: de::Error>(&self) -> Result<usize, E> {

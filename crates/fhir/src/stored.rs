@@ -7,10 +7,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
 
-use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::{Resource, ResourceType, date, search};
+use crate::{Resource, ResourceType, date, json, search};
 
 /// A resource with those members only that say whose it is ([`Resource::patient`],
 /// [`Resource::patients`]), and its id. `None` when that can't be told from single members of this
@@ -23,10 +24,18 @@ pub fn whose(kind: ResourceType, text: &[u8]) -> Option<Resource> {
 /// The same with elements more, each in all of its forms: `value` is `valueString` and `_valueString`, too.
 #[must_use]
 pub fn part(kind: ResourceType, text: &[u8], elements: &[&str]) -> Option<Resource> {
-    let wanted = Members {
-        whose: search::compartment_members(kind)?,
-        elements,
-    };
+    let whose = search::compartment_members(kind)?;
+    members(kind, text, Members { whose, elements })
+}
+
+/// A resource with its id and some elements only, whosever it is. `None` where the text is no such resource.
+#[must_use]
+pub fn elements(kind: ResourceType, text: &[u8], elements: &[&str]) -> Option<Resource> {
+    let whose = &[];
+    members(kind, text, Members { whose, elements })
+}
+
+fn members(kind: ResourceType, text: &[u8], wanted: Members<'_>) -> Option<Resource> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let members = deserializer.deserialize_map(wanted).ok()?;
     deserializer.end().ok()?;
@@ -65,6 +74,63 @@ pub fn write_with_meta(
     out.extend_from_slice(end);
     out.extend_from_slice(rest);
     true
+}
+
+/// A resource of whose list `member` only those items are left that are kept by their text: of the others no values
+/// are made. A list of which nothing is left is no member. `None` where the text is no such resource: then it is for
+/// [`Resource::parse`].
+#[must_use]
+pub fn with_items(
+    kind: ResourceType,
+    text: &[u8],
+    member: &str,
+    keep: impl FnMut(&str) -> bool,
+) -> Option<Resource> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let members = deserializer.deserialize_map(Kept { member, keep }).ok()?;
+    deserializer.end().ok()?;
+    Resource::from_value(Value::Object(members))
+        .ok()
+        .filter(|resource| resource.kind() == kind)
+}
+
+/// The members of an object, of one list only some items.
+struct Kept<'a, K> {
+    member: &'a str,
+    keep: K,
+}
+
+impl<'de, K: FnMut(&str) -> bool> Visitor<'de> for Kept<'_, K> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a resource")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key_seed(Name)? {
+            if members.contains_key(&*name) {
+                return Err(de::Error::custom("a member appears twice"));
+            }
+            let value = if name == self.member {
+                let items: Vec<&RawValue> = map.next_value()?;
+                let kept = items.iter().filter(|item| (self.keep)(item.get()));
+                let kept: Vec<Value> = kept
+                    .map(|item| json::parse(item.get().as_bytes()))
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| de::Error::custom("an item is not as FHIR allows"))?;
+                if kept.is_empty() {
+                    continue;
+                }
+                Value::Array(kept)
+            } else {
+                map.next_value_seed(json::Level(1))?
+            };
+            members.insert(name.into_owned(), value);
+        }
+        Ok(members)
+    }
 }
 
 /// The wanted members of an object, with `resourceType` and `id`.
@@ -182,6 +248,38 @@ mod tests {
         let part = part(ResourceType::Observation, text, &["value"]).expect("a part");
         let expected = r#"{"resourceType":"Observation","id":"a","_valueString":{"id":"x"},"valueString":"y","value":2,"subject":{"reference":"Patient/p"}}"#;
         assert_eq!(String::from_utf8(part.to_json()).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn of_a_list_those_items_are_left_that_are_kept() {
+        let kind = ResourceType::AuditEvent;
+        let left = |text: &str, kept: &str| {
+            with_items(kind, text.as_bytes(), "entity", |item| item.contains(kept))
+                .map(|event| String::from_utf8(event.to_json()).expect("UTF-8"))
+        };
+        let text = r#"{"resourceType":"AuditEvent","id":"e","entity":[{"a":[1.50,"x"]},{"b":null},{"a":{}}],"agent":[{"requestor":true}]}"#;
+        let all = left(text, "").expect("an event");
+        assert_eq!(all, text);
+        let some = left(text, "a").expect("an event");
+        assert_eq!(some, text.replace(r#",{"b":null}"#, ""));
+        let none = left(text, "c").expect("an event");
+        assert_eq!(
+            none,
+            r#"{"resourceType":"AuditEvent","id":"e","agent":[{"requestor":true}]}"#
+        );
+        for text in [
+            r#"{"resourceType":"Patient","id":"e","entity":[]}"#,
+            r#"{"resourceType":"AuditEvent","entity":{"a":1}}"#,
+            r#"{"resourceType":"AuditEvent","entity":[{"a":1,"a":2}]}"#,
+            r#"{"resourceType":"AuditEvent","id":"e","id":"f"}"#,
+            r#"{"resourceType":"AuditEvent","entity":[{"a":1}]} x"#,
+        ] {
+            assert_eq!(left(text, "a"), None, "{text}");
+        }
+        let deep = format!("[{}{}]", "[".repeat(63), "]".repeat(63));
+        let deep = format!(r#"{{"resourceType":"AuditEvent","x":{deep}}}"#);
+        assert_eq!(left(&deep, "a"), None);
+        assert!(Resource::parse(deep.as_bytes()).is_err());
     }
 
     /// Of every type whose compartment is told by its members: what the short way says is what the

@@ -186,6 +186,11 @@ impl DataKeys {
 }
 
 impl DataKeys {
+    /// How often keys have been forgotten.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.lock().forgotten
+    }
+
     /// Forgets the keys of a tenant, whose secrets have been destroyed.
     pub(crate) fn forget_tenant(&self, tenant: TenantId) {
         let mut generations = self.lock();

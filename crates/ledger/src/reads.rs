@@ -137,6 +137,14 @@ impl Ledger {
         self.core().news.subscribe()
     }
 
+    /// How often keys have been forgotten here because they were destroyed or became others, by whichever process. What
+    /// was opened before that changed is to be opened again; another process's destruction is known as soon as to the
+    /// keys that are kept here.
+    #[must_use]
+    pub fn keys_forgotten(&self) -> u64 {
+        self.core().data_keys.forgotten()
+    }
+
     /// Whether this process works on a shard's feed, timers and outbox: see [`Ledger::lease_shards`].
     /// Without leases it looks at all shards.
     #[must_use]

@@ -334,6 +334,25 @@ impl View {
             .collect())
     }
 
+    /// Whether documents that were opened before lie where their newest versions are.
+    ///
+    /// # Errors
+    /// `Storage`, `UnknownTenant`.
+    pub async fn are_newest(
+        &self,
+        tenant: TenantId,
+        documents: &[(Kind, &str, Hit)],
+    ) -> Result<Vec<bool>, LedgerError> {
+        let keys = self.enter(tenant)?;
+        let names: Vec<HeadKey> = (documents.iter())
+            .map(|(kind, id, _)| keys.head_key(*kind, id))
+            .collect();
+        let heads = self.snapshot.heads(&names)?;
+        Ok((heads.iter().zip(documents))
+            .map(|(head, (_, _, at))| head.is_some_and(|head| head.at == *at))
+            .collect())
+    }
+
     /// The newest versions of the documents at some places, where their headers say which these are. Over a
     /// network, what opens them is fetched for all of them in one go, too.
     fn heads_of(

@@ -425,6 +425,33 @@ pub(crate) fn entities(body: &[u8]) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// The application among those who took part (`110150` of DICOM's codes).
+const APPLICATION: &str = "110150";
+
+/// The one who asked for what an event tells, if that was a patient by themselves and by no application.
+fn patient_alone(event: &Resource) -> Option<&Value> {
+    let agents = event.get("agent").and_then(Value::as_array)?;
+    let is_app = |agent: &Value| {
+        agent.pointer("/type/coding/0/code").and_then(Value::as_str) == Some(APPLICATION)
+            && agent["name"].is_string()
+    };
+    let asked = agents.iter().find(|agent| agent["requestor"] == true)?;
+    let role = asked.pointer("/role/0/coding/0/code")?.as_str()?;
+    (role == Role::Patient.name() && !agents.iter().any(is_app)).then_some(asked)
+}
+
+/// The patient who did what an event tells, if they did it themselves, by no application.
+pub(crate) fn own_act(event: &Resource) -> Option<&str> {
+    let who = patient_alone(event)?.pointer("/who/reference")?.as_str()?;
+    who.strip_prefix("Patient/")
+}
+
+/// Whether what an event of a patient's tells was done by themselves, by no application: it is no look of somebody
+/// else at their record.
+pub(crate) fn is_own_act(event: &Resource, patient: &str) -> bool {
+    patient_alone(event).is_some() && own_act(event).is_none_or(|who| who == patient)
+}
+
 /// Whether an entity of an event concerns a patient.
 fn concerns(entity: &Value, patient: &str) -> bool {
     let details = entity.get("detail").and_then(Value::as_array);
@@ -440,6 +467,16 @@ fn concerns(entity: &Value, patient: &str) -> bool {
 /// Whether the text of an entity concerns a patient.
 pub(crate) fn concerns_text(entity: &str, patient: &str) -> bool {
     serde_json::from_str(entity).is_ok_and(|entity| concerns(&entity, patient))
+}
+
+/// An event as [`keep_only`] leaves it, of its text: of what concerns others no values are made, which are most of a
+/// page that a coordinator saw. `None` where it has to be parsed.
+pub(crate) fn part_for(text: &[u8], patient: &str) -> Option<Resource> {
+    let keep = |entity: &str| {
+        // An id has nothing that needs escapes; where there are any, it is read what they stand for.
+        (entity.contains(patient) || entity.contains('\\')) && concerns_text(entity, patient)
+    };
+    fhir::stored::with_items(ResourceType::AuditEvent, text, "entity", keep)
 }
 
 /// Leaves of an event what concerns one patient: a page that a coordinator saw holds others as well,

@@ -48,10 +48,10 @@ pub use vault::{
     ExportLayout, ExportOf, ExportReading, ExportShape, Foreseen, HistoryPage, IndexStep, Indexing,
     Internal, InternalStored, KeptFrom, LookedAt, NoText, ONCE_KEPT_MS, OWNS_MAX, Once,
     OwnDocument, OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RelationWhy,
-    RowWhy, SearchPage, SearchPart, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed,
-    SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling, TextAnswer,
-    TextQuestion, TextRules, ToldRow, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole,
-    kinds,
+    RowWhy, SearchPage, SearchPart, Shelf, Shelved, SortedAt, Sought, SoughtRow, Step, Steps,
+    Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling,
+    TextAnswer, TextQuestion, TextRules, ToldRow, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf,
+    Whole, kinds,
 };
 
 #[cfg(test)]

@@ -373,6 +373,10 @@ impl Permit {
             None => self.grants.group(resource.kind()) == Group::Directory,
         }
     }
+    /// Whether it covers events of the audit whosever they are.
+    pub(crate) fn sees_all_events(&self) -> bool {
+        self.only_patient().is_none() && self.agent.access.is_none()
+    }
     /// What an access token narrows the rows of a list to, as far as one query says it.
     pub(crate) fn list_filter(&self, kind: ResourceType) -> Option<&SearchQuery> {
         let access = self.agent.access.as_ref()?;

@@ -14,7 +14,7 @@
 //! | other quantity | the same of the value, with `name;` = the unit's code and words and, with a system, `name;\|` = system and code | `number`, `number\|system\|code`, `number\|\|code` |
 //!
 //! Besides, every document of a patient has the patient's id under [`OWNER`], one that could be of a patient
-//! and is of none has [`OWNERLESS`], a consent that may restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
+//! and is of none has [`OWNERLESS`], a consent that may restrict access has [`DENIES`], an audit event of what a patient did themselves has their id under [`OWN_ACT`], and a document whose id was derived from a name has what is the same
 //! for any owner under [`TWINS`]. Patients and those who are related to them are found by the last digits of their telephone numbers under [`NUMBER`]. A clause that tokens can't answer (`:contains`, `:missing`, `:text`,
 //! `:identifier`, `:below`, `system|`, `ne`, `_source`) is left to the check on the opened body, which is made for every hit anyway.
 //!
@@ -43,7 +43,7 @@ use crate::indexing::{
     indexed, is_common, measures, pair,
 };
 
-pub(crate) use event::{Unexplained, of_event};
+pub(crate) use event::{Unexplained, leave_out_own_acts, of_event};
 pub(crate) use light::{ROWS_MAX, lighter, looser};
 pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
 pub(crate) use several::{LEFT_OUT_MAX, Whose, plan_all};
@@ -58,6 +58,8 @@ const TWINS: &str = "~twins";
 const NUMBER: &str = "~number";
 /// The parameter of audit events of accesses that nothing explains.
 const RELATION: &str = "~relationship";
+/// The parameter of audit events of what a patient did themselves, by no application.
+const OWN_ACT: &str = "~own-act";
 /// The parameter of consents that may restrict access. Servers of before ask for it.
 const DENIES: &str = "~denies-access";
 
@@ -205,6 +207,7 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     }
     if resource.kind() == ResourceType::AuditEvent {
         tokens.extend(crate::audit::patients(resource).map(|patient| make.one(OWNER, "", patient)));
+        tokens.extend(crate::audit::own_act(resource).map(|who| make.one(OWN_ACT, "", who)));
         let told = crate::audit::relations(resource).map(|(_, told)| told);
         tokens.extend(event::unexplained(&make, told));
     } else if let Some(patient) = owner {

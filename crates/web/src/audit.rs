@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use ledger::{DisclosedPart, Number};
 use maud::{Markup, html};
 use serde_json::Value;
-use trust::{Action, AuditProof, Permit, Versioned};
+use trust::{Action, AuditProof, PageAt, Permit, Versioned};
 
 use crate::context::{Ctx, Fields, escape, query};
 use crate::error::PageError;
@@ -142,11 +142,15 @@ async fn find(ctx: &Ctx, permit: &Permit, fields: &Fields) -> Result<Found, Page
         .map(Number);
     let (mut sentences, mut scanned) = (Vec::new(), 0);
     loop {
-        let page = ctx.vault().search(permit, &query, before).await?;
+        let at = before.map(|before| PageAt {
+            before,
+            first: Number(u64::MAX),
+        });
+        let page = ctx.vault().search_texts(permit, &query, at).await?;
         for row in &page.rows {
             scanned += 1;
             before = Some(row.at.number);
-            let sentence = Sentence::of(&ctx.times, &row.resource);
+            let sentence = Sentence::of_text(&row.json());
             if purpose.is_none_or(|purpose| sentence.is_for(purpose)) {
                 sentences.push(sentence);
                 if sentences.len() == PAGE {
@@ -390,7 +394,7 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
         .permit(Action::Audit, Some(ResourceType::AuditEvent), None)
         .await?;
     let found = event(&ctx, &permit, &id).await?;
-    let sentence = Sentence::of(&ctx.times, &found.resource);
+    let sentence = Sentence::of(&found.resource);
     let names = patient_lines(&ctx, sentence.patients.iter().take(PAGE).cloned()).await?;
     let raw = pretty(found.resource.as_value(), 0);
     let (raw, left) = first_lines(&raw, RAW_MAX);

@@ -25,6 +25,8 @@ pub(crate) struct App {
     pub(crate) party: Option<RelyingParty>,
     /// The zone that pages show times in.
     pub(crate) zone: jiff::tz::TimeZone,
+    /// What lists are made of.
+    pub(crate) shelves: crate::worklist::Shelves,
     /// How many live streams may still be opened.
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
     /// How many more journey files may be looked at at once.

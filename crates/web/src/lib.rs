@@ -113,6 +113,7 @@ pub fn router(state: WebState) -> Router {
         party: trust::identity::RelyingParty::of(&state.fhir_base, &state.organisation),
         web: state,
         zone: jiff::tz::TimeZone::system(),
+        shelves: worklist::Shelves::default(),
         streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS_MAX)),
         looks: Arc::new(tokio::sync::Semaphore::new(journeys::studio::LOOKS_MAX)),
         cohorts: Arc::new(tokio::sync::Semaphore::new(journeys::studio::COHORTS_MAX)),

@@ -1,6 +1,8 @@
 //! An `AuditEvent` as a sentence. The shape is `trust`'s: the first agent asked, patients and other
 //! resources are entities, what was asked for is a base64 query.
 
+mod event;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -10,8 +12,8 @@ use serde_json::Value;
 use trust::Role;
 use trust::identity::{EmergencyAccess, emergency_in_note};
 
+use self::event::{Agent, Event, Text};
 use crate::layout::{role_words, thousands};
-use crate::time::{Times, fhir_time};
 
 /// An audit event, read.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub(crate) struct Sentence {
     pub(crate) who: String,
     pub(crate) who_id: String,
     pub(crate) role: Option<Role>,
+    /// The patient who acted, if one did.
+    pub(crate) own_patient: Option<String>,
     /// The application that they acted by, if by one.
     pub(crate) app: Option<String>,
     /// What was done, e.g. `looked up`, or `tried to look up`.
@@ -240,87 +244,73 @@ fn of_app(note: &str) -> Option<String> {
 }
 
 impl Sentence {
-    pub(crate) fn of(times: &Times, event: &Resource) -> Self {
-        let text = |path: &[&str]| event.text_at(path).unwrap_or_default().to_owned();
-        let list = |name: &str| {
-            event
-                .get(name)
-                .and_then(Value::as_array)
-                .map(Vec::as_slice)
-                .unwrap_or_default()
-        };
-        let asked = list("agent")
-            .iter()
-            .find(|agent| agent["requestor"] == true)
-            .unwrap_or(&Value::Null);
-        let role = asked
-            .pointer("/role/0/coding/0/code")
-            .and_then(Value::as_str)
-            .and_then(role_of);
-        let (mut patients, mut kinds, mut queries) = (
-            Vec::new(),
-            BTreeMap::<(String, String), u64>::new(),
-            Vec::new(),
-        );
+    /// Of a whole event.
+    pub(crate) fn of(event: &Resource) -> Self {
+        Self::read(&Event::of_value(event.as_value()))
+    }
+    /// Of an event's text.
+    pub(crate) fn of_text(text: &[u8]) -> Self {
+        Self::read(&Event::of_text(text))
+    }
+    fn read(event: &Event<'_>) -> Self {
+        let nobody = Agent::default();
+        let asked = event.agent.iter().find(|agent| agent.requestor);
+        let asked = asked.unwrap_or(&nobody);
+        let role = asked.role().and_then(role_of);
+        let (mut patients, mut kinds) = (Vec::new(), BTreeMap::<ResourceType, u64>::new());
+        let (mut queries, mut relations) = (Vec::new(), Vec::new());
         // What is not listed is counted twice: of everybody together, which only auditors see, and
         // for each patient.
         let (mut further, mut further_of_patients) = (None, 0);
         let mut touched_patients = 0u64;
-        for entity in list("entity") {
-            let details = || entity["detail"].as_array().into_iter().flatten();
-            let counted = details()
-                .find(|detail| detail["type"] == "further-resources")
-                .and_then(|detail| detail["valueString"].as_str()?.parse::<u64>().ok());
-            if let Some(query) = entity["query"]
-                .as_str()
-                .and_then(|query| STANDARD.decode(query).ok())
-            {
-                queries.push(String::from_utf8_lossy(&query).into_owned());
-            }
-            let Some(reference) = entity
-                .pointer("/what/reference")
-                .and_then(Value::as_str)
-                .and_then(Reference::parse)
-            else {
+        for entity in &event.entity {
+            let counted = entity.detail("further-resources");
+            let counted = counted.and_then(|count| count.parse::<u64>().ok());
+            let query = entity.query.as_ref();
+            let query = query.and_then(|query| STANDARD.decode(query.as_ref()).ok());
+            queries.extend(query.map(|query| String::from_utf8_lossy(&query).into_owned()));
+            let Some(reference) = Reference::parse(entity.what.reference.as_ref()) else {
                 further = further.or(counted);
                 continue;
             };
-            if reference.kind == ResourceType::Patient
-                && entity.pointer("/role/code") == Some(&DOMAIN_RESOURCE.into())
-            {
-                // The same patient's resource, who is told of as a person already.
+            if reference.kind != ResourceType::Patient {
+                *kinds.entry(reference.kind).or_default() += 1;
                 continue;
             }
-            if reference.kind == ResourceType::Patient {
+            let told = entity.detail("relationship");
+            relations.extend(told.map(|told| (reference.id.clone(), told.to_owned())));
+            // The resource of a patient of whom it is told as a person already isn't told of again.
+            if entity.role.code.as_ref() != DOMAIN_RESOURCE {
                 // A patient whose own resource was touched has its version noted.
-                let touched = details().any(|detail| detail["type"] == "version");
-                touched_patients += u64::from(touched);
+                touched_patients += u64::from(entity.detail("version").is_some());
                 further_of_patients += counted.unwrap_or(0);
                 patients.push(reference.id);
-            } else {
-                *kinds.entry(kind_words(reference.kind)).or_default() += 1;
             }
         }
+        let mut worded = BTreeMap::<(String, String), u64>::new();
+        for (kind, count) in kinds {
+            *worded.entry(kind_words(kind)).or_default() += count;
+        }
         let words = |plain: bool| {
-            let named = kinds.iter().map(|((auditor, patient), count)| {
+            let named = worded.iter().map(|((auditor, patient), count)| {
                 (if plain { patient } else { auditor }.as_str(), *count)
             });
             listed(named, further.unwrap_or(further_of_patients))
         };
         let (mut words, mut plain_words) = (words(false), words(true));
-        let outcome = text(&["outcome"]);
-        let subtype = text(&["subtype", "0", "code"]);
+        let outcome = event.outcome.as_ref();
+        let subtype = event.subtype();
         if subtype == DENIED {
             // The consent decided; what was asked for is in the record beside it.
             (words, plain_words) = (Vec::new(), Vec::new());
         }
-        let (past, base, object) = verb(&subtype, &text(&["action"]));
+        let (past, base, object) = verb(subtype, event.action.as_ref());
         let refused = outcome == "8" || outcome == "12";
         let missed = outcome == "4";
         let mut note = if missed {
             String::new()
         } else {
-            text(&["outcomeDesc"])
+            event.outcome_desc.as_ref().to_owned()
         };
         let identity = object && touched_patients > 0;
         let mut verb = if refused || missed {
@@ -354,41 +344,33 @@ impl Sentence {
             words.push("something".to_owned());
             plain_words.push("something".to_owned());
         }
+        let purpose = |place: usize| event.purpose(place).map(|one| one.code.as_ref().to_owned());
+        let purpose_own = event.purpose(0).map_or("", |one| one.display.as_ref());
+        let app = event.agent.iter().find(|agent| agent.is(APPLICATION));
+        let owned = |text: &Text<'_>| text.as_ref().to_owned();
         Self {
-            id: event.id().unwrap_or_default().to_owned(),
-            at_ms: event
-                .text_at(&["recorded"])
-                .and_then(|at| fhir_time(times, at))
-                .map_or(0, |(ms, ..)| ms),
-            who: asked["name"]
-                .as_str()
-                .map_or_else(String::new, str::to_owned),
-            who_id: asked["altId"]
-                .as_str()
-                .or_else(|| {
-                    asked
-                        .pointer("/who/identifier/value")
-                        .and_then(Value::as_str)
-                })
-                .unwrap_or_default()
-                .to_owned(),
+            id: owned(&event.id),
+            at_ms: fhir::date::parse(event.recorded.as_ref()).map_or(0, |at| at.start_ms),
+            who: asked.name.as_ref().map_or_else(String::new, owned),
+            who_id: owned(asked.alt_id.as_ref().unwrap_or(&asked.who.identifier.value)),
+            own_patient: (role == Some(Role::Patient))
+                .then(|| asked.who.reference.as_ref().strip_prefix("Patient/"))
+                .flatten()
+                .map(str::to_owned),
             role,
-            app: list("agent")
-                .iter()
-                .find(|agent| agent.pointer("/type/coding/0/code") == Some(&APPLICATION.into()))
-                .and_then(|agent| agent["name"].as_str().map(str::to_owned)),
+            app: app.and_then(|agent| agent.name.as_ref()).map(owned),
             verb,
             things: join(&words),
             plain_things: join(&plain_words),
             identity,
             patients,
-            relations: trust::relations_told(event),
-            purpose: text(&["purposeOfEvent", "0", "coding", "0", "code"]),
-            purpose_own: match text(&["purposeOfEvent", "0", "coding", "0", "display"]) {
-                words if words.is_empty() => words,
+            relations,
+            purpose: purpose(0).unwrap_or_default(),
+            purpose_own: match purpose_own {
+                "" => String::new(),
                 words => format!("for {words}"),
             },
-            purpose_of_hl7: text(&["purposeOfEvent", "0", "coding", "1", "code"]),
+            purpose_of_hl7: purpose(1).unwrap_or_default(),
             note,
             refused,
             missed,
@@ -560,12 +542,9 @@ mod tests {
     }
 
     fn what(event: &Resource) -> String {
-        let times = Times {
-            care_ms: 0,
-            wall_ms: 0,
-            zone: jiff::tz::TimeZone::UTC,
-        };
-        let sentence = Sentence::of(&times, event);
+        let sentence = Sentence::of(event);
+        let of_text = Sentence::of_text(&event.to_json());
+        assert_eq!(format!("{of_text:?}"), format!("{sentence:?}"));
         let (what, joint) = sentence.what();
         format!(
             "{} {what} {joint} … {}",
@@ -639,12 +618,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_odd_in_an_event_counts_as_not_there() {
+        let mut own = event(
+            "read",
+            "0",
+            &json!([{ "what": { "reference": "Patient/p" } }]),
+        );
+        own.set("agent", json!([{ "requestor": true, "who": { "reference": "Patient/p" }, "name": "A \"B\" \u{1}",
+            "role": [{ "coding": [{ "code": "patient" }] }] },
+            { "requestor": false, "type": { "coding": [{ "code": "110150" }] }, "name": "App" }]));
+        let sentence = Sentence::of_text(&own.to_json());
+        assert_eq!(sentence.own_patient.as_deref(), Some("p"));
+        assert_eq!(
+            (sentence.who.as_str(), sentence.app.as_deref()),
+            ("A \"B\" \u{1}", Some("App"))
+        );
+        for text in ["", "{", r#"{"resourceType":"AuditEvent","entity":{}}"#] {
+            let sentence = Sentence::of_text(text.as_bytes());
+            assert!(
+                sentence.role.is_none() && sentence.patients.is_empty(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn an_event_is_for_its_purpose_and_for_what_that_is_a_kind_of() {
-        let times = Times {
-            care_ms: 0,
-            wall_ms: 0,
-            zone: jiff::tz::TimeZone::UTC,
-        };
         for (coding, codes) in [
             (json!([{"code": "TREAT"}]), vec!["TREAT"]),
             (
@@ -655,7 +654,7 @@ mod tests {
         ] {
             let mut event = event("read", "0", &json!([]));
             event.set("purposeOfEvent", json!([{ "coding": coding }]));
-            let sentence = Sentence::of(&times, &event);
+            let sentence = Sentence::of(&event);
             for code in ["TREAT", "FooBar", "HRESCH", "HOPERAT"] {
                 assert_eq!(sentence.is_for(code), codes.contains(&code), "{code}");
             }
@@ -664,13 +663,7 @@ mod tests {
 
     #[test]
     fn patients_are_told_what_was_looked_at_and_no_more() {
-        let times = Times {
-            care_ms: 0,
-            wall_ms: 0,
-            zone: jiff::tz::TimeZone::UTC,
-        };
-        let plain =
-            |entities: &Value| Sentence::of(&times, &event("search-type", "0", entities)).plain();
+        let plain = |entities: &Value| Sentence::of(&event("search-type", "0", entities)).plain();
         let patient =
             |details: &Value| json!({ "what": { "reference": "Patient/p" }, "detail": details });
         let version = json!([{ "type": "version", "valueString": "3" }]);
@@ -712,19 +705,11 @@ mod tests {
 
     #[test]
     fn queries_are_decoded_and_plurals_plausible() {
-        let times = Times {
-            care_ms: 0,
-            wall_ms: 0,
-            zone: jiff::tz::TimeZone::UTC,
-        };
-        let sentence = Sentence::of(
-            &times,
-            &event(
-                "search-type",
-                "0",
-                &json!([{ "query": STANDARD.encode("Task?status=requested") }]),
-            ),
-        );
+        let sentence = Sentence::of(&event(
+            "search-type",
+            "0",
+            &json!([{ "query": STANDARD.encode("Task?status=requested") }]),
+        ));
         assert_eq!(sentence.queries, ["Task?status=requested"]);
         assert_eq!(counted(2, "imaging study"), "2 imaging studies");
         let entity = |reference: &str| json!({ "what": { "reference": reference } });
@@ -735,7 +720,7 @@ mod tests {
             entity("Observation/3")
         ]);
         assert_eq!(
-            Sentence::of(&times, &event("search-type", "0", &seen)).plain(),
+            Sentence::of(&event("search-type", "0", &seen)).plain(),
             "looked up a measurement, a message and a visit in your record"
         );
         assert_eq!(
@@ -746,17 +731,12 @@ mod tests {
 
     #[test]
     fn an_emergency_whose_words_are_gone_says_so() {
-        let times = Times {
-            care_ms: 0,
-            wall_ms: 0,
-            zone: jiff::tz::TimeZone::UTC,
-        };
         let told = |subtype: &str, note: &str| {
             let event = event(subtype, "0", &json!([]));
             let mut members = event.as_value().clone();
             members["outcomeDesc"] = note.into();
             let event = Resource::from_value(members).unwrap();
-            let mut sentence = Sentence::of(&times, &event);
+            let mut sentence = Sentence::of(&event);
             let named = sentence.emergency().map(str::to_owned);
             sentence.tell_emergency(None);
             (named, sentence.plain())

@@ -15,7 +15,7 @@ use trust::{Action, Change, Role, TrustError, Unit};
 use crate::context::{Ctx, Posted};
 use crate::error::PageError;
 use crate::layout::{self, State, csrf};
-use crate::time::{fhir_time, iso};
+use crate::time::iso;
 
 /// Task states in which somebody still has to do something.
 pub(crate) const OPEN: &str = "requested,received,accepted,ready,in-progress,on-hold";
@@ -101,12 +101,10 @@ fn role_of(task: &Resource) -> Option<String> {
 }
 
 impl TaskRow {
-    pub(crate) fn of(ctx: &Ctx, resource: &Resource) -> Self {
+    pub(crate) fn of(resource: &Resource) -> Self {
         let time = |path: &[&str]| {
-            resource
-                .text_at(path)
-                .and_then(|text| fhir_time(&ctx.times, text))
-                .map(|(ms, ..)| ms)
+            let text = resource.text_at(path)?;
+            fhir::date::parse(text).map(|time| time.start_ms)
         };
         let text = |path: &[&str]| resource.text_at(path).unwrap_or_default().to_owned();
         let outcomes =
@@ -181,7 +179,7 @@ impl TaskRow {
     }
     /// Orders by harm of waiting: how bad it would be, then what is late already, then what will be
     /// late first; age breaks ties only.
-    pub(crate) fn harm(&self, now_ms: i64) -> (usize, bool, i64, i64, String) {
+    pub(crate) fn harm(&self, now_ms: i64) -> (usize, bool, i64, i64, &str) {
         let priority = PRIORITIES
             .iter()
             .position(|(code, _)| *code == self.priority)
@@ -191,7 +189,7 @@ impl TaskRow {
             !self.overdue(now_ms),
             self.due_ms.unwrap_or(i64::MAX),
             self.since_ms,
-            self.id.clone(),
+            &self.id,
         )
     }
     /// The priority as a state: shape, word, colour.
@@ -459,7 +457,7 @@ pub(crate) async fn act(
         let mut task = found.resource;
         // Whoever has no such task learns nothing of who has an account.
         if let (Some(person), None) = (person, &to)
-            && TaskRow::of(&ctx, &task).is_open()
+            && TaskRow::of(&task).is_open()
         {
             let identity = ctx.app.web.trust.identity();
             to = Some(identity.colleague(&permit, person).await?);
@@ -559,7 +557,7 @@ mod tests {
             row("no due older", "routine", None, 1),
             row("unknown", "whenever", Some(1), 0),
         ];
-        rows.sort_by_key(|row| row.harm(now));
+        rows.sort_by(|left, right| left.harm(now).cmp(&right.harm(now)));
         let order: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         assert_eq!(
             order,

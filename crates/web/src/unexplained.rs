@@ -126,7 +126,7 @@ fn row(
     names: &HashMap<String, PatientLine>,
     fields: &Fields,
 ) -> Markup {
-    let sentence = Sentence::of(&ctx.times, &access.event);
+    let sentence = Sentence::of(&access.event);
     let patient = name(names, &access.patient);
     let others = sentence.patients.len().saturating_sub(1);
     let with = |name: &str, value: &str| address(fields, name, value);
@@ -173,12 +173,12 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
     let shown = found.rows.iter().map(|access| access.patient.clone());
     let names = patient_lines(&ctx, shown.chain(asked.patient.clone())).await?;
     let lines: Vec<(i64, &UnexplainedAccess)> = (found.rows.iter())
-        .map(|access| (Sentence::of(&ctx.times, &access.event).at_ms, access))
+        .map(|access| (Sentence::of(&access.event).at_ms, access))
         .collect();
     let who = lines.first().filter(|_| asked.who.is_some());
     let who = who.map_or_else(
         || "one account".to_owned(),
-        |(_, access)| Sentence::of(&ctx.times, &access.event).actor(),
+        |(_, access)| Sentence::of(&access.event).actor(),
     );
     let chip = |field: &str, words: &Markup| {
         html! { @if fields.get(field).is_some() { span class="tag" { (words) " " a href={ (HERE) "?" (fields.to_query(&[field, "before"])) } { "remove" } } } }
@@ -238,7 +238,7 @@ pub(crate) async fn one(
         .unexplained_access(&permit, &event, &patient)
         .await?;
     let (access, known_as) = found.ok_or(PageError::NotFound)?;
-    let sentence = Sentence::of(&ctx.times, &access.event);
+    let sentence = Sentence::of(&access.event);
     let names = patient_lines(&ctx, [patient.clone()]).await?;
     let who = if sentence.who.is_empty() {
         "this account"

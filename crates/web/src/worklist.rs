@@ -1,6 +1,7 @@
 //! The worklist: open tasks of staff, by harm of waiting.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -8,7 +9,7 @@ use fhir::{Resource, ResourceType};
 use ledger::Kind;
 use maud::{Markup, html};
 use trust::conventions::TASK_SYSTEM;
-use trust::{Action, Role, Versioned};
+use trust::{Action, Role, Shelf, Shelved};
 
 use crate::context::{Ctx, Fields, Watching, escape, query};
 use crate::error::PageError;
@@ -31,6 +32,29 @@ const TABS: [(&str, &str); 4] = [
 ];
 /// Alternatives in one search clause.
 const IDS: usize = 200;
+
+/// Tasks that are kept opened: as many as one list goes through, and as many again.
+const TASKS_KEPT: usize = 2 * TASKS_MAX;
+/// Patients who are kept opened: those of a few dozen lists.
+const PATIENTS_KEPT: usize = 2_000;
+
+/// What lists are made of, kept opened by its version.
+pub(crate) struct Shelves {
+    tasks: Shelf<TaskRow>,
+    /// With their names.
+    patients: Shelf<String>,
+}
+
+impl Default for Shelves {
+    fn default() -> Self {
+        Self {
+            tasks: Shelf::new(TASKS_KEPT, TaskRow::of),
+            patients: Shelf::new(PATIENTS_KEPT, patient_name),
+        }
+    }
+}
+
+type Task = Arc<Shelved<TaskRow>>;
 
 /// A patient in a list.
 #[derive(Debug, Clone)]
@@ -71,22 +95,23 @@ pub(crate) async fn patient_lines(
         .chunks(IDS)
         .map(|some| query(ResourceType::Patient, &[("_id", &some.join(","))], IDS))
         .collect::<Result<Vec<_>, _>>()?;
-    let pages = ctx.vault().search_many(&permit, &queries).await?;
-    Ok(pages
-        .into_iter()
-        .flat_map(|page| page.rows)
+    let patients = ctx
+        .vault()
+        .search_shelved(&permit, &queries, &ctx.app.shelves.patients)
+        .await?;
+    Ok(patients
+        .iter()
         .filter_map(|row| {
-            let id = row.resource.id()?.to_owned();
-            let age = row
-                .resource
+            let resource = row.resource();
+            let age = resource
                 .text_at(&["birthDate"])
                 .and_then(|born| fhir::human::age_years(born, ctx.times.care_ms));
             Some((
-                id,
+                resource.id()?.to_owned(),
                 PatientLine {
-                    name: patient_name(&row.resource),
+                    name: row.made().clone(),
                     age,
-                    only: crate::contact::only_words(&row.resource, ctx.times.care_ms),
+                    only: crate::contact::only_words(resource, ctx.times.care_ms),
                 },
             ))
         })
@@ -153,7 +178,7 @@ impl Filter {
 
 /// What a list says of all its tasks, and those that stand on the page.
 struct Sorted {
-    shown: Vec<TaskRow>,
+    shown: Vec<Task>,
     journeys: BTreeSet<String>,
     queues: BTreeSet<String>,
     /// How many there are for each tab.
@@ -165,26 +190,22 @@ struct Sorted {
 }
 
 /// Puts tasks in order, and says which of them, by their places, stand on the page.
-fn sort(ctx: &Ctx, filter: &Filter, rows: &[Versioned]) -> (Vec<usize>, Sorted) {
+fn sort(ctx: &Ctx, filter: &Filter, rows: &[Task]) -> (Vec<usize>, Sorted) {
     let now_ms = ctx.times.care_ms;
-    let of = |(place, row): (usize, &Versioned)| (place, TaskRow::of(ctx, &row.resource));
-    let mut tasks: Vec<(usize, TaskRow)> = rows.iter().enumerate().map(of).collect();
-    if filter.done {
-        tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.due_ms.max(Some(task.since_ms))));
-    } else {
-        tasks.sort_by_key(|(_, task)| task.harm(now_ms));
-    }
-    let journeys = (tasks.iter())
-        .filter_map(|(_, task)| Some(task.step.as_ref()?.0.clone()))
-        .chain(filter.journey.clone())
+    let mut tasks: Vec<(usize, &TaskRow)> = (rows.iter().enumerate())
+        .map(|(place, row)| (place, row.made()))
         .collect();
-    let queues = (tasks.iter())
-        .filter_map(|(_, task)| task.queue.clone())
-        .chain(filter.queue.clone())
+    let journeys: BTreeSet<&str> = (tasks.iter())
+        .filter_map(|(_, task)| Some(task.step.as_ref()?.0.as_str()))
+        .chain(filter.journey.as_deref())
+        .collect();
+    let queues: BTreeSet<&str> = (tasks.iter())
+        .filter_map(|(_, task)| task.queue.as_deref())
+        .chain(filter.queue.as_deref())
         .collect();
     tasks.retain(|(_, task)| filter.rest_matches(task, now_ms));
     let tabs = TABS.map(|(who, words)| {
-        let of_tab = |(_, task): &&(usize, TaskRow)| Filter::who_matches(who, ctx, task);
+        let of_tab = |(_, task): &&(usize, &TaskRow)| Filter::who_matches(who, ctx, task);
         (who, words, tasks.iter().filter(of_tab).count())
     });
     tasks.retain(|(_, task)| Filter::who_matches(&filter.who, ctx, task));
@@ -192,16 +213,22 @@ fn sort(ctx: &Ctx, filter: &Filter, rows: &[Versioned]) -> (Vec<usize>, Sorted) 
     let overdue = (tasks.iter())
         .filter(|(_, task)| task.overdue(now_ms))
         .count();
+    if filter.done {
+        tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.due_ms.max(Some(task.since_ms))));
+    } else {
+        tasks.sort_by_cached_key(|(_, task)| task.harm(now_ms));
+    }
     let last = total.div_ceil(PAGE).max(1);
     let page = filter.page.min(last);
-    let (places, shown) = (tasks.into_iter())
-        .skip((page - 1) * PAGE)
-        .take(PAGE)
-        .unzip();
+    let on_page = tasks.into_iter().skip((page - 1) * PAGE).take(PAGE);
+    let places: Vec<usize> = on_page.map(|(place, _)| place).collect();
+    let owned = |words: BTreeSet<&str>| words.into_iter().map(str::to_owned).collect();
     let sorted = Sorted {
-        shown,
-        journeys,
-        queues,
+        shown: (places.iter())
+            .map(|place| Arc::clone(&rows[*place]))
+            .collect(),
+        journeys: owned(journeys),
+        queues: owned(queues),
         tabs: tabs.into(),
         total,
         overdue,
@@ -219,19 +246,16 @@ async fn load(ctx: &Ctx, filter: &Filter) -> Result<(Sorted, bool), PageError> {
         .await?;
     let status = if filter.done { "completed" } else { OPEN };
     let code = format!("{TASK_SYSTEM}|staff-task");
-    let (count, most) = if filter.done {
-        (DONE_MAX, DONE_MAX)
-    } else {
-        (1_000, TASKS_MAX)
-    };
+    let most = if filter.done { DONE_MAX } else { TASKS_MAX };
     let query = query(
         ResourceType::Task,
         &[("code", &code), ("status", status)],
-        count,
+        PAGE,
     )?;
+    let shelf = &ctx.app.shelves.tasks;
     let found = ctx
         .vault()
-        .search_part(&permit, &query, most, |rows| sort(ctx, filter, rows))
+        .search_part(&permit, &query, most, shelf, |rows| sort(ctx, filter, rows))
         .await?;
     Ok((found.whole, found.incomplete))
 }
@@ -309,6 +333,7 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
         page,
         last,
     } = sorted;
+    let shown: Vec<&TaskRow> = shown.iter().map(|task| task.made()).collect();
     let names = patient_lines(ctx, shown.iter().filter_map(|task| task.patient.clone())).await?;
     let back = back(fields);
     Ok(html! {
@@ -406,7 +431,7 @@ pub(crate) async fn stream(
     ctx.staff()?;
     ctx.permit(Action::Search, Some(ResourceType::Task), None)
         .await?;
-    let shown = std::sync::Arc::new(live::shown(&fields));
+    let shown = Arc::new(live::shown(&fields));
     let source = live::Source {
         shard: None,
         matters: |kind| kind == Kind(ResourceType::Task.code()),

@@ -36,6 +36,8 @@ const PATIENTS_IN: usize = 8;
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
 /// How long an open page may take to show a change before that is a failure.
 const SHOWN_WITHIN: Duration = Duration::from_secs(60);
+/// Coordinators whose lists are open at once, each some of them.
+const COLLEAGUES: usize = 10;
 /// Changes that open pages are to show.
 const CHANGES: usize = 5;
 /// Pauses between these, longer than a page waits before it is drawn again.
@@ -164,7 +166,11 @@ fn set_up(data: &Path, space: &Path, options: &PageOptions, now_ms: u64) -> Resu
         run(&[arguments, &["--data", data]].concat(), input).map_err(anyhow::Error::from)
     };
     on(&["key", "create"], "")?;
-    for (user, role) in [("carla", "coordinator"), ("priya", "privacy-officer")] {
+    let colleagues = (0..COLLEAGUES).map(|number| (colleague(number), "coordinator"));
+    let people = [("carla", "coordinator"), ("priya", "privacy-officer")];
+    let people = people.map(|(user, role)| (user.to_owned(), role));
+    for (user, role) in people.into_iter().chain(colleagues) {
+        let user = user.as_str();
         let who = ["account", "create", "--role", role, "--user-name", user];
         on(
             &[&who[..], &["--name", user]].concat(),
@@ -180,6 +186,11 @@ fn set_up(data: &Path, space: &Path, options: &PageOptions, now_ms: u64) -> Resu
     fs::remove_file(input)?;
     let token = on(&["client", "create", "--name", "ehr"], "")?;
     Ok(token.trim().lines().last().unwrap_or_default().to_owned())
+}
+
+/// The user name of a coordinator.
+fn colleague(number: usize) -> String {
+    format!("colleague-{number}")
 }
 
 /// All rows of a search up to so many, page by page.
@@ -382,21 +393,26 @@ fn pages(all: Vec<Known>, under_way: Vec<String>, csrf: &str) -> Vec<Measured> {
     ]
 }
 
-/// Has many lists of work open, changes a task, and measures until each shows it.
+/// Has many lists of work of several people open, changes a task, and measures until each shows it.
 async fn live(
     server: &ServerProcess,
     staff: &mut Visitor,
     options: &PageOptions,
     figures: &mut Vec<Figure>,
 ) -> Result<()> {
-    let page = staff.get("/console/worklist").await?;
-    let from = page.live().context("a page with live parts")?;
-    let door = Door::to_pages(server, staff.cookie());
+    let mut colleagues = Vec::with_capacity(COLLEAGUES);
+    for number in 0..COLLEAGUES {
+        let mut visitor = Visitor::staff(&server.base, &colleague(number), PASSWORD).await?;
+        let page = visitor.get("/console/worklist").await?;
+        let from = page.live().context("a page with live parts")?;
+        colleagues.push((Door::to_pages(server, visitor.cookie()), from));
+    }
     let (told, mut news) = mpsc::unbounded_channel();
     let opened = Arc::new(Semaphore::new(0));
     let mut open = JoinSet::new();
     for number in 0..options.open {
-        let mut wire = Wire::open(&door).await?;
+        let (door, from) = &colleagues[number % COLLEAGUES];
+        let mut wire = Wire::open(door).await?;
         let (path, told) = (from.trim_start_matches('/').to_owned(), told.clone());
         let opened = Arc::clone(&opened);
         open.spawn(async move {

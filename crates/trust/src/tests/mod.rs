@@ -15,6 +15,7 @@ mod quantities;
 mod relations;
 mod scoped;
 mod search;
+mod shelved;
 mod sorted;
 mod vault;
 

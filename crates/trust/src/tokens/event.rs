@@ -4,7 +4,7 @@
 use fhir::ResourceType;
 use ledger::{Ledger, Query, TenantId, Token};
 
-use super::{Maker, OWNER, RELATION, TWINS, common_part, day, kind};
+use super::{Maker, OWN_ACT, OWNER, Plan, RELATION, TWINS, common_part, day, kind};
 use crate::audit::{NONE, UNKNOWN};
 
 /// The tokens of an event's id, of the moment when it was recorded, and of what its entities refer to
@@ -45,6 +45,23 @@ pub(super) fn unexplained<'a>(make: &Maker<'_>, told: impl Iterator<Item = &'a s
     tokens.sort_unstable();
     tokens.dedup();
     tokens
+}
+
+/// Leaves out of a plan for audit events what a patient did themselves. What programs of before wrote has no token of
+/// that, and stays to be looked at.
+pub(crate) fn leave_out_own_acts(
+    plan: &mut Plan,
+    ledger: &Ledger,
+    tenant: TenantId,
+    patient: &str,
+) {
+    let make = Maker {
+        ledger,
+        tenant,
+        kind: kind(ResourceType::AuditEvent),
+        unmarked: false,
+    };
+    plan.without(&[Query::Token(make.one(OWN_ACT, "", patient))]);
 }
 
 /// Which accesses without an explanation are looked for.

@@ -139,6 +139,11 @@ impl Plan {
             lists.map(Query::Token).collect::<Vec<_>>()
         };
         let lists: Vec<Query> = kinds.iter().flat_map(of).collect();
+        self.without(&lists);
+    }
+
+    /// Leaves out what is in any of some lists.
+    pub(super) fn without(&mut self, lists: &[Query]) {
         if lists.is_empty() {
             return;
         }
@@ -146,9 +151,9 @@ impl Plan {
             let whole = std::mem::replace(query, Query::Or(Vec::new()));
             *query = match whole {
                 Query::Without(with, without) => {
-                    Query::Without(with, Box::new(either_of(*without, &lists)))
+                    Query::Without(with, Box::new(either_of(*without, lists)))
                 }
-                whole => Query::Without(Box::new(whole), Box::new(Query::Or(lists.clone()))),
+                whole => Query::Without(Box::new(whole), Box::new(Query::Or(lists.to_vec()))),
             };
         };
         leave(&mut self.query);

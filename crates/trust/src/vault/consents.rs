@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fhir::{Resource, ResourceType};
-use ledger::{Hit, TenantId, View};
+use ledger::{Hit, Query, TenantId, View};
 
 use super::{ConsentWhy, RowWhy, Sight, Vault, explain, fetch_in, open};
 use crate::consent::{Access, Asked, Reach, Related, Row, keeps_from_proxy, related_of};
@@ -18,6 +18,8 @@ use crate::{Action, Permit, Purpose, Role, TrustError, tokens};
 const KEPT_MAX: usize = 4096;
 /// Consents looked up at a time.
 const PAGE: usize = 256;
+/// Patients whose consents are looked for by one search: each is a list of it.
+const PATIENTS_A_SEARCH: usize = 128;
 /// The most instances of one patient's consents whose own references are looked at. Of more, what refers to
 /// them is related and what they refer to isn't.
 const RELATED_MAX: usize = 64;
@@ -99,23 +101,43 @@ impl KeptFrom {
 
 /// Consents that were made ready, with the versions that they were made of.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<HashMap<(TenantId, String), Ready>>);
+pub(super) struct Kept(Mutex<Memory>);
+
+#[derive(Default)]
+struct Memory {
+    ready: HashMap<(TenantId, String), Ready>,
+    /// Whose the consents at some places are, to look for those of many patients at once.
+    whose: HashMap<(TenantId, Hit), String>,
+}
 
 type Ready = (Vec<Hit>, Arc<Access>);
 
 impl Kept {
     fn get(&self, key: &(TenantId, String), hits: &[Hit]) -> Option<Arc<Access>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (versions, access) = kept.get(key)?;
+        let (versions, access) = kept.ready.get(key)?;
         (versions == hits).then(|| access.clone())
     }
 
     fn put(&self, key: (TenantId, String), hits: Vec<Hit>, access: Arc<Access>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
+        if kept.ready.len() >= KEPT_MAX {
+            kept.ready.clear();
         }
-        kept.insert(key, (hits, access));
+        kept.ready.insert(key, (hits, access));
+    }
+
+    fn whose(&self, tenant: TenantId, hit: Hit) -> Option<String> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.whose.get(&(tenant, hit)).cloned()
+    }
+
+    fn note(&self, tenant: TenantId, hit: Hit, patient: &str) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.whose.len() >= KEPT_MAX {
+            kept.whose.clear();
+        }
+        kept.whose.insert((tenant, hit), patient.to_owned());
     }
 }
 
@@ -545,6 +567,65 @@ impl Vault {
             .of_patients
             .insert(patient.to_owned(), access.clone());
         Ok(access)
+    }
+
+    /// Makes ready what will be asked of the consents of patients, of many by one search. What isn't ready then is
+    /// looked for when it is asked for: of who has more consents than a page, or some that were not met before.
+    pub(super) async fn access_ahead(
+        &self,
+        view: &View,
+        permit: &Permit,
+        patients: &BTreeSet<&str>,
+        hidden: &mut Hidden,
+    ) -> Result<(), TrustError> {
+        let (ledger, tenant) = (self.ledger(), permit.tenant());
+        let unknown = patients.iter().copied();
+        let unknown: Vec<&str> = unknown
+            .filter(|patient| !hidden.of_patients.contains_key(*patient))
+            .collect();
+        let kept = &self.inner.consents;
+        for some in unknown.chunks(PATIENTS_A_SEARCH) {
+            let lists = some
+                .iter()
+                .map(|patient| tokens::of_patient(ledger, tenant, ResourceType::Consent, patient));
+            let query = Query::Or(lists.collect());
+            let hits = view.search(tenant, &query, None, None, PAGE).await?;
+            if hits.len() == PAGE {
+                continue;
+            }
+            let mut of_each: HashMap<String, Vec<Hit>> = HashMap::new();
+            for hit in hits {
+                let patient = match kept.whose(tenant, hit) {
+                    Some(patient) => patient,
+                    None => {
+                        // What can't be read or is deleted says nothing, whosever it was.
+                        let stored = fetch_in(view, tenant, hit).await?;
+                        let live = stored.filter(|stored| !stored.deleted);
+                        let consent = live.map(|stored| open(&stored)).transpose()?;
+                        let patient = consent.as_ref().and_then(|row| row.resource.patient());
+                        let patient = patient.unwrap_or_default().to_owned();
+                        kept.note(tenant, hit, &patient);
+                        patient
+                    }
+                };
+                of_each.entry(patient).or_default().push(hit);
+            }
+            for patient in some {
+                let access = match of_each.get(*patient) {
+                    None => Some(Arc::default()),
+                    Some(hits) => kept.get(&(tenant, (*patient).to_owned()), hits),
+                };
+                if let Some(access) = access {
+                    hidden.of_patients.insert((*patient).to_owned(), access);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether consents are asked for every row of a type under a permit.
+    pub(super) fn asks_consents(&self, permit: &Permit, kind: ResourceType) -> bool {
+        reach(permit, kind).is_some() && self.rules().reaches(permit.agent.role, permit.purpose)
     }
 
     /// All live consents of a patient.

@@ -91,6 +91,23 @@ pub(super) async fn open_live(
 
 /// From a row to a resource with its meta.
 pub(super) fn open(stored: &Stored) -> Result<Versioned, TrustError> {
+    open_with(stored, |_, _| None)
+}
+
+/// The same for a permit, where nothing has to be known of what [`redact`] would leave out of an audit event: whether
+/// the permit covers it is told by what is left.
+pub(super) fn open_for(permit: &Permit, stored: &Stored) -> Result<Versioned, TrustError> {
+    open_with(stored, |kind, text| {
+        let patient = permit.only_patient()?;
+        let is_event = kind == ResourceType::AuditEvent;
+        is_event.then(|| audit::part_for(text, patient)).flatten()
+    })
+}
+
+fn open_with(
+    stored: &Stored,
+    part: impl FnOnce(ResourceType, &[u8]) -> Option<Resource>,
+) -> Result<Versioned, TrustError> {
     let damaged = |what: &str| TrustError::Damaged(format!("{what} (document {})", stored.id));
     let kind = ResourceType::from_code(stored.kind.0)
         .ok_or_else(|| damaged("a row is of no resource type"))?;
@@ -98,6 +115,8 @@ pub(super) fn open(stored: &Stored) -> Result<Versioned, TrustError> {
         let mut resource = Resource::new(kind);
         resource.set_id(&stored.id);
         resource
+    } else if let Some(part) = part(kind, &stored.body) {
+        part
     } else {
         // The parser's own words may hold a patient's.
         Resource::parse(&stored.body).map_err(|_| damaged("its body is no FHIR resource"))?

@@ -10,7 +10,7 @@ use ledger::{Number, Query, Stored, TenantId, View};
 use super::consents::reach;
 use super::{
     Ahead, Form, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in,
-    mark, open, redact, short, touched,
+    mark, open, open_for, redact, short, touched,
 };
 use crate::audit::{Event, Record};
 use crate::consent::Reach;
@@ -113,7 +113,7 @@ pub(super) fn at_first(
 impl Vault {
     /// A row of a hit, if it matches the query of its type and may be seen. Where `elements` tell whether it
     /// matches and its text is enough, nothing else is made values of.
-    async fn seen(
+    pub(super) async fn seen(
         &self,
         view: &Sight,
         permit: &Permit,
@@ -148,7 +148,7 @@ impl Vault {
                 return Ok(Some((self.short_row(part, &stored)?, length)));
             }
         }
-        let mut row = open(&stored)?;
+        let mut row = open_for(permit, &stored)?;
         if !permit.covers(crate::Action::Search, &row.resource) {
             return Ok(None);
         }
@@ -554,6 +554,21 @@ impl Vault {
             let rows = page.rows.iter_mut().chain(&mut page.included);
             rows.for_each(|row| self.show(permit, row));
         }
+        let rows: Vec<&Versioned> = (pages.iter())
+            .flat_map(|page| page.rows.iter().chain(&page.included))
+            .collect();
+        self.record_rows(permit, queries, &rows, note).await?;
+        Ok(pages)
+    }
+
+    /// Audits rows that are shown as one leaf.
+    pub(super) async fn record_rows(
+        &self,
+        permit: &Permit,
+        queries: &[&SearchQuery],
+        rows: &[&Versioned],
+        note: Option<&str>,
+    ) -> Result<(), TrustError> {
         let mut record = Record::under(permit, Event::SEARCH);
         record.note = note;
         // A search within a patient's compartment is a look at the patient even if it finds nothing.
@@ -566,18 +581,14 @@ impl Vault {
                 record.patients.insert(compartment.id.clone());
             }
         }
-        for row in pages
-            .iter()
-            .flat_map(|page| page.rows.iter().chain(&page.included))
-        {
+        for row in rows {
             let patients = super::named(&row.resource);
             record.touch(touched(row, patients.first().cloned()));
             record.patients.extend(patients);
         }
-        let rows = (pages.iter()).flat_map(|page| page.rows.iter().chain(&page.included));
-        self.work_among(permit, rows, &mut record);
+        self.work_among(permit, rows.iter().copied(), &mut record);
         self.record(permit, record).await?;
-        Ok(pages)
+        Ok(())
     }
 }
 

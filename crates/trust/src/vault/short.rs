@@ -20,14 +20,18 @@ pub(super) enum Form {
 /// consents look at more is to be asked ([`Vault::consents_look_into`]).
 pub(super) fn part(permit: &Permit, stored: &Stored, elements: &[&str]) -> Option<Resource> {
     let kind = ResourceType::from_code(stored.kind.0).filter(|_| !stored.deleted)?;
-    let whole = kind == ResourceType::AuditEvent
-        || permit.in_part(kind).is_some()
-        || permit.looks_into(kind);
-    if whole {
+    if permit.in_part(kind).is_some() || permit.looks_into(kind) {
         return None;
     }
-    let mut part = fhir::stored::part(kind, &stored.body, elements)
-        .filter(|part| part.id() == Some(&stored.id))?;
+    let mut part = match kind {
+        // Whose an event is matters to those alone who see some patients' only.
+        ResourceType::AuditEvent if permit.sees_all_events() => {
+            fhir::stored::elements(kind, &stored.body, elements)
+        }
+        ResourceType::AuditEvent => None,
+        _ => fhir::stored::part(kind, &stored.body, elements),
+    }
+    .filter(|part| part.id() == Some(&stored.id))?;
     if elements.contains(&"meta") {
         part.set_meta(stored.version, stored.at.number.unix_ms());
     }

@@ -318,7 +318,7 @@ pub(crate) fn entry(
             (at(&[&["authored"]])?, Group::Forms, "Form")
         }
         ResourceType::Task if is_form(resource) => {
-            let row = TaskRow::of(ctx, resource);
+            let row = TaskRow::of(resource);
             entry.title = row.title.clone();
             entry.state = Some(if row.is_open() {
                 layout::state(State::Waiting, "Waits for the patient")
@@ -330,7 +330,7 @@ pub(crate) fn entry(
             (at(&[&["authoredOn"]])?, Group::Forms, "Form")
         }
         ResourceType::Task => {
-            let row = TaskRow::of(ctx, resource);
+            let row = TaskRow::of(resource);
             entry.alarm = row.is_open() && row.priority != "routine";
             entry.title = row.title.clone();
             entry.why = (!row.reason.is_empty()).then(|| row.reason.clone());

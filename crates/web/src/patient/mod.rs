@@ -158,10 +158,10 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     let mut tasks: Vec<TaskRow> = facts
         .iter()
         .filter(|fact| fact.kind() == ResourceType::Task && !facts::is_form(fact))
-        .map(|fact| TaskRow::of(ctx, fact))
+        .map(TaskRow::of)
         .filter(TaskRow::is_open)
         .collect();
-    tasks.sort_by_key(|task| task.harm(now));
+    tasks.sort_by(|left, right| left.harm(now).cmp(&right.harm(now)));
     let asked = facts::forms(&facts);
     let entries = facts
         .iter()

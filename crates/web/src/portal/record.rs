@@ -5,7 +5,7 @@ use axum::response::Response;
 use fhir::ResourceType;
 use ledger::Number;
 use maud::{Markup, html};
-use trust::{Action, Permit, Relation, Role};
+use trust::{Action, Permit, Relation, Role, Versioned};
 
 use crate::audit::{proof_file, proof_words, prove};
 use crate::context::{Ctx, Fields, query};
@@ -15,10 +15,6 @@ use crate::sentence::Sentence;
 
 /// Lines on a page.
 const PAGE: usize = 50;
-/// Records read in one go.
-const BATCH: usize = 100;
-/// Records looked through for one page; the next page goes on from there.
-const SCAN_MAX: usize = 1_000;
 
 async fn permit(ctx: &Ctx, action: Action) -> Result<Permit, PageError> {
     ctx.permit(
@@ -31,7 +27,10 @@ async fn permit(ctx: &Ctx, action: Action) -> Result<Permit, PageError> {
 
 /// Who, so that programs are told from people.
 fn actor(sentence: &Sentence) -> String {
-    if sentence.role == Some(Role::System) {
+    if sentence.role == Some(Role::Patient) {
+        // What is of several patients, one of them may see.
+        "Another patient".to_owned()
+    } else if sentence.role == Some(Role::System) {
         format!("A program of ours ({})", sentence.who.replace('-', " "))
     } else {
         sentence.actor()
@@ -39,8 +38,9 @@ fn actor(sentence: &Sentence) -> String {
 }
 
 /// The sentence in the second person.
-fn plain(sentence: &Sentence) -> Markup {
-    let own = sentence.role == Some(Role::Patient);
+fn plain(patient: &str, sentence: &Sentence) -> Markup {
+    let who = sentence.own_patient.as_deref();
+    let own = sentence.role == Some(Role::Patient) && who.is_none_or(|who| who == patient);
     let purpose = match sentence.purpose.as_str() {
         "TREAT" => "to treat you",
         "CAREMGT" => "to look after you",
@@ -124,8 +124,8 @@ struct Found {
     next: Option<Number>,
 }
 
-/// One page of lines. What the patient did themselves is left out unless `own`, which is checked on
-/// the opened records.
+/// One page of lines. What the patient did themselves is left out unless `own`. What an application did for them is
+/// nothing that they saw happen, and stays.
 async fn find(
     ctx: &Ctx,
     permit: &Permit,
@@ -133,39 +133,22 @@ async fn find(
     own: bool,
 ) -> Result<Found, PageError> {
     let patient = format!("Patient/{}", ctx.patient_alone()?);
-    let query = query(ResourceType::AuditEvent, &[("patient", &patient)], BATCH)?;
-    let (mut sentences, mut before, mut scanned) = (Vec::new(), before, 0);
-    loop {
-        let page = ctx.vault().search(permit, &query, before).await?;
-        let rows = page.rows.len();
-        for (place, row) in page.rows.iter().enumerate() {
-            scanned += 1;
-            let sentence = Sentence::of(&ctx.times, &row.resource);
-            // What an application did for the patient is nothing that they saw happen.
-            if own || sentence.role != Some(Role::Patient) || sentence.app.is_some() {
-                sentences.push(sentence);
-            }
-            if sentences.len() == PAGE || scanned == SCAN_MAX {
-                let more = place + 1 < rows || page.next.is_some();
-                return Ok(Found {
-                    sentences,
-                    next: more.then_some(row.at.number),
-                });
-            }
-        }
-        before = page.next;
-        if before.is_none() {
-            return Ok(Found {
-                sentences,
-                next: None,
-            });
-        }
-    }
+    let query = query(ResourceType::AuditEvent, &[("patient", &patient)], PAGE)?;
+    let vault = ctx.vault();
+    let page = match own {
+        true => vault.search(permit, &query, before).await?,
+        false => vault.search_others_acts(permit, &query, before).await?,
+    };
+    let sentence = |row: &Versioned| Sentence::of(&row.resource);
+    Ok(Found {
+        sentences: page.rows.iter().map(sentence).collect(),
+        next: page.next,
+    })
 }
 
 /// `GET /portal/record`.
 pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
-    ctx.patient_alone()?;
+    let patient = ctx.patient_alone()?;
     let permit = permit(&ctx, Action::Search).await?;
     let before = fields
         .get("before")
@@ -195,7 +178,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             ol {
                 @for (sentence, reason) in found.sentences.iter().zip(&reasons) {
                     li class="sentence" {
-                        span { (plain(sentence)) }
+                        span { (plain(patient, sentence)) }
                         @if let Some(reason) = reason { (reason) }
                         span class="quiet small" { (ctx.times.plain(sentence.at_ms)) " · " a href={ "/portal/record/" (sentence.id) } { "Proof" span class="visually-hidden" { " of " (ctx.times.exact(sentence.at_ms)) } } }
                     }
@@ -215,9 +198,10 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
 
 /// `GET /portal/record/{id}`: one line with its proof.
 pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
+    let patient = ctx.patient_alone()?;
     let permit = permit(&ctx, Action::Read).await?;
     let (found, proof) = prove(&ctx, &permit, &id).await?;
-    let mut sentence = Sentence::of(&ctx.times, &found.resource);
+    let mut sentence = Sentence::of(&found.resource);
     let of_emergency = sentence.emergency().is_some();
     tell(&ctx, &permit, &mut sentence).await?;
     name_proxies(&ctx, &permit, std::slice::from_mut(&mut sentence)).await?;
@@ -227,7 +211,7 @@ pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, 
                 p class="crumbs" { a href="/portal/record" { "Who looked at your record" } }
                 h1 { "Proof of one line" }
             }
-            p { (plain(&sentence)) br; @if let Some(reason) = because(&ctx, &permit, &sentence).await? { (reason) br; } span class="quiet small" { (ctx.times.exact(sentence.at_ms)) } }
+            p { (plain(patient, &sentence)) br; @if let Some(reason) = because(&ctx, &permit, &sentence).await? { (reason) br; } span class="quiet small" { (ctx.times.exact(sentence.at_ms)) } }
             p { "This proof shows that the line stands in our books in these words, and was not changed since. You can keep it, and give it to anybody who should check it." }
             @if of_emergency { p { "The reason, and what a review said, are kept with your record and not in those books: the proof shows that the access or its review was there, not these words." } }
             (proof_words(&proof, &format!("/portal/record/{id}/proof.json")))
