@@ -403,6 +403,8 @@ impl World {
             hours: None,
             sort: None,
             unanswered: 0,
+            language: None,
+            script: None,
             segments: None,
             question: None,
             visit: None,

@@ -119,6 +119,7 @@ fn partners() -> Partners {
         name: "rides".to_owned(),
         title: "Rides".to_owned(),
         base: "https://rides.example.org".to_owned(),
+        carries: std::collections::BTreeSet::new(),
         contract: Contract::Baa,
         until: "2099-12-31".to_owned(),
         until_ms: u64::MAX,
