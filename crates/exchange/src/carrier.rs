@@ -3,6 +3,7 @@
 //! its own and an arm in each of these functions.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use fhir::Resource;
 use ledger::{Ledger, OutboxEntry};
@@ -32,7 +33,7 @@ pub(crate) enum Carrier {
     Mail(Box<Mail>),
     Sms(Box<Sms>),
     Push(Box<Push>),
-    Files(Box<Files>),
+    Files(Arc<Files>),
 }
 
 /// Whom a message goes to.
@@ -259,9 +260,9 @@ impl Carrier {
                 }))
             }
             // What goes into a batch is put there by `files/accept.rs`.
-            (Self::Mail(_) | Self::Sms(_) | Self::Push(_) | Self::Files(_), _) => Err(DeliverError::Compose(
-                "it is for another channel".to_owned(),
-            )),
+            (Self::Mail(_) | Self::Sms(_) | Self::Push(_) | Self::Files(_), _) => Err(
+                DeliverError::Compose("it is for another channel".to_owned()),
+            ),
         }
     }
 }

@@ -45,9 +45,7 @@ pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
 pub use deliverer::Deliverer;
 pub use dkim::Dkim;
-pub use files::{
-    CallOptions, FileDeliverer, FileOptions, FileWay, LetterDelivered, LetterOptions,
-};
+pub use files::{CallOptions, FileDeliverer, FileOptions, FileWay, LetterDelivered, LetterOptions};
 pub use hooks::HookDeliverer;
 pub use push::{
     PUSH_SERVICES, PUSH_WORDS, PushOptions, PushServices, is_push_contact, is_push_unready,

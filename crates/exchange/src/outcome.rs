@@ -127,10 +127,7 @@ pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
             "{what} handed to the provider ({} segments)",
             taken.parts.segments
         ),
-        Outcome::Batched(taken) => format!(
-            "{what} told {} ({})",
-            taken.partner, taken.why
-        ),
+        Outcome::Batched(taken) => format!("{what} told {} ({})", taken.partner, taken.why),
         Outcome::Known(_) => format!("{what} is with the provider already"),
         Outcome::NotDone(refused) => format!("{what} not sent ({})", refused.reason.code()),
         Outcome::PutOff { attempt, .. } => format!("{what} put off after attempt {attempt}"),

@@ -11,8 +11,8 @@ use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use trust::consent::{Hours, Sort, Unwelcome};
 use trust::conventions::{
-    BATCH_SYSTEM, BEYOND_LIMITS_URL, INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM, ROLE_SYSTEM,
-    SMS_SYSTEM, STEP_SYSTEM, performer_types, queue_of,
+    BATCH_SYSTEM, BEYOND_LIMITS_URL, INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM,
+    ROLE_SYSTEM, SMS_SYSTEM, STEP_SYSTEM, performer_types, queue_of,
 };
 use trust::outgoing::CallStanding;
 
@@ -64,7 +64,10 @@ impl Said<'_> {
     /// Whether what is spoken is in the journey's own language, because the other has no words for it.
     fn is_own_voice(&self) -> bool {
         let own = self.message.voice.as_ref();
-        self.translated && own.zip(self.voice).is_some_and(|(own, said)| std::ptr::eq(own, said))
+        self.translated
+            && own
+                .zip(self.voice)
+                .is_some_and(|(own, said)| std::ptr::eq(own, said))
     }
     /// Whether it has to be said which language it is in: what is in none is English.
     fn is_marked(&self) -> bool {

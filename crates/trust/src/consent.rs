@@ -56,7 +56,7 @@ pub use wishes::{Pressing, Sort, Topic, Unwelcome, Via, Wishes};
 pub(crate) use worklist::Work;
 
 pub use channels::{
-    calls, Channel, channels, is_same_number, only_at, set_texts_wanted, set_wanted, texts,
+    Channel, calls, channels, is_same_number, only_at, set_texts_wanted, set_wanted, texts,
 };
 
 const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";

@@ -234,7 +234,9 @@ impl Partners {
     /// The one that takes letters, or calls.
     #[must_use]
     pub fn carrier(&self, what: Carries) -> Option<&Partner> {
-        self.0.values().find(|partner| partner.carries.contains(&what))
+        self.0
+            .values()
+            .find(|partner| partner.carries.contains(&what))
     }
     /// All of them, by name.
     pub fn all(&self) -> impl Iterator<Item = &Partner> {

@@ -623,7 +623,10 @@ mod tests {
             assert_eq!(ways_of(code), None, "{code}");
         }
         assert_eq!(choices("usual", false, &[]), WAYS);
-        assert_eq!(choices("usual", true, &[]).len(), WAYS.len() + WITH_PUSH.len());
+        assert_eq!(
+            choices("usual", true, &[]).len(),
+            WAYS.len() + WITH_PUSH.len()
+        );
         for (code, words) in [
             ("email,sms", "E-mail, then text message"),
             ("sms", "Text message only"),

@@ -159,7 +159,11 @@ impl Both<'_> {
                     )
                 })?)
             }
-            _ => return Err(format!("{section}.price and {section}.currency go together")),
+            _ => {
+                return Err(format!(
+                    "{section}.price and {section}.currency go together"
+                ));
+            }
         };
         Ok(Some(FileOptions {
             way,
@@ -200,7 +204,10 @@ impl LetterSettings {
             foot: self.foot.clone(),
             country,
             class: self.class.clone(),
-            pressing_class: self.pressing_class.clone().unwrap_or_else(|| self.class.clone()),
+            pressing_class: self
+                .pressing_class
+                .clone()
+                .unwrap_or_else(|| self.class.clone()),
             delivered_when: self.delivered_when,
             font: self.font.clone(),
         }))

@@ -107,10 +107,15 @@ impl Attempt<'_> {
             return Err(DeliverError::Compose("no batch is being closed".to_owned()));
         };
         let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
-        let purpose: Option<Purpose> = serde_json::from_value(self.message.purpose.as_str().into()).ok();
+        let purpose: Option<Purpose> =
+            serde_json::from_value(self.message.purpose.as_str().into()).ok();
         let set = self.inner.trust.policy_set();
-        let (Some(partner), Some(purpose)) = (set.partners().carrier(files.carries()), purpose) else {
-            let words = format!("There is no partner who carries {}.", files.carries().name());
+        let (Some(partner), Some(purpose)) = (set.partners().carrier(files.carries()), purpose)
+        else {
+            let words = format!(
+                "There is no partner who carries {}.",
+                files.carries().name()
+            );
             return no(Reason::NoContract, &words);
         };
         let classes: BTreeSet<DataClass> = files.carries().tells();
@@ -124,7 +129,11 @@ impl Attempt<'_> {
         let Some(found) = self.current().await? else {
             return Ok(Outcome::Cancelled);
         };
-        let language = self.message.language.clone().unwrap_or_else(|| "en".to_owned());
+        let language = self
+            .message
+            .language
+            .clone()
+            .unwrap_or_else(|| "en".to_owned());
         let parcel = |content| Parcel {
             batch: batch.clone(),
             patient: self.message.patient.clone(),
@@ -149,14 +158,23 @@ impl Attempt<'_> {
                 }
                 parcel(Content::Call {
                     number: number.as_str().to_owned(),
-                    words: self.message.text.split_whitespace().collect::<Vec<_>>().join(" "),
+                    words: self
+                        .message
+                        .text
+                        .split_whitespace()
+                        .collect::<Vec<_>>()
+                        .join(" "),
                     script: self.message.script.clone().unwrap_or_default(),
                     from,
                     until,
                     zone,
                 })
             }
-            _ => return Err(DeliverError::Compose("it is for another channel".to_owned())),
+            _ => {
+                return Err(DeliverError::Compose(
+                    "it is for another channel".to_owned(),
+                ));
+            }
         };
         let contract = crate::calls::lawful::contract(partner);
         Ok(Outcome::Batched(Box::new(Taken {
@@ -181,11 +199,22 @@ impl Attempt<'_> {
             return Err(Refused::new(Reason::Unprintable, "It has no words."));
         }
         let day = |at_ms: u64| {
-            let at = i64::try_from(at_ms).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
-            at.map(|at| at.to_zoned_datetime(files.options.zone.clone()).date().to_string())
+            let at = i64::try_from(at_ms)
+                .ok()
+                .and_then(|at| Timestamp::from_millisecond(at).ok());
+            at.map(|at| {
+                at.to_zoned_datetime(files.options.zone.clone())
+                    .date()
+                    .to_string()
+            })
         };
-        let is_pressing = (self.message.sort).is_some_and(|sort| sort.pressing != Pressing::Routine);
-        let class = if is_pressing { &options.pressing_class } else { &options.class };
+        let is_pressing =
+            (self.message.sort).is_some_and(|sort| sort.pressing != Pressing::Routine);
+        let class = if is_pressing {
+            &options.pressing_class
+        } else {
+            &options.class
+        };
         let content = |pages| Content::Letter {
             to: to.clone(),
             title: title.clone(),
@@ -232,14 +261,25 @@ impl Attempt<'_> {
             Some(hours) => {
                 let rules = self.inner.trust.vault().rules().messages();
                 let own = self.own_quiet().await?;
-                rules.quiet.into_iter().chain(hours.quiet).chain(own).collect()
+                rules
+                    .quiet
+                    .into_iter()
+                    .chain(hours.quiet)
+                    .chain(own)
+                    .collect()
             }
             None => Vec::new(),
         };
         let window = hours.and_then(|hours| hours.window.as_ref());
-        let last_ms = self.message.expires_ms.unwrap_or(u64::MAX).min(now_ms + AHEAD_MS);
+        let last_ms = self
+            .message
+            .expires_ms
+            .unwrap_or(u64::MAX)
+            .min(now_ms + AHEAD_MS);
         let at = |at_ms: u64| {
-            let at = i64::try_from(at_ms).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+            let at = i64::try_from(at_ms)
+                .ok()
+                .and_then(|at| Timestamp::from_millisecond(at).ok());
             at.map(|at| at.to_zoned_datetime(zone.clone()))
         };
         let may = |at_ms: u64| {
@@ -256,7 +296,9 @@ impl Attempt<'_> {
         let until_ms = until_ms.unwrap_or(last_ms).min(last_ms);
         let shown = |at_ms| at(at_ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string());
         let name = zone.iana_name().unwrap_or("UTC").to_owned();
-        Ok(shown(from_ms).zip(shown(until_ms)).map(|(from, until)| (from, until, name)))
+        Ok(shown(from_ms)
+            .zip(shown(until_ms))
+            .map(|(from, until)| (from, until, name)))
     }
 }
 
@@ -268,7 +310,10 @@ pub(super) fn last_closing(files: &Files, now_ms: u64) -> Option<u64> {
     let all = days.into_iter().flat_map(|day| {
         let times = files.options.closes.iter();
         times.filter_map(move |time| {
-            let at = files.options.zone.to_ambiguous_timestamp(day.to_datetime(*time));
+            let at = files
+                .options
+                .zone
+                .to_ambiguous_timestamp(day.to_datetime(*time));
             u64::try_from(at.compatible().ok()?.as_millisecond()).ok()
         })
     });

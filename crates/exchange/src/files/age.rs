@@ -90,7 +90,10 @@ pub(crate) fn seal(
         STANDARD_NO_PAD.encode(wrapped)
     );
     let mac_key = derive(b"", &file_key, &[b"header"], 32)?;
-    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &mac_key), head.as_bytes());
+    let mac = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, &mac_key),
+        head.as_bytes(),
+    );
     let mut sealed = format!("{head} {}\n", STANDARD_NO_PAD.encode(mac)).into_bytes();
     sealed.extend(&nonce);
 
@@ -143,8 +146,17 @@ mod tests {
         let one = seal(1, "a", b"content");
         assert_eq!(one, seal(1, "a", b"content"));
         // The share, in the second line, is another one each time.
-        let share = |sealed: &[u8]| sealed.split(|byte| *byte == b'\n').nth(1).map(<[u8]>::to_vec);
-        for other in [seal(2, "a", b"content"), seal(1, "b", b"content"), seal(1, "a", b"Content")] {
+        let share = |sealed: &[u8]| {
+            sealed
+                .split(|byte| *byte == b'\n')
+                .nth(1)
+                .map(<[u8]>::to_vec)
+        };
+        for other in [
+            seal(2, "a", b"content"),
+            seal(1, "b", b"content"),
+            seal(1, "a", b"Content"),
+        ] {
             assert_ne!(share(&one), share(&other));
         }
         for (length, chunks) in [(0, 1), (1, 1), (CHUNK_BYTES, 1), (CHUNK_BYTES + 1, 2)] {
@@ -162,7 +174,10 @@ mod tests {
             (&KEY.replace("age1l", "age1p"), false),
             ("age1", false),
             ("", false),
-            ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN", false),
+            (
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN",
+                false,
+            ),
         ] {
             assert_eq!(Recipient::parse(text).is_some(), good, "{text}");
         }

@@ -50,7 +50,14 @@ pub(crate) fn move_to(from: &Path, folder: &Path, name: &str) -> io::Result<()> 
 /// Flushes what a folder lists. A file system over a network may know nothing of that.
 fn flush(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -64,7 +71,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         for content in [&b"one"[..], b"two, longer", b""] {
             write(folder.path(), "a.csv", content).expect("written");
-            assert_eq!(fs::read(folder.path().join("a.csv")).expect("read"), content);
+            assert_eq!(
+                fs::read(folder.path().join("a.csv")).expect("read"),
+                content
+            );
             let names = fs::read_dir(folder.path()).expect("listed").count();
             assert_eq!(names, 1, "nothing is left behind");
         }

@@ -127,7 +127,9 @@ struct Setting<'a> {
 
 impl Setting<'_> {
     fn width(&self, text: &str, size: f32) -> f32 {
-        let glyphs = text.chars().filter_map(|letter| self.face.glyph_index(letter));
+        let glyphs = text
+            .chars()
+            .filter_map(|letter| self.face.glyph_index(letter));
         let advances = glyphs.filter_map(|glyph| self.face.glyph_hor_advance(glyph));
         advances.map(f32::from).sum::<f32>() * size / self.per_em
     }
@@ -226,15 +228,36 @@ fn set(face: &Typeface, letter: &Letter<'_>) -> Result<Vec<Vec<Placed>>, Unprint
         text: text.to_owned(),
     };
     let mut page = Vec::new();
-    for (place, line) in (0u8..).zip(setting.broken(letter.sender, SMALL, 80.0 * MM).iter().take(1)) {
-        page.push(placed(LEFT, SENDER_TOP + f32::from(place) * SMALL_LINE, SMALL, line));
+    for (place, line) in (0u8..).zip(
+        setting
+            .broken(letter.sender, SMALL, 80.0 * MM)
+            .iter()
+            .take(1),
+    ) {
+        page.push(placed(
+            LEFT,
+            SENDER_TOP + f32::from(place) * SMALL_LINE,
+            SMALL,
+            line,
+        ));
     }
-    let written = std::iter::once(letter.to.name.as_str()).chain(address.iter().map(String::as_str));
+    let written =
+        std::iter::once(letter.to.name.as_str()).chain(address.iter().map(String::as_str));
     for (place, line) in (0u8..).zip(written) {
-        page.push(placed(LEFT, ADDRESS_TOP + f32::from(place) * LINE, SIZE, line));
+        page.push(placed(
+            LEFT,
+            ADDRESS_TOP + f32::from(place) * LINE,
+            SIZE,
+            line,
+        ));
     }
     let day_width = setting.width(letter.day, SIZE);
-    page.push(placed(WIDTH - RIGHT - day_width, WORDS_TOP - 2.0 * LINE, SIZE, letter.day));
+    page.push(placed(
+        WIDTH - RIGHT - day_width,
+        WORDS_TOP - 2.0 * LINE,
+        SIZE,
+        letter.day,
+    ));
     let mut words = setting.broken(letter.title, SIZE + 2.0, room);
     let titles = words.len();
     words.push(String::new());
@@ -257,7 +280,12 @@ fn set(face: &Typeface, letter: &Letter<'_>) -> Result<Vec<Vec<Placed>>, Unprint
         y += LINE;
     }
     for (place, line) in (0u8..).zip(&foot) {
-        page.push(placed(LEFT, last + SMALL_LINE + f32::from(place) * SMALL_LINE, SMALL, line));
+        page.push(placed(
+            LEFT,
+            last + SMALL_LINE + f32::from(place) * SMALL_LINE,
+            SMALL,
+            line,
+        ));
     }
     pages.push(page);
     if pages.len() > PAGES_MAX {
@@ -297,14 +325,28 @@ mod tests {
     #[test]
     fn addresses_are_written_as_in_their_country() {
         for (country, state, inland, expected) in [
-            ("US", "MA", true, vec!["12 Alder Street", "Ashbrook MA 01991"]),
-            ("US", "MA", false, vec!["12 Alder Street", "Ashbrook MA 01991", "US"]),
+            (
+                "US",
+                "MA",
+                true,
+                vec!["12 Alder Street", "Ashbrook MA 01991"],
+            ),
+            (
+                "US",
+                "MA",
+                false,
+                vec!["12 Alder Street", "Ashbrook MA 01991", "US"],
+            ),
             ("DE", "", true, vec!["12 Alder Street", "01991 Ashbrook"]),
             ("GB", "", true, vec!["12 Alder Street", "Ashbrook", "01991"]),
             ("", "MA", true, vec!["12 Alder Street", "Ashbrook MA 01991"]),
             ("", "", false, vec!["12 Alder Street", "01991 Ashbrook"]),
         ] {
-            assert_eq!(lines(&postal(country, state), inland), expected, "{country} {state}");
+            assert_eq!(
+                lines(&postal(country, state), inland),
+                expected,
+                "{country} {state}"
+            );
         }
     }
 
@@ -335,7 +377,11 @@ mod tests {
             ("\u{10ffff}", false),
         ] {
             let found = print(&face, &letter(&to, text)).map(|printed| printed.pages);
-            let expected = if printable { Ok(1) } else { Err(Unprintable::Characters) };
+            let expected = if printable {
+                Ok(1)
+            } else {
+                Err(Unprintable::Characters)
+            };
             assert_eq!(found, expected, "{text}");
         }
         assert!(Typeface::read(b"no face".to_vec()).is_none());
@@ -346,10 +392,17 @@ mod tests {
         let face = Typeface::own().expect("a face");
         let parsed = face.face().expect("parsed");
         let per_em = f32::from(parsed.units_per_em());
-        let setting = Setting { face: parsed, per_em };
+        let setting = Setting {
+            face: parsed,
+            per_em,
+        };
         let lines = setting.broken(&"x".repeat(300), SIZE, 160.0 * MM);
         assert!(lines.len() > 2);
         assert_eq!(lines.concat().len(), 300);
-        assert!(lines.iter().all(|line| setting.width(line, SIZE) <= 160.0 * MM));
+        assert!(
+            lines
+                .iter()
+                .all(|line| setting.width(line, SIZE) <= 160.0 * MM)
+        );
     }
 }

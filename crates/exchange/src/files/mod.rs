@@ -27,9 +27,9 @@ pub use run::FileDeliverer;
 
 use crate::Price;
 use crate::check::{Reason, Refused};
+pub(crate) use accept::{Taken, batched};
 use age::Recipient;
 use letter::Typeface;
-pub(crate) use accept::{Taken, batched};
 
 /// Parts of Cairn that close batches.
 const LETTERS: &str = "letter-deliverer";
@@ -258,10 +258,9 @@ pub(crate) fn no_letter(why: NoPostal) -> Refused {
 /// Why a patient isn't called.
 pub(crate) fn no_call(why: NoText) -> Refused {
     match why {
-        NoText::Nowhere | NoText::Stopped => Refused::new(
-            Reason::NoAddress,
-            "There is no telephone number on record.",
-        ),
+        NoText::Nowhere | NoText::Stopped => {
+            Refused::new(Reason::NoAddress, "There is no telephone number on record.")
+        }
         NoText::Unusable => Refused::new(
             Reason::NoAddress,
             "The number on record is none that can be dialled.",

@@ -54,7 +54,12 @@ pub(crate) enum Content {
 }
 
 /// The id of the document with one.
-pub(crate) fn id(ledger: &Ledger, tenant: TenantId, patient: &str, (batch, communication): (&str, &str)) -> String {
+pub(crate) fn id(
+    ledger: &Ledger,
+    tenant: TenantId,
+    patient: &str,
+    (batch, communication): (&str, &str),
+) -> String {
     let name = format!("parcel/{batch}/{communication}");
     ledger.derive_id(tenant, &Owner::Patient(patient.to_owned()), &name)
 }
@@ -64,7 +69,12 @@ impl Parcel {
     pub(crate) fn internal(&self, ledger: &Ledger, tenant: TenantId) -> Internal {
         Internal {
             kind: kinds::FILE_PARCEL,
-            id: id(ledger, tenant, &self.patient, (&self.batch, &self.communication)),
+            id: id(
+                ledger,
+                tenant,
+                &self.patient,
+                (&self.batch, &self.communication),
+            ),
             owner: Owner::Patient(self.patient.clone()),
             expected: Expected::Absent,
             // A document of strings can't fail to serialise.
@@ -75,8 +85,20 @@ impl Parcel {
     }
 
     /// Its PDF, where it is a letter.
-    pub(crate) fn print(&self, face: &Typeface, options: &LetterOptions, portal: &str) -> Option<Result<Printed, Unprintable>> {
-        let Content::Letter { to, title, text, day, .. } = &self.content else {
+    pub(crate) fn print(
+        &self,
+        face: &Typeface,
+        options: &LetterOptions,
+        portal: &str,
+    ) -> Option<Result<Printed, Unprintable>> {
+        let Content::Letter {
+            to,
+            title,
+            text,
+            day,
+            ..
+        } = &self.content
+        else {
             return None;
         };
         let foot = format!("{} {portal}", options.foot);
@@ -98,7 +120,10 @@ impl Parcel {
 /// What a message says, as its patient reads it behind login.
 pub(super) fn said(communication: &Resource) -> (String, String) {
     let text = |path: &[&str]| communication.text_at(path).unwrap_or_default().to_owned();
-    (text(&["topic", "text"]), text(&["payload", "0", "contentString"]))
+    (
+        text(&["topic", "text"]),
+        text(&["payload", "0", "contentString"]),
+    )
 }
 
 /// A file of a batch before it is sealed.
@@ -109,7 +134,11 @@ pub(super) struct Plain {
 
 fn sha256(content: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, content);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The files of a batch of letters: one for each, and the list, which comes last. `parcels` have their numbers, which
@@ -120,8 +149,21 @@ pub(super) fn letters(
     (face, options, portal): (&Typeface, &LetterOptions, &str),
 ) -> Result<Vec<Plain>, String> {
     const HEAD: [&str; 15] = [
-        "id", "file", "sha256", "pages", "class", "due", "name", "line1", "line2", "line3", "line4", "postal_code", "city",
-        "state", "country",
+        "id",
+        "file",
+        "sha256",
+        "pages",
+        "class",
+        "due",
+        "name",
+        "line1",
+        "line2",
+        "line3",
+        "line4",
+        "postal_code",
+        "city",
+        "state",
+        "country",
     ];
     let (mut files, mut rows) = (Vec::new(), vec![HEAD.map(str::to_owned).to_vec()]);
     for (number, parcel) in parcels {
@@ -130,7 +172,11 @@ pub(super) fn letters(
         };
         let printed = match parcel.print(face, options, portal) {
             Some(Ok(printed)) => printed,
-            Some(Err(why)) => return Err(format!("letter {number} can't be printed any more ({why:?})")),
+            Some(Err(why)) => {
+                return Err(format!(
+                    "letter {number} can't be printed any more ({why:?})"
+                ));
+            }
             None => continue,
         };
         let name = format!("{batch}-{number:04}.pdf");
@@ -152,32 +198,66 @@ pub(super) fn letters(
             to.state.clone(),
             to.country.clone(),
         ]);
-        files.push(Plain { name, content: printed.pdf });
+        files.push(Plain {
+            name,
+            content: printed.pdf,
+        });
     }
     files.push(list(batch, &rows)?);
     Ok(files)
 }
 
 /// The list of a batch of calls.
-pub(super) fn calls(batch: &str, parcels: &[(usize, Parcel)], options: &CallOptions) -> Result<Vec<Plain>, String> {
-    const HEAD: [&str; 9] = ["id", "number", "language", "words", "script", "from", "until", "zone", "tries"];
+pub(super) fn calls(
+    batch: &str,
+    parcels: &[(usize, Parcel)],
+    options: &CallOptions,
+) -> Result<Vec<Plain>, String> {
+    const HEAD: [&str; 9] = [
+        "id", "number", "language", "words", "script", "from", "until", "zone", "tries",
+    ];
     let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
     for (_, parcel) in parcels {
-        let Content::Call { number, words, script, from, until, zone } = &parcel.content else {
+        let Content::Call {
+            number,
+            words,
+            script,
+            from,
+            until,
+            zone,
+        } = &parcel.content
+        else {
             return Err("a letter stands among calls".to_owned());
         };
         let tries = options.tries.to_string();
-        let row = [&parcel.communication, number, &parcel.language, words, script, from, until, zone, &tries];
+        let row = [
+            &parcel.communication,
+            number,
+            &parcel.language,
+            words,
+            script,
+            from,
+            until,
+            zone,
+            &tries,
+        ];
         rows.push(row.map(String::clone).to_vec());
     }
     Ok(vec![list(batch, &rows)?])
 }
 
 fn list(batch: &str, rows: &[Vec<String>]) -> Result<Plain, String> {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
     for row in rows {
-        writer.write_record(row).map_err(|error| error.to_string())?;
+        writer
+            .write_record(row)
+            .map_err(|error| error.to_string())?;
     }
     let content = writer.into_inner().map_err(|error| error.to_string())?;
-    Ok(Plain { name: format!("{batch}.csv"), content })
+    Ok(Plain {
+        name: format!("{batch}.csv"),
+        content,
+    })
 }

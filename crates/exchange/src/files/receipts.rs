@@ -96,7 +96,9 @@ fn parse(files: &Files, record: &csv::StringRecord, now_ms: i64) -> Result<Line,
     }
     let says = says(files, &state.to_lowercase()).ok_or("its state is none that is known")?;
     let at = (time.len() > 10).then(|| fhir::date::parse(time)).flatten();
-    let at_ms = at.ok_or("its time is none (2026-12-01T10:00:00Z)")?.start_ms;
+    let at_ms = at
+        .ok_or("its time is none (2026-12-01T10:00:00Z)")?
+        .start_ms;
     if at_ms > now_ms.saturating_add(AHEAD_MS) {
         return Err("its time is yet to come");
     }
@@ -112,10 +114,17 @@ fn apply(communication: &mut Resource, line: &Line) -> bool {
     let time = fhir::date::instant(u64::try_from(line.at_ms).unwrap_or_default());
     let words = format!("Receipt: {} ({time}).", line.says.state);
     let notes = communication.get("note").and_then(Value::as_array);
-    if notes.into_iter().flatten().any(|note| note["text"] == words.as_str()) {
+    if notes
+        .into_iter()
+        .flatten()
+        .any(|note| note["text"] == words.as_str())
+    {
         return false;
     }
-    let status = communication.text_at(&["status"]).unwrap_or_default().to_owned();
+    let status = communication
+        .text_at(&["status"])
+        .unwrap_or_default()
+        .to_owned();
     // What a partner tells of has left, whoever could not say so.
     if communication.get("sent").is_none() {
         communication.set("sent", json!(time));
@@ -125,7 +134,11 @@ fn apply(communication: &mut Resource, line: &Line) -> bool {
     extensions.retain(|one| one["url"] != FILE_STATE_URL);
     extensions.push(json!({"url": FILE_STATE_URL, "valueCode": line.says.state.replace(' ', "-")}));
     communication.set("extension", Value::Array(extensions));
-    remark(communication, &words, u64::try_from(line.at_ms).unwrap_or_default());
+    remark(
+        communication,
+        &words,
+        u64::try_from(line.at_ms).unwrap_or_default(),
+    );
     match line.says.means {
         Means::UnderWay => {}
         // What has arrived has arrived, whatever the journey decided meanwhile.
@@ -161,19 +174,32 @@ fn read(files: &Files, content: &[u8], now_ms: i64) -> List {
         lines: Vec::new(),
         rejected: Vec::new(),
     };
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(content);
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(content);
     for record in reader.byte_records() {
         let Ok(bytes) = record else {
-            list.rejected.push((0, "the list can't be read from here on", Vec::new()));
+            list.rejected
+                .push((0, "the list can't be read from here on", Vec::new()));
             break;
         };
         let number = bytes.position().map_or(0, csv::Position::line);
-        let shown = || (bytes.iter().take(8)).map(|field| String::from_utf8_lossy(field).chars().take(200).collect()).collect();
+        let shown = || {
+            (bytes.iter().take(8))
+                .map(|field| String::from_utf8_lossy(field).chars().take(200).collect())
+                .collect()
+        };
         let Ok(record) = csv::StringRecord::from_byte_record(bytes.clone()) else {
             list.rejected.push((number, "it is no UTF-8", shown()));
             continue;
         };
-        let is_head = number == 1 && record.get(0).is_some_and(|id| id.trim_start_matches('\u{feff}').trim().eq_ignore_ascii_case("id"));
+        let is_head = number == 1
+            && record.get(0).is_some_and(|id| {
+                id.trim_start_matches('\u{feff}')
+                    .trim()
+                    .eq_ignore_ascii_case("id")
+            });
         if is_head {
             continue;
         }
@@ -193,10 +219,13 @@ impl FileDeliverer {
         seen: &mut Seen,
         told: &mut HashMap<PathBuf, String>,
     ) -> Result<(), DeliverError> {
-        let fault = |error: std::io::Error| DeliverError::Compose(format!("the folder of receipts: {error}"));
+        let fault = |error: std::io::Error| {
+            DeliverError::Compose(format!("the folder of receipts: {error}"))
+        };
         let returns = self.files().options.returns.clone();
         let lists = spawn_blocking(move || lists(&returns)).await;
-        let found = lists.map_err(|_| DeliverError::Compose("a look at receipts panicked".to_owned()))?;
+        let found =
+            lists.map_err(|_| DeliverError::Compose("a look at receipts panicked".to_owned()))?;
         let found = found.map_err(fault)?;
         let mut ready: Vec<PathBuf> = Vec::new();
         let mut now = Seen::new();
@@ -212,7 +241,10 @@ impl FileDeliverer {
                 let words = error.to_string();
                 if told.insert(path.clone(), words.clone()).as_ref() != Some(&words) {
                     let name = self.files().name();
-                    tracing::error!(error = words, "{name}: a list of receipts could not be read; it stays where it is");
+                    tracing::error!(
+                        error = words,
+                        "{name}: a list of receipts could not be read; it stays where it is"
+                    );
                 }
             }
         }
@@ -223,23 +255,42 @@ impl FileDeliverer {
     /// Reads one list, and puts it aside.
     async fn take(&self, path: &Path) -> Result<(), DeliverError> {
         let files = self.files();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        let now_ms = i64::try_from(self.trust().vault().ledger().clock().now_ms()).unwrap_or(i64::MAX);
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .to_owned();
+        let now_ms =
+            i64::try_from(self.trust().vault().ledger().clock().now_ms()).unwrap_or(i64::MAX);
         let at = path.to_owned();
         let content = spawn_blocking(move || {
             let size = std::fs::metadata(&at)?.len();
-            if size > BYTES_MAX { Ok(None) } else { std::fs::read(&at).map(Some) }
+            if size > BYTES_MAX {
+                Ok(None)
+            } else {
+                std::fs::read(&at).map(Some)
+            }
         });
-        let content = content.await.map_err(|_| DeliverError::Compose("reading panicked".to_owned()))?;
+        let content = content
+            .await
+            .map_err(|_| DeliverError::Compose("reading panicked".to_owned()))?;
         let content = content.map_err(|error| DeliverError::Compose(error.to_string()))?;
         let mut list = match content {
             Some(content) => read(files, &content, now_ms),
-            None => List { lines: Vec::new(), rejected: vec![(0, "the list is larger than 4 MiB", Vec::new())] },
+            None => List {
+                lines: Vec::new(),
+                rejected: vec![(0, "the list is larger than 4 MiB", Vec::new())],
+            },
         };
         for (number, line) in list.lines {
             let said = self.note(&line).await?;
-            let counted = if said.is_ok() { line.says.state } else { "rejected" };
-            metrics::counter!(format!("{}_receipts_total", files.name()), "state" => counted).increment(1);
+            let counted = if said.is_ok() {
+                line.says.state
+            } else {
+                "rejected"
+            };
+            metrics::counter!(format!("{}_receipts_total", files.name()), "state" => counted)
+                .increment(1);
             if let Err(why) = said {
                 let row = vec![line.id.clone(), line.says.state.to_owned()];
                 list.rejected.push((number, why, row));
@@ -247,11 +298,18 @@ impl FileDeliverer {
         }
         if !list.rejected.is_empty() {
             let count = list.rejected.len();
-            tracing::warn!(count, list = name, "{}: lines of a list of receipts say nothing that is understood; see the folder `rejected`", files.name());
+            tracing::warn!(
+                count,
+                list = name,
+                "{}: lines of a list of receipts say nothing that is understood; see the folder `rejected`",
+                files.name()
+            );
         }
         let (path, returns) = (path.to_owned(), files.options.returns.clone());
         let put = spawn_blocking(move || put_aside(&path, &returns, &name, list.rejected));
-        let put = put.await.map_err(|_| DeliverError::Compose("putting a list aside panicked".to_owned()))?;
+        let put = put
+            .await
+            .map_err(|_| DeliverError::Compose("putting a list aside panicked".to_owned()))?;
         put.map_err(|error| DeliverError::Compose(format!("a list can't be put aside: {error}")))
     }
 
@@ -283,9 +341,16 @@ impl FileDeliverer {
             }
             resource.strip_meta();
             let unit = Unit {
-                changes: vec![Change::Put { resource, expected: Expected::Version(found.version) }],
+                changes: vec![Change::Put {
+                    resource,
+                    expected: Expected::Version(found.version),
+                }],
                 patient: Some(patient.clone()),
-                note: Some(format!("receipt of a {}: {}", files.words(), line.says.state)),
+                note: Some(format!(
+                    "receipt of a {}: {}",
+                    files.words(),
+                    line.says.state
+                )),
                 ..Unit::default()
             };
             let permit = self.permit(Some(&patient), &request).await?;
@@ -320,16 +385,27 @@ fn lists(returns: &Path) -> std::io::Result<Vec<Found>> {
     Ok(found)
 }
 
-fn put_aside(path: &Path, returns: &Path, name: &str, mut rejected: Vec<(u64, Rejected, Vec<String>)>) -> std::io::Result<()> {
+fn put_aside(
+    path: &Path,
+    returns: &Path,
+    name: &str,
+    mut rejected: Vec<(u64, Rejected, Vec<String>)>,
+) -> std::io::Result<()> {
     if !rejected.is_empty() {
         rejected.sort_by_key(|(number, ..)| *number);
-        let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(Vec::new());
+        let mut writer = csv::WriterBuilder::new()
+            .flexible(true)
+            .from_writer(Vec::new());
         writer.write_record(["line", "reason"])?;
         for (number, why, fields) in rejected {
-            let row = [number.to_string(), why.to_owned()].into_iter().chain(fields);
+            let row = [number.to_string(), why.to_owned()]
+                .into_iter()
+                .chain(fields);
             writer.write_record(row.collect::<Vec<_>>())?;
         }
-        let content = writer.into_inner().map_err(|error| std::io::Error::other(error.to_string()))?;
+        let content = writer
+            .into_inner()
+            .map_err(|error| std::io::Error::other(error.to_string()))?;
         let folder = returns.join(REJECTED);
         std::fs::create_dir_all(&folder)?;
         folder::write(&folder, name, &content)?;

@@ -20,7 +20,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 use trust::outgoing::Message;
-use trust::{Action, Agent, Change, Internal, Permit, Purpose, Target, Trust, TrustError, Unit, kinds};
+use trust::{
+    Action, Agent, Change, Internal, Permit, Purpose, Target, Trust, TrustError, Unit, kinds,
+};
 
 use super::accept::{expected, handed, last_closing};
 use super::parcel::{self, Parcel};
@@ -84,6 +86,7 @@ struct Tally {
 /// so.
 pub struct FileDeliverer {
     inner: Arc<Inner>,
+    files: Arc<Files>,
     tenant: TenantId,
     unreadable: Arc<AtomicU64>,
 }
@@ -98,10 +101,17 @@ impl FileDeliverer {
     /// In words, when options don't fit together (e.g. a key that is none).
     pub fn new(trust: Trust, tenant: TenantId, options: FileOptions) -> Result<Self, String> {
         let base = options.portal_base.clone();
-        let files = Files::new(options)?;
-        let deliverer = Deliverer::new(trust, Carrier::Files(Box::new(files)), base, false, PARALLEL)?;
+        let files = Arc::new(Files::new(options)?);
+        let deliverer = Deliverer::new(
+            trust,
+            Carrier::Files(Arc::clone(&files)),
+            base,
+            false,
+            PARALLEL,
+        )?;
         Ok(Self {
             inner: deliverer.inner,
+            files,
             tenant,
             unreadable: Arc::default(),
         })
@@ -114,10 +124,7 @@ impl FileDeliverer {
     }
 
     pub(super) fn files(&self) -> &Files {
-        match &self.inner.carrier {
-            Carrier::Files(files) => files,
-            Carrier::Mail(_) | Carrier::Sms(_) | Carrier::Push(_) => unreachable!("made of files"),
-        }
+        &self.files
     }
 
     pub(super) fn trust(&self) -> &Trust {
@@ -182,26 +189,41 @@ impl FileDeliverer {
     }
 
     /// A permit for what is no patient's, or one's.
-    pub(super) async fn permit(&self, patient: Option<&str>, what: &str) -> Result<Permit, TrustError> {
+    pub(super) async fn permit(
+        &self,
+        patient: Option<&str>,
+        what: &str,
+    ) -> Result<Permit, TrustError> {
         let agent = Agent::system(self.tenant, self.files().part());
         let target = Target {
             kind: Some(ResourceType::Communication),
             patient: patient.map(str::to_owned),
         };
-        let decided = self.trust().decide(&agent, Purpose::Operations, Action::Send, target, what);
+        let decided = self
+            .trust()
+            .decide(&agent, Purpose::Operations, Action::Send, target, what);
         decided.await
     }
 
     /// Begins a batch, if it is time or there are as many messages as one takes.
-    async fn begin(&self, unreadable: &mut usize) -> Result<Option<(OutboxEntry, Batch)>, DeliverError> {
+    async fn begin(
+        &self,
+        unreadable: &mut usize,
+    ) -> Result<Option<(OutboxEntry, Batch)>, DeliverError> {
         let (files, vault) = (self.files(), self.trust().vault());
         let ledger = vault.ledger();
         let now_ms = ledger.clock().now_ms();
-        let look = ledger.outbox_look(files.outbox(), now_ms, files.options.size).await;
+        let look = ledger
+            .outbox_look(files.outbox(), now_ms, files.options.size)
+            .await;
         let look = look.map_err(TrustError::from)?;
         let found = look.entries.len();
         let entries: Vec<(OutboxEntry, Message)> = (look.entries.into_iter())
-            .filter_map(|entry| serde_json::from_slice(&entry.body).ok().map(|message| (entry, message)))
+            .filter_map(|entry| {
+                serde_json::from_slice(&entry.body)
+                    .ok()
+                    .map(|message| (entry, message))
+            })
             .collect();
         *unreadable += look.unreadable.len() + (found - entries.len());
         let Some(oldest_ms) = entries.iter().map(|(entry, _)| entry.key.due_ms).min() else {
@@ -213,12 +235,18 @@ impl FileDeliverer {
         }
         // Nothing is promised to a folder that isn't there, as one on a server that is away.
         let folder = files.options.folder.clone();
-        if !spawn_blocking(move || folder.is_dir()).await.unwrap_or(false) {
-            return Err(DeliverError::Compose("the folder for hand-over is not there".to_owned()));
+        if !spawn_blocking(move || folder.is_dir())
+            .await
+            .unwrap_or(false)
+        {
+            return Err(DeliverError::Compose(
+                "the folder for hand-over is not there".to_owned(),
+            ));
         }
         let name = files.name();
         let permit = self.permit(None, &format!("{name}-batch")).await?;
-        let at = Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(i64::MAX)).unwrap_or_default();
+        let at = Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(i64::MAX))
+            .unwrap_or_default();
         let day = at.strftime("%Y-%m-%d").to_string();
         let (room, tally) = self.room(&permit, &day, entries.len()).await?;
         if room == 0 {
@@ -233,14 +261,22 @@ impl FileDeliverer {
             communication: message.communication.clone(),
         });
         let batch = Batch {
-            name: format!("{name}s-{}-{}", at.strftime("%Y%m%dT%H%M%SZ"), &hex(id)[..8]),
+            name: format!(
+                "{name}s-{}-{}",
+                at.strftime("%Y%m%dT%H%M%SZ"),
+                &hex(id)[..8]
+            ),
             day,
             reserved: u32::try_from(room).unwrap_or(u32::MAX),
             seed: seed.iter().map(|byte| format!("{byte:02x}")).collect(),
             stands: Stands::Open,
             of: of.collect(),
         };
-        let key = OutboxKey { shard, due_ms: now_ms, id };
+        let key = OutboxKey {
+            shard,
+            due_ms: now_ms,
+            id,
+        };
         let unit = Unit {
             outbox_add: vec![self.draft(key, &batch)],
             internals: tally.into_iter().collect(),
@@ -249,7 +285,11 @@ impl FileDeliverer {
             ..Unit::default()
         };
         vault.commit(&permit, unit).await?;
-        self.decide(&batch, entries.into_iter().take(room).map(|(entry, _)| entry)).await;
+        self.decide(
+            &batch,
+            entries.into_iter().take(room).map(|(entry, _)| entry),
+        )
+        .await;
         let entry = OutboxEntry {
             key,
             tenant: self.tenant,
@@ -272,21 +312,30 @@ impl FileDeliverer {
     }
 
     /// How many of so many messages the day has room for, with what keeps that for them.
-    async fn room(&self, permit: &Permit, day: &str, wanted: usize) -> Result<(usize, Option<Internal>), TrustError> {
+    async fn room(
+        &self,
+        permit: &Permit,
+        day: &str,
+        wanted: usize,
+    ) -> Result<(usize, Option<Internal>), TrustError> {
         let Some(most) = self.files().options.per_day else {
             return Ok((wanted, None));
         };
         let (tally, version) = self.tally(permit, day).await?;
         let left = most.saturating_sub(tally.count);
         let room = wanted.min(left as usize);
-        let count = tally.count.saturating_add(u32::try_from(room).unwrap_or(u32::MAX));
+        let count = tally
+            .count
+            .saturating_add(u32::try_from(room).unwrap_or(u32::MAX));
         Ok((room, Some(self.tallied(day, Tally { count }, version))))
     }
 
     async fn tally(&self, permit: &Permit, day: &str) -> Result<(Tally, Option<u32>), TrustError> {
         let (vault, id) = (self.trust().vault(), self.tally_id(day));
         let found = vault.internal(permit, kinds::FILE_TALLY, &id).await?;
-        let tally = found.as_ref().and_then(|found| serde_json::from_slice(&found.body).ok());
+        let tally = found
+            .as_ref()
+            .and_then(|found| serde_json::from_slice(&found.body).ok());
         Ok((tally.unwrap_or_default(), found.map(|found| found.version)))
     }
 
@@ -334,23 +383,33 @@ impl FileDeliverer {
 
     /// Brings a batch to its end from wherever it stands. False where no message of it was decided on.
     async fn go_on(&self, mut entry: OutboxEntry, mut batch: Batch) -> Result<bool, DeliverError> {
-        let permit = self.permit(None, &format!("{}-{}", self.files().name(), batch.name)).await?;
+        let permit = self
+            .permit(None, &format!("{}-{}", self.files().name(), batch.name))
+            .await?;
         let parcels = self.parcels(&batch).await?;
         let mut decided = true;
         if batch.stands == Stands::Open {
             decided = !parcels.is_empty() || self.is_any_decided(&batch).await?;
             let took: Vec<&Parcel> = parcels.iter().map(|(_, parcel)| parcel).collect();
-            batch.of.retain(|member| took.iter().any(|parcel| parcel.communication == member.communication));
+            batch.of.retain(|member| {
+                took.iter()
+                    .any(|parcel| parcel.communication == member.communication)
+            });
             self.close(&permit, &mut entry, &mut batch).await?;
         }
         // Numbered by those that it took.
-        let parcels = if batch.stands == Stands::Closed { self.parcels(&batch).await? } else { parcels };
+        let parcels = if batch.stands == Stands::Closed {
+            self.parcels(&batch).await?
+        } else {
+            parcels
+        };
         if batch.stands == Stands::Closed && !parcels.is_empty() {
             self.write(&batch, parcels.clone()).await?;
             let name = self.files().name();
             metrics::counter!(format!("{name}_batches_total")).increment(1);
             batch.stands = Stands::Handed;
-            self.replace(&permit, &mut entry, &batch, None, "handed over").await?;
+            self.replace(&permit, &mut entry, &batch, None, "handed over")
+                .await?;
         }
         for member in &batch.of {
             persist(|| self.settle(&batch, member)).await?;
@@ -375,11 +434,19 @@ impl FileDeliverer {
             .filter_map(|entry| serde_json::from_slice::<Message>(&entry.body).ok())
             .map(|message| message.communication)
             .collect();
-        Ok(batch.of.iter().any(|member| !waiting.contains(&member.communication)))
+        Ok(batch
+            .of
+            .iter()
+            .any(|member| !waiting.contains(&member.communication)))
     }
 
     /// Closes a batch with what it took; what it didn't take gives its places of the day back.
-    async fn close(&self, permit: &Permit, entry: &mut OutboxEntry, batch: &mut Batch) -> Result<(), DeliverError> {
+    async fn close(
+        &self,
+        permit: &Permit,
+        entry: &mut OutboxEntry,
+        batch: &mut Batch,
+    ) -> Result<(), DeliverError> {
         batch.stands = Stands::Closed;
         let took = u32::try_from(batch.of.len()).unwrap_or(u32::MAX);
         let back = batch.reserved.saturating_sub(took);
@@ -425,7 +492,9 @@ impl FileDeliverer {
     /// What a batch took, with the numbers of its messages. A patient whose key is destroyed has none any more.
     async fn parcels(&self, batch: &Batch) -> Result<Vec<(usize, Parcel)>, DeliverError> {
         let vault = self.trust().vault();
-        let permit = self.permit(None, &format!("{}-{}", self.files().name(), batch.name)).await?;
+        let permit = self
+            .permit(None, &format!("{}-{}", self.files().name(), batch.name))
+            .await?;
         let mut parcels = Vec::new();
         for (number, member) in (1..).zip(&batch.of) {
             let named = (batch.name.as_str(), member.communication.as_str());
@@ -441,13 +510,14 @@ impl FileDeliverer {
     }
 
     /// Writes the files of a batch, the list last: whoever sees the list sees all that it names.
-    async fn write(&self, batch: &Batch, parcels: Vec<(usize, Parcel)>) -> Result<(), DeliverError> {
-        let inner = Arc::clone(&self.inner);
+    async fn write(
+        &self,
+        batch: &Batch,
+        parcels: Vec<(usize, Parcel)>,
+    ) -> Result<(), DeliverError> {
+        let files = Arc::clone(&self.files);
         let (name, seed) = (batch.name.clone(), seed(&batch.seed));
         let written = spawn_blocking(move || {
-            let Carrier::Files(files) = &inner.carrier else {
-                return Err("no files".to_owned());
-            };
             let options = &files.options;
             let plain = match (&options.way, &files.face) {
                 (FileWay::Letters(letters), Some(face)) => {
@@ -457,7 +527,7 @@ impl FileDeliverer {
                 (FileWay::Calls(calls), _) => parcel::calls(&name, &parcels, calls)?,
             };
             for file in plain {
-                write_sealed(files, &seed, &options.folder, &file)?;
+                write_sealed(&files, &seed, &options.folder, &file)?;
             }
             Ok(())
         });
@@ -494,7 +564,11 @@ impl FileDeliverer {
                     tokens: Vec::new(),
                 }],
                 patient: Some(member.patient.clone()),
-                note: Some(format!("{} handed over in batch {}", files.words(), batch.name)),
+                note: Some(format!(
+                    "{} handed over in batch {}",
+                    files.words(),
+                    batch.name
+                )),
                 ..Unit::default()
             };
             let kind = ResourceType::Communication;
@@ -508,13 +582,20 @@ impl FileDeliverer {
                 let mut resource = found.resource;
                 handed(&mut resource, files, ledger.clock().now_ms());
                 resource.strip_meta();
-                unit.changes.push(Change::Put { resource, expected: Expected::Version(found.version) });
+                unit.changes.push(Change::Put {
+                    resource,
+                    expected: Expected::Version(found.version),
+                });
             }
             match vault.commit(&permit, unit).await {
                 Ok(_) => {
                     metrics::counter!(format!("{}_handed_total", files.name())).increment(1);
                     if let Some(price) = &files.options.price {
-                        price.count_as(if files.rings() { "call_cost_millionths_total" } else { "letter_cost_millionths_total" });
+                        price.count_as(if files.rings() {
+                            "call_cost_millionths_total"
+                        } else {
+                            "letter_cost_millionths_total"
+                        });
                     }
                     return Ok(());
                 }
@@ -526,12 +607,18 @@ impl FileDeliverer {
     }
 }
 
-fn write_sealed(files: &Files, seed: &[u8; 32], folder: &Path, file: &parcel::Plain) -> Result<(), String> {
+fn write_sealed(
+    files: &Files,
+    seed: &[u8; 32],
+    folder: &Path,
+    file: &parcel::Plain,
+) -> Result<(), String> {
     let sealed = age::seal(&files.recipient, seed, &file.name, &file.content);
     let sealed = sealed.ok_or("a file can't be sealed for the partner")?;
     let name = format!("{}.age", file.name);
     // What a file system says may name the folder, which is the operator's own, and nothing of anybody.
-    folder::write(folder, &name, &sealed).map_err(|error| format!("{name} can't be written: {error}"))
+    folder::write(folder, &name, &sealed)
+        .map_err(|error| format!("{name} can't be written: {error}"))
 }
 
 /// A seed by its text.
@@ -539,7 +626,9 @@ fn seed(text: &str) -> [u8; 32] {
     let mut seed = [0; 32];
     for (place, byte) in seed.iter_mut().enumerate() {
         let digits = text.get(2 * place..2 * place + 2);
-        *byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or_default();
+        *byte = digits
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .unwrap_or_default();
     }
     seed
 }

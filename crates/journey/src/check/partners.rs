@@ -31,7 +31,8 @@ pub(crate) fn partners(
             continue;
         };
         if partner.base.is_empty() {
-            let message = format!("{name} takes files, and has no address at which it is called (`base`)");
+            let message =
+                format!("{name} takes files, and has no address at which it is called (`base`)");
             findings.push(finding("J060", at, message));
             continue;
         }
@@ -78,12 +79,7 @@ pub(crate) fn partners(
 /// What is wrong with messages that leave as files: nobody takes them, or who does isn't cleared for what they tell. What
 /// is spoken tells nothing but a number, because its words are those of an open channel; a letter may tell all that the
 /// patient reads behind login.
-fn carried(
-    step: &Step,
-    definition: &Definition,
-    partners: &Partners,
-    now_ms: u64,
-) -> Vec<Finding> {
+fn carried(step: &Step, definition: &Definition, partners: &Partners, now_ms: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (within, message) in step.kind.messages() {
         for channel in &message.channels {

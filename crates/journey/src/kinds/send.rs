@@ -8,7 +8,7 @@ use crate::engine::{EXPIRED, Engine, EngineError};
 use crate::room::Urgency;
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape, TOPIC,
-    TRANSLATION, TRANSLATIONS, URGENCY, WINDOW, may, must, VOICE_MEMBER,
+    TRANSLATION, TRANSLATIONS, URGENCY, VOICE_MEMBER, WINDOW, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::{DAY_MS, say_duration};

@@ -93,7 +93,12 @@ pub(super) fn asks_for_one(patient: &Resource) -> bool {
 }
 
 fn read(patient: &Resource, address: &Value) -> Option<Postal> {
-    let text = |name: &str| address.get(name).and_then(Value::as_str).unwrap_or_default();
+    let text = |name: &str| {
+        address
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let mut lines: Vec<String> = (list(address.get("line")).filter_map(Value::as_str))
         .map(one_line)
         .filter(|line| !line.is_empty())
@@ -108,7 +113,13 @@ fn read(patient: &Resource, address: &Value) -> Option<Postal> {
             return None;
         }
     }
-    let part = |name: &str| if is_whole { String::new() } else { one_line(text(name)) };
+    let part = |name: &str| {
+        if is_whole {
+            String::new()
+        } else {
+            one_line(text(name))
+        }
+    };
     let mut country = part("country");
     if country.len() == 2 {
         country.make_ascii_uppercase();
@@ -129,7 +140,8 @@ fn read(patient: &Resource, address: &Value) -> Option<Postal> {
         &postal.state,
         &postal.country,
     ]);
-    let fits = |text: &String| text.chars().count() <= CHARS_MAX && !text.chars().any(char::is_control);
+    let fits =
+        |text: &String| text.chars().count() <= CHARS_MAX && !text.chars().any(char::is_control);
     let mut parts = parts;
     let all_fit = parts.all(fits);
     drop(parts);
@@ -142,10 +154,15 @@ fn name(patient: &Resource) -> Option<String> {
         .filter(|name| name["use"] != "old" && name["use"] != "maiden" && name["use"] != "nickname")
         .collect();
     let of = |wanted: &str| names.iter().find(|name| name["use"] == wanted);
-    let name = of("official").or_else(|| of("usual")).or_else(|| names.first())?;
+    let name = of("official")
+        .or_else(|| of("usual"))
+        .or_else(|| names.first())?;
     let words = |member: &str| list(name.get(member)).filter_map(Value::as_str);
     let family = name.get("family").and_then(Value::as_str);
-    let all = words("prefix").chain(words("given")).chain(family).chain(words("suffix"));
+    let all = words("prefix")
+        .chain(words("given"))
+        .chain(family)
+        .chain(words("suffix"));
     let whole = one_line(&all.collect::<Vec<_>>().join(" "));
     if !whole.is_empty() {
         return Some(whole);
@@ -176,7 +193,8 @@ mod tests {
     }
 
     fn at(street: &str, change: &Value) -> Value {
-        let mut address = json!({"line": [street], "postalCode": "04109", "city": "Leipzig", "country": "de"});
+        let mut address =
+            json!({"line": [street], "postalCode": "04109", "city": "Leipzig", "country": "de"});
         for (name, value) in change.as_object().into_iter().flatten() {
             address[name] = value.clone();
         }
@@ -192,35 +210,81 @@ mod tests {
         let table: Vec<(Vec<Value>, Result<&str, NoPostal>)> = vec![
             (vec![], Err(NoPostal::Nowhere)),
             (vec![home.clone()], Ok("Home 1")),
-            (vec![home.clone(), at("Box 2", &json!({"type": "postal"}))], Ok("Box 2")),
-            (vec![home.clone(), at("Stay 3", &json!({"use": "temp"}))], Ok("Stay 3")),
             (
-                vec![home.clone(), at("Stay 3", &json!({"use": "temp", "period": over}))],
+                vec![home.clone(), at("Box 2", &json!({"type": "postal"}))],
+                Ok("Box 2"),
+            ),
+            (
+                vec![home.clone(), at("Stay 3", &json!({"use": "temp"}))],
+                Ok("Stay 3"),
+            ),
+            (
+                vec![
+                    home.clone(),
+                    at("Stay 3", &json!({"use": "temp", "period": over})),
+                ],
                 Ok("Home 1"),
             ),
-            (vec![at("Old 4", &json!({"use": "old"}))], Err(NoPostal::Nowhere)),
-            (vec![at("Desk 5", &json!({"use": "work"}))], Err(NoPostal::Nowhere)),
-            (vec![at("Bill 6", &json!({"use": "billing"}))], Err(NoPostal::Nowhere)),
-            (vec![at("House 7", &json!({"type": "physical"}))], Err(NoPostal::Nowhere)),
-            (vec![at("Home 1", &json!({"use": "home", "extension": no}))], Err(NoPostal::Unwanted)),
-            (vec![json!({"use": "home", "city": "Leipzig"})], Err(NoPostal::Unusable)),
-            (vec![json!({"line": ["Somewhere"]})], Err(NoPostal::Unusable)),
-            (vec![at(&"x".repeat(61), &json!({}))], Err(NoPostal::Unusable)),
+            (
+                vec![at("Old 4", &json!({"use": "old"}))],
+                Err(NoPostal::Nowhere),
+            ),
+            (
+                vec![at("Desk 5", &json!({"use": "work"}))],
+                Err(NoPostal::Nowhere),
+            ),
+            (
+                vec![at("Bill 6", &json!({"use": "billing"}))],
+                Err(NoPostal::Nowhere),
+            ),
+            (
+                vec![at("House 7", &json!({"type": "physical"}))],
+                Err(NoPostal::Nowhere),
+            ),
+            (
+                vec![at("Home 1", &json!({"use": "home", "extension": no}))],
+                Err(NoPostal::Unwanted),
+            ),
+            (
+                vec![json!({"use": "home", "city": "Leipzig"})],
+                Err(NoPostal::Unusable),
+            ),
+            (
+                vec![json!({"line": ["Somewhere"]})],
+                Err(NoPostal::Unusable),
+            ),
+            (
+                vec![at(&"x".repeat(61), &json!({}))],
+                Err(NoPostal::Unusable),
+            ),
             (vec![json!({"text": "Home 8\n04109 Leipzig"})], Ok("Home 8")),
             // What they asked for alone, also where it is at work.
             (
-                vec![home.clone(), at("Desk 9", &json!({"use": "work", "extension": asked}))],
+                vec![
+                    home.clone(),
+                    at("Desk 9", &json!({"use": "work", "extension": asked})),
+                ],
                 Ok("Desk 9"),
             ),
             (
-                vec![home.clone(), at("Desk 9", &json!({"extension": asked, "period": over}))],
+                vec![
+                    home.clone(),
+                    at("Desk 9", &json!({"extension": asked, "period": over})),
+                ],
                 Err(NoPostal::Nowhere),
             ),
         ];
         for (addresses, expected) in table {
             let found = postal(&patient(&json!(addresses), &json!([])), NOW_MS);
             let street = found.as_ref().map(|found| found.lines[0].as_str());
-            assert_eq!(street, expected.as_ref().copied().map_err(|_| found.as_ref().expect_err("none")), "{addresses:?}");
+            assert_eq!(
+                street,
+                expected
+                    .as_ref()
+                    .copied()
+                    .map_err(|_| found.as_ref().expect_err("none")),
+                "{addresses:?}"
+            );
             if let (Err(found), Err(expected)) = (&found, &expected) {
                 assert_eq!(found, expected, "{addresses:?}");
             }
@@ -236,13 +300,22 @@ mod tests {
         let asked = json!([{"url": CONFIDENTIAL_EXTENSION, "valueBoolean": true}]);
         let mail = json!({"system": "email", "value": "o.quandt@example.com"});
         let home = at("Home 1", &json!({"use": "home"}));
-        let of_post = patient(&json!([home, at("Box 2", &json!({"extension": asked}))]), &json!([mail]));
-        let kinds: Vec<String> = (channels(&of_post, NOW_MS).into_iter()).map(|one| one.kind).collect();
+        let of_post = patient(
+            &json!([home, at("Box 2", &json!({"extension": asked}))]),
+            &json!([mail]),
+        );
+        let kinds: Vec<String> = (channels(&of_post, NOW_MS).into_iter())
+            .map(|one| one.kind)
+            .collect();
         assert_eq!(kinds, ["portal"], "e-mail was not asked for");
         assert_eq!(only_at(&of_post, NOW_MS), Some(Vec::new()));
         let mut mail = mail;
         mail["extension"] = asked;
         let of_mail = patient(&json!([home]), &json!([mail]));
-        assert_eq!(postal(&of_mail, NOW_MS), Err(NoPostal::Nowhere), "no letter was asked for");
+        assert_eq!(
+            postal(&of_mail, NOW_MS),
+            Err(NoPostal::Nowhere),
+            "no letter was asked for"
+        );
     }
 }

@@ -120,7 +120,10 @@ impl Vault {
     pub fn calls_to(&self, patient: &Resource, now_ms: i64) -> Result<Number, NoText> {
         let country = self.texts().country;
         let mut why = NoText::Nowhere;
-        for channel in consent::calls(patient, now_ms).into_iter().take(NUMBERS_MAX) {
+        for channel in consent::calls(patient, now_ms)
+            .into_iter()
+            .take(NUMBERS_MAX)
+        {
             let found = if channel.wanted {
                 match Number::parse(&channel.address, country) {
                     Some(number) => return Ok(number),
