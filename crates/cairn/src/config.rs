@@ -15,6 +15,7 @@ use crate::store::{self, RootKeySource};
 mod around;
 mod audit;
 mod emergency;
+mod files;
 mod http;
 mod identity_provider;
 mod limits;
@@ -27,6 +28,7 @@ mod telehealth;
 
 pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
+pub use files::{CallSettings, LetterSettings};
 pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
 pub use limits::Limits;
@@ -121,6 +123,34 @@ pub const KEYS: &[Key] = &[
     key("smtp.returns_secret_file", ValueKind::Text, ""),
     key("smtp.returns_wait_s", ValueKind::Integer, "900"),
     key("sms.provider", ValueKind::Text, "http"),
+    key("letters.folder", ValueKind::Text, ""),
+    key("letters.returns", ValueKind::Text, ""),
+    key("letters.recipient", ValueKind::Text, ""),
+    key("letters.closes", ValueKind::Text, "16:00"),
+    key("letters.zone", ValueKind::Text, "UTC"),
+    key("letters.size", ValueKind::Integer, "500"),
+    key("letters.per_day", ValueKind::Integer, "0"),
+    key("letters.price", ValueKind::Text, ""),
+    key("letters.currency", ValueKind::Text, ""),
+    key("letters.sender", ValueKind::Text, ""),
+    key("letters.foot", ValueKind::Text, files::FOOT),
+    key("letters.country", ValueKind::Text, ""),
+    key("letters.class", ValueKind::Text, "standard"),
+    key("letters.pressing_class", ValueKind::Text, ""),
+    key("letters.delivered_when", ValueKind::Text, "posted"),
+    key("letters.font", ValueKind::Text, ""),
+    key("calls.folder", ValueKind::Text, ""),
+    key("calls.returns", ValueKind::Text, ""),
+    key("calls.recipient", ValueKind::Text, ""),
+    key("calls.closes", ValueKind::Text, "08:00 13:00"),
+    key("calls.zone", ValueKind::Text, "UTC"),
+    key("calls.size", ValueKind::Integer, "500"),
+    key("calls.per_day", ValueKind::Integer, "0"),
+    key("calls.price", ValueKind::Text, ""),
+    key("calls.currency", ValueKind::Text, ""),
+    key("calls.from", ValueKind::Text, "09:00"),
+    key("calls.until", ValueKind::Text, "20:00"),
+    key("calls.tries", ValueKind::Integer, "3"),
     key("push.contact", ValueKind::Text, ""),
     key("push.sender", ValueKind::Text, ""),
     key("push.services", ValueKind::Text, exchange::PUSH_SERVICES),
@@ -315,6 +345,12 @@ pub struct Settings {
     /// Notifications to browsers.
     #[serde(default)]
     pub push: PushSettings,
+    /// Letters.
+    #[serde(default)]
+    pub letters: LetterSettings,
+    /// Telephone calls.
+    #[serde(default)]
+    pub calls: CallSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -672,7 +708,8 @@ impl Settings {
                 "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms, limits.tenant_at_once and smtp.timeout_ms are at least 1",
             );
         }
-        if let Err(words) = self.push.check() {
+        let pushes = self.push.check();
+        if let Err(words) = pushes.and_then(|()| self.files().map(drop)) {
             return Err(ConfigError::Invalid(words));
         }
         if let Err(words) = self.sms.check(&self.smpp, self.public_url.is_some()) {

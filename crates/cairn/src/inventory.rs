@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     MailServer,
     TextMessages,
     PushServices,
+    HandOver,
     IdentityProvider,
     ClientKeys,
     Subscribers,
@@ -47,6 +48,7 @@ impl Kind {
             Self::MailServer => "mail server",
             Self::TextMessages => "provider of texts",
             Self::PushServices => "push services",
+            Self::HandOver => "folder for a partner",
             Self::IdentityProvider => "identity provider",
             Self::ClientKeys => "keys of clients",
             Self::Subscribers => "subscribers",
@@ -68,6 +70,7 @@ impl Kind {
             Self::Store | Self::Database | Self::ReadReplica => "sealed health information",
             Self::RootKey => "the key that opens the store",
             Self::Orders => "orders, and lists without health information",
+            Self::HandOver => "letters or lists of calls, sealed for the partner",
             Self::PushServices => "that there is a message, sealed for a browser",
             Self::IdentityProvider => "who of the staff signs in",
             Self::ClientKeys => "public keys",
@@ -202,7 +205,9 @@ impl Inventory {
         })?;
         for partner in set.partners().all() {
             let setting = format!("{} in partners.toml of {of}", partner.name);
-            self.add_url(Kind::Partners, &setting, &partner.base);
+            if !partner.base.is_empty() {
+                self.add_url(Kind::Partners, &setting, &partner.base);
+            }
         }
         Ok(())
     }
@@ -258,6 +263,16 @@ impl Inventory {
         }
         if settings.sms.account.is_some() {
             self.add_url(Kind::TextMessages, "sms.url", &settings.sms.url);
+        }
+        for (name, folder) in [
+            ("letters.folder", &settings.letters.folder),
+            ("calls.folder", &settings.calls.folder),
+        ] {
+            if let Some(folder) = folder {
+                // Whatever is mounted there, what lies in it is sealed.
+                let place = folder.display().to_string();
+                self.add(Kind::HandOver, name, place, OnTheWay::OnThisMachine);
+            }
         }
         if settings.push.contact.is_some() {
             for origin in settings.push.services.split_whitespace() {

@@ -82,6 +82,8 @@ pub struct ServerOptions {
     pub sms: Option<exchange::SmsOptions>,
     /// Notifications to browsers. The portal's address is the server's own, and so is who sends where it isn't said.
     pub push: Option<exchange::PushOptions>,
+    /// Letters and telephone calls. Portal and sender are the server's own.
+    pub files: Vec<exchange::FileOptions>,
     /// Country of telephone numbers that are written without one, also where no text messages leave from here.
     pub sms_country: Option<String>,
     /// Where visits by video are held; tenants that have host names have places of their own, or none.
@@ -158,6 +160,7 @@ impl ServerOptions {
             mail: None,
             sms: None,
             push: None,
+            files: Vec::new(),
             sms_country: None,
             telehealth: None,
             telehealth_opens_ms: crate::config::TelehealthSettings::default().opens_s * 1_000,
@@ -226,6 +229,9 @@ pub enum ServerError {
          and speaks plain HTTP, so it listens on this machine only (to look from elsewhere, use a tunnel such as ssh -L)"
     )]
     Exposed(SocketAddr),
+    /// Options of letters or telephone calls that don't fit together.
+    #[error("letters and telephone calls: {0}")]
+    Files(String),
     /// Options of notifications to browsers that don't fit together.
     #[error("notifications: {0}")]
     Push(String),
@@ -306,7 +312,10 @@ impl Server {
             options.ledger.entropy(),
         )
         .map_err(ServerError::Provider)?;
-        let sends = options.mail.is_some() || options.sms.is_some() || options.push.is_some();
+        let sends = options.mail.is_some()
+            || options.sms.is_some()
+            || options.push.is_some()
+            || !options.files.is_empty();
         if options.run_journeys || sends {
             options.ledger.lease_shards().map_err(ServerError::Lease)?;
         }
@@ -327,6 +336,7 @@ impl Server {
             mail: options.mail,
             sms: options.sms,
             push: options.push,
+            files: options.files,
             sms_country: options.sms_country,
             telehealth: options.telehealth,
             telehealth_opens_ms: options.telehealth_opens_ms,

@@ -8,13 +8,13 @@ use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use trust::consent::{Waits, Wishes};
+use trust::consent::{Hours, MessageRules, Waits, Wishes};
 use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
 use trust::outgoing::{Message, is_beyond_limits, set_unanswered, unanswered};
 use trust::sms::Number;
 use trust::{Agent, Change, Internal, Permit, TrustError, Unit, Versioned};
 
-use crate::carrier::{Load, To};
+use crate::carrier::{Carrier, Load, To};
 use crate::check::{Reason, Refused};
 use crate::compose::link;
 use crate::deliverer::{DeliverError, Inner, hex, persist};
@@ -164,6 +164,10 @@ impl Attempt<'_> {
         }
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
+        }
+        // What is handed over in files has no link that signs anybody in.
+        if let Carrier::Files(files) = &self.inner.carrier {
+            return self.into_batch(files, (to, patient)).await;
         }
         // No link is made for what would not be handed over.
         if let Some(outcome) = self.rests(to) {
@@ -341,8 +345,22 @@ impl Attempt<'_> {
         } else {
             Vec::new()
         };
-        let patient = (patient, self.own_quiet().await?);
-        let Some((due_ms, why)) = hours.leaves_at(rules, patient, &sent_ms, now_ms) else {
+        let own = self.own_quiet().await?;
+        // A letter rings at nobody's door at night.
+        let silent = MessageRules {
+            quiet: None,
+            ..rules.clone()
+        };
+        let of_no_hour = Hours {
+            quiet: None,
+            window: None,
+            ..hours.clone()
+        };
+        let (hours, rules, own) = match &self.inner.carrier {
+            Carrier::Files(files) if !files.rings() => (&of_no_hour, &silent, None),
+            _ => (hours, rules, own),
+        };
+        let Some((due_ms, why)) = hours.leaves_at(rules, (patient, own), &sent_ms, now_ms) else {
             return Ok(None);
         };
         if expires_ms.is_none_or(|expires_ms| due_ms <= expires_ms) {
@@ -424,6 +442,7 @@ impl Attempt<'_> {
                     Outcome::NotDone(_)
                     | Outcome::PutOff { .. }
                     | Outcome::Waits { .. }
+                    | Outcome::Batched(_)
                     | Outcome::Rests { .. },
                 ) if is_waiting(&found.resource) && !self.has_left(&found) => {
                     self.unit(outcome, Some(found))
@@ -501,6 +520,8 @@ impl Attempt<'_> {
                     set_unanswered(&mut resource, count);
                 }
                 self.may_come_back(&mut unit, &mut resource, outcome, now_ms);
+            } else if matches!(outcome, Outcome::Batched(_)) {
+                self.mark_let_go(&mut resource);
             } else {
                 self.mark_unanswered(&mut resource, outcome);
             }
@@ -511,6 +532,10 @@ impl Attempt<'_> {
                     expected: Expected::Version(found.version),
                 });
             }
+        }
+        if let Outcome::Batched(taken) = outcome {
+            unit.internals.push(taken.internal(self));
+            unit.disclosed = Some(taken.disclosed());
         }
         let again = match outcome {
             Outcome::PutOff {
@@ -563,6 +588,7 @@ impl Attempt<'_> {
             Outcome::PutOff { .. }
             | Outcome::NotDone(_)
             | Outcome::Waits { .. }
+            | Outcome::Batched(_)
             | Outcome::Rests { .. }
             | Outcome::Cancelled => before,
         }

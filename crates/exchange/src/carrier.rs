@@ -1,13 +1,15 @@
-//! What carries messages out: e-mail, text messages, or notifications to browsers. All that differs between channels that leave is here; what they
+//! What carries messages out: e-mail, text messages, notifications to browsers, or files for a partner. All that differs between channels that leave is here; what they
 //! share (the loop, what is asked again, retries, what is written down) is in `deliverer.rs`. A new channel is a file of
 //! its own and an arm in each of these functions.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use fhir::Resource;
 use ledger::{Ledger, OutboxEntry};
 use lettre::Address;
 use tokio::time::Instant;
+use trust::consent::Postal;
 use trust::identity::PushDevice;
 use trust::outgoing::{
     CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, CHANNEL_PUSH, CHANNEL_QUESTION, CHANNEL_SMS,
@@ -18,6 +20,7 @@ use trust::{Permit, Trust, TrustError, Vault};
 
 use crate::check::{Reason, Refused};
 use crate::deliverer::DeliverError;
+use crate::files::Files;
 use crate::mail::{Mail, Wording};
 use crate::outcome::Outcome;
 use crate::push::Push;
@@ -30,6 +33,7 @@ pub(crate) enum Carrier {
     Mail(Box<Mail>),
     Sms(Box<Sms>),
     Push(Box<Push>),
+    Files(Arc<Files>),
 }
 
 /// Whom a message goes to.
@@ -37,6 +41,8 @@ pub(crate) enum To {
     Address(Address),
     Number(Number),
     Devices(Vec<PushDevice>),
+    Postal(Box<Postal>),
+    Call(Number),
 }
 
 /// A message that is to leave.
@@ -73,6 +79,7 @@ impl Carrier {
             Self::Mail(_) => "mail",
             Self::Sms(_) => "sms",
             Self::Push(_) => "push",
+            Self::Files(files) => files.name(),
         }
     }
     /// What it carries, for people.
@@ -81,6 +88,7 @@ impl Carrier {
             Self::Mail(_) => "e-mail",
             Self::Sms(_) => "text message",
             Self::Push(_) => "notification",
+            Self::Files(files) => files.words(),
         }
     }
     /// The part of Cairn that the audit names.
@@ -89,6 +97,7 @@ impl Carrier {
             Self::Mail(_) => crate::mail::PART,
             Self::Sms(_) => "sms-deliverer",
             Self::Push(_) => crate::push::PART,
+            Self::Files(files) => files.part(),
         }
     }
     /// The channels of the outbox that it takes from.
@@ -97,20 +106,21 @@ impl Carrier {
             Self::Mail(_) => &[CHANNEL_EMAIL, CHANNEL_NOTICE],
             Self::Sms(_) => &[CHANNEL_SMS, CHANNEL_QUESTION],
             Self::Push(_) => &[CHANNEL_PUSH],
+            Self::Files(files) => files.outbox(),
         }
     }
     /// The channels of the outbox with what a server has taken and what may come back.
     pub(crate) fn outbox_taken(&self) -> &'static [u16] {
         match self {
             Self::Mail(_) => &[CHANNEL_MAIL_TAKEN],
-            Self::Sms(_) | Self::Push(_) => &[],
+            Self::Sms(_) | Self::Push(_) | Self::Files(_) => &[],
         }
     }
     /// What is known of messages that come back to an address of their own.
     pub(crate) fn returns(&self) -> Option<&Returns> {
         match self {
             Self::Mail(mail) => mail.returns(),
-            Self::Sms(_) | Self::Push(_) => None,
+            Self::Sms(_) | Self::Push(_) | Self::Files(_) => None,
         }
     }
     /// Whether what became of a message is told later.
@@ -121,21 +131,21 @@ impl Carrier {
     pub(crate) fn unanswered_max(&self) -> Option<u8> {
         match self {
             // A push service and a browser know a notification by its topic.
-            Self::Mail(_) | Self::Push(_) => None,
+            Self::Mail(_) | Self::Push(_) | Self::Files(_) => None,
             Self::Sms(_) => Some(UNANSWERED_MAX),
         }
     }
     /// How many segments a message takes, where it is counted by them.
     pub(crate) fn segments(&self, message: &Message, link: &str) -> Option<u32> {
         match self {
-            Self::Mail(_) | Self::Push(_) => None,
+            Self::Mail(_) | Self::Push(_) | Self::Files(_) => None,
             Self::Sms(_) => Some(crate::sms::parts(&message.text, link)),
         }
     }
     /// What a message that took so many segments took in all.
     pub(crate) fn priced(&self, message: &Message) -> Option<Parts> {
         match self {
-            Self::Mail(_) | Self::Push(_) => None,
+            Self::Mail(_) | Self::Push(_) | Self::Files(_) => None,
             Self::Sms(sms) => Some(sms.priced(&message.text, message.segments?)),
         }
     }
@@ -143,7 +153,7 @@ impl Carrier {
     /// it do its work.
     pub(crate) fn hears_nothing(&self, trust: &Trust) -> Option<&'static str> {
         match self {
-            Self::Mail(_) | Self::Push(_) => None,
+            Self::Mail(_) | Self::Push(_) | Self::Files(_) => None,
             Self::Sms(sms) => {
                 let is_session = sms.session().is_some();
                 (!crate::sms::hears(trust, is_session)).then_some(crate::sms::RECEIVER)
@@ -160,7 +170,7 @@ impl Carrier {
     /// Waits until the server may have another message.
     pub(crate) async fn turn(&self) {
         match self {
-            Self::Mail(_) | Self::Push(_) => {}
+            Self::Mail(_) | Self::Push(_) | Self::Files(_) => {}
             Self::Sms(sms) => sms.turn().await,
         }
     }
@@ -191,13 +201,22 @@ impl Carrier {
                 let found = vault.notifies_on(permit.tenant(), patient, at_ms).await?;
                 Ok(found.map(To::Devices).map_err(crate::push::refused))
             }
+            Self::Files(files) if files.rings() => {
+                let found = vault.calls_to(patient, at_ms);
+                Ok(found.map(To::Call).map_err(crate::files::no_call))
+            }
+            Self::Files(_) => {
+                let found = trust::consent::postal(patient, at_ms);
+                let to = |postal| To::Postal(Box::new(postal));
+                Ok(found.map(to).map_err(crate::files::no_letter))
+            }
         }
     }
     /// The address of somebody who acts for a patient. They have given an e-mail address, and none but that.
     pub(crate) fn parse(&self, address: &str) -> Option<To> {
         match self {
             Self::Mail(_) => address.parse().ok().map(To::Address),
-            Self::Sms(_) | Self::Push(_) => None,
+            Self::Sms(_) | Self::Push(_) | Self::Files(_) => None,
         }
     }
     /// Hands a message over, once this is awaited; or why it can't be put together.
@@ -240,9 +259,10 @@ impl Carrier {
                     push.hand_over(entry, message, devices, &link).await
                 }))
             }
-            (Self::Mail(_) | Self::Sms(_) | Self::Push(_), _) => Err(DeliverError::Compose(
-                "it is for another channel".to_owned(),
-            )),
+            // What goes into a batch is put there by `files/accept.rs`.
+            (Self::Mail(_) | Self::Sms(_) | Self::Push(_) | Self::Files(_), _) => Err(
+                DeliverError::Compose("it is for another channel".to_owned()),
+            ),
         }
     }
 }

@@ -53,6 +53,16 @@ pub enum Reason {
     QuestionOpen,
     /// Replies to our number are not heard here.
     NoReplies,
+    /// No partner is bound who would carry it.
+    NoContract,
+    /// The partner isn't cleared for what it would be told.
+    NotCleared,
+    /// It can't be printed, or spoken, as it is written.
+    Unprintable,
+    /// Nobody answered the telephone.
+    NoAnswer,
+    /// Whoever answered the telephone did not want the call.
+    CallRefused,
 }
 
 impl Reason {
@@ -80,6 +90,11 @@ impl Reason {
             Self::NoReceipt => NO_RECEIPT,
             Self::QuestionOpen => "question-open",
             Self::NoReplies => "no-replies",
+            Self::NoContract => "no-contract",
+            Self::NotCleared => "not-cleared",
+            Self::Unprintable => "unprintable",
+            Self::NoAnswer => "no-answer",
+            Self::CallRefused => "call-refused",
         }
     }
 }
@@ -229,6 +244,8 @@ mod tests {
             hours: None,
             sort: None,
             unanswered: 0,
+            language: None,
+            script: None,
             segments: None,
             question: None,
             visit: None,

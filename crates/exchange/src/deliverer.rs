@@ -81,7 +81,7 @@ impl From<TrustError> for DeliverError {
 pub struct Deliverer {
     /// The session of text messages, and where what it brings is heard.
     session: Option<(Arc<Smpp>, Arc<SmsDoor>)>,
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -151,7 +151,7 @@ impl Deliverer {
         Self::new(trust, carrier, base, links, parallel)
     }
 
-    fn new(
+    pub(crate) fn new(
         trust: Trust,
         carrier: Carrier,
         mut portal_base: String,
@@ -416,7 +416,7 @@ impl Inner {
     }
 
     /// One attempt at one entry. An error leaves the entry where it is.
-    async fn attempt(&self, entry: &OutboxEntry) -> Result<(), DeliverError> {
+    pub(crate) async fn attempt(&self, entry: &OutboxEntry) -> Result<(), DeliverError> {
         let agent = Agent::system(entry.tenant, self.carrier.part());
         let name = self.carrier.name();
         let request_id = format!("{name}-{}-{}", hex(entry.key.id), entry.attempt + 1);

@@ -3,7 +3,7 @@
 //!
 //! What it does: e-mail over SMTP, at least once, each attempt of one message under the same
 //! `Message-ID`, and what comes back of it; text messages by a provider's HTTP API or by SMPP, with its receipts;
-//! notifications to browsers by their push services. What it never does: decide what is said
+//! notifications to browsers by their push services; letters and telephone calls as files for a partner (`files/`). What it never does: decide what is said
 //! (journeys do), or put a server's words, an address or a number into a log, a metric, a URL or what is written of an
 //! attempt.
 //!
@@ -25,6 +25,7 @@ mod check;
 mod compose;
 mod deliverer;
 mod dkim;
+mod files;
 mod guard;
 mod hooks;
 mod mail;
@@ -44,6 +45,7 @@ pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
 pub use deliverer::Deliverer;
 pub use dkim::Dkim;
+pub use files::{CallOptions, FileDeliverer, FileOptions, FileWay, LetterDelivered, LetterOptions};
 pub use hooks::HookDeliverer;
 pub use push::{
     PUSH_SERVICES, PUSH_WORDS, PushOptions, PushServices, is_push_contact, is_push_unready,

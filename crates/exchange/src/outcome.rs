@@ -6,6 +6,7 @@ use trust::consent::Waits;
 use trust::conventions::NOT_DONE_SYSTEM;
 
 use crate::check::Refused;
+use crate::files::{Taken as Batched, batched};
 use crate::sms::{Parts, Taken, known, remark, taken};
 
 /// What became of an attempt.
@@ -22,6 +23,8 @@ pub(crate) enum Outcome {
     Known(Option<Parts>),
     /// It may not leave now: it is night there, or too many have gone out. It was not tried.
     Waits { due_ms: u64, why: Waits },
+    /// The batch that is closed now has it.
+    Batched(Box<Batched>),
     /// It will not be sent.
     NotDone(Refused),
     /// It will be tried again.
@@ -69,6 +72,7 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             }
         }
         Outcome::Taken(what) => taken(communication, what, now_ms),
+        Outcome::Batched(what) => batched(communication, what, now_ms),
         Outcome::NotDone(refused) => {
             communication.set("status", json!("not-done"));
             communication.set(
@@ -123,6 +127,7 @@ pub(crate) fn note(outcome: &Outcome, what: &str) -> String {
             "{what} handed to the provider ({} segments)",
             taken.parts.segments
         ),
+        Outcome::Batched(taken) => format!("{what} told {} ({})", taken.partner, taken.why),
         Outcome::Known(_) => format!("{what} is with the provider already"),
         Outcome::NotDone(refused) => format!("{what} not sent ({})", refused.reason.code()),
         Outcome::PutOff { attempt, .. } => format!("{what} put off after attempt {attempt}"),
@@ -156,6 +161,7 @@ pub(crate) fn count(outcome: &Outcome, name: &str) {
         Outcome::PutOff { .. } | Outcome::Rests { .. } => {
             metrics::counter!(format!("{name}_put_off_total")).increment(1);
         }
+        Outcome::Batched(_) => metrics::counter!(format!("{name}_batched_total")).increment(1),
         Outcome::Cancelled => metrics::counter!(format!("{name}_cancelled_total")).increment(1),
     }
 }

@@ -208,6 +208,14 @@ pub const CODES: &[(&str, &str)] = &[
         "J087",
         "A step calls by a connector that isn't there, or otherwise than the connector says.",
     ),
+    (
+        "J088",
+        "A letter or a telephone call would go by nobody, or by a partner who isn't cleared for it.",
+    ),
+    (
+        "J089",
+        "What is spoken can't be said, or a letter has less time than the post takes.",
+    ),
     ("J090", "A segment is named that isn't there."),
     ("J091", "A segment's conditions make no sense."),
     (

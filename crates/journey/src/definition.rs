@@ -185,6 +185,9 @@ pub(crate) struct Message {
     pub(crate) channels: Vec<Channel>,
     pub(crate) email: Option<(Template, Template)>,
     pub(crate) sms: Option<Template>,
+    pub(crate) voice: Option<Template>,
+    /// The number of a recording, of those that the partner has who calls.
+    pub(crate) script: Option<String>,
     pub(crate) urgency: Urgency,
     /// Why it can't wait, where it can't at all.
     pub(crate) because: Option<String>,
@@ -206,6 +209,10 @@ pub enum Channel {
     Sms,
     /// A notification on the patient's own devices, with words of ours alone.
     Push,
+    /// A letter, printed and posted by a partner.
+    Letter,
+    /// A telephone call by a partner, with words that are spoken.
+    Voice,
     /// The portal's inbox.
     Portal,
 }
@@ -218,6 +225,8 @@ impl Channel {
             Self::Email => "email",
             Self::Sms => "sms",
             Self::Push => "push",
+            Self::Letter => "letter",
+            Self::Voice => "voice",
             Self::Portal => "portal",
         }
     }
@@ -226,9 +235,16 @@ impl Channel {
 impl Channel {
     /// That with this name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Email, Self::Sms, Self::Push, Self::Portal]
-            .into_iter()
-            .find(|channel| channel.name() == name)
+        [
+            Self::Email,
+            Self::Sms,
+            Self::Push,
+            Self::Letter,
+            Self::Voice,
+            Self::Portal,
+        ]
+        .into_iter()
+        .find(|channel| channel.name() == name)
     }
     /// As patients choose it, where it reaches out.
     pub(crate) fn reach(self) -> Option<Via> {
@@ -236,6 +252,8 @@ impl Channel {
             Self::Email => Some(Via::Email),
             Self::Sms => Some(Via::Sms),
             Self::Push => Some(Via::Push),
+            Self::Letter => Some(Via::Letter),
+            Self::Voice => Some(Via::Voice),
             Self::Portal => None,
         }
     }
@@ -245,6 +263,8 @@ impl Channel {
             Self::Email => Some(trust::outgoing::CHANNEL_EMAIL),
             Self::Sms => Some(trust::outgoing::CHANNEL_SMS),
             Self::Push => Some(trust::outgoing::CHANNEL_PUSH),
+            Self::Letter => Some(trust::outgoing::CHANNEL_LETTER),
+            Self::Voice => Some(trust::outgoing::CHANNEL_VOICE),
             Self::Portal => None,
         }
     }

@@ -473,6 +473,14 @@ pub(crate) fn refusal(
             channels
         }
         Channel::Sms => trust::consent::texts(person, now_ms),
+        Channel::Voice => trust::consent::calls(person, now_ms),
+        Channel::Letter => {
+            return match trust::consent::postal(person, now_ms) {
+                Ok(_) => None,
+                Err(trust::consent::NoPostal::Unwanted) => Some("preference"),
+                Err(_) => Some(NO_ADDRESS),
+            };
+        }
     };
     if channels.is_empty() {
         return Some(NO_ADDRESS);

@@ -21,6 +21,9 @@ pub(crate) struct Translation {
     pub(crate) called_off: Option<Template>,
     pub(crate) email: Option<(Template, Template)>,
     pub(crate) sms: Option<Template>,
+    pub(crate) voice: Option<Template>,
+    /// The number of a recording that says it.
+    pub(crate) script: Option<String>,
     /// What is said to a reply that is no answer.
     pub(crate) again: Option<Template>,
     /// The questions of a form.
@@ -185,6 +188,8 @@ mod tests {
             called_off: None,
             email: None,
             sms: None,
+            voice: None,
+            script: None,
             again: None,
             questions: Vec::new(),
         };

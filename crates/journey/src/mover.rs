@@ -436,7 +436,14 @@ impl<'a> Mover<'a> {
                         communication,
                         outcome: Outcome::Delivered,
                     })),
-                    (None, Channel::Email | Channel::Sms | Channel::Push) => {
+                    (
+                        None,
+                        Channel::Email
+                        | Channel::Sms
+                        | Channel::Push
+                        | Channel::Letter
+                        | Channel::Voice,
+                    ) => {
                         if let Some(mut message) = message {
                             self.look_at_visit(&mut message).await?;
                             self.post(channel, &communication, &message);
@@ -585,6 +592,11 @@ impl<'a> Mover<'a> {
         if let (None, Channel::Sms, Some(person)) = (refused, channel, person) {
             let person = person.clone();
             return self.no_text(&person).await;
+        }
+        if let (None, Channel::Voice, Some(person)) = (refused, channel, person) {
+            let (person, at_ms) = (person.clone(), i64::try_from(now_ms).unwrap_or(i64::MAX));
+            let found = self.vault.calls_to(&person, at_ms);
+            return Ok(found.is_err().then_some(facts::NO_ADDRESS));
         }
         if let (None, Channel::Push, Some(person)) = (refused, channel, person) {
             let person = person.clone();

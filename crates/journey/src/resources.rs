@@ -11,14 +11,16 @@ use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use trust::consent::{Hours, Sort, Unwelcome};
 use trust::conventions::{
-    BEYOND_LIMITS_URL, INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM, ROLE_SYSTEM,
-    SMS_SYSTEM, STEP_SYSTEM, performer_types, queue_of,
+    BATCH_SYSTEM, BEYOND_LIMITS_URL, INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM,
+    ROLE_SYSTEM, SMS_SYSTEM, STEP_SYSTEM, performer_types, queue_of,
 };
 use trust::outgoing::CallStanding;
 
 /// What an e-mail says when the journey gives no words: nothing but that there is something to read.
 const EMAIL_SUBJECT: &str = "You have a new message";
 const EMAIL_TEXT: &str = "Hello,\n\nThere is a new message for you from your care team.\n\nTo read it, open this link:\n{link}\n\nPlease don't reply to this e-mail.\n";
+/// The same on the telephone.
+pub(crate) const VOICE_TEXT: &str = "Hello. There is a new message for you from your care team. Please sign in to the portal to read it, or call your care team.";
 /// The same of a text message.
 pub(crate) const SMS_TEXT: &str = "There is a new message for you from your care team: {link}";
 
@@ -52,11 +54,21 @@ struct Said<'s> {
     words: &'s Template,
     email: Option<&'s (Template, Template)>,
     sms: Option<&'s Template>,
+    voice: Option<&'s Template>,
+    script: Option<&'s str>,
     language: &'s str,
     translated: bool,
 }
 
 impl Said<'_> {
+    /// Whether what is spoken is in the journey's own language, because the other has no words for it.
+    fn is_own_voice(&self) -> bool {
+        let own = self.message.voice.as_ref();
+        self.translated
+            && own
+                .zip(self.voice)
+                .is_some_and(|(own, said)| std::ptr::eq(own, said))
+    }
     /// Whether it has to be said which language it is in: what is in none is English.
     fn is_marked(&self) -> bool {
         self.translated || self.language != ENGLISH
@@ -185,6 +197,8 @@ impl Maker<'_> {
                 words,
                 email: message.email.as_ref(),
                 sms: message.sms.as_ref(),
+                voice: message.voice.as_ref(),
+                script: message.script.as_deref(),
                 language: own,
                 translated: false,
             });
@@ -200,6 +214,12 @@ impl Maker<'_> {
             words: own_words.unwrap_or(&other.words),
             email: other.email.as_ref().or(message.email.as_ref()),
             sms: other.sms.as_ref().or(message.sms.as_ref()),
+            voice: other.voice.as_ref().or(message.voice.as_ref()),
+            // A recording is in one language.
+            script: match &other.voice {
+                Some(_) => other.script.as_deref(),
+                None => message.script.as_deref(),
+            },
             language: &other.language,
             translated: true,
         })
@@ -229,7 +249,7 @@ impl Maker<'_> {
         let status = match (refused, channel) {
             (Some(_), _) => "not-done",
             (None, Channel::Portal) => "completed",
-            (None, Channel::Email | Channel::Sms | Channel::Push) => "preparation",
+            (None, _) => "preparation",
         };
         Some(resource(
             ResourceType::Communication,
@@ -304,8 +324,13 @@ impl Maker<'_> {
         let (subject, mut text) = match (channel, said.email, said.sms) {
             (Channel::Sms, _, Some(text)) => (String::new(), self.words(text, Times::default())),
             (Channel::Sms, _, None) => (String::new(), SMS_TEXT.to_owned()),
-            // Who delivers says what a locked screen shows.
-            (Channel::Push, _, _) => (String::new(), String::new()),
+            (Channel::Voice, ..) => {
+                let text = said.voice.map(|text| self.words(text, Times::default()));
+                (String::new(), text.unwrap_or_else(|| VOICE_TEXT.to_owned()))
+            }
+            // Who delivers says what a locked screen shows. A letter says what the message itself does, which may hold
+            // PHI, and stands nowhere twice.
+            (Channel::Push | Channel::Letter, _, _) => (String::new(), String::new()),
             (_, Some((subject, text)), _) => (
                 self.words(subject, Times::default()),
                 self.words(text, Times::default()),
@@ -348,9 +373,22 @@ impl Maker<'_> {
             sort: step.sort(which),
             unanswered: 0,
             segments: None,
+            language: matches!(channel, Channel::Voice | Channel::Letter)
+                .then(|| self.spoken(&said, channel).to_owned()),
+            script: (said.script.filter(|_| channel == Channel::Voice)).map(str::to_owned),
             question,
             visit: about.and_then(|about| entry(about, which)),
         })
+    }
+
+    /// The language of a letter, or of what is spoken.
+    fn spoken<'s>(&'s self, said: &'s Said<'_>, channel: Channel) -> &'s str {
+        let own = self.definition.language.as_str();
+        match channel {
+            Channel::Voice if said.voice.is_none() => ENGLISH,
+            Channel::Voice if said.is_own_voice() => own,
+            _ => said.language,
+        }
     }
 
     /// When a message may leave, beside what the organisation says; nothing of one that can't wait.
@@ -413,6 +451,8 @@ fn medium(channel: Channel) -> Value {
         Channel::Email => "EMAILWRIT",
         Channel::Sms => "SMSWRIT",
         Channel::Push => "PUSH",
+        Channel::Letter => "MAILWRIT",
+        Channel::Voice => "PHONE",
         Channel::Portal => "PORTAL",
     };
     json!([{"coding": [{"system": MEDIUM_SYSTEM, "code": code}]}])
@@ -536,12 +576,13 @@ pub(crate) fn call_off(message: &mut Resource, code: &str, why: &str) {
     );
 }
 
-/// Whether a provider or a mail server has a message, of which nobody knows yet whether it arrives or comes back.
+/// Whether a provider, a mail server or a closed batch has a message, of which nobody knows yet whether it arrives or comes back.
 fn has_left(message: &Resource) -> bool {
     let identifiers = message.get("identifier").and_then(Value::as_array);
     let mut identifiers = identifiers.into_iter().flatten();
     message.text_at(&["status"]) == Some("in-progress")
-        && (message.get("sent").is_some() || identifiers.any(|one| one["system"] == SMS_SYSTEM))
+        && (message.get("sent").is_some()
+            || identifiers.any(|one| one["system"] == SMS_SYSTEM || one["system"] == BATCH_SYSTEM))
 }
 
 /// Whether a mail server has a message, and it has not come back: it has arrived, or will have.

@@ -302,7 +302,7 @@ fn say(shape: &Shape) -> String {
     match shape {
         Shape::Line => "text".into(),
         Shape::Words(spec::Clearance::Closed) => "words, may hold PHI".into(),
-        Shape::Words(spec::Clearance::Open) => "words without PHI".into(),
+        Shape::Words(spec::Clearance::Open | spec::Clearance::Spoken) => "words without PHI".into(),
         Shape::Name => "`lower-case-name`".into(),
         Shape::Duration => "duration".into(),
         Shape::Moment => "moment".into(),

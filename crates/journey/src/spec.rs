@@ -13,7 +13,7 @@ pub(crate) use segments::{MEMBERSHIP, SHARED};
 pub(crate) use steps::{
     BECAUSE, CHANNELS, EMAIL_MEMBER, OPEN_TASKS, PRIORITIES, REPLY, ROLES, SMS_MEMBER, STEP_COMMON,
     TOPIC, TRANSLATION, TRANSLATION_OF_A_CONFIRMATION, TRANSLATION_OF_A_PROPOSAL,
-    TRANSLATION_OF_A_VISIT, TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY,
+    TRANSLATION_OF_A_VISIT, TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY, VOICE_MEMBER,
 };
 
 use crate::decode::build::Parts;
@@ -83,6 +83,15 @@ pub(crate) enum Clearance {
     Closed,
     /// On an open channel: nothing that tells of a person's health.
     Open,
+    /// On the telephone, which is open too; and what is spoken has no link.
+    Spoken,
+}
+
+impl Clearance {
+    /// Whether others than the patient may see or hear it.
+    pub(crate) fn is_open(self) -> bool {
+        self != Self::Closed
+    }
 }
 
 /// What a FHIRPath expression is evaluated on.

@@ -629,7 +629,10 @@ impl What {
                 code: _,
             } => which.needs().max(match channel {
                 crate::Channel::Email | crate::Channel::Portal => FIRST,
-                crate::Channel::Sms | crate::Channel::Push => SECOND,
+                crate::Channel::Sms
+                | crate::Channel::Push
+                | crate::Channel::Letter
+                | crate::Channel::Voice => SECOND,
             }),
             Self::Started
             | Self::Entered

@@ -29,6 +29,9 @@ pub(crate) fn not_done(code: &str) -> &'static str {
         "shared-number" => {
             "Somebody else has the telephone too, so no link that signs in goes there"
         }
+        "unprintable" => "It could not be printed or spoken",
+        "no-answer" => "Nobody answered the telephone",
+        "call-refused" => "Whoever answered did not want the call",
         "question-open" => "Another question was open on the telephone",
         "no-replies" => "Replies by text message are not heard here",
         engine::CALLED_OFF => "It was not needed any more",

@@ -14,6 +14,7 @@ mod languages;
 mod limits;
 mod lists;
 mod parts;
+mod post;
 mod push;
 mod requests;
 mod segments;

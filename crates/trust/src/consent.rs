@@ -17,6 +17,7 @@ mod draft;
 mod hours;
 mod labels;
 mod messages;
+mod postal;
 mod provision;
 mod proxies;
 mod relations;
@@ -36,6 +37,7 @@ pub use draft::{Draft, begins_ms};
 pub use hours::{Hours, Waits, Window, quiet_until, zone_of};
 pub(crate) use labels::Level;
 pub use messages::{MessageRules, QuietHours, time_of_day};
+pub use postal::{NoPostal, Postal, postal};
 pub use provision::Asked;
 pub use provision::gives;
 pub(crate) use provision::{Related, related_of};
@@ -54,7 +56,7 @@ pub use wishes::{Pressing, Sort, Topic, Unwelcome, Via, Wishes};
 pub(crate) use worklist::Work;
 
 pub use channels::{
-    Channel, channels, is_same_number, only_at, set_texts_wanted, set_wanted, texts,
+    Channel, calls, channels, is_same_number, only_at, set_texts_wanted, set_wanted, texts,
 };
 
 const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";

@@ -31,6 +31,15 @@ pub const CHANNEL_MAIL_TAKEN: u16 = 6;
 /// That of notifications to browsers (Web Push).
 pub const CHANNEL_PUSH: u16 = 7;
 
+/// That of letters, which go to who prints and posts them in batches.
+pub const CHANNEL_LETTER: u16 = 20;
+/// That of telephone calls, which go to who makes them in batches.
+pub const CHANNEL_VOICE: u16 = 21;
+/// That of batches of letters which are being handed over. The entries are the tenant's.
+pub const CHANNEL_LETTER_BATCH: u16 = 22;
+/// The same of telephone calls.
+pub const CHANNEL_VOICE_BATCH: u16 = 23;
+
 /// That of calls to partners whose values go as a form: a server that doesn't know of these would send JSON, and leaves
 /// what is in a channel that it doesn't know where it is.
 pub const CHANNEL_FORM: u16 = 9;
@@ -61,7 +70,7 @@ pub struct Message {
     pub proxy: Option<String>,
     /// The id of the `Communication` resource that follows this message.
     pub communication: String,
-    /// `email`, `sms` or `push`.
+    /// `email`, `sms`, `push`, `letter` or `voice`.
     pub channel: String,
     /// Code of the purpose of use that consent must cover, e.g. `TREAT`.
     pub purpose: String,
@@ -94,6 +103,12 @@ pub struct Message {
     /// How many segments it took when it was handed over last, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u32>,
+    /// The language of a letter, and of what is spoken on the telephone (BCP 47).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// The number of a recording that says what is spoken on the telephone, where the partner has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
     /// What it asks, where it is answered by replying to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<Question>,

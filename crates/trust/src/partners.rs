@@ -91,8 +91,10 @@ pub struct Partner {
     pub name: String,
     /// Its name for people.
     pub title: String,
-    /// The address that paths of calls begin at, without a slash at its end.
+    /// The address that paths of calls begin at, without a slash at its end; empty where it isn't called.
     pub base: String,
+    /// What it takes in batches of files.
+    pub carries: BTreeSet<Carries>,
     /// What binds it.
     pub contract: Contract,
     /// The last day of the contract, as files have it; empty where there is none.
@@ -113,6 +115,43 @@ pub struct Partner {
     pub at_once: usize,
     /// Whether it may be at an address of a private network.
     pub private_network: bool,
+}
+
+/// What a partner takes in batches of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Carries {
+    /// Letters, to be printed and posted.
+    Letters,
+    /// Telephone calls, to be made.
+    Calls,
+}
+
+impl Carries {
+    /// Both: as files have it, and the channel of messages.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Letters, "letters"), (Self::Calls, "calls")];
+    /// As files have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Letters => "letters",
+            Self::Calls => "calls",
+        }
+    }
+    /// By its name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter().map(|(one, _)| one);
+        all.find(|one| one.name() == name)
+    }
+    /// What it is told by that. What anybody may hear who answers a telephone has no health information in it; what is
+    /// in a sealed envelope may.
+    #[must_use]
+    pub fn tells(self) -> BTreeSet<DataClass> {
+        match self {
+            Self::Letters => [DataClass::Identity, DataClass::Contact, DataClass::Health].into(),
+            Self::Calls => [DataClass::Contact].into(),
+        }
+    }
 }
 
 /// Why something isn't told to a partner.
@@ -192,6 +231,13 @@ impl Partners {
     pub fn get(&self, name: &str) -> Option<&Partner> {
         self.0.get(name)
     }
+    /// The one that takes letters, or calls.
+    #[must_use]
+    pub fn carrier(&self, what: Carries) -> Option<&Partner> {
+        self.0
+            .values()
+            .find(|partner| partner.carries.contains(&what))
+    }
     /// All of them, by name.
     pub fn all(&self) -> impl Iterator<Item = &Partner> {
         self.0.values()
@@ -222,6 +268,7 @@ mod tests {
             name: "rides".to_owned(),
             title: "Rides".to_owned(),
             base: "https://rides.example.org".to_owned(),
+            carries: BTreeSet::new(),
             contract: Contract::Baa,
             until: "2026-12-31".to_owned(),
             until_ms: 1_000,

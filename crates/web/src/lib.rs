@@ -89,6 +89,8 @@ pub struct WebState {
     pub secure_cookies: bool,
     /// Push services that patients may be notified by, if there are notifications.
     pub push: Option<exchange::PushServices>,
+    /// Ways by which messages leave as files, letters and telephone calls, of which there are.
+    pub carried: Vec<trust::consent::Via>,
     /// Identity providers that people may sign in at, if there are any.
     pub providers: Option<Arc<dyn IdentityProviders>>,
 }

@@ -309,6 +309,8 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
         hours: None,
         sort: None,
         unanswered: 0,
+        language: None,
+        script: None,
         segments: None,
         question: None,
         visit: None,

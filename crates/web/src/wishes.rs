@@ -29,6 +29,10 @@ const WAYS: [&str; 6] = ["usual", "email,sms", "sms,email", "email", "sms", "inb
 /// Those besides where there are notifications; before the inbox.
 const WITH_PUSH: [&str; 4] = ["push,email", "push,sms", "push,sms,email", "push"];
 
+/// Those besides where there are letters, and where patients are called; before the inbox.
+const WITH_LETTERS: [&str; 2] = ["email,letter", "letter"];
+const WITH_CALLS: [&str; 2] = ["sms,voice", "voice"];
+
 /// Names of languages, each in itself.
 const NAMES: [(&str, &str); 20] = [
     ("ar", "العربية"),
@@ -87,6 +91,8 @@ fn ways_words(code: &str) -> String {
         Via::Email => "e-mail",
         Via::Sms => "text message",
         Via::Push => "notification",
+        Via::Letter => "letter",
+        Via::Voice => "telephone call",
     };
     let words: Vec<&str> = code.split(',').filter_map(Via::parse).map(word).collect();
     let mut words = match words.as_slice() {
@@ -100,10 +106,17 @@ fn ways_words(code: &str) -> String {
 }
 
 /// What there is to choose from. What was chosen is among it, whoever wrote it down and in whichever order.
-fn choices(chosen: &str, has_push: bool) -> Vec<&str> {
+fn choices<'a>(chosen: &'a str, has_push: bool, carried: &[Via]) -> Vec<&'a str> {
     let mut codes = WAYS.to_vec();
     if has_push || chosen.split(',').any(|way| way == Via::Push.code()) {
         codes.splice(5..5, WITH_PUSH);
+    }
+    for (way, choices) in [(Via::Letter, WITH_LETTERS), (Via::Voice, WITH_CALLS)] {
+        if carried.contains(&way) {
+            // The inbox alone is the last choice.
+            let before = codes.len() - 1;
+            codes.splice(before..before, choices);
+        }
     }
     if !codes.contains(&chosen) {
         codes.push(chosen);
@@ -275,6 +288,7 @@ fn form(ctx: &Ctx, address: &str, found: &Found, you: bool) -> Markup {
         })
     };
     let has_push = ctx.app.web.push.is_some();
+    let carried = ctx.app.web.carried.as_slice();
     let level = |value: &str, checked: bool, words: &str, more: &str| {
         html! {
             label class="choice" { input type="radio" name="level" value=(value) checked[checked]; span { (words) br; span class="quiet small" { (more) } } }
@@ -292,7 +306,7 @@ fn form(ctx: &Ctx, address: &str, found: &Found, you: bool) -> Markup {
                         @let chosen = code_of(wishes.ways(topic));
                         label { (words) span class="hint" { (more) }
                             select name=(topic.code()) {
-                                @for value in choices(&chosen, has_push) { option value=(value) selected[value == chosen] { (ways_words(value)) } }
+                                @for value in choices(&chosen, has_push, carried) { option value=(value) selected[value == chosen] { (ways_words(value)) } }
                             }
                         }
                     }
@@ -595,7 +609,7 @@ mod tests {
         for code in WAYS.into_iter().chain(WITH_PUSH).chain(["email,push"]) {
             let ways = ways_of(code).unwrap();
             assert_eq!(code_of(ways.as_deref()), code);
-            assert!(choices(code, false).contains(&code), "{code}");
+            assert!(choices(code, false, &[]).contains(&code), "{code}");
         }
         for code in [
             "",
@@ -608,8 +622,11 @@ mod tests {
         ] {
             assert_eq!(ways_of(code), None, "{code}");
         }
-        assert_eq!(choices("usual", false), WAYS);
-        assert_eq!(choices("usual", true).len(), WAYS.len() + WITH_PUSH.len());
+        assert_eq!(choices("usual", false, &[]), WAYS);
+        assert_eq!(
+            choices("usual", true, &[]).len(),
+            WAYS.len() + WITH_PUSH.len()
+        );
         for (code, words) in [
             ("email,sms", "E-mail, then text message"),
             ("sms", "Text message only"),

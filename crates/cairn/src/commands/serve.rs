@@ -181,6 +181,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         mail,
         sms,
         push: settings.push(),
+        files: settings.files().map_err(anyhow::Error::msg)?,
         sms_country: settings.sms.country.clone(),
         telehealth,
         telehealth_opens_ms: settings.telehealth.opens_s * 1_000,

@@ -5,6 +5,7 @@
 //! their host, `quota.rs` bounds what one takes of the server, `own.rs` reads what a tenant has configured
 //! for itself.
 
+mod files;
 mod own;
 mod passage;
 mod push;
@@ -85,6 +86,7 @@ pub(crate) struct Plan {
     pub(crate) mail: Option<exchange::MailOptions>,
     pub(crate) sms: Option<exchange::SmsOptions>,
     pub(crate) push: Option<exchange::PushOptions>,
+    pub(crate) files: Vec<exchange::FileOptions>,
     pub(crate) sms_country: Option<String>,
     pub(crate) telehealth: Option<exchange::TelehealthPlace>,
     pub(crate) telehealth_opens_ms: u64,
@@ -253,6 +255,8 @@ pub(crate) struct House {
     pub(crate) unreadable_sms: Option<Arc<AtomicU64>>,
     /// The same of notifications to browsers.
     pub(crate) unreadable_push: Option<Arc<AtomicU64>>,
+    /// The same of letters and telephone calls.
+    pub(crate) unreadable_files: Vec<Arc<AtomicU64>>,
     /// Whether the session with a provider of text messages is open, where there is one to be kept.
     pub(crate) sms_session: Option<Arc<AtomicBool>>,
     /// With whom that is, and who the tenant is to them.
@@ -353,6 +357,15 @@ impl House {
         )
         .await?;
         let unreadable_push = push.as_ref().map(exchange::Deliverer::unreadable);
+        let around = (organisation.as_str(), base_url.as_str());
+        let files = files::open((&trust, tenant), &plan.files, entry, around)?;
+        let unreadable_files = files.iter().map(exchange::FileDeliverer::unreadable);
+        let unreadable_files = unreadable_files.collect();
+        let carried = plan.files.iter().map(|files| match files.way {
+            exchange::FileWay::Letters(_) => trust::consent::Via::Letter,
+            exchange::FileWay::Calls(_) => trust::consent::Via::Voice,
+        });
+        let carried: Vec<trust::consent::Via> = carried.collect();
         let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
@@ -375,6 +388,10 @@ impl House {
             let task = tokio::spawn(push.run(stopped.clone()));
             // Notifications of subscriptions are another follower's.
             followers.push(Follower::new("notifications to browsers", task));
+        }
+        for files in files {
+            let task = tokio::spawn(files.run(stopped.clone()));
+            followers.push(Follower::new("letters and telephone calls", task));
         }
         let hooks =
             exchange::HookDeliverer::new(trust.clone(), cleared, record.notifications_queued())
@@ -417,6 +434,7 @@ impl House {
             tenant,
             organisation: organisation.clone(),
             push: plan.push.as_ref().map(|push| push.services.clone()),
+            carried,
             mailbox: demo.map(|demo| demo.mailbox.clone()),
             demo_logins: demo.map(|demo| demo.logins.clone()).unwrap_or_default(),
             demo_speed: demo.map(|demo| demo.speed),
@@ -456,6 +474,7 @@ impl House {
             unreadable_mail,
             unreadable_sms,
             unreadable_push,
+            unreadable_files,
             sms_session,
             smpp_account,
             sms_from: own.sms_from.clone(),

@@ -47,6 +47,7 @@ struct Together {
     unreadable_mail: u64,
     unreadable_sms: u64,
     unreadable_push: u64,
+    unreadable_files: u64,
     sms_sessions_missing: u64,
     is_refused: bool,
 }
@@ -71,6 +72,7 @@ impl Gauges {
         metrics::gauge!("mail_unreadable_entries").set(all.unreadable_mail as f64);
         metrics::gauge!("sms_unreadable_entries").set(all.unreadable_sms as f64);
         metrics::gauge!("push_unreadable_entries").set(all.unreadable_push as f64);
+        metrics::gauge!("files_unreadable_entries").set(all.unreadable_files as f64);
         metrics::gauge!("sms_sessions_missing").set(all.sms_sessions_missing as f64);
         metrics::gauge!("cairn_policy_refused").set(f64::from(u8::from(all.is_refused)));
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,6 +96,9 @@ impl Together {
         self.unreadable_mail += mail.map_or(0, |count| count.load(Ordering::Relaxed));
         let sms = house.unreadable_sms.as_ref();
         self.unreadable_sms += sms.map_or(0, |count| count.load(Ordering::Relaxed));
+        let files = house.unreadable_files.iter();
+        let files = files.map(|count| count.load(Ordering::Relaxed));
+        self.unreadable_files += files.sum::<u64>();
         let push = house.unreadable_push.as_ref();
         self.unreadable_push += push.map_or(0, |count| count.load(Ordering::Relaxed));
         self.sms_sessions_missing += u64::from(house.lacks_sms_session());

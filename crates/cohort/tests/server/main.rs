@@ -16,6 +16,7 @@ mod crash;
 mod dates;
 mod indexing;
 mod journey;
+mod letters;
 mod nodes;
 mod once;
 mod pages;

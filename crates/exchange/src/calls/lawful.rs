@@ -147,6 +147,7 @@ mod tests {
             name: "rides".to_owned(),
             title: "Rides".to_owned(),
             base: "https://rides.example.org".to_owned(),
+            carries: std::collections::BTreeSet::new(),
             contract: Contract::Baa,
             until: "2026-12-31".to_owned(),
             until_ms: 90,

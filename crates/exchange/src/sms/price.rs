@@ -42,7 +42,7 @@ impl Price {
     }
 
     /// As FHIR has it.
-    pub(super) fn money(&self) -> Value {
+    pub(crate) fn money(&self) -> Value {
         let whole = self.millionths / MILLIONTHS;
         let part = self.millionths % MILLIONTHS;
         let text = format!("{whole}.{part:06}");
@@ -54,9 +54,13 @@ impl Price {
 
     /// Counts it in the metrics.
     pub(crate) fn count(&self) {
+        self.count_as("sms_cost_millionths_total");
+    }
+
+    /// The same under another name.
+    pub(crate) fn count_as(&self, name: &'static str) {
         let currency = self.currency.clone();
-        metrics::counter!("sms_cost_millionths_total", "currency" => currency)
-            .increment(self.millionths);
+        metrics::counter!(name, "currency" => currency).increment(self.millionths);
     }
 }
 

@@ -7,6 +7,7 @@ mod centre;
 mod delivery;
 mod entries;
 mod habits;
+mod letters;
 mod lost;
 mod maildev;
 mod notices;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use exchange::{Deliverer, MailOptions, MailTls, PushOptions, SmsDoor, SmsOptions};
+use exchange::{
+    Deliverer, FileDeliverer, FileOptions, MailOptions, MailTls, PushOptions, SmsDoor, SmsOptions,
+};
 use fhir::{Resource, ResourceType};
 use ledger::{
     Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
@@ -16,7 +18,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trust::consent::Rules;
 use trust::identity::{Session, SignIn};
-use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_PUSH, CHANNEL_QUESTION, CHANNEL_SMS, Message};
+use trust::outgoing::{
+    CHANNEL_EMAIL, CHANNEL_LETTER, CHANNEL_LETTER_BATCH, CHANNEL_PUSH, CHANNEL_QUESTION,
+    CHANNEL_SMS, CHANNEL_VOICE, CHANNEL_VOICE_BATCH, Message,
+};
 use trust::sms::Country;
 use trust::{Action, Agent, Change, Permit, Purpose, Target, TextRules, Trust, TrustOptions, Unit};
 
@@ -247,6 +252,37 @@ impl World {
         }
     }
 
+    /// Hands letters or telephone calls over.
+    pub fn run_files(&self, options: FileOptions) -> Running {
+        let deliverer = FileDeliverer::new(self.trust.clone(), TENANT, options);
+        let deliverer = deliverer.expect("options that fit together");
+        let (stop, stopped) = watch::channel(false);
+        Running {
+            stop,
+            task: tokio::spawn(deliverer.run(stopped)),
+        }
+    }
+
+    /// Closes the store and opens it again, under the policies of a folder.
+    pub async fn reopen_under(self, policies: &std::path::Path) -> Self {
+        let Self {
+            folder,
+            clock,
+            trust,
+        } = self;
+        trust.vault().ledger().close().await.expect("closed");
+        drop(trust);
+        let wall = Arc::new(clock.clone());
+        let policies = (Some(policies.to_owned()), None);
+        let trust = open_under(folder.path().join("data"), wall.clone(), wall, policies);
+        trust.vault().set_texts(texts());
+        Self {
+            folder,
+            clock,
+            trust,
+        }
+    }
+
     /// A session of a patient, who came by a link.
     pub async fn session(&self, patient: &str) -> Session {
         let identity = self.trust.identity();
@@ -403,6 +439,8 @@ impl World {
             hours: None,
             sort: None,
             unanswered: 0,
+            language: None,
+            script: None,
             segments: None,
             question: None,
             visit: None,
@@ -412,6 +450,8 @@ impl World {
             "sms" if message.question.is_some() => ("SMSWRIT", CHANNEL_QUESTION),
             "sms" => ("SMSWRIT", CHANNEL_SMS),
             "push" => ("PUSH", CHANNEL_PUSH),
+            "letter" => ("MAILWRIT", CHANNEL_LETTER),
+            "voice" => ("PHONE", CHANNEL_VOICE),
             _ => ("EMAILWRIT", CHANNEL_EMAIL),
         };
         let resource = Resource::from_value(json!({
@@ -419,6 +459,7 @@ impl World {
             "identifier": [{ "system": trust::conventions::INSTANCE_SYSTEM, "value": "one" }],
             "subject": { "reference": format!("Patient/{patient}") },
             "medium": [{ "coding": [{ "system": trust::conventions::MEDIUM_SYSTEM, "code": medium }] }],
+            "topic": { "text": "How you are" },
             "payload": [{ "contentString": "How are you today?" }]
         }))
         .expect("a resource");
@@ -525,7 +566,16 @@ impl World {
     pub async fn outbox(&self) -> Vec<OutboxEntry> {
         let ledger = self.trust.vault().ledger();
         let mut all = Vec::new();
-        for channel in [CHANNEL_EMAIL, CHANNEL_SMS, CHANNEL_PUSH, CHANNEL_QUESTION] {
+        for channel in [
+            CHANNEL_EMAIL,
+            CHANNEL_SMS,
+            CHANNEL_PUSH,
+            CHANNEL_QUESTION,
+            CHANNEL_LETTER,
+            CHANNEL_VOICE,
+            CHANNEL_LETTER_BATCH,
+            CHANNEL_VOICE_BATCH,
+        ] {
             let due = ledger.outbox_due(channel, u64::MAX, 10_000).await;
             all.extend(due.expect("the outbox"));
         }

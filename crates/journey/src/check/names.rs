@@ -130,12 +130,12 @@ impl Check<'_, '_> {
                 continue;
             };
             let title = self.definition.title.to_lowercase();
-            if clearance == Clearance::Open
+            if clearance.is_open()
                 && (text.to_lowercase().contains(&title) || text.contains(&self.definition.name))
             {
-                self.findings.error("J017", words.place, "these words go over a channel that isn't cleared for PHI (e-mail, text message), and name the journey, which tells what the patient is treated for");
+                self.findings.error("J017", words.place, "these words go over a channel that isn't cleared for PHI (e-mail, text message, telephone), and name the journey, which tells what the patient is treated for");
             }
-            if clearance == Clearance::Open {
+            if clearance.is_open() {
                 let language = said.language.unwrap_or(&self.definition.language);
                 self.open_words(words.place, text, is_german(language));
             }
@@ -152,10 +152,13 @@ impl Check<'_, '_> {
                     self.findings.error("J018", place, format!("`{{{name}}}` is no variable{near} Known are {}, and `step.member` for what the journey has learnt, and `anchor.day` and `anchor.time`", template::VARIABLES.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")));
                     continue;
                 };
-                if clearance == Clearance::Open && class == Class::Phi {
-                    self.findings.error("J017", place, format!("`{{{name}}}` is PHI and these words go over a channel that isn't cleared for it (e-mail, text message); name it in `words`, which are shown behind login, and send the link"));
+                if clearance.is_open() && class == Class::Phi {
+                    self.findings.error("J017", place, format!("`{{{name}}}` is PHI and these words go over a channel that isn't cleared for it (e-mail, text message, telephone); name it in `words`, which are shown behind login, and send the link"));
                 }
-                if class == Class::Link && clearance != Clearance::Open {
+                if class == Class::Link && clearance == Clearance::Spoken {
+                    let words = "`{link}` can't be spoken on the telephone: say where the patient finds the message";
+                    self.findings.error("J089", place, words.to_owned());
+                } else if class == Class::Link && clearance != Clearance::Open {
                     self.findings.error(
                         "J018",
                         place,

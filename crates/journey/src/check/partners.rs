@@ -2,11 +2,11 @@
 
 use super::clinical::{Does, is_german, telling};
 use crate::Finding;
-use crate::definition::{Definition, Step};
+use crate::definition::{Channel, Definition, Step};
 use crate::yaml::{Node, Place};
 use fhir::suggestion;
 use std::collections::BTreeSet;
-use trust::partners::{DataClass, NotCleared, Partners};
+use trust::partners::{Carries, DataClass, NotCleared, Partners};
 
 /// What is wrong with the calls of a journey at a time: partners that aren't known or not bound, and what they are not
 /// cleared for. Fixed words are looked at where `words` says so.
@@ -18,6 +18,7 @@ pub(crate) fn partners(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     for step in &definition.steps {
+        findings.extend(carried(step, definition, partners, now_ms));
         let Some(outside) = step.kind.calls() else {
             continue;
         };
@@ -29,6 +30,12 @@ pub(crate) fn partners(
             findings.push(finding("J060", at, message));
             continue;
         };
+        if partner.base.is_empty() {
+            let message =
+                format!("{name} takes files, and has no address at which it is called (`base`)");
+            findings.push(finding("J060", at, message));
+            continue;
+        }
         // Nothing of a patient, to see what is wrong whatever is told.
         let nothing = BTreeSet::new();
         match partner.refuses(definition.purpose, &nothing, now_ms) {
@@ -64,6 +71,40 @@ pub(crate) fn partners(
                 );
                 Some(finding("J061", fixed.place, message))
             }));
+        }
+    }
+    findings
+}
+
+/// What is wrong with messages that leave as files: nobody takes them, or who does isn't cleared for what they tell. What
+/// is spoken tells nothing but a number, because its words are those of an open channel; a letter may tell all that the
+/// patient reads behind login.
+fn carried(step: &Step, definition: &Definition, partners: &Partners, now_ms: u64) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (within, message) in step.kind.messages() {
+        for channel in &message.channels {
+            let what = match channel {
+                Channel::Letter => Carries::Letters,
+                Channel::Voice => Carries::Calls,
+                Channel::Email | Channel::Sms | Channel::Push | Channel::Portal => continue,
+            };
+            let path = [within, &["channels"]].concat();
+            let words = match partners.carrier(what) {
+                None => format!(
+                    "no partner carries {0}: nobody would get a message by `{1}`. Say in partners.toml who does (`carries = [\"{0}\"]`)",
+                    what.name(),
+                    channel.name()
+                ),
+                Some(partner) => match partner.refuses(definition.purpose, &what.tells(), now_ms) {
+                    Some(why) => format!(
+                        "a message would go by `{}`: {}",
+                        channel.name(),
+                        why.words(&partner.name)
+                    ),
+                    None => continue,
+                },
+            };
+            findings.push(finding("J088", place(step, &path), words));
         }
     }
     findings

@@ -271,6 +271,8 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
                 None => None,
             },
             sms: sms(node),
+            voice: voice(node),
+            script: script(node),
             again: (node.get("reply").and_then(|reply| reply.get("again"))).and_then(template),
         })
     })
@@ -280,6 +282,16 @@ fn translations(body: &Node) -> Option<Vec<Translation>> {
 /// The words of a message's text message.
 fn sms(body: &Node) -> Option<Template> {
     template(body.get("sms")?.get("words")?)
+}
+
+/// What is spoken on the telephone.
+fn voice(body: &Node) -> Option<Template> {
+    template(body.get("voice")?.get("words")?)
+}
+
+/// The number of a recording that says it.
+fn script(body: &Node) -> Option<String> {
+    line(body.get("voice")?, "script")
 }
 
 /// A question of a form in another language.
@@ -418,6 +430,8 @@ pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Optio
             None => None,
         },
         sms: sms(body),
+        voice: voice(body),
+        script: script(body),
         urgency: match line(body, "urgency").as_deref() {
             Some("important") => Urgency::Important,
             Some("clinical") => Urgency::Clinical,

@@ -15,7 +15,7 @@ use crate::languages::Asked;
 use crate::resources::{Maker, resource};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, REPLY, Record, SMS_MEMBER, Shape,
-    TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY, may, must,
+    TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY, VOICE_MEMBER, may, must,
 };
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -128,6 +128,7 @@ static ASK: Record = Record {
         ),
         EMAIL_MEMBER,
         SMS_MEMBER,
+        VOICE_MEMBER,
         may(
             "reply",
             Shape::Record(&REPLY),

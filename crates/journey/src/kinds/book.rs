@@ -12,7 +12,7 @@ use crate::engine::{CALLED_OFF, Calendar, Effect, Engine, EngineError, Fact, Ids
 use crate::resources::{Maker, Times, resource};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape,
-    TRANSLATION_OF_A_VISIT, TRANSLATIONS, URGENCY, may, must,
+    TRANSLATION_OF_A_VISIT, TRANSLATIONS, URGENCY, VOICE_MEMBER, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -99,6 +99,7 @@ static BOOK: Record = Record {
         ),
         EMAIL_MEMBER,
         SMS_MEMBER,
+        VOICE_MEMBER,
         may(
             "urgency",
             URGENCY,

@@ -8,7 +8,7 @@ use crate::engine::{EXPIRED, Engine, EngineError};
 use crate::room::Urgency;
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape, TOPIC,
-    TRANSLATION, TRANSLATIONS, URGENCY, WINDOW, may, must,
+    TRANSLATION, TRANSLATIONS, URGENCY, VOICE_MEMBER, WINDOW, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::{DAY_MS, say_duration};
@@ -41,6 +41,7 @@ static SEND: Record = Record {
         ),
         EMAIL_MEMBER,
         SMS_MEMBER,
+        VOICE_MEMBER,
         may(
             "topic",
             TOPIC,
@@ -111,7 +112,23 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     }))
 }
 
+/// How long a letter takes at the least, until a partner may say that it was posted.
+const POST_MS: u64 = 3 * DAY_MS;
+
 impl Send {
+    /// A letter that is given up before it can be in the post.
+    fn check_post(&self, check: &mut Check<'_, '_>, step: &Step) {
+        if self.message.channels.contains(&Channel::Letter) && self.expires_ms < POST_MS {
+            let words = format!(
+                "a letter has {} (`expires`) until it is taken for lost: it waits for its batch, is printed and posted, and only then it is known; {} is little",
+                say_duration(self.expires_ms),
+                say_duration(POST_MS)
+            );
+            let place = check.at(step, &["send", "channels"]);
+            check.findings.warning("J089", place, words);
+        }
+    }
+
     /// Hours that can't be, that mean nothing, or that a message can wait through only by failing.
     fn check_window(&self, check: &mut Check<'_, '_>, step: &Step) {
         let Some(window) = &self.message.window else {
@@ -197,6 +214,7 @@ impl StepKind for Send {
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
         check.messages(step);
         self.check_window(check, step);
+        self.check_post(check, step);
         if self.on_failure.is_none() {
             check.findings.error("J013", step.place, format!("`{}` has no `on_failure`: say what happens when no channel delivers the message (a task for staff, or `end`)", step.id));
         }

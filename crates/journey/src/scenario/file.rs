@@ -271,6 +271,8 @@ static SENT: Table = Table {
                 ("email", "E-mail."),
                 ("sms", "A text message."),
                 ("push", "A notification."),
+                ("letter", "A letter."),
+                ("voice", "A telephone call."),
                 ("portal", "The portal's inbox."),
             ]),
             "The channel.",

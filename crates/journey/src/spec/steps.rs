@@ -16,6 +16,14 @@ pub(crate) const CHANNELS: Shape = Shape::List(&Shape::Choice(&[
         "A notification on the devices where the patient has turned notifications on, with a link to the portal. It says who writes and that there is a message, and nothing else: it has no words of the journey's.",
     ),
     (
+        "letter",
+        "A letter to the patient's own address, printed and posted by a partner. In a sealed envelope: it holds `title` and `words`, and they may hold PHI if the partner is cleared for it.",
+    ),
+    (
+        "voice",
+        "A telephone call by a partner, who speaks the words of `voice`. Open: they may hold no PHI.",
+    ),
+    (
         "portal",
         "The patient's inbox in the portal. Behind login: it may hold PHI.",
     ),
@@ -84,6 +92,20 @@ pub(crate) static SMS: Record = Record {
     )],
 };
 
+pub(crate) static VOICE: Record = Record {
+    name: "voice",
+    doc: "Words that are spoken on the telephone. A call isn't cleared for PHI, because anybody may answer it: no variable may stand in them, and the fixed words must not tell what the patient is treated for.",
+    one_of: &[],
+    fields: &[
+        must("words", Shape::Words(Clearance::Spoken), "What is said."),
+        may(
+            "script",
+            Shape::Line,
+            "The number of a recording that the partner has, which says these words.",
+        ),
+    ],
+};
+
 /// What a message says of its e-mail.
 pub(crate) const EMAIL_MEMBER: Field = may(
     "email",
@@ -96,6 +118,20 @@ pub(crate) const SMS_MEMBER: Field = may(
     "sms",
     Shape::Record(&SMS),
     "Words of the text message; without it, a plain notice with a link.",
+);
+
+/// What a message says of its telephone call.
+pub(crate) const VOICE_MEMBER: Field = may(
+    "voice",
+    Shape::Record(&VOICE),
+    "Words of the telephone call; without them, that there is a message in the portal.",
+);
+
+/// The same in another language.
+const VOICE_OF_A_TRANSLATION: Field = may(
+    "voice",
+    Shape::Record(&VOICE),
+    "Words of the telephone call; without them, those of the journey's own language.",
 );
 
 /// The same in another language.
@@ -138,6 +174,7 @@ pub(crate) static TRANSLATION: Record = Record {
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
         SMS_OF_A_TRANSLATION,
+        VOICE_OF_A_TRANSLATION,
     ],
 };
 
@@ -181,6 +218,7 @@ pub(crate) static TRANSLATIONS_OF_A_FORM: Record = Record {
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
         SMS_OF_A_TRANSLATION,
+        VOICE_OF_A_TRANSLATION,
         REPLY_OF_A_TRANSLATION,
         may(
             "questions",
@@ -204,6 +242,7 @@ pub(crate) static TRANSLATION_OF_A_VISIT: Record = Record {
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
         SMS_OF_A_TRANSLATION,
+        VOICE_OF_A_TRANSLATION,
     ],
 };
 
@@ -226,6 +265,7 @@ pub(crate) static TRANSLATION_OF_A_PROPOSAL: Record = Record {
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
         SMS_OF_A_TRANSLATION,
+        VOICE_OF_A_TRANSLATION,
     ],
 };
 
@@ -252,6 +292,7 @@ pub(crate) static TRANSLATION_OF_A_CONFIRMATION: Record = Record {
             "Words of the e-mail; without it, those of the journey's own language.",
         ),
         SMS_OF_A_TRANSLATION,
+        VOICE_OF_A_TRANSLATION,
     ],
 };
 

@@ -10,6 +10,7 @@ mod connectors;
 mod entries;
 mod learnt;
 mod open;
+mod post;
 mod replies;
 mod risk;
 mod segments;
@@ -119,6 +120,7 @@ fn partners() -> Partners {
         name: "rides".to_owned(),
         title: "Rides".to_owned(),
         base: "https://rides.example.org".to_owned(),
+        carries: std::collections::BTreeSet::new(),
         contract: Contract::Baa,
         until: "2099-12-31".to_owned(),
         until_ms: u64::MAX,
@@ -141,6 +143,12 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
     );
     let table: Vec<(&'static str, &'static str, &str)> = vec![
         ("J001", "owner: A team", "owner: [A team"),
+        ("J088", "[email, portal]", "[email, letter, portal]"),
+        (
+            "J089",
+            "      channels: [email, portal]\n",
+            "      channels: [email, portal]\n      voice: {words: 'See {link}'}\n",
+        ),
         ("J002", "remind_after: 24h", "remind_aftr: 24h"),
         ("J003", "title: A small journey\n", ""),
         ("J004", "channels: [email, portal]", "channels: email"),

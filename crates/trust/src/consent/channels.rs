@@ -2,6 +2,7 @@
 use fhir::Resource;
 use serde_json::{Value, json};
 
+use super::postal::asks_for_one;
 use super::{holds, list};
 use crate::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
 
@@ -16,8 +17,7 @@ use crate::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
 pub fn channels(patient: &Resource, now_ms: i64) -> Vec<Channel> {
     const ORDER: [&str; 4] = ["email", "sms", "portal", "phone"];
     let place = |kind: &str| ORDER.iter().position(|other| *other == kind);
-    let confidential =
-        list(patient.get("telecom")).any(|telecom| is_extended(telecom, CONFIDENTIAL_EXTENSION));
+    let confidential = asks_for_one(patient);
     let mut found: Vec<(u64, usize, Channel)> = Vec::new();
     for telecom in list(patient.get("telecom")) {
         let text = |name: &str| telecom.get(name).and_then(Value::as_str);
@@ -65,16 +65,14 @@ pub fn channels(patient: &Resource, now_ms: i64) -> Vec<Channel> {
 /// none of them where all are over, and the portal is what is left.
 #[must_use]
 pub fn only_at(patient: &Resource, now_ms: i64) -> Option<Vec<Channel>> {
-    let has_asked =
-        list(patient.get("telecom")).any(|telecom| is_extended(telecom, CONFIDENTIAL_EXTENSION));
-    has_asked.then(|| {
+    asks_for_one(patient).then(|| {
         let mut channels = channels(patient, now_ms);
         channels.retain(|channel| !channel.address.is_empty());
         channels
     })
 }
 
-fn is_extended(telecom: &Value, url: &str) -> bool {
+pub(super) fn is_extended(telecom: &Value, url: &str) -> bool {
     list(telecom.get("extension")).any(|extension| {
         extension.get("url").and_then(Value::as_str) == Some(url)
             && extension.get("valueBoolean") == Some(&Value::Bool(true))
@@ -114,6 +112,14 @@ pub fn texts(patient: &Resource, now_ms: i64) -> Vec<Channel> {
         }
         _ => false,
     });
+    found
+}
+
+/// The numbers that may be called, in order.
+#[must_use]
+pub fn calls(patient: &Resource, now_ms: i64) -> Vec<Channel> {
+    let mut found = channels(patient, now_ms);
+    found.retain(|channel| channel.kind == "phone");
     found
 }
 

@@ -98,11 +98,21 @@ pub enum Via {
     Sms,
     /// By notification on a device of the patient's.
     Push,
+    /// By letter.
+    Letter,
+    /// By telephone call.
+    Voice,
 }
 
 impl Via {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Email, Self::Sms, Self::Push];
+    pub const ALL: [Self; 5] = [
+        Self::Email,
+        Self::Sms,
+        Self::Push,
+        Self::Letter,
+        Self::Voice,
+    ];
 
     /// As `ContactPoint.system` and the language have it.
     #[must_use]
@@ -111,6 +121,8 @@ impl Via {
             Self::Email => "email",
             Self::Sms => "sms",
             Self::Push => "push",
+            Self::Letter => "letter",
+            Self::Voice => "voice",
         }
     }
 
@@ -121,6 +133,8 @@ impl Via {
             Self::Email => "e-mail",
             Self::Sms => "text messages",
             Self::Push => "notifications",
+            Self::Letter => "letters",
+            Self::Voice => "telephone calls",
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::files::{PARTNERS, PolicyFault, PolicyTexts};
-use crate::partners::{Contract, DataClass, Partner, Partners};
+use crate::partners::{Carries, Contract, DataClass, Partner, Partners};
 use crate::{Purpose, Purposes};
 
 /// The most partners of a tenant.
@@ -37,7 +37,9 @@ struct File {
 struct PartnerText {
     name: Spanned<String>,
     title: Spanned<String>,
-    base: Spanned<String>,
+    base: Option<Spanned<String>>,
+    #[serde(default)]
+    carries: Vec<Spanned<String>>,
     contract: Spanned<String>,
     until: Option<Spanned<String>>,
     #[serde(default)]
@@ -73,6 +75,12 @@ pub(super) fn read(files: &PolicyTexts, purposes: &Purposes) -> Result<Partners,
             let words = format!("the name `{}` stands twice", partner.name);
             wrong(one.name.span().start, words);
         }
+        for what in &partner.carries {
+            if let Some(other) = partners.iter().find(|other| other.carries.contains(what)) {
+                let words = format!("`{}` carries {} already", other.name, what.name());
+                wrong(one.name.span().start, words);
+            }
+        }
         partners.push(partner);
     }
     if faults.is_empty() {
@@ -94,12 +102,37 @@ fn partner(
     if let Err(words) = check_title(one.title.get_ref()) {
         wrong(one.title.span().start, words);
     }
-    let base = match base(one.base.get_ref()) {
-        Ok(base) => base,
-        Err(words) => {
-            wrong(one.base.span().start, words);
+    let mut carries = BTreeSet::new();
+    for what in &one.carries {
+        match Carries::parse(what.get_ref()) {
+            Some(known) => {
+                carries.insert(known);
+            }
+            None => {
+                let known = Carries::ALL.map(|(_, name)| name).join(", ");
+                let words = format!(
+                    "`{}` is nothing that a partner carries; there are {known}",
+                    what.get_ref().escape_debug()
+                );
+                wrong(what.span().start, words);
+            }
+        }
+    }
+    let base = match &one.base {
+        // Who takes files alone is called nowhere.
+        None if !carries.is_empty() => String::new(),
+        None => {
+            let words = "a partner needs `base`, the address at which it is called, or `carries`";
+            wrong(one.name.span().start, words.to_owned());
             String::new()
         }
+        Some(text) => match base(text.get_ref()) {
+            Ok(base) => base,
+            Err(words) => {
+                wrong(text.span().start, words);
+                String::new()
+            }
+        },
     };
     let contract = Contract::parse(one.contract.get_ref()).unwrap_or_else(|| {
         let words = format!(
@@ -186,6 +219,7 @@ fn partner(
         name: one.name.get_ref().clone(),
         title: one.title.get_ref().clone(),
         base,
+        carries,
         contract,
         until: (one.until.as_ref()).map_or_else(String::new, |until| until.get_ref().clone()),
         until_ms,

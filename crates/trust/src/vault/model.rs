@@ -53,6 +53,10 @@ pub mod kinds {
     pub const ADDRESS_MARK: Kind = Kind(1120);
     /// Somebody's place in a visit by video: the link that lets them in, and whether it was used.
     pub const VISIT_SEAT: Kind = Kind(1145);
+    /// A letter or a telephone call in a closed batch, as it is handed over: the patient's.
+    pub const FILE_PARCEL: Kind = Kind(1152);
+    /// How many letters or calls were handed over on a day.
+    pub const FILE_TALLY: Kind = Kind(1153);
     /// Which subscriptions are live.
     pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
     /// Somebody's emergency access to a patient's record, with its review.
@@ -126,7 +130,7 @@ pub mod kinds {
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].
     const _: () = {
-        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 14];
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 16];
         let others = [
             JOURNEY_DEFINITION,
             JOURNEY_INSTANCE,
@@ -143,6 +147,8 @@ pub mod kinds {
             TEXT_QUESTION,
             ADDRESS_MARK,
             VISIT_SEAT,
+            FILE_PARCEL,
+            FILE_TALLY,
         ];
         let mut place = 0;
         while place < all.len() {

@@ -112,6 +112,31 @@ impl Vault {
         Ok(Err(why))
     }
 
+    /// The number that a patient may be called at: the first that is wanted and can be dialled. A STOP is about text
+    /// messages, and says nothing of calls.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn calls_to(&self, patient: &Resource, now_ms: i64) -> Result<Number, NoText> {
+        let country = self.texts().country;
+        let mut why = NoText::Nowhere;
+        for channel in consent::calls(patient, now_ms)
+            .into_iter()
+            .take(NUMBERS_MAX)
+        {
+            let found = if channel.wanted {
+                match Number::parse(&channel.address, country) {
+                    Some(number) => return Ok(number),
+                    None => NoText::Unusable,
+                }
+            } else {
+                NoText::Unwanted
+            };
+            why = why.or(found);
+        }
+        Err(why)
+    }
+
     /// Whether somebody sent STOP from a telephone.
     ///
     /// # Errors

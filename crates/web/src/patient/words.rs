@@ -95,6 +95,11 @@ fn not_sent(resource: &Resource) -> String {
         NO_RECEIPT => "no receipt came, so it may have arrived".to_owned(),
         "permanent-failure" => "the receiving server refused it".to_owned(),
         "retries-exhausted" => "the receiving server could not be reached".to_owned(),
+        "unprintable" => "it could not be printed or spoken".to_owned(),
+        "no-contract" => "no partner is bound who would carry it".to_owned(),
+        "not-cleared" => "the partner is not cleared for it".to_owned(),
+        "no-answer" => "nobody answered the telephone".to_owned(),
+        "call-refused" => "whoever answered did not want the call".to_owned(),
         "returned" => "it was sent and came back".to_owned(),
         other => status_words(other),
     }
@@ -118,6 +123,7 @@ pub(super) fn medium(resource: &Resource) -> &'static str {
         Some("PORTAL") => "Portal",
         Some("SMSWRIT") => "Text message",
         Some("PUSH") => PUSH,
+        Some("MAILWRIT") => "Letter",
         Some("PHONE") => "Phone",
         _ => "Message",
     }

@@ -146,6 +146,7 @@ impl World {
             fhir_base: "https://cairn.example/fhir/r4".to_owned(),
             secure_cookies: false,
             push: None,
+            carried: Vec::new(),
             providers: None,
             telehealth: None,
         };

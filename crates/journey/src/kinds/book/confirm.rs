@@ -12,7 +12,7 @@ use crate::definition::{Channel, Message, Step};
 use crate::engine::{About, Calendar, Engine};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Record, SMS_MEMBER, Shape,
-    TRANSLATION_OF_A_CONFIRMATION, TRANSLATIONS, URGENCY, may, must,
+    TRANSLATION_OF_A_CONFIRMATION, TRANSLATIONS, URGENCY, VOICE_MEMBER, may, must,
 };
 use crate::state::{OnTheWay, Stand, Token, Told, Which};
 use crate::template::Template;
@@ -51,6 +51,7 @@ pub(super) static CONFIRMATION: Record = Record {
         ),
         EMAIL_MEMBER,
         SMS_MEMBER,
+        VOICE_MEMBER,
         may(
             "urgency",
             URGENCY,

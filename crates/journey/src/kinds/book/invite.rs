@@ -11,7 +11,7 @@ use crate::definition::{Definition, Message, Step};
 use crate::engine::{CALLED_OFF, Engine, moment};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Record, SMS_MEMBER, START_ANCHOR, Shape,
-    TRANSLATION_OF_A_PROPOSAL, TRANSLATIONS, URGENCY, may, must,
+    TRANSLATION_OF_A_PROPOSAL, TRANSLATIONS, URGENCY, VOICE_MEMBER, may, must,
 };
 use crate::state::{Invited, OnTheWay, Stand, State, Token, Which};
 use crate::template::Template;
@@ -50,6 +50,7 @@ pub(super) static INVITATION: Record = Record {
         ),
         EMAIL_MEMBER,
         SMS_MEMBER,
+        VOICE_MEMBER,
         may(
             "urgency",
             URGENCY,

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::partners::{Contract, DataClass, NotCleared};
+use crate::partners::{Carries, Contract, DataClass, NotCleared};
 
 const RIDES: &str = "[[partner]]
 name = 'rides'
@@ -44,6 +44,26 @@ fn what_a_partner_may_be_told_stands_in_a_file() {
     );
     assert_eq!(set.partners().all().count(), 1);
     assert_eq!(policies().set().partners().all().count(), 0);
+}
+
+/// One who takes files alone has no address, and is found by what it carries.
+#[test]
+fn who_carries_letters_or_calls_is_found_by_that() {
+    let text = RIDES.replace(
+        "base = 'https://rides.example.org/api/'\n",
+        "carries = ['letters']\n",
+    );
+    let set = set(&text).map_err(|faults| faults[0].to_string()).unwrap();
+    let carrier = set.partners().carrier(Carries::Letters).unwrap();
+    assert_eq!(
+        (carrier.name.as_str(), carrier.base.as_str()),
+        ("rides", "")
+    );
+    assert_eq!(set.partners().carrier(Carries::Calls), None);
+    let treat = Purpose::Treatment;
+    let refused = carrier.refuses(treat, &Carries::Letters.tells(), 0);
+    assert_eq!(refused, Some(NotCleared::Data(DataClass::Health)));
+    assert_eq!(carrier.refuses(treat, &Carries::Calls.tells(), 0), None);
 }
 
 #[test]
@@ -104,6 +124,24 @@ fn mistakes_are_told_with_their_line() {
         ),
         (format!("{RIDES}at_once = 65\n"), 10, "`at_once` is 1 to 64"),
         (format!("{RIDES}{RIDES}"), 11, "stands twice"),
+        (
+            with("base = 'https://rides.example.org/api/'\n", ""),
+            2,
+            "needs `base`",
+        ),
+        (
+            format!("{RIDES}carries = ['parcels']\n"),
+            10,
+            "nothing that a partner carries; there are letters, calls",
+        ),
+        (
+            format!(
+                "{RIDES}carries = ['letters']\n{}carries = ['calls', 'letters']\n",
+                with("'rides'", "'post'")
+            ),
+            12,
+            "`rides` carries letters already",
+        ),
     ] {
         let faults = set(&text).err().expect(expected);
         let [fault] = faults.as_slice() else {

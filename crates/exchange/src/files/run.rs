@@ -1,0 +1,634 @@
+//! When a batch is closed, and what becomes of it whatever ends this process.
+//!
+//! A batch begins as an entry of the outbox that names the messages it may take, is closed once each of them was decided
+//! on (`accept.rs`), and names those that it took from then on. Only then are its files written; it is marked as handed
+//! over, and each of its messages is. So a process that dies leaves one of three things: an entry that is open, of which
+//! nobody has seen a file, and which is closed with what it took until then; one that is closed, whose files are written
+//! again, byte by byte the same and under the same names; or one that is handed over, whose messages are told so.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use fhir::ResourceType;
+use jiff::Timestamp;
+use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner, Shard, TenantId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep};
+use trust::outgoing::Message;
+use trust::{
+    Action, Agent, Change, Internal, Permit, Purpose, Target, Trust, TrustError, Unit, kinds,
+};
+
+use super::accept::{expected, handed, last_closing};
+use super::parcel::{self, Parcel};
+use super::{FileOptions, FileWay, Files, age, batch_of, folder};
+use crate::attempt::CONFLICTS_MAX;
+use crate::carrier::Carrier;
+use crate::deliverer::{DeliverError, Deliverer, Inner, hex, persist};
+
+/// The most messages of a batch: what names them has to fit into an entry of the outbox.
+pub(super) const SIZE_MAX: usize = 2_000;
+/// Messages that are decided on at once.
+const PARALLEL: usize = 8;
+/// How often it is looked whether there is something to do, real time.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long it rests after something went wrong, real time.
+const REST: Duration = Duration::from_secs(15);
+/// Batches under way that are looked at at once. One server closes one after the other, so there are as many as servers
+/// have left behind.
+const BATCHES: usize = 16;
+/// The shard whose holder reads what partners tell, of several servers.
+const READER: Shard = Shard(0);
+
+/// A batch under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Batch {
+    name: String,
+    /// The day that it counts for, where the messages of a day are limited.
+    day: String,
+    /// How many of that day's it has.
+    reserved: u32,
+    /// What the random parts of its sealed files are made of.
+    seed: String,
+    stands: Stands,
+    /// The messages that it may take, and that it has taken once it is closed.
+    of: Vec<Member>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stands {
+    Open,
+    Closed,
+    Handed,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Member {
+    #[serde(rename = "p")]
+    patient: String,
+    #[serde(rename = "c")]
+    communication: String,
+}
+
+/// How many were handed over on a day.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Tally {
+    count: u32,
+}
+
+/// Closes batches of letters, or of telephone calls, hands them over, and reads what the partner tells, until `stop` says
+/// so.
+pub struct FileDeliverer {
+    inner: Arc<Inner>,
+    files: Arc<Files>,
+    tenant: TenantId,
+    unreadable: Arc<AtomicU64>,
+}
+
+/// A look at a file that comes back.
+pub(super) type Seen = HashMap<PathBuf, (u64, Option<SystemTime>)>;
+
+impl FileDeliverer {
+    /// Checks options; touches no folder yet.
+    ///
+    /// # Errors
+    /// In words, when options don't fit together (e.g. a key that is none).
+    pub fn new(trust: Trust, tenant: TenantId, options: FileOptions) -> Result<Self, String> {
+        let base = options.portal_base.clone();
+        let files = Arc::new(Files::new(options)?);
+        let deliverer = Deliverer::new(
+            trust,
+            Carrier::Files(Arc::clone(&files)),
+            base,
+            false,
+            PARALLEL,
+        )?;
+        Ok(Self {
+            inner: deliverer.inner,
+            files,
+            tenant,
+            unreadable: Arc::default(),
+        })
+    }
+
+    /// How many outbox entries can't be opened, as it is counted while it runs.
+    #[must_use]
+    pub fn unreadable(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.unreadable)
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    pub(super) fn trust(&self) -> &Trust {
+        &self.inner.trust
+    }
+
+    /// Runs until `stop` turns true; finishes what is under way.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let (mut seen, mut told) = (Seen::new(), HashMap::new());
+        let name = self.files().name();
+        let (mut hand_over_at, mut read_at) = (Instant::now(), Instant::now());
+        while !*stop.borrow_and_update() {
+            let now = Instant::now();
+            if now >= hand_over_at
+                && let Err(error) = self.hand_over().await
+            {
+                tracing::error!(%error, "{name}: a batch could not be closed or handed over; trying again");
+                metrics::counter!(format!("{name}_batch_faults_total")).increment(1);
+                hand_over_at = now + REST;
+            }
+            if now >= read_at
+                && self.trust().vault().ledger().holds(READER)
+                && let Err(error) = self.read_returns(&mut seen, &mut told).await
+            {
+                tracing::error!(%error, "{name}: what the partner tells could not be read; trying again");
+                read_at = now + REST;
+            }
+            tokio::select! {
+                changed = stop.changed() => if changed.is_err() { break },
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Goes on with batches that are under way, and closes one if it is time.
+    async fn hand_over(&self) -> Result<(), DeliverError> {
+        let ledger = self.trust().vault().ledger();
+        let channels = [self.files().batches()];
+        let look = ledger.outbox_look(&channels, u64::MAX, BATCHES);
+        let look = look.await.map_err(TrustError::from)?;
+        let mut unreadable = look.unreadable.len();
+        for entry in look.entries {
+            if let Ok(batch) = serde_json::from_slice::<Batch>(&entry.body) {
+                // The shard stays here until the batch has come to its end.
+                let work = ledger.work_on(entry.key.shard);
+                self.go_on(entry, batch).await?;
+                drop(work);
+            } else {
+                unreadable += 1;
+            }
+        }
+        while let Some((entry, batch)) = self.begin(&mut unreadable).await? {
+            let work = ledger.work_on(entry.key.shard);
+            let decided = self.go_on(entry, batch).await?;
+            drop(work);
+            if !decided {
+                break;
+            }
+        }
+        self.unreadable.store(unreadable as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A permit for what is no patient's, or one's.
+    pub(super) async fn permit(
+        &self,
+        patient: Option<&str>,
+        what: &str,
+    ) -> Result<Permit, TrustError> {
+        let agent = Agent::system(self.tenant, self.files().part());
+        let target = Target {
+            kind: Some(ResourceType::Communication),
+            patient: patient.map(str::to_owned),
+        };
+        let decided = self
+            .trust()
+            .decide(&agent, Purpose::Operations, Action::Send, target, what);
+        decided.await
+    }
+
+    /// Begins a batch, if it is time or there are as many messages as one takes.
+    async fn begin(
+        &self,
+        unreadable: &mut usize,
+    ) -> Result<Option<(OutboxEntry, Batch)>, DeliverError> {
+        let (files, vault) = (self.files(), self.trust().vault());
+        let ledger = vault.ledger();
+        let now_ms = ledger.clock().now_ms();
+        let look = ledger
+            .outbox_look(files.outbox(), now_ms, files.options.size)
+            .await;
+        let look = look.map_err(TrustError::from)?;
+        let found = look.entries.len();
+        let entries: Vec<(OutboxEntry, Message)> = (look.entries.into_iter())
+            .filter_map(|entry| {
+                serde_json::from_slice(&entry.body)
+                    .ok()
+                    .map(|message| (entry, message))
+            })
+            .collect();
+        *unreadable += look.unreadable.len() + (found - entries.len());
+        let Some(oldest_ms) = entries.iter().map(|(entry, _)| entry.key.due_ms).min() else {
+            return Ok(None);
+        };
+        let is_time = last_closing(files, now_ms).is_some_and(|closing_ms| oldest_ms <= closing_ms);
+        if !is_time && entries.len() < files.options.size {
+            return Ok(None);
+        }
+        // Nothing is promised to a folder that isn't there, as one on a server that is away.
+        let folder = files.options.folder.clone();
+        if !spawn_blocking(move || folder.is_dir())
+            .await
+            .unwrap_or(false)
+        {
+            return Err(DeliverError::Compose(
+                "the folder for hand-over is not there".to_owned(),
+            ));
+        }
+        let name = files.name();
+        let permit = self.permit(None, &format!("{name}-batch")).await?;
+        let at = Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(i64::MAX))
+            .unwrap_or_default();
+        let day = at.strftime("%Y-%m-%d").to_string();
+        let (room, tally) = self.room(&permit, &day, entries.len()).await?;
+        if room == 0 {
+            return Ok(None);
+        }
+        let (mut id, mut seed) = ([0; 16], [0; 32]);
+        ledger.entropy().fill(&mut id);
+        ledger.entropy().fill(&mut seed);
+        let shard = entries.first().map_or(READER, |(entry, _)| entry.key.shard);
+        let of = entries.iter().take(room).map(|(_, message)| Member {
+            patient: message.patient.clone(),
+            communication: message.communication.clone(),
+        });
+        let batch = Batch {
+            name: format!(
+                "{name}s-{}-{}",
+                at.strftime("%Y%m%dT%H%M%SZ"),
+                &hex(id)[..8]
+            ),
+            day,
+            reserved: u32::try_from(room).unwrap_or(u32::MAX),
+            seed: seed.iter().map(|byte| format!("{byte:02x}")).collect(),
+            stands: Stands::Open,
+            of: of.collect(),
+        };
+        let key = OutboxKey {
+            shard,
+            due_ms: now_ms,
+            id,
+        };
+        let unit = Unit {
+            outbox_add: vec![self.draft(key, &batch)],
+            internals: tally.into_iter().collect(),
+            held: Some(shard),
+            note: Some(format!("batch {} begins with {room} messages", batch.name)),
+            ..Unit::default()
+        };
+        vault.commit(&permit, unit).await?;
+        self.decide(
+            &batch,
+            entries.into_iter().take(room).map(|(entry, _)| entry),
+        )
+        .await;
+        let entry = OutboxEntry {
+            key,
+            tenant: self.tenant,
+            channel: files.batches(),
+            attempt: 0,
+            body: Vec::new(),
+        };
+        Ok(Some((entry, batch)))
+    }
+
+    fn draft(&self, key: OutboxKey, batch: &Batch) -> OutboxDraft {
+        OutboxDraft {
+            key,
+            owner: Owner::Tenant,
+            channel: self.files().batches(),
+            attempt: 0,
+            // A document of strings can't fail to serialise.
+            body: serde_json::to_vec(batch).unwrap_or_default(),
+        }
+    }
+
+    /// How many of so many messages the day has room for, with what keeps that for them.
+    async fn room(
+        &self,
+        permit: &Permit,
+        day: &str,
+        wanted: usize,
+    ) -> Result<(usize, Option<Internal>), TrustError> {
+        let Some(most) = self.files().options.per_day else {
+            return Ok((wanted, None));
+        };
+        let (tally, version) = self.tally(permit, day).await?;
+        let left = most.saturating_sub(tally.count);
+        let room = wanted.min(left as usize);
+        let count = tally
+            .count
+            .saturating_add(u32::try_from(room).unwrap_or(u32::MAX));
+        Ok((room, Some(self.tallied(day, Tally { count }, version))))
+    }
+
+    async fn tally(&self, permit: &Permit, day: &str) -> Result<(Tally, Option<u32>), TrustError> {
+        let (vault, id) = (self.trust().vault(), self.tally_id(day));
+        let found = vault.internal(permit, kinds::FILE_TALLY, &id).await?;
+        let tally = found
+            .as_ref()
+            .and_then(|found| serde_json::from_slice(&found.body).ok());
+        Ok((tally.unwrap_or_default(), found.map(|found| found.version)))
+    }
+
+    fn tally_id(&self, day: &str) -> String {
+        let ledger = self.trust().vault().ledger();
+        ledger.derive_own_id(self.tenant, &format!("files/{}/{day}", self.files().name()))
+    }
+
+    fn tallied(&self, day: &str, tally: Tally, version: Option<u32>) -> Internal {
+        Internal {
+            kind: kinds::FILE_TALLY,
+            id: self.tally_id(day),
+            owner: Owner::Tenant,
+            expected: expected(version),
+            body: serde_json::to_vec(&tally).unwrap_or_default(),
+            deleted: false,
+            tokens: Vec::new(),
+        }
+    }
+
+    /// Decides on each message of a batch. One that can't be decided on stays where it is, for another.
+    async fn decide(&self, batch: &Batch, entries: impl Iterator<Item = OutboxEntry>) {
+        let name = self.files().name();
+        self.files().set_closing(Some(batch.name.clone()));
+        let mut under_way = JoinSet::new();
+        for entry in entries {
+            if under_way.len() >= PARALLEL {
+                under_way.join_next().await;
+            }
+            let inner = Arc::clone(&self.inner);
+            under_way.spawn(async move {
+                let work = inner.trust.vault().ledger().work_on(entry.key.shard);
+                match inner.attempt(&entry).await {
+                    Ok(()) | Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Fenced(_)))) => {}
+                    Err(error) => {
+                        tracing::error!(outbox = %hex(entry.key.id), %error, "{name}: a message could not be decided on");
+                    }
+                }
+                drop(work);
+            });
+        }
+        while under_way.join_next().await.is_some() {}
+        self.files().set_closing(None);
+    }
+
+    /// Brings a batch to its end from wherever it stands. False where no message of it was decided on.
+    async fn go_on(&self, mut entry: OutboxEntry, mut batch: Batch) -> Result<bool, DeliverError> {
+        let permit = self
+            .permit(None, &format!("{}-{}", self.files().name(), batch.name))
+            .await?;
+        let parcels = self.parcels(&batch).await?;
+        let mut decided = true;
+        if batch.stands == Stands::Open {
+            decided = !parcels.is_empty() || self.is_any_decided(&batch).await?;
+            let took: Vec<&Parcel> = parcels.iter().map(|(_, parcel)| parcel).collect();
+            batch.of.retain(|member| {
+                took.iter()
+                    .any(|parcel| parcel.communication == member.communication)
+            });
+            self.close(&permit, &mut entry, &mut batch).await?;
+        }
+        // Numbered by those that it took.
+        let parcels = if batch.stands == Stands::Closed {
+            self.parcels(&batch).await?
+        } else {
+            parcels
+        };
+        if batch.stands == Stands::Closed && !parcels.is_empty() {
+            self.write(&batch, parcels.clone()).await?;
+            let name = self.files().name();
+            metrics::counter!(format!("{name}_batches_total")).increment(1);
+            batch.stands = Stands::Handed;
+            self.replace(&permit, &mut entry, &batch, None, "handed over")
+                .await?;
+        }
+        for member in &batch.of {
+            persist(|| self.settle(&batch, member)).await?;
+        }
+        let unit = Unit {
+            outbox_remove: vec![entry.key],
+            held: Some(entry.key.shard),
+            note: Some(format!("batch {} is done", batch.name)),
+            ..Unit::default()
+        };
+        self.trust().vault().commit(&permit, unit).await?;
+        Ok(decided)
+    }
+
+    /// Whether a message that a batch might have taken was decided on otherwise.
+    async fn is_any_decided(&self, batch: &Batch) -> Result<bool, DeliverError> {
+        let (files, ledger) = (self.files(), self.trust().vault().ledger());
+        let now_ms = ledger.clock().now_ms();
+        let look = ledger.outbox_look(files.outbox(), now_ms, files.options.size);
+        let look = look.await.map_err(TrustError::from)?;
+        let waiting: Vec<String> = (look.entries.iter())
+            .filter_map(|entry| serde_json::from_slice::<Message>(&entry.body).ok())
+            .map(|message| message.communication)
+            .collect();
+        Ok(batch
+            .of
+            .iter()
+            .any(|member| !waiting.contains(&member.communication)))
+    }
+
+    /// Closes a batch with what it took; what it didn't take gives its places of the day back.
+    async fn close(
+        &self,
+        permit: &Permit,
+        entry: &mut OutboxEntry,
+        batch: &mut Batch,
+    ) -> Result<(), DeliverError> {
+        batch.stands = Stands::Closed;
+        let took = u32::try_from(batch.of.len()).unwrap_or(u32::MAX);
+        let back = batch.reserved.saturating_sub(took);
+        batch.reserved = took;
+        for _ in 0..CONFLICTS_MAX {
+            let tally = match self.files().options.per_day {
+                Some(_) if back > 0 => {
+                    let (tally, version) = self.tally(permit, &batch.day).await?;
+                    let count = tally.count.saturating_sub(back);
+                    Some(self.tallied(&batch.day, Tally { count }, version))
+                }
+                _ => None,
+            };
+            let words = format!("closed with {took} messages");
+            match self.replace(permit, entry, batch, tally, &words).await {
+                Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Conflict))) => {}
+                other => return other,
+            }
+        }
+        Err(DeliverError::Contended)
+    }
+
+    async fn replace(
+        &self,
+        permit: &Permit,
+        entry: &mut OutboxEntry,
+        batch: &Batch,
+        tally: Option<Internal>,
+        words: &str,
+    ) -> Result<(), DeliverError> {
+        let unit = Unit {
+            outbox_remove: vec![entry.key],
+            outbox_add: vec![self.draft(entry.key, batch)],
+            internals: tally.into_iter().collect(),
+            held: Some(entry.key.shard),
+            note: Some(format!("batch {} is {words}", batch.name)),
+            ..Unit::default()
+        };
+        self.trust().vault().commit(permit, unit).await?;
+        Ok(())
+    }
+
+    /// What a batch took, with the numbers of its messages. A patient whose key is destroyed has none any more.
+    async fn parcels(&self, batch: &Batch) -> Result<Vec<(usize, Parcel)>, DeliverError> {
+        let vault = self.trust().vault();
+        let permit = self
+            .permit(None, &format!("{}-{}", self.files().name(), batch.name))
+            .await?;
+        let mut parcels = Vec::new();
+        for (number, member) in (1..).zip(&batch.of) {
+            let named = (batch.name.as_str(), member.communication.as_str());
+            let id = parcel::id(vault.ledger(), self.tenant, &member.patient, named);
+            let found = match vault.internal(&permit, kinds::FILE_PARCEL, &id).await {
+                Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => None,
+                other => other?,
+            };
+            let parcel = found.and_then(|found| serde_json::from_slice(&found.body).ok());
+            parcels.extend(parcel.map(|parcel| (number, parcel)));
+        }
+        Ok(parcels)
+    }
+
+    /// Writes the files of a batch, the list last: whoever sees the list sees all that it names.
+    async fn write(
+        &self,
+        batch: &Batch,
+        parcels: Vec<(usize, Parcel)>,
+    ) -> Result<(), DeliverError> {
+        let files = Arc::clone(&self.files);
+        let (name, seed) = (batch.name.clone(), seed(&batch.seed));
+        let written = spawn_blocking(move || {
+            let options = &files.options;
+            let plain = match (&options.way, &files.face) {
+                (FileWay::Letters(letters), Some(face)) => {
+                    parcel::letters(&name, &parcels, (face, letters, &options.portal_base))?
+                }
+                (FileWay::Letters(_), None) => return Err("there is no font".to_owned()),
+                (FileWay::Calls(calls), _) => parcel::calls(&name, &parcels, calls)?,
+            };
+            for file in plain {
+                write_sealed(&files, &seed, &options.folder, &file)?;
+            }
+            Ok(())
+        });
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(words)) => Err(DeliverError::Compose(words)),
+            Err(_) => Err(DeliverError::Compose("writing a batch panicked".to_owned())),
+        }
+    }
+
+    /// Says of a message that its batch was handed over.
+    async fn settle(&self, batch: &Batch, member: &Member) -> Result<(), DeliverError> {
+        let (vault, files) = (self.trust().vault(), self.files());
+        let ledger = vault.ledger();
+        let request = format!("{}-{}", files.name(), member.communication);
+        for _ in 0..CONFLICTS_MAX {
+            let permit = self.permit(Some(&member.patient), &request).await?;
+            let named = (batch.name.as_str(), member.communication.as_str());
+            let id = parcel::id(ledger, self.tenant, &member.patient, named);
+            let parcel = match vault.internal(&permit, kinds::FILE_PARCEL, &id).await {
+                Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => None,
+                other => other?,
+            };
+            // It was told already, or there is nobody any more.
+            let Some(parcel) = parcel else { return Ok(()) };
+            let mut unit = Unit {
+                internals: vec![Internal {
+                    kind: kinds::FILE_PARCEL,
+                    id,
+                    owner: Owner::Patient(member.patient.clone()),
+                    expected: Expected::Version(parcel.version),
+                    body: Vec::new(),
+                    deleted: true,
+                    tokens: Vec::new(),
+                }],
+                patient: Some(member.patient.clone()),
+                note: Some(format!(
+                    "{} handed over in batch {}",
+                    files.words(),
+                    batch.name
+                )),
+                ..Unit::default()
+            };
+            let kind = ResourceType::Communication;
+            let found = vault.load(&permit, kind, &member.communication).await?;
+            let is_of_it = |found: &trust::Versioned| {
+                !found.deleted
+                    && batch_of(&found.resource) == Some(batch.name.as_str())
+                    && found.resource.get("sent").is_none()
+            };
+            if let Some(found) = found.filter(is_of_it) {
+                let mut resource = found.resource;
+                handed(&mut resource, files, ledger.clock().now_ms());
+                resource.strip_meta();
+                unit.changes.push(Change::Put {
+                    resource,
+                    expected: Expected::Version(found.version),
+                });
+            }
+            match vault.commit(&permit, unit).await {
+                Ok(_) => {
+                    metrics::counter!(format!("{}_handed_total", files.name())).increment(1);
+                    if let Some(price) = &files.options.price {
+                        price.count_as(if files.rings() {
+                            "call_cost_millionths_total"
+                        } else {
+                            "letter_cost_millionths_total"
+                        });
+                    }
+                    return Ok(());
+                }
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(DeliverError::Contended)
+    }
+}
+
+fn write_sealed(
+    files: &Files,
+    seed: &[u8; 32],
+    folder: &Path,
+    file: &parcel::Plain,
+) -> Result<(), String> {
+    let sealed = age::seal(&files.recipient, seed, &file.name, &file.content);
+    let sealed = sealed.ok_or("a file can't be sealed for the partner")?;
+    let name = format!("{}.age", file.name);
+    // What a file system says may name the folder, which is the operator's own, and nothing of anybody.
+    folder::write(folder, &name, &sealed)
+        .map_err(|error| format!("{name} can't be written: {error}"))
+}
+
+/// A seed by its text.
+fn seed(text: &str) -> [u8; 32] {
+    let mut seed = [0; 32];
+    for (place, byte) in seed.iter_mut().enumerate() {
+        let digits = text.get(2 * place..2 * place + 2);
+        *byte = digits
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .unwrap_or_default();
+    }
+    seed
+}
