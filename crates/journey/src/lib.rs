@@ -374,6 +374,18 @@ pub struct TrailView {
     pub why: String,
     /// Resource that came of it.
     pub reference: Option<String>,
+    /// Of a message: by which channel it was put on its way, or could not be brought.
+    #[serde(skip)]
+    pub message: Option<MessageTrail>,
+}
+
+/// What became of a message, as far as its journey goes on by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageTrail {
+    /// It was put on its way.
+    Sent(Channel),
+    /// It could not be brought by this channel.
+    Undelivered(Channel),
 }
 
 /// Something that is planned.

@@ -7,7 +7,7 @@ use crate::request;
 use crate::room::Why;
 use crate::state::{Done, State, Token, TrailEntry, What};
 use crate::time::{say_day, say_minute, say_time};
-use crate::{PlannedView, TrailView, WaitView, hands};
+use crate::{MessageTrail, PlannedView, TrailView, WaitView, hands};
 use fhir::ResourceType;
 use trust::Role;
 use trust::conventions::NO_RECEIPT;
@@ -326,6 +326,11 @@ pub(crate) fn trail(
         what,
         why: why(&entry.why),
         reference,
+        message: match &entry.what {
+            What::Sent { channel, .. } => Some(MessageTrail::Sent(*channel)),
+            What::Undelivered { channel, .. } => Some(MessageTrail::Undelivered(*channel)),
+            _ => None,
+        },
     })
 }
 

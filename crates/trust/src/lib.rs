@@ -7,6 +7,7 @@
 
 mod agent;
 mod answered;
+pub mod attempts;
 mod audit;
 pub mod consent;
 pub mod conventions;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use fhir::Resource;
 use serde_json::{Value, json};
 use trust::NoText;
+use trust::attempts::{Attempted, Did};
 use trust::conventions::{SMS_COST_URL, SMS_SEGMENTS_URL, SMS_SYSTEM};
 use trust::sms::{Number, segments};
 
@@ -40,7 +41,6 @@ use twilio::Twilio;
 /// Stands for the link in a message's text.
 const LINK: &str = "{link}";
 /// The most notes that a message keeps of attempts and receipts.
-const NOTES_MAX: usize = 50;
 
 /// What follows the address for receipts, where the provider reads how to bring them: up to five times more, whatever
 /// went wrong.
@@ -348,15 +348,6 @@ pub(crate) fn count_again() {
     metrics::counter!("sms_duplicates_total").increment(1);
 }
 
-/// Adds a line about what happened to a message.
-pub(crate) fn remark(communication: &mut Resource, words: &str, now_ms: u64) {
-    let mut notes = list(communication, "note");
-    if notes.len() < NOTES_MAX {
-        notes.push(json!({"time": fhir::date::instant(now_ms), "text": words}));
-        communication.set("note", Value::Array(notes));
-    }
-}
-
 fn list(resource: &Resource, name: &str) -> Vec<Value> {
     let found = resource.get(name).and_then(Value::as_array);
     found.cloned().unwrap_or_default()
@@ -391,7 +382,7 @@ pub(crate) fn taken(communication: &mut Resource, what: &Taken, now_ms: u64) {
     };
     let alphabet = what.parts.alphabet;
     let words = format!("Handed to the provider{again}: {parts}, {alphabet}.");
-    remark(communication, &words, now_ms);
+    Attempted::new(Did::HandedOver, words, now_ms).write(communication);
 }
 
 /// Writes down that a provider is known to have a message, as its receipt said: of each of its names what it took, where

@@ -91,7 +91,9 @@ fn code(communication: &Value) -> &str {
 fn notes(communication: &Value) -> Vec<&str> {
     let notes = communication["note"].as_array();
     let notes = notes.into_iter().flatten();
-    notes.filter_map(|note| note["text"].as_str()).collect()
+    let words = notes.filter_map(|note| note["text"].as_str());
+    // What a mail server took it with is none.
+    words.filter(|words| *words != "Handed over.").collect()
 }
 
 /// Nothing of a server's words, of the patient or of the address is in it.
