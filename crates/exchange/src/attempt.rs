@@ -162,6 +162,9 @@ impl Attempt<'_> {
                 return Ok(Outcome::NotDone(refused));
             }
         }
+        if let Some(outcome) = self.admitted().await? {
+            return Ok(outcome);
+        }
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
         }
@@ -360,6 +363,10 @@ impl Attempt<'_> {
             Waits::Question => Refused::new(
                 Reason::QuestionOpen,
                 "Another question had just been closed on the telephone.",
+            ),
+            Waits::Stay => Refused::new(
+                Reason::Admitted,
+                "The patient was in hospital for as long as it was of use.",
             ),
         };
         Ok(Some(Outcome::NotDone(refused)))

@@ -53,6 +53,8 @@ pub enum Reason {
     QuestionOpen,
     /// Replies to our number are not heard here.
     NoReplies,
+    /// The patient is in hospital.
+    Admitted,
 }
 
 impl Reason {
@@ -80,6 +82,7 @@ impl Reason {
             Self::NoReceipt => NO_RECEIPT,
             Self::QuestionOpen => "question-open",
             Self::NoReplies => "no-replies",
+            Self::Admitted => "admitted",
         }
     }
 }
@@ -232,6 +235,7 @@ mod tests {
             segments: None,
             question: None,
             visit: None,
+            while_admitted: trust::outgoing::WhileAdmitted::Send,
         }
     }
 

@@ -36,6 +36,7 @@ mod returns;
 pub mod sink;
 mod sms;
 mod smtp;
+mod stay;
 mod telehealth;
 mod wishes;
 

@@ -8,6 +8,7 @@ use trust::conventions::NOT_DONE_SYSTEM;
 
 use crate::check::{Reason, Refused};
 use crate::sms::{Parts, Taken, known, taken};
+use crate::stay::waits_already;
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +123,21 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             let words = "The provider has it, as its receipt says.";
             Attempted::new(Did::HandedOver, words, now_ms).write(communication);
         }
+        // When it is asked again says nothing of when the stay ends.
+        Outcome::Waits {
+            why: Waits::Stay, ..
+        } => {
+            if waits_already(communication) {
+                return;
+            }
+            let words = format!("It waits for {}.", waits_for(Waits::Stay));
+            communication.set("statusReason", json!({ "text": words }));
+            let attempted = Attempted {
+                reason: Some(code_of(Waits::Stay).to_owned()),
+                ..Attempted::new(Did::Waits, words, now_ms)
+            };
+            attempted.write(communication);
+        }
         Outcome::Waits { due_ms, why } => {
             let text = format!(
                 "It waits for {} until {}.",
@@ -149,6 +165,7 @@ fn waits_for(why: Waits) -> &'static str {
         Waits::Quiet => "the end of quiet hours",
         Waits::Capped => "room among the patient's messages",
         Waits::Question => "what may still come to the question before it",
+        Waits::Stay => "the end of the patient's stay in hospital",
     }
 }
 
@@ -158,6 +175,7 @@ fn code_of(why: Waits) -> &'static str {
         Waits::Quiet => Reason::QuietHours,
         Waits::Capped => Reason::Capped,
         Waits::Question => Reason::QuestionOpen,
+        Waits::Stay => Reason::Admitted,
     }
     .code()
 }

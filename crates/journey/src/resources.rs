@@ -14,7 +14,7 @@ use trust::conventions::{
     BEYOND_LIMITS_URL, INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM, ROLE_SYSTEM,
     SMS_SYSTEM, STEP_SYSTEM, performer_types, queue_of,
 };
-use trust::outgoing::CallStanding;
+use trust::outgoing::{CallStanding, WhileAdmitted};
 
 /// What an e-mail says when the journey gives no words: nothing but that there is something to read.
 const EMAIL_SUBJECT: &str = "You have a new message";
@@ -350,6 +350,11 @@ impl Maker<'_> {
             segments: None,
             question,
             visit: about.and_then(|about| entry(about, which)),
+            while_admitted: if is_beyond_limits(which) {
+                WhileAdmitted::Send
+            } else {
+                said.message.while_admitted()
+            },
         })
     }
 

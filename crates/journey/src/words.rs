@@ -36,6 +36,7 @@ pub(crate) fn not_done(code: &str) -> &'static str {
         "expired" => "It was not delivered in time",
         NO_RECEIPT => "No receipt came in its time, so it may have arrived",
         "quiet-hours" => "The patient's quiet hours would not have ended in its time",
+        "admitted" => "The patient was in hospital",
         "capped" => {
             "The patient had been sent as many messages as they may be, and there was no room in its time"
         }

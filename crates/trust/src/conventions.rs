@@ -96,7 +96,7 @@ pub const BEYOND_LIMITS_URL: &str = "urn:cairn:beyond-limits";
 /// It stands beside another code where a message that may be there is given up for another reason.
 pub const NO_RECEIPT: &str = "no-receipt";
 /// Code system of reasons why a message was not sent: [`NO_RECEIPT`], `consent`, `preference`, `no-address`,
-/// `no-sign-in`, `shared-number` (somebody else has the telephone too), `question-open` (another question is open on the telephone), `no-replies` (replies would not be heard here), `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`, `returned` (a mail server took it, and it came back); of a message that was
+/// `no-sign-in`, `shared-number` (somebody else has the telephone too), `question-open` (another question is open on the telephone), `no-replies` (replies would not be heard here), `admitted` (the patient is in hospital), `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`, `returned` (a mail server took it, and it came back); of a message that was
 /// called off before it left (`status` `stopped`): `called-off`. Of a call to a partner besides: `unknown-partner`,
 /// `no-contract`, `not-cleared`, `no-value` (a value is not there), `not-reached`, and [`MAY_BE_DONE`] beside another.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";

@@ -3,6 +3,7 @@
 //! `twilio` signs, each in a process of its own, on a real store.
 
 mod answers;
+mod attempts;
 mod centre;
 mod delivery;
 mod entries;
@@ -26,6 +27,7 @@ mod signed;
 mod sink;
 mod smpp;
 mod stages;
+mod stays;
 mod stops;
 mod texts;
 mod troubles;

@@ -406,6 +406,7 @@ impl World {
             segments: None,
             question: None,
             visit: None,
+            while_admitted: trust::outgoing::WhileAdmitted::Send,
         };
         change(&mut message);
         let (medium, channel) = match message.channel.as_str() {

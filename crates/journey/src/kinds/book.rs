@@ -12,7 +12,7 @@ use crate::engine::{CALLED_OFF, Calendar, Effect, Engine, EngineError, Fact, Ids
 use crate::resources::{Maker, Times, resource};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape,
-    TRANSLATION_OF_A_VISIT, TRANSLATIONS, URGENCY, may, must,
+    TRANSLATION_OF_A_VISIT, TRANSLATIONS, URGENCY, WHILE_ADMITTED, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -105,6 +105,7 @@ static BOOK: Record = Record {
             "How much the reminders can't wait where messages are limited; `routine` if not given.",
         ),
         may("because", Shape::Line, BECAUSE),
+        WHILE_ADMITTED,
         may(
             TRANSLATIONS,
             Shape::Languages(&TRANSLATION_OF_A_VISIT),
