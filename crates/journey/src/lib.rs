@@ -73,11 +73,11 @@ mod words;
 mod yaml;
 
 pub use analysis::{
-    Answer, Came, Case, CaseEvent, CaseWhat, DAYS, DAYS_OF, Deviation, EndingReport, Exported,
-    FEW_CASES, Fitness, Groups, KeptAnalysis, LogOf, LogSink, Net, Ocel, Outcome as OutcomeOfCase,
-    OutcomeOf, OutcomeReport, OutcomeRow, OutcomeSplit, PATH_EVENTS_MAX, PATHS_MAX, PathReport,
-    Pseudonyms, Quantiles, Report, ScoreReport, ScoreRow, ScoreSplit, Split, SplitRow, StepFlow,
-    StepReport, Sums, Times, WayOut, Xes,
+    Answer, Came, Case, CaseEvent, CaseWhat, CostRow, Costs, DAYS, DAYS_OF, Deviation,
+    EndingReport, Exported, FEW_CASES, Fitness, Groups, KeptAnalysis, LogOf, LogSink, Net, Ocel,
+    Outcome as OutcomeOfCase, OutcomeOf, OutcomeReport, OutcomeRow, OutcomeSplit, PATH_EVENTS_MAX,
+    PATHS_MAX, PathReport, Pseudonyms, Quantiles, Report, ScoreReport, ScoreRow, ScoreSplit,
+    SimulatedMessages, Split, SplitRow, StepFlow, StepReport, Sums, Times, WayOut, Xes,
 };
 pub use batches::{
     BATCH_MAX, Batch, BatchForeseen, FAILURES_MAX, Failure, FailurePage, FailurePlace, Many,

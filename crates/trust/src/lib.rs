@@ -11,6 +11,7 @@ pub mod attempts;
 mod audit;
 pub mod consent;
 pub mod conventions;
+pub mod costs;
 mod error;
 pub mod identity;
 pub mod indexing;

@@ -6,7 +6,6 @@
 
 mod door;
 mod heard;
-mod pace;
 mod policies;
 mod price;
 mod question;
@@ -35,12 +34,11 @@ pub use twilio::TwilioOptions;
 use crate::carrier::Trouble;
 use crate::check::{Reason, Refused};
 use crate::outcome::Outcome;
-use pace::Pace;
+use crate::pace::Pace;
 use twilio::Twilio;
 
 /// Stands for the link in a message's text.
 const LINK: &str = "{link}";
-/// The most notes that a message keeps of attempts and receipts.
 
 /// What follows the address for receipts, where the provider reads how to bring them: up to five times more, whatever
 /// went wrong.
@@ -171,7 +169,7 @@ impl Parts {
         metrics::counter!("sms_segments_total", "alphabet" => self.alphabet)
             .increment(u64::from(self.segments));
         if let Some(cost) = &self.cost {
-            cost.count();
+            cost.count("sms");
         }
     }
 

@@ -4,12 +4,14 @@
 
 mod answers;
 mod attempts;
+mod away;
 mod centre;
 mod delivery;
 mod entries;
 mod habits;
 mod lost;
 mod maildev;
+mod meters;
 mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;

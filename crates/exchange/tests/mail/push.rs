@@ -21,7 +21,12 @@ pub fn push(message: &mut Message) {
 }
 
 /// Browsers of a patient in which notifications are on.
-pub async fn browsers(world: &World, pusher: &Pusher, patient: &str, count: usize) -> Vec<Subscribed> {
+pub async fn browsers(
+    world: &World,
+    pusher: &Pusher,
+    patient: &str,
+    count: usize,
+) -> Vec<Subscribed> {
     let identity = world.trust.identity();
     let key = identity.push_key(TENANT).await.expect("a key");
     let session = world.session(patient).await;

@@ -380,13 +380,7 @@ mod tests {
         ];
         journey.trail = trail;
         let mut entries: Vec<Entry> = ["a", "b", "o"]
-            .map(|id| {
-                entry(
-                    &format!("Communication/{id}"),
-                    91 * DAY_MS,
-                    Group::Messages,
-                )
-            })
+            .map(|id| entry(&format!("Communication/{id}"), 91 * DAY_MS, Group::Messages))
             .into();
         merge(&mut entries, &[journey], true);
         let said = |place: usize| entries[place].detail.as_ref().map(text).unwrap_or_default();
