@@ -253,6 +253,8 @@ pub(crate) struct House {
     pub(crate) unreadable_sms: Option<Arc<AtomicU64>>,
     /// The same of notifications to browsers.
     pub(crate) unreadable_push: Option<Arc<AtomicU64>>,
+    /// Who on the other side is left alone, of all that delivers.
+    pub(crate) breakers: Vec<exchange::Breakers>,
     /// Whether the session with a provider of text messages is open, where there is one to be kept.
     pub(crate) sms_session: Option<Arc<AtomicBool>>,
     /// With whom that is, and who the tenant is to them.
@@ -354,6 +356,9 @@ impl House {
         .await?;
         let unreadable_push = push.as_ref().map(exchange::Deliverer::unreadable);
         let indexed = Indexed::default();
+        let deliverers = [&deliverer, &texts, &push];
+        let deliverers = deliverers.into_iter().flatten();
+        let mut breakers: Vec<_> = deliverers.map(exchange::Deliverer::breakers).collect();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
         let (stop_followers, stopped) = watch::channel(false);
@@ -384,6 +389,7 @@ impl House {
             tokio::spawn(hooks.run(stopped.clone())),
         ));
         let calls = exchange::CallDeliverer::new(trust.clone()).map_err(ServerError::Calls)?;
+        breakers.push(calls.breakers());
         followers.push(Follower::new(
             "calls",
             tokio::spawn(calls.run(stopped.clone())),
@@ -456,6 +462,7 @@ impl House {
             unreadable_mail,
             unreadable_sms,
             unreadable_push,
+            breakers,
             sms_session,
             smpp_account,
             sms_from: own.sms_from.clone(),

@@ -309,7 +309,8 @@ fn of_another_address(communication: &mut Resource, says: Says, now_ms: u64) -> 
     let text = format!("{NOTE}to a former address {}.", words(says));
     Applied {
         changed: sent_within(communication, says, now_ms).is_some()
-            && remark(communication, (did(says), &text), now_ms),
+            // The message itself went on to another address.
+            && remark(communication, (Did::PutOff, &text), now_ms),
         standing: None,
     }
 }
