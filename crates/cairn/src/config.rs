@@ -117,6 +117,9 @@ pub const KEYS: &[Key] = &[
     key("smtp.ca_file", ValueKind::Text, ""),
     key("smtp.timeout_ms", ValueKind::Integer, "30000"),
     key("smtp.parallel", ValueKind::Integer, "4"),
+    key("smtp.per_second", ValueKind::Integer, ""),
+    key("smtp.price", ValueKind::Text, ""),
+    key("smtp.currency", ValueKind::Text, ""),
     key("smtp.dkim_domain", ValueKind::Text, ""),
     key("smtp.dkim_keys", ValueKind::Text, ""),
     key("smtp.returns_to", ValueKind::Text, ""),
@@ -156,6 +159,9 @@ pub const KEYS: &[Key] = &[
     key("push.services", ValueKind::Text, exchange::PUSH_SERVICES),
     key("push.timeout_ms", ValueKind::Integer, "10000"),
     key("push.parallel", ValueKind::Integer, "4"),
+    key("push.per_second", ValueKind::Integer, ""),
+    key("push.price", ValueKind::Text, ""),
+    key("push.currency", ValueKind::Text, ""),
     key("sms.account", ValueKind::Text, ""),
     key("sms.token_file", ValueKind::Text, ""),
     key("sms.from", ValueKind::Text, ""),
@@ -442,6 +448,12 @@ pub struct Smtp {
     pub timeout_ms: u64,
     /// Deliveries at once.
     pub parallel: usize,
+    /// E-mails that are handed over in a second, at most; without a limit if not given.
+    pub per_second: Option<u32>,
+    /// What an e-mail costs; with `currency`.
+    pub price: Option<String>,
+    /// The currency of that.
+    pub currency: Option<String>,
     /// The domain that signs e-mails.
     pub dkim_domain: Option<String>,
     /// What they are signed with: `SELECTOR:FILE`, separated by spaces.
@@ -467,6 +479,9 @@ impl Default for Smtp {
             ca_file: None,
             timeout_ms: 30_000,
             parallel: 4,
+            per_second: None,
+            price: None,
+            currency: None,
             dkim_domain: None,
             dkim_keys: None,
             returns_to: None,
@@ -753,7 +768,7 @@ impl Settings {
                 "smtp.parallel, limits.fhir_body_bytes and limits.form_body_bytes are at least 1",
             );
         }
-        Ok(())
+        self.smtp.meter().map(drop)
     }
 
     /// The data folder.

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use trust::consent::{Hours, MessageRules, Waits, Wishes};
 use trust::conventions::{INSTANCE_SYSTEM, LET_GO_URL, NO_RECEIPT, NOT_DONE_SYSTEM};
+use trust::costs::MESSAGE_COST_URL;
 use trust::outgoing::{Message, is_beyond_limits, set_unanswered, unanswered};
 use trust::sms::Number;
 use trust::{Agent, Change, Internal, Permit, TrustError, Unit, Versioned};
@@ -161,6 +162,9 @@ impl Attempt<'_> {
             if let Some(refused) = barred.await? {
                 return Ok(Outcome::NotDone(refused));
             }
+        }
+        if let Some(outcome) = self.admitted().await? {
+            return Ok(outcome);
         }
         if let Some(outcome) = self.waits(patient).await? {
             return Ok(outcome);
@@ -379,6 +383,10 @@ impl Attempt<'_> {
                 Reason::QuestionOpen,
                 "Another question had just been closed on the telephone.",
             ),
+            Waits::Stay => Refused::new(
+                Reason::Admitted,
+                "The patient was in hospital for as long as it was of use.",
+            ),
         };
         Ok(Some(Outcome::NotDone(refused)))
     }
@@ -461,6 +469,10 @@ impl Attempt<'_> {
             match self.inner.trust.vault().commit(&self.permit, unit).await {
                 Ok(_) => {
                     count(outcome, self.inner.carrier.name());
+                    let price = self.inner.carrier.price();
+                    if let Some(price) = price.filter(|_| outcome.was_handed_over()) {
+                        price.count(self.inner.carrier.name());
+                    }
                     if again {
                         count_again();
                     }
@@ -514,6 +526,7 @@ impl Attempt<'_> {
             mark(&mut resource, outcome, now_ms);
             if outcome.was_handed_over() {
                 self.mark_let_go(&mut resource);
+                self.mark_cost(&mut resource);
                 // Somebody was killed who could not say it: a receipt may name it otherwise than this answer.
                 let count = self.message.unanswered;
                 if matches!(outcome, Outcome::Taken(_)) && count > unanswered(&resource) {
@@ -624,6 +637,18 @@ impl Attempt<'_> {
             resource,
             expected: Expected::Version(found.version),
         }
+    }
+
+    /// Says of a message that has left what that cost, where its channel has one price for each. Who handed it over and was
+    /// killed paid for it, too, and didn't say so.
+    fn mark_cost(&self, communication: &mut Resource) {
+        let Some(price) = self.inner.carrier.price() else {
+            return;
+        };
+        let extensions = communication.get("extension").and_then(Value::as_array);
+        let mut extensions = extensions.cloned().unwrap_or_default();
+        extensions.push(json!({"url": MESSAGE_COST_URL, "valueMoney": price.money()}));
+        communication.set("extension", Value::Array(extensions));
     }
 
     /// Says of a message that has left when it was let go.

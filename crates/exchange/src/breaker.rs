@@ -1,6 +1,7 @@
 //! When the mail server can't be reached, leave it alone for a while instead of hammering it with
 //! every message that is due.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,6 +12,52 @@ pub(crate) const FAILURES_MAX: u32 = 5;
 pub(crate) const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
 pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How a breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BreakerStanding {
+    /// The other side is there, as far as is known.
+    Closed,
+    /// Its pause is over, and one delivery goes first to see whether it is back.
+    HalfOpen,
+    /// It is left alone.
+    Open,
+}
+
+/// A breaker, as operators are shown it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakerView {
+    /// `mail`, `sms`, `push` or `calls`.
+    pub channel: &'static str,
+    /// Who is on the other side: `server`, `provider`, the origin of a push service, or a partner's name.
+    pub provider: String,
+    /// How it stands.
+    pub standing: BreakerStanding,
+}
+
+type Look = dyn Fn() -> Vec<BreakerView> + Send + Sync;
+
+/// The breakers of something that delivers, as they stand whenever they are looked at.
+#[derive(Clone)]
+pub struct Breakers(Arc<Look>);
+
+impl Breakers {
+    pub(crate) fn new(look: impl Fn() -> Vec<BreakerView> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look))
+    }
+
+    /// As they stand now. Of push services those that work are not among them.
+    #[must_use]
+    pub fn now(&self) -> Vec<BreakerView> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Breakers {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(self.now()).finish()
+    }
+}
 
 /// Counts failures in a row, whatever message they befell.
 #[derive(Debug)]
@@ -43,6 +90,15 @@ impl Breaker {
             None => Room::For(parallel.saturating_sub(busy)),
             Some(until) if now < until => Room::NoneUntil(until),
             Some(_) => Room::For(1_usize.saturating_sub(busy)),
+        }
+    }
+
+    /// How it stands.
+    pub(crate) fn standing(&self, now: Instant) -> BreakerStanding {
+        match self.open_until {
+            None => BreakerStanding::Closed,
+            Some(until) if now < until => BreakerStanding::Open,
+            Some(_) => BreakerStanding::HalfOpen,
         }
     }
 
@@ -98,10 +154,13 @@ mod tests {
             "a late failure doesn't lengthen the pause"
         );
         let after = start + PAUSE_FIRST;
+        assert_eq!(breaker.standing(start), BreakerStanding::Open);
+        assert_eq!(breaker.standing(after), BreakerStanding::HalfOpen);
         assert_eq!(breaker.room(after, 0, 8), Room::For(1));
         assert_eq!(breaker.room(after, 1, 8), Room::For(0));
         assert_eq!(breaker.failed(after), Some(PAUSE_FIRST * 2));
         breaker.worked();
+        assert_eq!(breaker.standing(after), BreakerStanding::Closed);
         assert_eq!(breaker.room(after, 0, 8), Room::For(8));
         assert_eq!(breaker.failed(after), None);
     }

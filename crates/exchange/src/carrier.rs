@@ -26,7 +26,7 @@ use crate::outcome::Outcome;
 use crate::push::Push;
 use crate::retry::Meaning;
 use crate::returns::{Of, Returns, sixteen};
-use crate::sms::{Parts, Sms, UNANSWERED_MAX};
+use crate::sms::{Parts, Price, Sms, UNANSWERED_MAX};
 
 /// A channel that messages leave by.
 pub(crate) enum Carrier {
@@ -149,6 +149,15 @@ impl Carrier {
             Self::Sms(sms) => Some(sms.priced(&message.text, message.segments?)),
         }
     }
+    /// What a message costs that was taken, where that is known and is the same for each.
+    pub(crate) fn price(&self) -> Option<&Price> {
+        match self {
+            Self::Mail(mail) => mail.price(),
+            Self::Push(push) => push.price(),
+            // These are priced by segments.
+            Self::Sms(_) => None,
+        }
+    }
     /// The part of Cairn that hears what becomes of its messages, and who wants no more of them, where policies don't let
     /// it do its work.
     pub(crate) fn hears_nothing(&self, trust: &Trust) -> Option<&'static str> {
@@ -170,7 +179,9 @@ impl Carrier {
     /// Waits until the server may have another message.
     pub(crate) async fn turn(&self) {
         match self {
-            Self::Mail(_) | Self::Push(_) | Self::Files(_) => {}
+            Self::Mail(mail) => mail.turn().await,
+            // Each push service has its own, and is asked by device.
+            Self::Push(_) | Self::Files(_) => {}
             Self::Sms(sms) => sms.turn().await,
         }
     }

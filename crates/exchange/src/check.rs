@@ -63,6 +63,8 @@ pub enum Reason {
     NoAnswer,
     /// Whoever answered the telephone did not want the call.
     CallRefused,
+    /// The patient is in hospital.
+    Admitted,
 }
 
 impl Reason {
@@ -95,6 +97,7 @@ impl Reason {
             Self::Unprintable => "unprintable",
             Self::NoAnswer => "no-answer",
             Self::CallRefused => "call-refused",
+            Self::Admitted => "admitted",
         }
     }
 }
@@ -249,6 +252,7 @@ mod tests {
             segments: None,
             question: None,
             visit: None,
+            while_admitted: trust::outgoing::WhileAdmitted::Send,
         }
     }
 

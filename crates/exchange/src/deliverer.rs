@@ -21,7 +21,7 @@ use trust::outgoing::{Message, Notice, unanswered};
 use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError, Versioned};
 
 use crate::attempt::Attempt;
-use crate::breaker::{Breaker, Room};
+use crate::breaker::{Breaker, BreakerView, Breakers, Room};
 use crate::carrier::{Carrier, To, Trouble};
 use crate::check::{Reason, Refused, check};
 use crate::mail::Mail;
@@ -191,6 +191,13 @@ impl Deliverer {
         Arc::clone(&self.inner.unreadable)
     }
 
+    /// Whether the other side is there, as it is known while it runs.
+    #[must_use]
+    pub fn breakers(&self) -> Breakers {
+        let inner = Arc::clone(&self.inner);
+        Breakers::new(move || inner.breakers())
+    }
+
     /// Runs until `stop` turns true; finishes what is under way.
     pub async fn run(mut self, stop: watch::Receiver<bool>) {
         let Some((session, door)) = self.session.take() else {
@@ -208,6 +215,7 @@ impl Deliverer {
     async fn deliver(self, mut stop: watch::Receiver<bool>) {
         let mut news = self.inner.trust.vault().ledger().watch();
         let mut round = Round::of(self.inner.carrier.name());
+        crate::stay::tell_where_it_is_not_asked(&self.inner);
         while !*stop.borrow_and_update() {
             let wake = self.inner.start_due(&mut round).await;
             tokio::select! {
@@ -572,6 +580,21 @@ impl Inner {
         self.trust
             .decide(agent, Purpose::Operations, Action::Send, target, request_id)
             .await
+    }
+
+    fn breakers(&self) -> Vec<BreakerView> {
+        let channel = self.carrier.name();
+        let provider = match &self.carrier {
+            Carrier::Push(push) => return push.breakers(channel),
+            Carrier::Mail(_) => "server",
+            Carrier::Sms(_) => "provider",
+        };
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![BreakerView {
+            channel,
+            provider: provider.to_owned(),
+            standing: breaker.standing(Instant::now()),
+        }]
     }
 
     fn saw(&self, trouble: Option<&Trouble>) {

@@ -31,15 +31,18 @@ mod hooks;
 mod mail;
 mod notice;
 mod outcome;
+mod pace;
 mod push;
 mod retry;
 mod returns;
 pub mod sink;
 mod sms;
 mod smtp;
+mod stay;
 mod telehealth;
 mod wishes;
 
+pub use breaker::{BreakerStanding, BreakerView, Breakers};
 pub use calls::CallDeliverer;
 pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
@@ -89,6 +92,17 @@ pub struct MailOptions {
     pub dkim: Option<Dkim>,
     /// Where what can't be delivered comes back to, if anywhere.
     pub returns: Option<ReturnOptions>,
+    /// What they cost, and how many a second.
+    pub meter: Meter,
+}
+
+/// What messages of a channel cost, and how many its provider gets in a second.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meter {
+    /// What one costs that a provider has taken, where that is known.
+    pub price: Option<Price>,
+    /// How many are handed over in a second at most; as many as fit where there is no limit.
+    pub per_second: Option<u32>,
 }
 
 impl std::fmt::Debug for MailOptions {
@@ -109,6 +123,7 @@ impl std::fmt::Debug for MailOptions {
             .field("ca_file", &self.ca_file)
             .field("dkim", &self.dkim)
             .field("returns", &self.returns)
+            .field("meter", &self.meter)
             .finish()
     }
 }

@@ -14,9 +14,10 @@ use crate::check::{Reason, Refused, Words, first};
 use crate::compose::{Letter, compose, message_id};
 use crate::dkim::Dkim;
 use crate::outcome::Outcome;
+use crate::pace::Pace;
 use crate::returns::{Of, Returns};
 use crate::smtp::{Failure, Smtp};
-use crate::{MailOptions, MailTls};
+use crate::{MailOptions, MailTls, Price};
 
 /// The part of Cairn that the audit names.
 pub(crate) const PART: &str = "mail-deliverer";
@@ -36,6 +37,10 @@ pub(crate) struct Mail {
     dkim: Option<Dkim>,
     returns: Option<Returns>,
     smtp: Smtp,
+    /// What an e-mail costs.
+    price: Option<Price>,
+    /// How many the mail server gets in a second.
+    pace: Option<Pace>,
 }
 
 /// What a letter says.
@@ -108,7 +113,21 @@ impl Mail {
             dkim: options.dkim,
             returns,
             smtp,
+            price: options.meter.price,
+            pace: options.meter.per_second.map(Pace::new),
         })
+    }
+
+    /// What an e-mail costs that a mail server has taken, where that is known.
+    pub(crate) fn price(&self) -> Option<&Price> {
+        self.price.as_ref()
+    }
+
+    /// Waits until the mail server may have another one.
+    pub(crate) async fn turn(&self) {
+        if let Some(pace) = &self.pace {
+            pace.turn().await;
+        }
     }
 
     /// The portal that its letters lead to.

@@ -23,6 +23,7 @@ impl Inner {
         notice: &Notice,
         request_id: &str,
     ) -> Result<(), DeliverError> {
+        self.carrier.turn().await;
         let permit = self.of_nobody(agent, request_id).await?;
         let outcome = match notice.to.parse() {
             Ok(to) => {

@@ -2,12 +2,14 @@
 
 use fhir::Resource;
 use serde_json::json;
+use trust::attempts::{Attempted, Did};
 use trust::consent::Waits;
 use trust::conventions::NOT_DONE_SYSTEM;
 
-use crate::check::Refused;
+use crate::check::{Reason, Refused};
 use crate::files::{Taken as Batched, batched};
-use crate::sms::{Parts, Taken, known, remark, taken};
+use crate::sms::{Parts, Taken, known, taken};
+use crate::stay::waits_already;
 
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,10 +68,13 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
             communication.set("status", json!("completed"));
             communication.set("sent", json!(fhir::date::instant(now_ms)));
             communication.remove("statusReason");
-            if let Outcome::Notified { taken, of } = outcome {
-                let words = format!("Taken by the push service for {taken} of {of} devices.");
-                remark(communication, &words, now_ms);
-            }
+            let words = match outcome {
+                Outcome::Notified { taken, of } => {
+                    format!("Taken by the push service for {taken} of {of} devices.")
+                }
+                _ => "Handed over.".to_owned(),
+            };
+            Attempted::new(Did::HandedOver, words, now_ms).write(communication);
         }
         Outcome::Taken(what) => taken(communication, what, now_ms),
         Outcome::Batched(what) => batched(communication, what, now_ms),
@@ -82,20 +87,61 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
                     "text": refused.words
                 }),
             );
+            let attempted = Attempted {
+                reason: Some(refused.reason.code().to_owned()),
+                ..Attempted::new(Did::NotSent, refused.words.clone(), now_ms)
+            };
+            attempted.write(communication);
         }
         Outcome::PutOff {
             due_ms,
             attempt,
             words,
-            ..
+            unanswered,
         } => {
+            let (number, maybe) = (
+                match attempt {
+                    // It had no turn, so that was no attempt.
+                    0 => "Put off".to_owned(),
+                    _ => format!("Attempt {attempt} put off"),
+                },
+                if *unanswered {
+                    ", and it may have arrived"
+                } else {
+                    ""
+                },
+            );
+            let attempted = Attempted {
+                next_ms: Some(*due_ms),
+                ..Attempted::new(Did::PutOff, format!("{number}: {words}{maybe}."), now_ms)
+            };
+            attempted.write(communication);
             let text = format!(
                 "Attempt {attempt} put off: {words}. Next at {}.",
                 fhir::date::instant(*due_ms)
             );
             communication.set("statusReason", json!({ "text": text }));
         }
-        Outcome::Known(parts) => known(communication, parts.as_ref()),
+        Outcome::Known(parts) => {
+            known(communication, parts.as_ref());
+            let words = "The provider has it, as its receipt says.";
+            Attempted::new(Did::HandedOver, words, now_ms).write(communication);
+        }
+        // When it is asked again says nothing of when the stay ends.
+        Outcome::Waits {
+            why: Waits::Stay, ..
+        } => {
+            if waits_already(communication) {
+                return;
+            }
+            let words = format!("It waits for {}.", waits_for(Waits::Stay));
+            communication.set("statusReason", json!({ "text": words }));
+            let attempted = Attempted {
+                reason: Some(code_of(Waits::Stay).to_owned()),
+                ..Attempted::new(Did::Waits, words, now_ms)
+            };
+            attempted.write(communication);
+        }
         Outcome::Waits { due_ms, why } => {
             let text = format!(
                 "It waits for {} until {}.",
@@ -103,6 +149,16 @@ pub(crate) fn mark(communication: &mut Resource, outcome: &Outcome, now_ms: u64)
                 fhir::date::instant(*due_ms)
             );
             communication.set("statusReason", json!({ "text": text }));
+            let attempted = Attempted {
+                reason: Some(code_of(*why).to_owned()),
+                next_ms: Some(*due_ms),
+                ..Attempted::new(
+                    Did::Waits,
+                    format!("It waits for {}.", waits_for(*why)),
+                    now_ms,
+                )
+            };
+            attempted.write(communication);
         }
         Outcome::Rests { .. } | Outcome::Cancelled => {}
     }
@@ -113,7 +169,19 @@ fn waits_for(why: Waits) -> &'static str {
         Waits::Quiet => "the end of quiet hours",
         Waits::Capped => "room among the patient's messages",
         Waits::Question => "what may still come to the question before it",
+        Waits::Stay => "the end of the patient's stay in hospital",
     }
+}
+
+/// The code of what a message waits for, which is that of what is not sent because it waited in vain.
+fn code_of(why: Waits) -> &'static str {
+    match why {
+        Waits::Quiet => Reason::QuietHours,
+        Waits::Capped => Reason::Capped,
+        Waits::Question => Reason::QuestionOpen,
+        Waits::Stay => Reason::Admitted,
+    }
+    .code()
 }
 
 /// For the audit record. `what` is what the channel carries.

@@ -9,6 +9,7 @@
 
 mod align;
 mod case;
+mod costs;
 mod crowd;
 mod flow;
 mod gather;
@@ -22,6 +23,7 @@ mod tally;
 mod words;
 
 pub use case::{Answer, Case, CaseEvent, What as CaseWhat};
+pub use costs::{CostRow, Costs, SimulatedMessages};
 pub use crowd::FEW_CASES;
 pub use flow::{StepFlow, WayOut};
 pub(crate) use gather::Analysing;

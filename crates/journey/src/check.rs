@@ -223,6 +223,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A segment can't begin the journey as the entry says.",
     ),
     ("J093", "Nothing names a segment, or a connector."),
+    (
+        "J094",
+        "What becomes of a message to who is in hospital can't be, or is never asked.",
+    ),
 ];
 
 /// Reads and checks a file.
@@ -448,6 +452,7 @@ impl Check<'_, '_> {
             let path = [&[step.kind_name()], within].concat();
             self.channels(step, &path);
             self.urgency(step, &path, message);
+            self.while_admitted(step, &path, message);
             if let Some(node) = self.node(step, &path).cloned() {
                 let language = self.definition.language.clone();
                 self.leads_to_the_message(&node, step, &language);

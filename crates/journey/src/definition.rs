@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use trust::consent::{Pressing, Sort, Via};
+use trust::outgoing::WhileAdmitted;
 
 /// One version of a journey, compiled.
 #[derive(Debug, Clone)]
@@ -193,8 +194,20 @@ pub(crate) struct Message {
     pub(crate) because: Option<String>,
     /// When it may go out, where it has such hours of its own.
     pub(crate) window: Option<Window>,
+    /// What becomes of it where the patient is in hospital, if the file says it.
+    pub(crate) while_admitted: Option<WhileAdmitted>,
     /// The same in other languages.
     pub(crate) translations: Vec<Translation>,
+}
+
+impl Message {
+    /// What becomes of it where the patient is in hospital when it would leave.
+    pub(crate) fn while_admitted(&self) -> WhileAdmitted {
+        self.while_admitted.unwrap_or(match self.urgency {
+            Urgency::Clinical => WhileAdmitted::Send,
+            Urgency::Routine | Urgency::Important => WhileAdmitted::Hold,
+        })
+    }
 }
 
 /// A channel of the language.

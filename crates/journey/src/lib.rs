@@ -73,11 +73,11 @@ mod words;
 mod yaml;
 
 pub use analysis::{
-    Answer, Came, Case, CaseEvent, CaseWhat, DAYS, DAYS_OF, Deviation, EndingReport, Exported,
-    FEW_CASES, Fitness, Groups, KeptAnalysis, LogOf, LogSink, Net, Ocel, Outcome as OutcomeOfCase,
-    OutcomeOf, OutcomeReport, OutcomeRow, OutcomeSplit, PATH_EVENTS_MAX, PATHS_MAX, PathReport,
-    Pseudonyms, Quantiles, Report, ScoreReport, ScoreRow, ScoreSplit, Split, SplitRow, StepFlow,
-    StepReport, Sums, Times, WayOut, Xes,
+    Answer, Came, Case, CaseEvent, CaseWhat, CostRow, Costs, DAYS, DAYS_OF, Deviation,
+    EndingReport, Exported, FEW_CASES, Fitness, Groups, KeptAnalysis, LogOf, LogSink, Net, Ocel,
+    Outcome as OutcomeOfCase, OutcomeOf, OutcomeReport, OutcomeRow, OutcomeSplit, PATH_EVENTS_MAX,
+    PATHS_MAX, PathReport, Pseudonyms, Quantiles, Report, ScoreReport, ScoreRow, ScoreSplit,
+    SimulatedMessages, Split, SplitRow, StepFlow, StepReport, Sums, Times, WayOut, Xes,
 };
 pub use batches::{
     BATCH_MAX, Batch, BatchForeseen, FAILURES_MAX, Failure, FailurePage, FailurePlace, Many,
@@ -374,6 +374,18 @@ pub struct TrailView {
     pub why: String,
     /// Resource that came of it.
     pub reference: Option<String>,
+    /// Of a message: by which channel it was put on its way, or could not be brought.
+    #[serde(skip)]
+    pub message: Option<MessageTrail>,
+}
+
+/// What became of a message, as far as its journey goes on by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageTrail {
+    /// It was put on its way.
+    Sent(Channel),
+    /// It could not be brought by this channel.
+    Undelivered(Channel),
 }
 
 /// Something that is planned.

@@ -14,7 +14,7 @@ use trust::conventions::{
     BATCH_SYSTEM, BEYOND_LIMITS_URL, INSTANCE_SYSTEM, MEDIUM_SYSTEM, NO_RECEIPT, NOT_DONE_SYSTEM,
     ROLE_SYSTEM, SMS_SYSTEM, STEP_SYSTEM, performer_types, queue_of,
 };
-use trust::outgoing::CallStanding;
+use trust::outgoing::{CallStanding, WhileAdmitted};
 
 /// What an e-mail says when the journey gives no words: nothing but that there is something to read.
 const EMAIL_SUBJECT: &str = "You have a new message";
@@ -378,6 +378,11 @@ impl Maker<'_> {
             script: (said.script.filter(|_| channel == Channel::Voice)).map(str::to_owned),
             question,
             visit: about.and_then(|about| entry(about, which)),
+            while_admitted: if is_beyond_limits(which) {
+                WhileAdmitted::Send
+            } else {
+                said.message.while_admitted()
+            },
         })
     }
 

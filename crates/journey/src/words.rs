@@ -7,7 +7,7 @@ use crate::request;
 use crate::room::Why;
 use crate::state::{Done, State, Token, TrailEntry, What};
 use crate::time::{say_day, say_minute, say_time};
-use crate::{PlannedView, TrailView, WaitView, hands};
+use crate::{MessageTrail, PlannedView, TrailView, WaitView, hands};
 use fhir::ResourceType;
 use trust::Role;
 use trust::conventions::NO_RECEIPT;
@@ -39,6 +39,7 @@ pub(crate) fn not_done(code: &str) -> &'static str {
         "expired" => "It was not delivered in time",
         NO_RECEIPT => "No receipt came in its time, so it may have arrived",
         "quiet-hours" => "The patient's quiet hours would not have ended in its time",
+        "admitted" => "The patient was in hospital",
         "capped" => {
             "The patient had been sent as many messages as they may be, and there was no room in its time"
         }
@@ -329,6 +330,11 @@ pub(crate) fn trail(
         what,
         why: why(&entry.why),
         reference,
+        message: match &entry.what {
+            What::Sent { channel, .. } => Some(MessageTrail::Sent(*channel)),
+            What::Undelivered { channel, .. } => Some(MessageTrail::Undelivered(*channel)),
+            _ => None,
+        },
     })
 }
 

@@ -7,9 +7,11 @@
 
 mod agent;
 mod answered;
+pub mod attempts;
 mod audit;
 pub mod consent;
 pub mod conventions;
+pub mod costs;
 mod error;
 pub mod identity;
 pub mod indexing;

@@ -59,6 +59,28 @@ pub struct Question {
     pub language: String,
 }
 
+/// What becomes of a message whose patient is in hospital when it would leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhileAdmitted {
+    /// It waits until the patient is out, or its time is over.
+    Hold,
+    /// It is not sent.
+    Skip,
+    /// It goes. So does what was put out by programs that didn't know of this, and what says something that isn't known.
+    #[default]
+    #[serde(other)]
+    Send,
+}
+
+impl WhileAdmitted {
+    /// Whether it is not asked where the patient is.
+    #[must_use]
+    pub fn is_send(&self) -> bool {
+        matches!(self, Self::Send)
+    }
+}
+
 /// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
@@ -116,6 +138,9 @@ pub struct Message {
     /// sends the message without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visit: Option<Visit>,
+    /// What becomes of it where the patient is in hospital when it would leave.
+    #[serde(default, skip_serializing_if = "WhileAdmitted::is_send")]
+    pub while_admitted: WhileAdmitted,
 }
 
 /// A booked visit as a patient's calendar has it: when it is, and nothing of what it is for.
@@ -345,6 +370,19 @@ impl Cleared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_isnt_known_of_a_stay_is_sent() {
+        for (text, expected) in [
+            ("\"hold\"", WhileAdmitted::Hold),
+            ("\"skip\"", WhileAdmitted::Skip),
+            ("\"send\"", WhileAdmitted::Send),
+            ("\"ask-the-ward\"", WhileAdmitted::Send),
+        ] {
+            let read: WhileAdmitted = serde_json::from_str(text).expect("read");
+            assert_eq!(read, expected, "{text}");
+        }
+    }
 
     #[test]
     fn an_endpoint_is_at_a_cleared_origin_or_nowhere() {

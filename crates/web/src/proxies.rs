@@ -314,6 +314,7 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
         segments: None,
         question: None,
         visit: None,
+        while_admitted: trust::outgoing::WhileAdmitted::Send,
     };
     let body = serde_json::to_vec(&message)
         .map_err(|_| PageError::Internal("a message can't be written as JSON".to_owned()))?;

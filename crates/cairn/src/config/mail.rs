@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::sms::meter;
 use super::{ConfigError, Settings, Smtp};
 
 /// Keys of a list: `SELECTOR:FILE`, separated by spaces. A file that is not absolute is looked for in `folder`, if given.
@@ -64,11 +65,18 @@ impl Settings {
             ca_file: self.smtp.ca_file.clone(),
             dkim: self.smtp.dkim()?,
             returns: self.smtp.returns()?,
+            meter: self.smtp.meter()?,
         }))
     }
 }
 
 impl Smtp {
+    /// What an e-mail costs, and how many the server gets in a second.
+    pub(super) fn meter(&self) -> Result<exchange::Meter, ConfigError> {
+        let price = (self.price.as_deref(), self.currency.as_deref());
+        meter("smtp", self.per_second, price).map_err(ConfigError::Invalid)
+    }
+
     /// What goes together, and what has a bound.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let invalid = |words: &str| Err(ConfigError::Invalid(words.to_owned()));

@@ -18,6 +18,12 @@ pub struct PushSettings {
     pub timeout_ms: u64,
     /// Messages at once.
     pub parallel: usize,
+    /// Requests that a push service gets in a second, at most; without a limit if not given.
+    pub per_second: Option<u32>,
+    /// What a message costs; with `currency`.
+    pub price: Option<String>,
+    /// The currency of that.
+    pub currency: Option<String>,
 }
 
 /// Characters of who sends: what a locked screen shows.
@@ -31,11 +37,19 @@ impl Default for PushSettings {
             services: exchange::PUSH_SERVICES.to_owned(),
             timeout_ms: 10_000,
             parallel: 4,
+            per_second: None,
+            price: None,
+            currency: None,
         }
     }
 }
 
 impl PushSettings {
+    fn meter(&self) -> Result<exchange::Meter, String> {
+        let price = (self.price.as_deref(), self.currency.as_deref());
+        super::sms::meter("push", self.per_second, price)
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         if self.timeout_ms == 0 || self.parallel == 0 {
             return Err("push.timeout_ms and push.parallel are at least 1".to_owned());
@@ -53,6 +67,7 @@ impl PushSettings {
                 "push.sender is a name of at most {SENDER_MAX} characters"
             ));
         }
+        self.meter()?;
         exchange::PushServices::parse(&self.services)
             .map(drop)
             .map_err(|words| format!("push.services: {words}"))
@@ -74,6 +89,7 @@ impl Settings {
             parallel: push.parallel,
             // Without them, a patient would be led to a page where only staff can sign in.
             magic_links: true,
+            meter: push.meter().ok()?,
         })
     }
 }

@@ -148,6 +148,29 @@ impl Default for SmsSettings {
     }
 }
 
+/// What messages of a channel cost, and how many its provider gets in a second, as the section `of` has it.
+///
+/// # Errors
+/// In words, where one of these can't be.
+pub(super) fn meter(
+    of: &str,
+    per_second: Option<u32>,
+    (price, currency): (Option<&str>, Option<&str>),
+) -> Result<exchange::Meter, String> {
+    if per_second == Some(0) {
+        return Err(format!("{of}.per_second is at least 1"));
+    }
+    let price = match (price, currency) {
+        (None, None) => Some(None),
+        (Some(price), Some(currency)) => exchange::Price::parse(price, currency).map(Some),
+        _ => None,
+    };
+    let price = price.ok_or_else(|| {
+        format!("{of}.price (0.0004) and {of}.currency (USD) go together: an amount with at most six decimals, and the code of a currency")
+    })?;
+    Ok(exchange::Meter { price, per_second })
+}
+
 impl SmsSettings {
     fn priced(&self) -> Option<exchange::Price> {
         exchange::Price::parse(self.price.as_deref()?, self.currency.as_deref()?)

@@ -120,6 +120,7 @@ pub(super) fn mail_to_sink(port: u16) -> exchange::MailOptions {
         parallel: 4,
         magic_links: true,
         ca_file: None,
+        meter: exchange::Meter::default(),
         dkim: None,
         returns: None,
     }

@@ -257,6 +257,8 @@ pub(crate) struct House {
     pub(crate) unreadable_push: Option<Arc<AtomicU64>>,
     /// The same of letters and telephone calls.
     pub(crate) unreadable_files: Vec<Arc<AtomicU64>>,
+    /// Who on the other side is left alone, of all that delivers.
+    pub(crate) breakers: Vec<exchange::Breakers>,
     /// Whether the session with a provider of text messages is open, where there is one to be kept.
     pub(crate) sms_session: Option<Arc<AtomicBool>>,
     /// With whom that is, and who the tenant is to them.
@@ -367,6 +369,9 @@ impl House {
         });
         let carried: Vec<trust::consent::Via> = carried.collect();
         let indexed = Indexed::default();
+        let deliverers = [&deliverer, &texts, &push];
+        let deliverers = deliverers.into_iter().flatten();
+        let mut breakers: Vec<_> = deliverers.map(exchange::Deliverer::breakers).collect();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
         let (stop_followers, stopped) = watch::channel(false);
@@ -401,6 +406,7 @@ impl House {
             tokio::spawn(hooks.run(stopped.clone())),
         ));
         let calls = exchange::CallDeliverer::new(trust.clone()).map_err(ServerError::Calls)?;
+        breakers.push(calls.breakers());
         followers.push(Follower::new(
             "calls",
             tokio::spawn(calls.run(stopped.clone())),
@@ -475,6 +481,7 @@ impl House {
             unreadable_sms,
             unreadable_push,
             unreadable_files,
+            breakers,
             sms_session,
             smpp_account,
             sms_from: own.sms_from.clone(),

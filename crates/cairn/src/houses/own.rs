@@ -161,6 +161,7 @@ mod tests {
             parallel: 1,
             magic_links: false,
             ca_file: None,
+            meter: exchange::Meter::default(),
             dkim: None,
             returns: returns.then(|| exchange::ReturnOptions {
                 address: "returns@bounces.south.example".to_owned(),

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use exchange::BreakerStanding;
+
 use crate::houses::House;
 
 /// A gauge that has labels.
@@ -17,6 +19,9 @@ enum Labelled {
     Parameter(String),
     /// Patients in a version of a journey.
     Journey(String, u32, &'static str),
+    /// How the breaker of a channel and who is on its other side stands: 0 is closed, 1 half open, 2 open. Of several
+    /// houses that of the worst.
+    Breaker(&'static str, String),
 }
 
 impl Labelled {
@@ -29,6 +34,9 @@ impl Labelled {
             Self::PolicySet(set) => metrics::gauge!("cairn_policy_set", "set" => set.clone()),
             Self::Parameter(name) => {
                 metrics::gauge!("cairn_search_parameter_complete", "parameter" => name.clone())
+            }
+            Self::Breaker(channel, provider) => {
+                metrics::gauge!("cairn_breaker_state", "channel" => *channel, "provider" => provider.clone())
             }
             Self::Journey(name, version, state) => {
                 metrics::gauge!("journey_instances", "journey" => name.clone(), "version" => version.to_string(), "state" => *state)
@@ -102,6 +110,15 @@ impl Together {
         let push = house.unreadable_push.as_ref();
         self.unreadable_push += push.map_or(0, |count| count.load(Ordering::Relaxed));
         self.sms_sessions_missing += u64::from(house.lacks_sms_session());
+        for view in house.breakers.iter().flat_map(exchange::Breakers::now) {
+            let all = Labelled::Breaker(view.channel, view.provider);
+            let all = self.labelled.entry(all).or_default();
+            *all = (*all).max(match view.standing {
+                BreakerStanding::Closed => 0,
+                BreakerStanding::HalfOpen => 1,
+                BreakerStanding::Open => 2,
+            });
+        }
         for (name, is_complete) in house.indexed.all() {
             let all = self.labelled.entry(Labelled::Parameter(name)).or_insert(1);
             *all = (*all).min(u64::from(is_complete));

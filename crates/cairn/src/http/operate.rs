@@ -1,5 +1,6 @@
 //! Routes for operators: health and metrics.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
@@ -70,6 +71,13 @@ async fn ready(State(office): State<Office>) -> Response {
             if houses.iter().any(|house| house.lacks_sms_session()) {
                 words.push_str("text messages wait: there is no session with their provider\n");
             }
+            let resting = resting(&houses);
+            if !resting.is_empty() {
+                words.push_str(&format!(
+                    "deliveries pause, because the other side can't be reached or wants fewer: {}\n",
+                    resting.join(", ")
+                ));
+            }
             match backup_is_late(&office).await {
                 Ok(Some(hours)) => words.push_str(&format!(
                     "the newest backup is older than the {hours} hours that the rule pack lets, or there is none\n"
@@ -83,6 +91,24 @@ async fn ready(State(office): State<Office>) -> Response {
             words.into_response()
         }
     }
+}
+
+/// The channels whose other side is left alone now, and how many of these there are where it is several. Who they are is
+/// for the metrics: this is told to whoever asks.
+fn resting(houses: &[Arc<crate::houses::House>]) -> Vec<String> {
+    let breakers = houses.iter().flat_map(|house| &house.breakers);
+    let open = breakers.flat_map(exchange::Breakers::now);
+    let open = open.filter(|view| view.standing == exchange::BreakerStanding::Open);
+    let mut of: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
+    for view in open {
+        of.entry(view.channel).or_default().insert(view.provider);
+    }
+    let of = of.into_iter();
+    of.map(|(channel, who)| match who.len() {
+        1 => channel.to_owned(),
+        several => format!("{channel} ({several})"),
+    })
+    .collect()
 }
 
 #[allow(

@@ -67,6 +67,7 @@ async fn with_returns(port: u16) -> House {
             parallel: 1,
             magic_links: false,
             ca_file: None,
+            meter: exchange::Meter::default(),
             dkim: None,
             returns: Some(ReturnOptions {
                 address: "returns@bounces.hospital.example".to_owned(),

@@ -26,6 +26,7 @@ fn mail() -> MailOptions {
         parallel: 1,
         magic_links: false,
         ca_file: None,
+        meter: exchange::Meter::default(),
         dkim: None,
         returns: None,
     }

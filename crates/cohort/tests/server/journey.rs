@@ -122,6 +122,7 @@ impl World {
             parallel: 4,
             magic_links: true,
             ca_file: None,
+            meter: exchange::Meter::default(),
             dkim: None,
             returns: None,
         });

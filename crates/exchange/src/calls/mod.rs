@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use trust::outgoing::{CHANNEL_CALL, CHANNEL_FORM, Call};
 use trust::{Trust, TrustError};
 
-use crate::breaker::{Breaker, Room};
+use crate::breaker::{Breaker, BreakerStanding, BreakerView, Breakers, Room};
 use crate::deliverer::{DeliverError, hex, next_news};
 use request::Clients;
 
@@ -101,6 +101,13 @@ impl CallDeliverer {
                 breakers: Mutex::default(),
             }),
         })
+    }
+
+    /// Whether partners are there, as it is known while it runs.
+    #[must_use]
+    pub fn breakers(&self) -> Breakers {
+        let inner = Arc::clone(&self.inner);
+        Breakers::new(move || inner.breakers())
     }
 
     /// Runs until `stop` turns true; finishes calls under way.
@@ -326,6 +333,21 @@ impl Inner {
             None => Room::For(at_once.saturating_sub(busy)),
             Some(breaker) => breaker.room(Instant::now(), busy, at_once),
         }
+    }
+
+    fn breakers(&self) -> Vec<BreakerView> {
+        let set = self.trust.policy_set();
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let partners = set.partners().all();
+        let views = partners.map(|partner| BreakerView {
+            channel: "calls",
+            provider: partner.name.clone(),
+            standing: breakers
+                .get(&partner.name)
+                .map_or(BreakerStanding::Closed, |breaker| breaker.standing(now)),
+        });
+        views.collect()
     }
 
     /// Notes whether a partner was there.

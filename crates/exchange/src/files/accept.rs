@@ -7,8 +7,10 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use ledger::Expected;
 use serde_json::{Value, json};
+use trust::attempts::{Attempted, Did};
 use trust::consent::{Pressing, QuietHours, quiet_until, zone_of};
-use trust::conventions::{BATCH_COST_URL, BATCH_SYSTEM, PAGES_URL};
+use trust::conventions::{BATCH_SYSTEM, PAGES_URL};
+use trust::costs::MESSAGE_COST_URL;
 use trust::partners::DataClass;
 use trust::{Disclosed, Internal, Purpose, TrustError, Versioned};
 
@@ -20,7 +22,6 @@ use crate::carrier::To;
 use crate::check::{Reason, Refused};
 use crate::deliverer::DeliverError;
 use crate::outcome::Outcome;
-use crate::sms::remark;
 
 /// How far ahead an hour is looked for at which somebody may be called.
 const AHEAD_MS: u64 = 48 * 3_600_000;
@@ -76,7 +77,7 @@ pub(crate) fn batched(communication: &mut Resource, taken: &Taken, now_ms: u64) 
     communication.set("status", json!("in-progress"));
     communication.remove("statusReason");
     let words = format!("In batch {} for {}.", taken.parcel.batch, taken.partner);
-    remark(communication, &words, now_ms);
+    Attempted::new(Did::Waits, words, now_ms).write(communication);
 }
 
 /// Writes down that a batch was handed over.
@@ -85,14 +86,14 @@ pub(super) fn handed(communication: &mut Resource, files: &Files, now_ms: u64) {
     if let Some(price) = &files.options.price {
         let found = communication.get("extension").and_then(Value::as_array);
         let mut extensions = found.cloned().unwrap_or_default();
-        extensions.push(json!({"url": BATCH_COST_URL, "valueMoney": price.money()}));
+        extensions.push(json!({"url": MESSAGE_COST_URL, "valueMoney": price.money()}));
         communication.set("extension", Value::Array(extensions));
     }
     let is_last = matches!(&files.options.way, FileWay::Letters(LetterOptions { delivered_when, .. }) if *delivered_when == super::LetterDelivered::Handed);
     if is_last && communication.text_at(&["status"]) == Some("in-progress") {
         communication.set("status", json!("completed"));
     }
-    remark(communication, "Its batch was handed over.", now_ms);
+    Attempted::new(Did::HandedOver, "Its batch was handed over.", now_ms).write(communication);
 }
 
 impl Attempt<'_> {

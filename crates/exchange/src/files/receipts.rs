@@ -11,6 +11,7 @@ use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
+use trust::attempts::{Attempted, Did};
 use trust::conventions::{FILE_STATE_URL, NOT_DONE_SYSTEM};
 use trust::{Change, TrustError, Unit};
 
@@ -20,7 +21,6 @@ use crate::attempt::CONFLICTS_MAX;
 use crate::check::Reason;
 use crate::deliverer::DeliverError;
 use crate::outcome::is_waiting;
-use crate::sms::remark;
 
 /// The largest list that is read.
 const BYTES_MAX: u64 = 4 << 20;
@@ -134,11 +134,13 @@ fn apply(communication: &mut Resource, line: &Line) -> bool {
     extensions.retain(|one| one["url"] != FILE_STATE_URL);
     extensions.push(json!({"url": FILE_STATE_URL, "valueCode": line.says.state.replace(' ', "-")}));
     communication.set("extension", Value::Array(extensions));
-    remark(
-        communication,
-        &words,
-        u64::try_from(line.at_ms).unwrap_or_default(),
-    );
+    let did = match line.says.means {
+        Means::UnderWay => Did::Delayed,
+        Means::Arrived => Did::Arrived,
+        Means::Failed(_) => Did::Returned,
+    };
+    let at_ms = u64::try_from(line.at_ms).unwrap_or_default();
+    Attempted::new(did, words, at_ms).write(communication);
     match line.says.means {
         Means::UnderWay => {}
         // What has arrived has arrived, whatever the journey decided meanwhile.

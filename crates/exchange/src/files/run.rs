@@ -591,11 +591,7 @@ impl FileDeliverer {
                 Ok(_) => {
                     metrics::counter!(format!("{}_handed_total", files.name())).increment(1);
                     if let Some(price) = &files.options.price {
-                        price.count_as(if files.rings() {
-                            "call_cost_millionths_total"
-                        } else {
-                            "letter_cost_millionths_total"
-                        });
+                        price.count(if files.rings() { "call" } else { "letter" });
                     }
                     return Ok(());
                 }

@@ -27,12 +27,14 @@ use trust::outgoing::Message;
 use trust::{Action, Agent, Purpose, Question, Role, Target, Trust, TrustError};
 
 use crate::attempt::LINK_LIFE_S;
-use crate::breaker::{Breaker, Room};
+use crate::breaker::{Breaker, BreakerView, Room};
 use crate::calls::Public;
 use crate::carrier::Trouble;
 use crate::check::{Reason, Refused};
 use crate::outcome::Outcome;
+use crate::pace::Paces;
 use crate::retry::Meaning;
+use crate::{Meter, Price};
 
 use services::Service;
 pub use services::{PUSH_SERVICES, PushServices};
@@ -79,6 +81,8 @@ pub struct PushOptions {
     pub parallel: usize,
     /// Whether links sign the patient in with their birth date (magic link) or lead to the sign-in page.
     pub magic_links: bool,
+    /// What they cost, and how many requests a push service gets in a second.
+    pub meter: Meter,
 }
 
 /// Whether a text says where a sender is found (RFC 8292, section 2.1).
@@ -131,6 +135,10 @@ pub(crate) struct Push {
     client: Client,
     /// Services that aren't there: one of them keeps nothing from the others.
     breakers: Mutex<Breakers>,
+    /// What a notification costs.
+    price: Option<Price>,
+    /// How many a service gets in a second.
+    paces: Paces,
 }
 
 /// What is known of services that fail, by their origin; nothing of those that work. By each host below a star of the
@@ -283,7 +291,14 @@ impl Push {
             sender: options.sender,
             client,
             breakers: Mutex::default(),
+            price: options.meter.price,
+            paces: Paces::new(options.meter.per_second),
         })
+    }
+
+    /// What a message costs that was taken for a device, where that is known.
+    pub(crate) fn price(&self) -> Option<&Price> {
+        self.price.as_ref()
     }
 
     /// Until when none of a patient's devices can be told, because all of their services are left alone. Devices that no
@@ -336,7 +351,13 @@ impl Push {
             match self.ready(&key, device, &shown, &head) {
                 Ok((service, request)) => {
                     let (device, request) = (device.clone(), request.header(TOPIC, topic));
-                    asked.spawn(async move { (device, service, sent(request).await) });
+                    let pace = self.paces.of(&service.origin);
+                    asked.spawn(async move {
+                        if let Some(pace) = pace {
+                            pace.turn().await;
+                        }
+                        (device, service, sent(request).await)
+                    });
                 }
                 Err(trouble) => handed.push(Handed::Failed(trouble)),
             }
@@ -414,6 +435,19 @@ impl Push {
             after_ms: Some(after_ms),
             ..trouble(Meaning::Busy, "the push service is left alone for a while")
         })
+    }
+
+    /// The services that fail, as operators are shown them.
+    pub(crate) fn breakers(&self, channel: &'static str) -> Vec<BreakerView> {
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let failing = breakers.failing.iter();
+        let failing = failing.map(|(origin, breaker)| BreakerView {
+            channel,
+            provider: origin.clone(),
+            standing: breaker.standing(now),
+        });
+        failing.collect()
     }
 
     fn saw(&self, service: &Service, sign: Sign) {

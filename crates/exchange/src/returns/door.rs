@@ -3,6 +3,7 @@
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError, TenantId};
 use serde_json::{Value, json};
+use trust::attempts::{Attempted, Did};
 use trust::conventions::NOT_DONE_SYSTEM;
 use trust::{
     Action, AddressMark, AddressStanding, AddressTrouble, Agent, Change, Permit, Purpose, Target,
@@ -273,6 +274,16 @@ fn words(says: Says) -> String {
     }
 }
 
+/// What a report says, as attempts have it.
+fn did(says: Says) -> Did {
+    match says {
+        Says::Failed(_) => Did::Returned,
+        Says::Delayed(_) | Says::Other => Did::Delayed,
+        Says::Arrived => Did::Arrived,
+        Says::Complaint => Did::Unwanted,
+    }
+}
+
 /// What a report has changed.
 #[derive(Default)]
 struct Applied {
@@ -298,7 +309,8 @@ fn of_another_address(communication: &mut Resource, says: Says, now_ms: u64) -> 
     let text = format!("{NOTE}to a former address {}.", words(says));
     Applied {
         changed: sent_within(communication, says, now_ms).is_some()
-            && remark(communication, &text, now_ms),
+            // The message itself went on to another address.
+            && remark(communication, (Did::PutOff, &text), now_ms),
         standing: None,
     }
 }
@@ -316,7 +328,8 @@ fn apply(
     let status = communication.text_at(&["status"]).unwrap_or_default();
     let status = status.to_owned();
     let under_way = status == "in-progress";
-    if !remark(communication, &format!("{NOTE}{}.", words(says)), now_ms) {
+    let text = format!("{NOTE}{}.", words(says));
+    if !remark(communication, (did(says), &text), now_ms) {
         return Applied::default();
     }
     match says {
@@ -387,7 +400,7 @@ fn told(standing: &AddressStanding, says: Says, now_ms: u64) -> Option<AddressSt
 }
 
 /// Adds the note of a report to a message; false where it stands there already. Of too many, the oldest goes.
-fn remark(communication: &mut Resource, text: &str, now_ms: u64) -> bool {
+fn remark(communication: &mut Resource, (did, text): (Did, &str), now_ms: u64) -> bool {
     let notes = communication.get("note").and_then(Value::as_array);
     let mut notes = notes.cloned().unwrap_or_default();
     let is_report =
@@ -400,7 +413,7 @@ fn remark(communication: &mut Resource, text: &str, now_ms: u64) -> bool {
     {
         notes.remove(oldest);
     }
-    notes.push(json!({"text": text, "time": fhir::date::instant(now_ms)}));
+    notes.push(Attempted::new(did, text, now_ms).note());
     communication.set("note", Value::Array(notes));
     true
 }

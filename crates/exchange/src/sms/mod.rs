@@ -6,7 +6,6 @@
 
 mod door;
 mod heard;
-mod pace;
 mod policies;
 mod price;
 mod question;
@@ -20,6 +19,7 @@ use std::sync::Arc;
 use fhir::Resource;
 use serde_json::{Value, json};
 use trust::NoText;
+use trust::attempts::{Attempted, Did};
 use trust::conventions::{SMS_COST_URL, SMS_SEGMENTS_URL, SMS_SYSTEM};
 use trust::sms::{Number, segments};
 
@@ -34,13 +34,11 @@ pub use twilio::TwilioOptions;
 use crate::carrier::Trouble;
 use crate::check::{Reason, Refused};
 use crate::outcome::Outcome;
-use pace::Pace;
+use crate::pace::Pace;
 use twilio::Twilio;
 
 /// Stands for the link in a message's text.
 const LINK: &str = "{link}";
-/// The most notes that a message keeps of attempts and receipts.
-const NOTES_MAX: usize = 50;
 
 /// What follows the address for receipts, where the provider reads how to bring them: up to five times more, whatever
 /// went wrong.
@@ -171,7 +169,7 @@ impl Parts {
         metrics::counter!("sms_segments_total", "alphabet" => self.alphabet)
             .increment(u64::from(self.segments));
         if let Some(cost) = &self.cost {
-            cost.count();
+            cost.count("sms");
         }
     }
 
@@ -348,15 +346,6 @@ pub(crate) fn count_again() {
     metrics::counter!("sms_duplicates_total").increment(1);
 }
 
-/// Adds a line about what happened to a message.
-pub(crate) fn remark(communication: &mut Resource, words: &str, now_ms: u64) {
-    let mut notes = list(communication, "note");
-    if notes.len() < NOTES_MAX {
-        notes.push(json!({"time": fhir::date::instant(now_ms), "text": words}));
-        communication.set("note", Value::Array(notes));
-    }
-}
-
 fn list(resource: &Resource, name: &str) -> Vec<Value> {
     let found = resource.get(name).and_then(Value::as_array);
     found.cloned().unwrap_or_default()
@@ -391,7 +380,7 @@ pub(crate) fn taken(communication: &mut Resource, what: &Taken, now_ms: u64) {
     };
     let alphabet = what.parts.alphabet;
     let words = format!("Handed to the provider{again}: {parts}, {alphabet}.");
-    remark(communication, &words, now_ms);
+    Attempted::new(Did::HandedOver, words, now_ms).write(communication);
 }
 
 /// Writes down that a provider is known to have a message, as its receipt said: of each of its names what it took, where

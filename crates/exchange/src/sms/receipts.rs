@@ -3,13 +3,14 @@
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, LedgerError};
 use serde_json::{Value, json};
+use trust::attempts::{Attempted, Did};
 use trust::conventions::{NOT_DONE_SYSTEM, SMS_SYSTEM};
 use trust::outgoing::unanswered;
 use trust::{Change, Permit, TrustError, Unit};
 
 use super::door::{SmsDoor, Unheard};
 use super::twilio::STOPPED;
-use super::{DeliveredWhen, Referred, count_again, list, refer, references, remark};
+use super::{DeliveredWhen, Referred, count_again, list, refer, references};
 use crate::check::Reason;
 use crate::outcome::is_waiting;
 
@@ -97,7 +98,7 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
     };
     if referred == Referred::Again {
         let words = "The provider has it twice: whoever it is for may get it again.";
-        remark(communication, words, now_ms);
+        Attempted::new(Did::HandedOver, words, now_ms).write(communication);
     }
     if applied.changed && communication.get("sent").is_none() {
         communication.set("sent", json!(fhir::date::instant(now_ms)));
@@ -120,7 +121,8 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
             if !matches!(status.as_str(), "completed" | "entered-in-error") {
                 communication.set("status", json!("completed"));
                 communication.remove("statusReason");
-                remark(communication, "Receipt: it has arrived.", now_ms);
+                let words = "Receipt: it has arrived.";
+                Attempted::new(Did::Arrived, words, now_ms).write(communication);
                 applied.changed = true;
             }
         }
@@ -138,7 +140,11 @@ fn apply(communication: &mut Resource, receipt: &Receipt<'_>, now_ms: u64) -> Ap
                 } else {
                     Reason::PermanentFailure
                 };
-                remark(communication, &format!("Receipt: {words}"), now_ms);
+                let attempted = Attempted {
+                    reason: Some(reason.code().to_owned()),
+                    ..Attempted::new(Did::Returned, format!("Receipt: {words}"), now_ms)
+                };
+                attempted.write(communication);
                 communication.set("status", json!("not-done"));
                 communication.set(
                     "statusReason",

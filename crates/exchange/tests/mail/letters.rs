@@ -253,7 +253,7 @@ async fn a_batch_is_closed_at_its_time_and_each_letter_is_one_pdf_that_the_partn
     assert!(found["sent"].is_string(), "{found}");
     let cost = found["extension"].as_array().expect("extensions").iter();
     let cost = cost
-        .filter(|one| one["url"] == "urn:cairn:batch-cost")
+        .filter(|one| one["url"] == "urn:cairn:message-cost")
         .map(|one| one["valueMoney"].clone());
     assert_eq!(
         cost.collect::<Vec<_>>(),

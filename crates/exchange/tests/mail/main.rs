@@ -3,6 +3,8 @@
 //! `twilio` signs, each in a process of its own, on a real store.
 
 mod answers;
+mod attempts;
+mod away;
 mod centre;
 mod delivery;
 mod entries;
@@ -10,6 +12,7 @@ mod habits;
 mod letters;
 mod lost;
 mod maildev;
+mod meters;
 mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
@@ -27,6 +30,7 @@ mod signed;
 mod sink;
 mod smpp;
 mod stages;
+mod stays;
 mod stops;
 mod texts;
 mod troubles;

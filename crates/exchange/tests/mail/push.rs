@@ -13,7 +13,7 @@ use crate::world::{NOW_MS, TENANT, World};
 const HOUR_MS: u64 = 3_600_000;
 
 /// A notification as a journey puts it out: it has no words.
-fn push(message: &mut Message) {
+pub fn push(message: &mut Message) {
     message.channel = "push".to_owned();
     message.subject = String::new();
     message.text = String::new();
@@ -21,7 +21,12 @@ fn push(message: &mut Message) {
 }
 
 /// Browsers of a patient in which notifications are on.
-async fn browsers(world: &World, pusher: &Pusher, patient: &str, count: usize) -> Vec<Subscribed> {
+pub async fn browsers(
+    world: &World,
+    pusher: &Pusher,
+    patient: &str,
+    count: usize,
+) -> Vec<Subscribed> {
     let identity = world.trust.identity();
     let key = identity.push_key(TENANT).await.expect("a key");
     let session = world.session(patient).await;

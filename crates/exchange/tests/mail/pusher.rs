@@ -106,6 +106,7 @@ impl Pusher {
             timeout_ms: 20_000,
             parallel: 4,
             magic_links: false,
+            meter: exchange::Meter::default(),
         }
     }
 

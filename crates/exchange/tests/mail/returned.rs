@@ -3,9 +3,11 @@
 use exchange::{MailOptions, ReturnOptions, ReturnsDoor, Unreturned};
 use ledger::{Expected, TenantId};
 use serde_json::{Value, json};
+use trust::attempts::Did;
 use trust::outgoing::CHANNEL_MAIL_TAKEN;
 use trust::{AddressStanding, Change, Unit, Vault};
 
+use crate::attempts::dids;
 use crate::patience::until;
 use crate::peer::{Peer, Seen};
 use crate::world::{ADDRESS, TENANT, World};
@@ -91,7 +93,9 @@ fn code(communication: &Value) -> &str {
 fn notes(communication: &Value) -> Vec<&str> {
     let notes = communication["note"].as_array();
     let notes = notes.into_iter().flatten();
-    notes.filter_map(|note| note["text"].as_str()).collect()
+    let words = notes.filter_map(|note| note["text"].as_str());
+    // What became of handing it over is none.
+    words.filter(|words| words.starts_with("E-mail ")).collect()
 }
 
 /// Nothing of a server's words, of the patient or of the address is in it.
@@ -199,6 +203,8 @@ async fn what_went_to_a_former_address_fails_nothing_else() {
     let found = world.communication(&patient, &id).await;
     assert_eq!(found["status"], "in-progress");
     assert_eq!(notes(&found).len(), 1, "{found}");
+    let expected = [Did::PutOff, Did::HandedOver, Did::PutOff];
+    assert_eq!(dids(&found), expected, "it did not fail: {found}");
     assert_plain(&found);
     // Neither address is marked.
     let (_, mail) = sent(&world, &peer, &patient).await;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use exchange::{
-    Deliverer, FileDeliverer, FileOptions, MailOptions, MailTls, PushOptions, SmsDoor, SmsOptions,
+    Breakers, Deliverer, FileDeliverer, FileOptions, MailOptions, MailTls, PushOptions, SmsDoor,
+    SmsOptions,
 };
 use fhir::{Resource, ResourceType};
 use ledger::{
@@ -54,6 +55,14 @@ impl Running {
         self.task.abort();
         let _ = self.task.await;
     }
+}
+
+/// Something that delivers, from now on.
+fn started(deliverer: Deliverer) -> (Running, Breakers) {
+    let (stop, stopped) = watch::channel(false);
+    let breakers = deliverer.breakers();
+    let task = tokio::spawn(deliverer.run(stopped));
+    (Running { stop, task }, breakers)
 }
 
 /// A clock that is set while somebody sleeps by it, as when a machine was suspended: the sleep is long.
@@ -214,42 +223,38 @@ impl World {
             parallel: 4,
             magic_links: false,
             ca_file: None,
+            meter: exchange::Meter::default(),
             dkim: None,
             returns: None,
         }
     }
 
     pub fn run(&self, options: MailOptions) -> Running {
-        let deliverer =
-            Deliverer::mail(self.trust.clone(), options).expect("options that fit together");
-        let (stop, stopped) = watch::channel(false);
-        Running {
-            stop,
-            task: tokio::spawn(deliverer.run(stopped)),
-        }
+        self.run_seen(options).0
+    }
+
+    /// The same, with whether its server is there.
+    pub fn run_seen(&self, options: MailOptions) -> (Running, Breakers) {
+        let deliverer = Deliverer::mail(self.trust.clone(), options);
+        started(deliverer.expect("options that fit together"))
     }
 
     /// Takes text messages to a provider.
     pub fn run_texts(&self, options: SmsOptions) -> Running {
+        self.run_texts_seen(options).0
+    }
+
+    /// The same, with whether the provider is there.
+    pub fn run_texts_seen(&self, options: SmsOptions) -> (Running, Breakers) {
         let door = Arc::new(self.door(&options));
         let deliverer = Deliverer::sms(self.trust.clone(), door, options);
-        let deliverer = deliverer.expect("options that fit together");
-        let (stop, stopped) = watch::channel(false);
-        Running {
-            stop,
-            task: tokio::spawn(deliverer.run(stopped)),
-        }
+        started(deliverer.expect("options that fit together"))
     }
 
     /// Takes notifications to push services.
     pub fn run_push(&self, options: PushOptions) -> Running {
         let deliverer = Deliverer::push(self.trust.clone(), options);
-        let deliverer = deliverer.expect("options that fit together");
-        let (stop, stopped) = watch::channel(false);
-        Running {
-            stop,
-            task: tokio::spawn(deliverer.run(stopped)),
-        }
+        started(deliverer.expect("options that fit together")).0
     }
 
     /// Hands letters or telephone calls over.
@@ -444,6 +449,7 @@ impl World {
             segments: None,
             question: None,
             visit: None,
+            while_admitted: trust::outgoing::WhileAdmitted::Send,
         };
         change(&mut message);
         let (medium, channel) = match message.channel.as_str() {

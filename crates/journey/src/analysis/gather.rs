@@ -4,6 +4,7 @@
 //! told twice, and no more than a page is in memory. Whose consents don't allow it is left out and counted.
 
 use super::case::Case;
+use super::costs::CostSums;
 use super::log::{LogSink, Pseudonyms};
 use super::net::Net;
 use super::outcomes::{self, DAYS_OF};
@@ -24,6 +25,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use trust::consent::Deprivation;
+use trust::conventions::INSTANCE_SYSTEM;
 use trust::{Action, Internal, Permit, Purpose, TrustError, Unit, kinds};
 
 /// Kind of the documents that hold the newest analysis of each version.
@@ -117,7 +119,10 @@ impl Journeys {
         let definition = &published.definition;
         let (name, version) = (&published.stored.name, published.stored.version);
         let kinds = outcomes::kinds(definition);
-        let read: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let mut read: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        read.push(ResourceType::Communication.name());
+        read.sort_unstable();
+        read.dedup();
         let note = format!(
             "{name}, version {version}: analysed, reading Consent, Patient, {} of each patient in it",
             read.join(", ")
@@ -135,8 +140,10 @@ impl Journeys {
         act.about.sort_unstable();
         act.about.dedup();
         let mut pages = Pages::of(self, &engine, of, act)?;
+        let mut costs = CostSums::new(definition.zone.clone());
         while let Some(page) = pages.next(self, &engine).await? {
             for found in page {
+                self.add_costs(&engine, &found, &mut costs).await?;
                 let known = self.known(&engine, &found.patient, &kinds).await?;
                 let deprivation = self.vault().rules().deprivation();
                 let groups = groups(known.person.as_ref(), found.case.started_ms, deprivation);
@@ -157,7 +164,12 @@ impl Journeys {
             tokio::time::sleep(PAUSE).await;
         }
         let (left_out, unreadable) = (pages.left_out, pages.unreadable);
-        let report = tokio::task::spawn_blocking(|| sums.report()).await;
+        let definition = definition.clone();
+        let report = tokio::task::spawn_blocking(move || Report {
+            costs: Some(costs.report(&definition)),
+            ..sums.report()
+        });
+        let report = report.await;
         let report = report.map_err(|error| JourneyError::Broken(error.to_string()))?;
         Ok(Report {
             left_out,
@@ -165,6 +177,25 @@ impl Journeys {
             days,
             ..report
         })
+    }
+
+    /// Adds what the messages of a journey cost. What is damaged is counted, and tells nothing.
+    async fn add_costs(
+        &self,
+        engine: &Permit,
+        found: &Found,
+        costs: &mut CostSums,
+    ) -> Result<(), JourneyError> {
+        let of = format!("{INSTANCE_SYSTEM}|{}", found.instance);
+        let (vault, kind) = (self.vault(), ResourceType::Communication);
+        let of = [("identifier", of.as_str())];
+        let messages = mover::search(vault, engine, kind, &found.patient, &of).await;
+        match messages {
+            Ok(messages) => messages.iter().for_each(|message| costs.add(message)),
+            Err(MoveError::Trust(TrustError::Damaged(_))) => costs.unreadable += 1,
+            Err(other) => return Err(other.into()),
+        }
+        Ok(())
     }
 
     /// What of a patient's record tells what came of them, as it may be shown for operations to who coordinates care. What

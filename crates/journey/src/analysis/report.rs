@@ -1,5 +1,6 @@
 //! What comes of an analysis, for pages, files and terminals.
 
+use super::costs::Costs;
 use super::outcomes::OutcomeOf;
 use crate::time::say_duration;
 use serde::{Deserialize, Serialize};
@@ -297,6 +298,9 @@ pub struct Report {
     /// What came of them by the rest of the record.
     #[serde(default)]
     pub outcomes: Vec<OutcomeReport>,
+    /// What messages cost; nothing of an analysis that was made before that was asked.
+    #[serde(default)]
+    pub costs: Option<Costs>,
 }
 
 impl StepReport {
@@ -463,6 +467,9 @@ impl Report {
                 "  {}: {} times skipped, {} times too much",
                 deviation.activity, deviation.skipped, deviation.extra
             );
+        }
+        if let Some(costs) = &self.costs {
+            super::costs::text(&mut text, costs, self.cases);
         }
         super::words::outcomes(&mut text, self);
         if !self.scores.is_empty() {

@@ -282,6 +282,7 @@ impl Sums {
             splits: self.splits.told(),
             days: 0,
             outcomes: self.outcomes.reports(&self.definition, &cuts),
+            costs: None,
         }
     }
 

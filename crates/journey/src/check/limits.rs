@@ -4,6 +4,7 @@ use super::Check;
 use crate::definition::{Message, Step};
 use crate::room::Urgency;
 use crate::yaml::Place;
+use trust::outgoing::WhileAdmitted;
 
 impl Check<'_, '_> {
     /// What overrides quiet hours and limits has to say why, so that somebody has thought of it.
@@ -21,6 +22,23 @@ impl Check<'_, '_> {
             let place = self.at(step, &[path, &["because"]].concat());
             let words = "`because` says why a message can't wait; this one can: give `urgency: clinical` or remove it";
             self.findings.error("J051", place, words);
+        }
+    }
+
+    /// What waits for the end of a stay can wait, and what lies in the portal waits for nothing.
+    pub(super) fn while_admitted(&mut self, step: &Step, path: &[&str], message: &Message) {
+        let Some(said) = message.while_admitted else {
+            return;
+        };
+        let place = self.at(step, &[path, &["while_admitted"]].concat());
+        if message.urgency == Urgency::Clinical && said == WhileAdmitted::Hold {
+            let words = "what is `clinical` goes out at once, so it can't wait for the end of a stay: `send` it, or `skip` it where the ward knows";
+            self.findings.error("J094", place, words);
+        }
+        let mut channels = message.channels.iter();
+        if !channels.any(|channel| crate::room::reaches_out(*channel)) {
+            let words = "the message goes nowhere but to the portal, where it is for who is in hospital, too; remove `while_admitted`";
+            self.findings.warning("J094", place, words);
         }
     }
 

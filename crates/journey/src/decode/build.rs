@@ -17,6 +17,7 @@ use fhir::ResourceType;
 use fhir::path::Expression;
 use jiff::civil::Weekday;
 use std::collections::BTreeMap;
+use trust::outgoing::WhileAdmitted;
 
 /// What a kind decodes a step from.
 pub(crate) struct Parts<'a> {
@@ -439,6 +440,12 @@ pub(crate) fn message_with(body: &Node, title: String, words: Template) -> Optio
         },
         because: line(body, "because"),
         window: body.get("window").and_then(window),
+        while_admitted: match line(body, "while_admitted").as_deref() {
+            Some("send") => Some(WhileAdmitted::Send),
+            Some("hold") => Some(WhileAdmitted::Hold),
+            Some("skip") => Some(WhileAdmitted::Skip),
+            _ => None,
+        },
         translations: translations(body)?,
     })
 }

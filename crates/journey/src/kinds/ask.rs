@@ -15,7 +15,7 @@ use crate::languages::Asked;
 use crate::resources::{Maker, resource};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, REPLY, Record, SMS_MEMBER, Shape,
-    TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY, VOICE_MEMBER, may, must,
+    TRANSLATIONS, TRANSLATIONS_OF_A_FORM, URGENCY, VOICE_MEMBER, WHILE_ADMITTED, may, must,
 };
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -140,6 +140,7 @@ static ASK: Record = Record {
             "How much it can't wait where messages are limited; `routine` if not given.",
         ),
         may("because", Shape::Line, BECAUSE),
+        WHILE_ADMITTED,
         may(
             TRANSLATIONS,
             Shape::Languages(&TRANSLATIONS_OF_A_FORM),

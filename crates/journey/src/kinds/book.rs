@@ -12,7 +12,7 @@ use crate::engine::{CALLED_OFF, Calendar, Effect, Engine, EngineError, Fact, Ids
 use crate::resources::{Maker, Times, resource};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape,
-    TRANSLATION_OF_A_VISIT, TRANSLATIONS, URGENCY, VOICE_MEMBER, may, must,
+    TRANSLATION_OF_A_VISIT, TRANSLATIONS, URGENCY, VOICE_MEMBER, WHILE_ADMITTED, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::template::Template;
@@ -106,6 +106,7 @@ static BOOK: Record = Record {
             "How much the reminders can't wait where messages are limited; `routine` if not given.",
         ),
         may("because", Shape::Line, BECAUSE),
+        WHILE_ADMITTED,
         may(
             TRANSLATIONS,
             Shape::Languages(&TRANSLATION_OF_A_VISIT),

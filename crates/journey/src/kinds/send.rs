@@ -8,7 +8,7 @@ use crate::engine::{EXPIRED, Engine, EngineError};
 use crate::room::Urgency;
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Kind, Record, SMS_MEMBER, Shape, TOPIC,
-    TRANSLATION, TRANSLATIONS, URGENCY, VOICE_MEMBER, WINDOW, may, must,
+    TRANSLATION, TRANSLATIONS, URGENCY, VOICE_MEMBER, WHILE_ADMITTED, WINDOW, may, must,
 };
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::{DAY_MS, say_duration};
@@ -58,6 +58,7 @@ static SEND: Record = Record {
             "Hours in which it may go out, beside the quiet hours of the journey and the organisation.",
         ),
         may("because", Shape::Line, BECAUSE),
+        WHILE_ADMITTED,
         may(
             TRANSLATIONS,
             Shape::Languages(&TRANSLATION),

@@ -63,6 +63,23 @@ pub(crate) const TOPIC: Shape = Shape::Choice(&[
     ("care", "All else of the care plan."),
 ]);
 
+/// What becomes of a message whose patient is in hospital when it would leave.
+pub(crate) const WHILE_ADMITTED: Field = may(
+    "while_admitted",
+    Shape::Choice(&[
+        ("send", "It goes."),
+        (
+            "hold",
+            "It waits until the patient is out; where its time is over before, it was not sent, and goes that way.",
+        ),
+        (
+            "skip",
+            "It is not sent: the next channel is tried, and the portal has it if it is one.",
+        ),
+    ]),
+    "What becomes of it by e-mail, text message or notification where the patient is in hospital when it would leave: an inpatient, under observation, or in the emergency department. If not given, what is `clinical` is sent, and all else held. What lies in the portal, and word that a visit was called off, always goes.",
+);
+
 /// What `because` is for.
 pub(crate) const BECAUSE: &str =
     "Why it can't wait; needed where `urgency` is `clinical`, and only there.";

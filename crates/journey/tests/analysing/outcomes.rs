@@ -204,7 +204,7 @@ async fn what_came_of_patients_is_as_their_records_say() {
     let notes = analysed_by(&world).await;
     assert_eq!(notes.len(), 3, "{notes:?}");
     for note in notes {
-        assert!(note.contains("version 1: analysed, reading Consent, Patient, Encounter, Observation of each patient"), "{note}");
+        assert!(note.contains("version 1: analysed, reading Consent, Patient, Communication, Encounter, Observation of each patient"), "{note}");
         assert!(
             patients
                 .iter()

@@ -16,6 +16,7 @@ mod risk;
 mod segments;
 mod shared;
 mod silence;
+mod stays;
 mod visits;
 mod words;
 
@@ -290,6 +291,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "J051",
             "      channels: [email, portal]\n",
             "      channels: [email, portal]\n      urgency: clinical\n",
+        ),
+        (
+            "J094",
+            "      channels: [email, portal]\n",
+            "      channels: [email, portal]\n      urgency: clinical\n      because: Bleeding.\n      while_admitted: hold\n",
         ),
         (
             "J055",

@@ -112,6 +112,8 @@ pub enum Waits {
     /// It asks something, and the question before it was closed on the telephone a moment ago: what was meant for that
     /// may still come.
     Question,
+    /// The patient is in hospital.
+    Stay,
 }
 
 impl Hours {

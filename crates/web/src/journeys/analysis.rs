@@ -12,7 +12,7 @@ use trust::Action;
 
 use super::people::{Numbers, may_see};
 use super::step::{href, stayed};
-use super::{load, outcomes, spoken, title_of};
+use super::{costs, load, outcomes, spoken, title_of};
 use crate::context::{Ctx, Fields, Posted, escape};
 use crate::drawing::{self, Bar};
 use crate::error::PageError;
@@ -352,6 +352,7 @@ fn last_analysis(ctx: &Ctx, graph: &GraphView, report: Option<&Report>, under_wa
         @if let Some(report) = report {
             (conformance(graph, report, &report.fitness))
             (paths(graph, report))
+            (costs::costs(report))
             (outcomes::outcomes(report))
             (outcomes::scores(graph, report))
             section class="stack" aria-labelledby="groups" {

@@ -4,6 +4,7 @@
 pub(crate) mod analysis;
 pub(crate) mod checks;
 mod cohort;
+mod costs;
 mod outcomes;
 pub(crate) mod people;
 pub(crate) mod stages;

@@ -358,7 +358,14 @@ pub(crate) fn entry(
                 None => delivery(times, resource),
             });
             let words = payload(resource);
-            entry.detail = (!words.is_empty()).then(|| html! { details id={ "words-" (resource.id().unwrap_or_default()) } { summary class="small" { "The words" } @for part in words { p class="words" { (part) } } } });
+            let id = resource.id().unwrap_or_default();
+            let way = super::attempts::of_staff(times, resource);
+            entry.detail = (!words.is_empty() || way.is_some()).then(|| {
+                html! {
+                    @if !words.is_empty() { details id={ "words-" (id) } { summary class="small" { "The words" } @for part in words { p class="words" { (part) } } } }
+                    @if let Some(way) = way { (way) }
+                }
+            });
             (at(&[&["sent"]])?, Group::Messages, medium(resource))
         }
         ResourceType::Consent => {

@@ -1,5 +1,6 @@
 //! One patient: who they are, where in the journey, and everything in one stream of time.
 
+pub(crate) mod attempts;
 pub(crate) mod chart;
 pub(crate) mod facts;
 mod timeline;

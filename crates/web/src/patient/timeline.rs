@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use journey::InstanceView;
+use journey::{InstanceView, MessageTrail, TrailView};
 use maud::{Markup, html};
 
 use super::facts::{Entry, Group};
@@ -25,8 +25,18 @@ fn merge(entries: &mut Vec<Entry>, journeys: &[InstanceView], with_steps: bool) 
         .enumerate()
         .map(|(place, entry)| (entry.key.clone(), place))
         .collect();
+    let of_messages = places.clone();
     for journey in journeys {
         for (number, step) in journey.trail.iter().enumerate() {
+            if let Some(next) = next_channel(&journey.trail[number..])
+                && let Some(place) = step.reference.as_ref().and_then(|it| of_messages.get(it))
+            {
+                let before = entries[*place].detail.take();
+                entries[*place].detail = Some(html! {
+                    @if let Some(before) = before { (before) }
+                    p class="small" { "Then tried by " (next) "." }
+                });
+            }
             // Only the first step that names a resource made it; later ones came of it.
             if let Some(place) = step
                 .reference
@@ -79,6 +89,20 @@ fn merge(entries: &mut Vec<Entry>, journeys: &[InstanceView], with_steps: bool) 
                 });
             }
         }
+    }
+}
+
+/// Of a message that could not be brought, the channel by which it was tried next: what is first in `trail` is that it
+/// could not be brought.
+fn next_channel(trail: &[TrailView]) -> Option<&'static str> {
+    let (first, rest) = trail.split_first()?;
+    let Some(MessageTrail::Undelivered(_)) = first.message else {
+        return None;
+    };
+    let mut rest = rest.iter().filter(|later| later.step == first.step);
+    match rest.find_map(|later| later.message)? {
+        MessageTrail::Sent(channel) => Some(channel.name()),
+        MessageTrail::Undelivered(_) => None,
     }
 }
 
@@ -262,7 +286,7 @@ pub(super) fn draw(
 mod tests {
     use super::*;
     use crate::time::DAY_MS;
-    use journey::{PlannedView, TrailView};
+    use journey::{Channel, PlannedView};
 
     const NOW: i64 = 100 * DAY_MS;
 
@@ -291,6 +315,7 @@ mod tests {
             what: what.into(),
             why: "because".into(),
             reference: reference.map(str::to_owned),
+            message: None,
         };
         InstanceView {
             id: "i".into(),
@@ -333,6 +358,34 @@ mod tests {
             .map(|entry| entry.title.as_str())
             .collect();
         assert_eq!(alone, ["started", "welcome read"]);
+    }
+
+    #[test]
+    fn a_message_that_fell_back_says_by_which_channel() {
+        let mut journey = journey();
+        let of = |message, reference: &str| TrailView {
+            message: Some(message),
+            reference: Some(reference.into()),
+            ..journey.trail[1].clone()
+        };
+        let trail = vec![
+            of(MessageTrail::Sent(Channel::Sms), "Communication/a"),
+            of(MessageTrail::Undelivered(Channel::Sms), "Communication/a"),
+            TrailView {
+                step: "other".into(),
+                ..of(MessageTrail::Sent(Channel::Push), "Communication/o")
+            },
+            of(MessageTrail::Sent(Channel::Email), "Communication/b"),
+            of(MessageTrail::Undelivered(Channel::Email), "Communication/b"),
+        ];
+        journey.trail = trail;
+        let mut entries: Vec<Entry> = ["a", "b", "o"]
+            .map(|id| entry(&format!("Communication/{id}"), 91 * DAY_MS, Group::Messages))
+            .into();
+        merge(&mut entries, &[journey], true);
+        let said = |place: usize| entries[place].detail.as_ref().map(text).unwrap_or_default();
+        assert!(said(0).contains("Then tried by email."), "{}", said(0));
+        assert_eq!((said(1).as_str(), said(2).as_str()), ("", ""));
     }
 
     #[test]

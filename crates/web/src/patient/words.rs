@@ -91,6 +91,7 @@ fn not_sent(resource: &Resource) -> String {
         "no-sign-in" => "there is no birth date to check a sign-in link with".to_owned(),
         "shared-number" => "somebody else has the telephone too".to_owned(),
         "deceased" => "the patient has died".to_owned(),
+        "admitted" => "the patient was in hospital".to_owned(),
         "expired" => "it was no longer of use".to_owned(),
         NO_RECEIPT => "no receipt came, so it may have arrived".to_owned(),
         "permanent-failure" => "the receiving server refused it".to_owned(),

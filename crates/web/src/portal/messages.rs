@@ -265,6 +265,7 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
                 Some((id, false)) => p { a href={ "/portal/visits/" (id) } { "See the visit" } },
                 None => {},
             }
+            @if let Some(way) = crate::patient::attempts::of_patients(&ctx.times, &message) { (way) }
             p { a href="/portal" { "What is next for me" } }
         }
     };

@@ -1,6 +1,7 @@
 //! How a journey goes: from the counts at once, and from an analysis that somebody has made.
 
 use axum::http::StatusCode;
+use fhir::ResourceType;
 use serde_json::json;
 use std::time::Duration;
 
@@ -36,6 +37,26 @@ async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
             .await;
     }
     while world.journeys.drain(TENANT).await.unwrap() > 0 {}
+
+    // Four e-mails have left, three of them at a price that was known.
+    for (place, patient) in patients[..4].iter().enumerate() {
+        let mails = world.all(ResourceType::Communication, patient).await;
+        let medium = ["medium", "0", "coding", "0", "code"];
+        let mut mails = mails.into_iter();
+        let mut mail = mails
+            .find(|mail| mail.text_at(&medium) == Some("EMAILWRIT"))
+            .expect("an e-mail");
+        let version = mail.text_at(&["meta", "versionId"]).unwrap();
+        let version = version.parse().unwrap();
+        mail.set("sent", json!("2026-03-02T10:00:00Z"));
+        if place > 0 {
+            let cost = json!({ "value": 0.0004, "currency": "USD" });
+            let url = trust::costs::MESSAGE_COST_URL;
+            mail.set("extension", json!([{ "url": url, "valueMoney": cost }]));
+        }
+        mail.strip_meta();
+        world.change(mail.into_value(), version).await;
+    }
 
     let mut sam = world.staff("sam").await;
     let page = sam.get(HERE).await;
@@ -76,6 +97,13 @@ async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
         "All of them, the most frequent first.",
         "ended: Back in hospital",
         "By language",
+        "What messages cost",
+        "0.0012 USD</span> in all",
+        "Of 1 messages no price is known: they are in no sum.",
+        "<th scope=\"row\">E-mail</th><td class=\"number\">4</td>",
+        "and 1 whose price is not known",
+        "<th scope=\"row\" class=\"nowrap\">2026-03</th>",
+        "Simulated are 100 made-up patients over 365 days",
         "What came of them",
         "Within 7 days, as far as the record has it",
         "In hospital again after the discharge",

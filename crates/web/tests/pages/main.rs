@@ -9,6 +9,7 @@
 mod access;
 mod accounts;
 mod analysis;
+mod attempts;
 #[path = "../../../trust/src/identity/tests/authenticator.rs"]
 mod authenticator;
 mod batches;

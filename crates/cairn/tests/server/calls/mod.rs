@@ -1,5 +1,6 @@
 //! Calls of journeys to partners, through the server, to an HTTP server of Python's standard library.
 
+mod away;
 mod connectors;
 
 use std::io::{BufRead, BufReader};

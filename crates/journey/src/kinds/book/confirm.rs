@@ -12,7 +12,7 @@ use crate::definition::{Channel, Message, Step};
 use crate::engine::{About, Calendar, Engine};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Record, SMS_MEMBER, Shape,
-    TRANSLATION_OF_A_CONFIRMATION, TRANSLATIONS, URGENCY, VOICE_MEMBER, may, must,
+    TRANSLATION_OF_A_CONFIRMATION, TRANSLATIONS, URGENCY, VOICE_MEMBER, WHILE_ADMITTED, may, must,
 };
 use crate::state::{OnTheWay, Stand, Token, Told, Which};
 use crate::template::Template;
@@ -58,6 +58,7 @@ pub(super) static CONFIRMATION: Record = Record {
             "How much they can't wait where messages are limited; `routine` if not given.",
         ),
         may("because", Shape::Line, BECAUSE),
+        WHILE_ADMITTED,
         may(
             TRANSLATIONS,
             Shape::Languages(&TRANSLATION_OF_A_CONFIRMATION),

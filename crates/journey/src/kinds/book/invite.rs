@@ -11,7 +11,7 @@ use crate::definition::{Definition, Message, Step};
 use crate::engine::{CALLED_OFF, Engine, moment};
 use crate::spec::{
     BECAUSE, CHANNELS, Clearance, EMAIL_MEMBER, Record, SMS_MEMBER, START_ANCHOR, Shape,
-    TRANSLATION_OF_A_PROPOSAL, TRANSLATIONS, URGENCY, VOICE_MEMBER, may, must,
+    TRANSLATION_OF_A_PROPOSAL, TRANSLATIONS, URGENCY, VOICE_MEMBER, WHILE_ADMITTED, may, must,
 };
 use crate::state::{Invited, OnTheWay, Stand, State, Token, Which};
 use crate::template::Template;
@@ -57,6 +57,7 @@ pub(super) static INVITATION: Record = Record {
             "How much they can't wait where messages are limited; `routine` if not given.",
         ),
         may("because", Shape::Line, BECAUSE),
+        WHILE_ADMITTED,
         may(
             TRANSLATIONS,
             Shape::Languages(&TRANSLATION_OF_A_PROPOSAL),
