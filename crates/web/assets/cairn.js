@@ -73,7 +73,8 @@
     const open = [...old.querySelectorAll("details[open][id]")].map((item) => item.id);
     const known = new Set([...old.querySelectorAll("[data-key]")].map((item) => item.dataset.key));
     const chosen = old.querySelector("[data-selected]")?.dataset.key;
-    const focused = old.contains(document.activeElement) ? [keyOf(document.activeElement), document.activeElement.dataset.act] : null;
+    const was = old.contains(document.activeElement) ? document.activeElement : null;
+    const places = SCROLLED.map((some) => [...old.querySelectorAll(some)].map((item) => [item.scrollLeft, item.scrollTop]));
     const holder = document.createElement("template");
     holder.innerHTML = html;
     const fresh = holder.content.firstElementChild;
@@ -82,14 +83,25 @@
     for (const item of open) document.getElementById(item)?.setAttribute("open", "");
     if (known.size) for (const item of fresh.querySelectorAll("[data-key]")) if (!known.has(item.dataset.key)) item.classList.add("new");
     if (chosen) select(fresh.querySelector(`[data-key="${CSS.escape(chosen)}"]`), false);
-    if (focused?.[0]) {
-      const row = fresh.querySelector(`[data-key="${CSS.escape(focused[0])}"]`);
-      (focused[1] ? row?.querySelector(`[data-act="${focused[1]}"]`) : row?.querySelector("a, button, summary"))?.focus({ preventScroll: true });
-    }
+    SCROLLED.forEach((some, which) => fresh.querySelectorAll(some).forEach((item, at) => places[which][at] && item.scrollTo(...places[which][at])));
+    if (was) again(was, fresh);
     if (typed) carry(typed, fresh);
     refreshTimes();
   };
   const carry = (typed, fresh) => {
+  // Where one was goes on: in the same row, or at what says the same. Where that is gone, at the part itself, so that
+  // the next Tab doesn't begin at the top of the page.
+  const SCROLLED = [".graph", ".findings", ".scroll"];
+  const again = (was, fresh) => {
+    const row = keyOf(was) && fresh.querySelector(`[data-key="${CSS.escape(keyOf(was))}"]`);
+    const mark = (one) => one.getAttribute("href") ?? one.getAttribute("aria-label") ?? one.textContent;
+    const like = (part) => [...part.querySelectorAll(was.localName)].find((one) => mark(one) === mark(was));
+    const act = was.dataset.act;
+    const there = row ? (act ? row.querySelector(`[data-act="${act}"]`) : like(row)) ?? row.querySelector("a, button, summary") : like(fresh);
+    if (there) return there.focus({ preventScroll: true });
+    fresh.tabIndex = -1;
+    return fresh.focus({ preventScroll: true });
+  };
     const key = keyOf(typed);
     const place = key ? fresh.querySelector(`[data-key="${CSS.escape(key)}"]`) : fresh;
     const action = typed.form?.getAttribute("action");
@@ -106,6 +118,21 @@
     }
   };
   // What is on the page may be seen no longer: nothing of it stays, and it is said why. A proxy's page names the
+  document.addEventListener("cairn:part", (event) => replace(event.detail.id, event.detail.html, false));
+  // A finding leads to its line in the field that holds the file.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-line]");
+    const field = link && document.getElementById(link.hash.slice(1));
+    if (!field) return;
+    event.preventDefault();
+    const lines = field.value.split("\n");
+    const line = Math.min(Number(link.dataset.line), lines.length) - 1;
+    const before = [...lines[line]].slice(0, Number(link.dataset.column) - 1).join("");
+    const at = lines.slice(0, line).reduce((sum, one) => sum + one.length + 1, before.length);
+    field.focus();
+    field.setSelectionRange(at, at);
+    field.scrollTop = line * parseFloat(getComputedStyle(field).lineHeight) - field.clientHeight / 3;
+  });
   // patient above its middle too.
   const empty = (words) => {
     const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });

@@ -116,6 +116,7 @@ pub fn router(state: WebState) -> Router {
         streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS_MAX)),
         looks: Arc::new(tokio::sync::Semaphore::new(journeys::studio::LOOKS_MAX)),
         cohorts: Arc::new(tokio::sync::Semaphore::new(journeys::studio::COHORTS_MAX)),
+        typing: Arc::default(),
     });
     Router::new()
         .route("/", get(sign_in::start))
@@ -236,6 +237,7 @@ fn console() -> Router<Arc<context::App>> {
             get(journeys::studio::form).post(journeys::studio::show),
         )
         .route("/console/checks/{code}", get(journeys::checks::page))
+        .route("/console/studio/check", post(journeys::typing::check))
         .route("/console/journeys", get(journeys::list))
         .route(
             "/console/journeys/publish",

@@ -2,7 +2,7 @@
 //!
 //! Chromium is driven by `walk.mjs`; what every page must hold (no accessibility violations, nothing
 //! from elsewhere, few bytes) is in `checks.mjs`. Screenshots go to `target/browser-screenshots/`. What the pages'
-//! script does with its stream is in `live.mjs`.
+//! script does with its stream is in `live.mjs`, what the studio's does while somebody types in `typing.mjs`.
 
 use std::fs::{self, File};
 use std::io;
@@ -120,13 +120,12 @@ fn peers() -> PathBuf {
     peers
 }
 
-/// What is on a page and may be seen no longer is taken off it.
-#[tokio::test]
-async fn the_script_takes_away_what_may_be_seen_no_longer() {
+/// Leads a browser by a file beside this one, against a server of its own.
+async fn led_by(file: &str, assets: &str) {
     let space = tempfile::tempdir().expect("a folder");
     let mut pages = Command::new("node")
-        .arg(root().join("crates/cohort/tests/browser/live.mjs"))
-        .arg(root().join("crates/web/assets/cairn.js"))
+        .arg(root().join("crates/cohort/tests/browser").join(file))
+        .arg(root().join("crates/web/assets").join(assets))
         .arg(peers())
         .arg(space.path())
         .stdin(Stdio::null())
@@ -136,6 +135,18 @@ async fn the_script_takes_away_what_may_be_seen_no_longer() {
         });
     let done = wait(&mut pages, SCRIPT_WITHIN).await;
     assert!(matches!(done, Ok(true)), "{done:?}");
+}
+
+/// What is on a page and may be seen no longer is taken off it.
+#[tokio::test]
+async fn the_script_takes_away_what_may_be_seen_no_longer() {
+    led_by("live.mjs", "cairn.js").await;
+}
+
+/// While somebody types: after a rest, one at a time, the newest text, and the caret stays where it is.
+#[tokio::test]
+async fn the_studio_checks_what_is_typed_and_disturbs_nobody() {
+    led_by("typing.mjs", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

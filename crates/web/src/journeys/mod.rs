@@ -10,6 +10,7 @@ pub(crate) mod stages;
 pub(crate) mod step;
 pub(crate) mod studio;
 
+pub(crate) mod typing;
 use std::sync::Arc;
 
 use axum::extract::Path;
@@ -280,12 +281,12 @@ fn publish_page(ctx: &Ctx, source: &str, checked: Option<&[Finding]>) -> Respons
         @if let Some(findings) = checked {
             div class="stack" role="status" {
                 p { (checks::verdict(findings)) }
-                (checks::list(findings, source))
+                (checks::list(findings, source, Some("source")))
             }
         }
         form class="stack" method="post" action="/console/journeys/publish" {
             (csrf(ctx))
-            label { "Journey file (YAML)" textarea class="source" name="source" spellcheck="false" wrap="off" required { "\n" (source) } }
+            label { "Journey file (YAML)" textarea id="source" class="source" name="source" spellcheck="false" wrap="off" required { "\n" (source) } }
             div class="cluster" {
                 button class="primary" type="submit" name="do" value="publish" { "Publish" }
                 button type="submit" name="do" value="draft" { "Keep as a draft" }

@@ -371,6 +371,7 @@ async fn no_form_does_anything_without_its_token() {
             "/console/studio" => with(SAM, route, &[("source", "name: x"), ("do", "look")]),
             "/console/batches/{batch}/back" => with(
                 CARLA,
+            "/console/studio/check" => with(SAM, route, &[("source", "name: x")]),
                 &format!("/console/batches/{moved}/back"),
                 &[("reason", "Too early")],
             ),
@@ -610,6 +611,8 @@ async fn no_form_does_anything_without_its_token() {
             page.has("id=\"effect\"")
         } else if form.path == "/console/studio" {
             page.has("id=\"verdict\"")
+        } else if form.path == "/console/studio/check" {
+            page.has("\"said\":")
         } else if form.path == "/oauth/authorize" || form.path.ends_with("/join") {
             page.headers.contains_key("refresh")
         } else if form.path == "/console/access" {
