@@ -30,6 +30,7 @@ mod journeys;
 mod layout;
 mod live;
 mod mailbox;
+mod many;
 mod moving;
 mod own;
 mod passkeys;
@@ -115,8 +116,8 @@ pub fn router(state: WebState) -> Router {
         zone: jiff::tz::TimeZone::system(),
         streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS_MAX)),
         looks: Arc::new(tokio::sync::Semaphore::new(journeys::studio::LOOKS_MAX)),
-        cohorts: Arc::new(tokio::sync::Semaphore::new(journeys::studio::COHORTS_MAX)),
         typing: Arc::default(),
+        cohorts: Arc::new(tokio::sync::Semaphore::new(journeys::studio::COHORTS_MAX)),
     });
     Router::new()
         .route("/", get(sign_in::start))
@@ -150,7 +151,7 @@ pub fn router(state: WebState) -> Router {
 
 fn console() -> Router<Arc<context::App>> {
     Router::new()
-        .route("/console/worklist", get(worklist::page))
+        .route("/console/worklist", get(worklist::page).post(many::act))
         .route("/console/tasks/{id}/{deed}", post(tasks::act))
         .route(
             "/console/patients",
@@ -236,8 +237,8 @@ fn console() -> Router<Arc<context::App>> {
             "/console/studio",
             get(journeys::studio::form).post(journeys::studio::show),
         )
-        .route("/console/checks/{code}", get(journeys::checks::page))
         .route("/console/studio/check", post(journeys::typing::check))
+        .route("/console/checks/{code}", get(journeys::checks::page))
         .route("/console/journeys", get(journeys::list))
         .route(
             "/console/journeys/publish",
