@@ -62,18 +62,21 @@
     const light = document.getElementById("live");
     if (light) { light.dataset.on = on ? "yes" : "no"; light.textContent = words; }
   };
+  const isTyped = (element) => element.matches("input:not([type=checkbox]), textarea, select");
   const keyOf = (element) => element && element.closest("[data-key]")?.dataset.key;
   const replace = (id, html, must) => {
     const old = document.getElementById(id);
     if (!old) return;
     // Somebody is typing in there: their words matter more than fresh figures, though not more than that what they
     // may no longer see is taken away. Then their words go along to the same form, if it is still there.
-    const typed = old.contains(document.activeElement) && document.activeElement.matches("input, textarea, select") ? document.activeElement : null;
+    const typed = old.contains(document.activeElement) && isTyped(document.activeElement) ? document.activeElement : null;
     if (typed && !must) return;
     const open = [...old.querySelectorAll("details[open][id]")].map((item) => item.id);
     const known = new Set([...old.querySelectorAll("[data-key]")].map((item) => item.dataset.key));
     const chosen = old.querySelector("[data-selected]")?.dataset.key;
-    const focused = old.contains(document.activeElement) ? [keyOf(document.activeElement), document.activeElement.dataset.act] : null;
+    const was = old.contains(document.activeElement) ? document.activeElement : null;
+    const ticked = [...old.querySelectorAll("input[type=checkbox][id]:checked")].map((box) => box.id);
+    const places = SCROLLED.map((some) => [...old.querySelectorAll(some)].map((item) => [item.scrollLeft, item.scrollTop]));
     const holder = document.createElement("template");
     holder.innerHTML = html;
     const fresh = holder.content.firstElementChild;
@@ -82,12 +85,25 @@
     for (const item of open) document.getElementById(item)?.setAttribute("open", "");
     if (known.size) for (const item of fresh.querySelectorAll("[data-key]")) if (!known.has(item.dataset.key)) item.classList.add("new");
     if (chosen) select(fresh.querySelector(`[data-key="${CSS.escape(chosen)}"]`), false);
-    if (focused?.[0]) {
-      const row = fresh.querySelector(`[data-key="${CSS.escape(focused[0])}"]`);
-      (focused[1] ? row?.querySelector(`[data-act="${focused[1]}"]`) : row?.querySelector("a, button, summary"))?.focus({ preventScroll: true });
-    }
+    SCROLLED.forEach((some, which) => fresh.querySelectorAll(some).forEach((item, at) => places[which][at] && item.scrollTo(...places[which][at])));
+    for (const id of ticked) { const box = document.getElementById(id); if (box) box.checked = true; }
+    count();
+    if (was) again(was, fresh);
     if (typed) carry(typed, fresh);
     refreshTimes();
+  };
+  // Where one was goes on: in the same row, or at what says the same. Where that is gone, at the part itself, so that
+  // the next Tab doesn't begin at the top of the page.
+  const SCROLLED = [".graph", ".findings", ".scroll"];
+  const again = (was, fresh) => {
+    const row = keyOf(was) && fresh.querySelector(`[data-key="${CSS.escape(keyOf(was))}"]`);
+    const mark = (one) => one.getAttribute("href") ?? one.getAttribute("aria-label") ?? one.textContent;
+    const like = (part) => [...part.querySelectorAll(was.localName)].find((one) => mark(one) === mark(was));
+    const act = was.dataset.act;
+    const there = row ? (act ? row.querySelector(`[data-act="${act}"]`) : like(row)) ?? row.querySelector("a, button, summary") : like(fresh);
+    if (there) return there.focus({ preventScroll: true });
+    fresh.tabIndex = -1;
+    return fresh.focus({ preventScroll: true });
   };
   const carry = (typed, fresh) => {
     const key = keyOf(typed);
@@ -105,6 +121,21 @@
       if (old === typed) field.focus?.({ preventScroll: true });
     }
   };
+  document.addEventListener("cairn:part", (event) => replace(event.detail.id, event.detail.html, false));
+  // A finding leads to its line in the field that holds the file.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-line]");
+    const field = link && document.getElementById(link.hash.slice(1));
+    if (!field) return;
+    event.preventDefault();
+    const lines = field.value.split("\n");
+    const line = Math.min(Number(link.dataset.line), lines.length) - 1;
+    const before = [...lines[line]].slice(0, Number(link.dataset.column) - 1).join("");
+    const at = lines.slice(0, line).reduce((sum, one) => sum + one.length + 1, before.length);
+    field.focus();
+    field.setSelectionRange(at, at);
+    field.scrollTop = line * parseFloat(getComputedStyle(field).lineHeight) - field.clientHeight / 3;
+  });
   // What is on the page may be seen no longer: nothing of it stays, and it is said why. A proxy's page names the
   // patient above its middle too.
   const empty = (words) => {
@@ -147,7 +178,29 @@
   addEventListener("pageshow", listen);
   listen();
 
-  // Keyboard on lists: j/k move, Enter opens, e ends (done), c claims, u undoes.
+  // Boxes of a list: x or a click ticks one, with Shift all from the one before; it is said how many are.
+  const boxes = () => [...document.querySelectorAll("[data-rows] input[data-act=pick]")];
+  let before = null;
+  const count = () => {
+    const all = boxes(), page = document.getElementById("pick-page"), said = document.getElementById("picked");
+    const how = all.filter((box) => box.checked).length;
+    if (page) { page.checked = how > 0 && how === all.length; page.indeterminate = how > 0 && how < all.length; }
+    const words = how ? `${how} ticked` : "None ticked";
+    if (said && said.textContent !== words) said.textContent = words;
+  };
+  const tick = (box, range) => {
+    const all = boxes(), from = all.findIndex((one) => one.id === before), to = all.indexOf(box);
+    if (range && from >= 0) for (const one of all.slice(Math.min(from, to), Math.max(from, to) + 1)) one.checked = box.checked;
+    before = box.id;
+    count();
+  };
+  document.addEventListener("click", (event) => {
+    if (event.target.matches("input[data-act=pick]")) tick(event.target, event.shiftKey);
+    else if (event.target.id === "pick-page") { for (const box of boxes()) box.checked = event.target.checked; count(); }
+  });
+  count();
+
+  // Keyboard on lists: j/k move, Enter opens, e ends (done), c claims, x ticks, u undoes.
   const rows = () => [...document.querySelectorAll("[data-rows] [data-key]")];
   const select = (row, scroll = true) => {
     if (!row) return;
@@ -160,7 +213,7 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const typing = event.target.matches("input, textarea, select");
+    const typing = isTyped(event.target);
     if (event.key === "Escape") {
       const open = document.querySelector(".acts details[open]");
       if (open) { open.removeAttribute("open"); open.querySelector("summary").focus(); }
@@ -173,9 +226,11 @@
     switch (event.key) {
       case "j": select(all[Math.min(at + 1, all.length - 1)]); break;
       case "k": select(all[Math.max(at - 1, 0)]); break;
-      case "Enter": if (event.target.closest("a, button, summary")) return; row?.querySelector("a[data-act=open]")?.click(); break;
+      // On a box it would send the form that the box is of.
+      case "Enter": if (event.target.closest("a, button, summary") || (event.target.matches("input") && !event.target.closest(".pick"))) return; (row ?? event.target.closest("[data-key]"))?.querySelector("a[data-act=open]")?.click(); break;
       case "e": { const details = row?.querySelector("details"); if (details) { details.open = true; details.querySelector("select, input:not([type=hidden]), textarea, button")?.focus(); } break; }
       case "c": row?.querySelector("form[data-act=claim]")?.requestSubmit(); break;
+      case "x": case "X": { const box = (row ?? event.target.closest("[data-key]"))?.querySelector("input[data-act=pick]"); if (box) { box.checked = !box.checked; tick(box, event.shiftKey); } break; }
       case "u": document.querySelector("form[data-act=undo]")?.requestSubmit(); break;
       default: return;
     }

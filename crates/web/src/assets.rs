@@ -59,6 +59,15 @@ pub(crate) static PUSH: LazyLock<Asset> = LazyLock::new(|| {
         include_str!("../assets/push.js"),
     )
 });
+/// The script of the studio, which has a file checked while somebody types.
+pub(crate) static STUDIO: LazyLock<Asset> = LazyLock::new(|| {
+    asset(
+        "studio",
+        "js",
+        "text/javascript; charset=utf-8",
+        include_str!("../assets/studio.js"),
+    )
+});
 /// The mark.
 pub(crate) static MARK: LazyLock<Asset> = LazyLock::new(|| {
     asset(
@@ -72,7 +81,7 @@ pub(crate) static MARK: LazyLock<Asset> = LazyLock::new(|| {
 /// `GET /static/{name}`.
 pub(crate) async fn serve(Path(name): Path<String>) -> Response {
     let url = format!("/static/{name}");
-    [&STYLE, &SCRIPT, &PASSKEY, &PUSH, &MARK]
+    [&STYLE, &SCRIPT, &PASSKEY, &PUSH, &STUDIO, &MARK]
         .into_iter()
         .find(|asset| asset.url == url)
         .map_or_else(
@@ -183,7 +192,10 @@ mod tests {
     fn names_hold_the_hash() {
         assert!(STYLE.url.starts_with("/static/cairn.") && STYLE.url.ends_with(".css"));
         assert!(
-            STYLE.content.len() + SCRIPT.content.len() + PASSKEY.content.len() + PUSH.content.len()
+            [&STYLE, &SCRIPT, &PASSKEY, &PUSH, &STUDIO]
+                .map(|asset| asset.content.len())
+                .iter()
+                .sum::<usize>()
                 < 64_000,
             "pages stay under 100 KB"
         );

@@ -31,6 +31,8 @@ pub(crate) struct App {
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
     /// How many more journey files may be looked at at once.
     pub(crate) looks: Arc<tokio::sync::Semaphore>,
+    /// Whose files are checked just now while they type.
+    pub(crate) typing: Arc<crate::journeys::typing::Turns>,
     /// How many more cohorts may be simulated at once.
     pub(crate) cohorts: Arc<tokio::sync::Semaphore>,
 }

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use journey::{GraphView, Marks, NodeView};
+use journey::{FEW_CASES, GraphView, Marks, NodeView};
 use maud::{Markup, html};
 
 use crate::graph::{self, BOX_HEIGHT, BOX_WIDTH, Point};
+use crate::journeys::analysis::share;
 use crate::journeys::people::Numbers;
+use crate::journeys::step::stayed;
 use crate::journeys::{spoken, step_href, title_of};
 use crate::layout::{count_of, thousands};
 
@@ -173,21 +175,50 @@ fn areas(boxes: &[Point], sizes: &[(f64, f64)]) -> Vec<Area> {
         .collect()
 }
 
-/// The graph. `chosen` is the step whose panel is open; with `people`, counts on edges lead to lists.
-pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
+/// What stands at steps and along ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// How many are here now, left the journey here, and went a way.
+    Counts,
+    /// Which part of those who started came here, left the journey here, and went a way; and how long they stay.
+    Funnel {
+        /// How many started.
+        started: u64,
+    },
+}
+
+impl Told {
+    fn number(self, count: u64) -> String {
+        match self {
+            Self::Counts => thousands(count),
+            Self::Funnel { started } => share(count, started),
+        }
+    }
+    /// The address of a step, where the graph goes on saying the same.
+    fn href(self, graph: &GraphView, step: &str) -> String {
+        let href = step_href(graph, step);
+        match self {
+            Self::Counts => href,
+            Self::Funnel { .. } => href.replacen("#step", "&show=funnel#step", 1),
+        }
+    }
+}
+
+/// The graph. `chosen` is the step whose panel is open; with `people`, what stands on edges leads to lists.
+pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>, people: bool, told: Told) -> Markup {
     let (drawn, ways) = drawn(graph);
     let sizes: Vec<(f64, f64)> = drawn.iter().map(size).collect();
     let edges: Vec<(usize, usize)> = ways.iter().map(|way| (way.from, way.to)).collect();
     let layout = graph::layout(&sizes, &edges);
     let most = ways.iter().map(Way::count).max().unwrap_or(0);
     let areas = areas(&layout.boxes, &sizes);
-    let places = label_places(&ways, &layout.lines, &areas);
+    let places = label_places(&ways, &layout.lines, &areas, told);
     html! {
         div class="graph" tabindex="0" role="region" aria-label="Graph of the journey" {
             svg width=(px(layout.width)) height=(px(layout.height)) viewBox={ "0 0 " (px(layout.width)) " " (px(layout.height)) } role="group" aria-label={ "Steps of " (graph.version.title) ". The same is in the tables below." } {
                 @for (way, line) in ways.iter().zip(&layout.lines) { (edge_line(line, way.count(), most)) }
-                @for (known, corner) in drawn.iter().zip(&layout.boxes) { (step_box(graph, known, *corner, chosen)) }
-                @for (way, place) in ways.iter().zip(places) { (way_label(graph, &drawn, way, place, people)) }
+                @for (known, corner) in drawn.iter().zip(&layout.boxes) { (step_box(graph, known, *corner, chosen, told)) }
+                @for (way, place) in ways.iter().zip(places) { (way_label(graph, &drawn, way, place, (people, told))) }
             }
         }
     }
@@ -200,7 +231,7 @@ pub(crate) fn draft(graph: &GraphView, marks: &BTreeMap<String, Marks>) -> Marku
     let edges: Vec<(usize, usize)> = ways.iter().map(|way| (way.from, way.to)).collect();
     let layout = graph::layout(&sizes, &edges);
     let areas = areas(&layout.boxes, &sizes);
-    let places = label_places(&ways, &layout.lines, &areas);
+    let places = label_places(&ways, &layout.lines, &areas, Told::Counts);
     html! {
         div class="graph" tabindex="0" role="region" aria-label="Graph of the journey" {
             svg width=(px(layout.width)) height=(px(layout.height)) viewBox={ "0 0 " (px(layout.width)) " " (px(layout.height)) } role="img" aria-label={ "Steps of " (graph.version.title) ". The same is in the table below." } {
@@ -291,14 +322,13 @@ fn overlap(left: Area, right: Area) -> f64 {
 /// Where the middle of each label goes: on its line, where it covers least of the boxes and of the
 /// labels before it; near the middle of the first stretch where all is free.
 #[allow(clippy::cast_precision_loss, reason = "pixels")]
-fn label_places(ways: &[Way<'_>], lines: &[Vec<Point>], boxes: &[Area]) -> Vec<Point> {
+fn label_places(ways: &[Way<'_>], lines: &[Vec<Point>], boxes: &[Area], told: Told) -> Vec<Point> {
     let mut taken: Vec<Area> = boxes.to_vec();
     let mut places = Vec::new();
     for (way, line) in ways.iter().zip(lines) {
-        let longest = way
-            .labels
-            .iter()
-            .map(|(label, count)| label.chars().count().min(LABEL) + 1 + thousands(*count).len());
+        let longest = way.labels.iter().map(|(label, count)| {
+            label.chars().count().min(LABEL) + 1 + told.number(*count).chars().count()
+        });
         let half_width = longest.max().unwrap_or(0) as f64 * LABEL_ADVANCE / 2.0;
         let half_height = way.labels.len() as f64 * LABEL_ROW / 2.0;
         let area = |(x, y): Point| {
@@ -354,9 +384,9 @@ fn way_label(
     drawn: &[Drawn<'_>],
     way: &Way<'_>,
     place: Point,
-    people: bool,
+    (people, told): (bool, Told),
 ) -> Markup {
-    let text = edge_label(place, &way.labels);
+    let text = edge_label(place, &way.labels, told);
     let numbers = Numbers {
         version: &graph.version,
         people,
@@ -375,7 +405,7 @@ fn way_label(
         .labels
         .iter()
         .map(|(label, count)| {
-            format!("{} {}", shorten(&spoken(label), LABEL), thousands(*count))
+            format!("{} {}", shorten(&spoken(label), LABEL), told.number(*count))
                 .trim_start()
                 .to_owned()
         })
@@ -388,8 +418,12 @@ fn way_label(
         * LABEL_ADVANCE
         + 8.0;
     let height = LABEL_TARGET.max(way.labels.len() as f64 * LABEL_ROW + 10.0);
+    let whom = match told {
+        Told::Counts => "",
+        Told::Funnel { .. } => "of those who started ",
+    };
     let about = format!(
-        "{} (went from {} to {})",
+        "{} ({whom}went from {} to {})",
         words.join(" "),
         title_of(graph, from),
         title_of(graph, to)
@@ -403,7 +437,7 @@ fn way_label(
 }
 
 #[allow(clippy::cast_precision_loss, reason = "pixels")]
-fn edge_label((x, y): Point, labels: &[(&str, u64)]) -> Markup {
+fn edge_label((x, y): Point, labels: &[(&str, u64)], told: Told) -> Markup {
     let first = y + 4.0 - LABEL_ROW / 2.0 * (labels.len() as f64 - 1.0);
     html! {
         text class="label" x=(px(x)) y=(px(first)) {
@@ -411,7 +445,7 @@ fn edge_label((x, y): Point, labels: &[(&str, u64)]) -> Markup {
                 tspan x=(px(x)) dy=[(row > 0).then_some(LABEL_ROW)] {
                     (shorten(&spoken(label), LABEL))
                     @if !label.is_empty() { " " }
-                    tspan class="count" { (thousands(*count)) } " "
+                    tspan class="count" { (told.number(*count)) } " "
                 }
             }
         }
@@ -432,17 +466,81 @@ fn no_step(known: &Drawn<'_>, (x, y): Point) -> Markup {
     }
 }
 
-fn step_box(graph: &GraphView, known: &Drawn<'_>, (x, y): Point, chosen: Option<&str>) -> Markup {
+/// What stands at a step: beside its top, at its foot, in its corner, and the same in words.
+struct Beside {
+    badge: Option<String>,
+    foot: Option<String>,
+    corner: Option<String>,
+    about: String,
+}
+
+impl Beside {
+    fn of(node: &NodeView, told: Told) -> Self {
+        let number = |count: u64| told.number(count);
+        match told {
+            Told::Counts => Self {
+                badge: (node.here > 0).then(|| number(node.here)),
+                foot: (node.ended_here > 0).then(|| format!("−{}", number(node.ended_here))),
+                corner: None,
+                about: format!(
+                    "({} here now, {} left the journey here)",
+                    node.here, node.ended_here
+                ),
+            },
+            Told::Funnel { .. } => {
+                let half = half_stay(node);
+                let came = (node.kind != "entry").then(|| number(node.entered));
+                let mut about = Vec::new();
+                if let Some(came) = &came {
+                    about.push(format!("{came} of those who started came here"));
+                    about.push(format!("{} left the journey here", number(node.ended_here)));
+                }
+                if let Some(half) = &half {
+                    about.push(format!("half stay less than {half}"));
+                }
+                Self {
+                    badge: came,
+                    foot: (node.ended_here > 0).then(|| format!("−{}", number(node.ended_here))),
+                    corner: half.map(|half| format!("½ {}", shorten(&half, 15))),
+                    about: match about.as_slice() {
+                        [] => String::new(),
+                        about => format!("({})", about.join(", ")),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// How long half of those stay at most who went on from a step, where so many went on that it tells of nobody alone.
+pub(crate) fn half_stay(node: &NodeView) -> Option<String> {
+    node.dwell_median_ms
+        .filter(|_| node.left >= FEW_CASES)
+        .map(stayed)
+}
+
+fn step_box(
+    graph: &GraphView,
+    known: &Drawn<'_>,
+    (x, y): Point,
+    chosen: Option<&str>,
+    told: Told,
+) -> Markup {
     let Drawn::Step(node) = known else {
         return no_step(known, (x, y));
     };
     let lines = two_lines(&node.title);
-    let badge = thousands(node.here);
+    let beside = Beside::of(node, told);
+    let badge = beside.badge.as_deref();
     #[allow(clippy::cast_precision_loss, reason = "pixels")]
-    let badge_width = 18.0 + 8.0 * badge.len() as f64;
+    let badge_width = 18.0 + 8.0 * badge.map_or(0, |badge| badge.chars().count()) as f64;
     let class = format!(
         "{}{}{}",
-        if node.here > 0 { "here" } else { "" },
+        if node.here > 0 && told == Told::Counts {
+            "here"
+        } else {
+            ""
+        },
         if chosen == Some(node.id.as_str()) {
             " chosen"
         } else {
@@ -452,28 +550,25 @@ fn step_box(graph: &GraphView, known: &Drawn<'_>, (x, y): Point, chosen: Option<
     );
     // The name begins with what can be seen, so that people who speak to their computer can say it.
     let mut about = format!("{} {}", node.kind, node.title);
-    if node.here > 0 {
-        about += &format!(" {badge}");
+    for part in [badge, beside.foot.as_deref(), Some(&beside.about)] {
+        if let Some(part) = part.filter(|part| !part.is_empty()) {
+            about += " ";
+            about += part;
+        }
     }
-    if node.ended_here > 0 {
-        about += &format!(" −{}", thousands(node.ended_here));
-    }
-    about += &format!(
-        " ({} here now, {} left the journey here)",
-        node.here, node.ended_here
-    );
     html! {
-        a href=(step_href(graph, &node.id)) aria-label=(about) {
+        a href=(told.href(graph, &node.id)) aria-label=(about) {
             g class=(class.trim()) {
                 rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
                 text class="kind" x=(px(x + 12.0)) y=(px(y + 18.0)) { (node.kind) " " }
                 @for (text, drop) in lines.iter().zip([37.0, 54.0]) { text class="title" x=(px(x + 12.0)) y=(px(y + drop)) { (text) " " } }
                 g aria-hidden="true" {
-                    @if node.here > 0 {
+                    @if let Some(badge) = badge {
                         rect class="badge" x=(px(x + BOX_WIDTH - badge_width + 8.0)) y=(px(y - 10.0)) width=(px(badge_width)) height="22" rx="11" {}
                         text class="badge-text" x=(px(x + BOX_WIDTH - badge_width / 2.0 + 8.0)) y=(px(y + 5.5)) { (badge) }
                     }
-                    @if node.ended_here > 0 { text class="left" x=(px(x + BOX_WIDTH - 10.0)) y=(px(y + BOX_HEIGHT - 8.0)) text-anchor="end" { "−" (thousands(node.ended_here)) } }
+                    @if let Some(corner) = &beside.corner { text class="stay" x=(px(x + BOX_WIDTH - 10.0)) y=(px(y + 22.0)) text-anchor="end" { (corner) } }
+                    @if let Some(foot) = &beside.foot { text class="left" x=(px(x + BOX_WIDTH - 10.0)) y=(px(y + BOX_HEIGHT - 8.0)) text-anchor="end" { (foot) } }
                 }
             }
         }
@@ -602,7 +697,7 @@ mod tests {
 
     #[test]
     fn the_graph_is_safe_svg_with_links_and_an_ending() {
-        let drawn = draw(&graph(), Some("a"), false).into_string();
+        let drawn = draw(&graph(), Some("a"), false, Told::Counts).into_string();
         assert!(drawn.contains("href=\"/console/journeys/j?version=1&amp;step=a#step\""));
         assert!(
             drawn.contains(">gone<")
@@ -631,7 +726,7 @@ mod tests {
 
     #[test]
     fn counts_on_lines_lead_to_those_who_went_there() {
-        let drawn = draw(&graph(), None, true).into_string();
+        let drawn = draw(&graph(), None, true, Told::Counts).into_string();
         // Two edges between the same two steps are one line, which leads to both.
         assert!(
             drawn.contains(
@@ -640,6 +735,26 @@ mod tests {
         );
         assert!(drawn.contains("aria-label=\"after 24 h 9 after 24 h 2 (went from"));
         assert!(!drawn.contains("&amp;to=gone"), "nobody went there");
+    }
+
+    #[test]
+    fn the_funnel_tells_parts_of_those_who_started_and_of_few_no_stay() {
+        let mut graph = graph();
+        graph.nodes[0].entered = 20;
+        graph.nodes[0].left = 11;
+        graph.nodes[0].dwell_median_ms = Some(2 * 86_400_000);
+        let drawn = draw(&graph, None, true, Told::Funnel { started: 20 }).into_string();
+        assert!(
+            drawn
+                .contains("href=\"/console/journeys/j?version=1&amp;step=a&amp;show=funnel#step\"")
+        );
+        assert!(drawn.contains(
+            "aria-label=\"send Step a &lt;b&gt; 100 % −5 % (100 % of those who started came here, 5 % left the journey here, half stay less than"
+        ));
+        // Nine came to the second, and eight went on: too few for a time.
+        assert!(drawn.contains("ask Step b &lt;b&gt; 45 % −5 % (45 % of those who started came here, 5 % left the journey here)\""));
+        assert!(drawn.contains("after 24 h 45 % after 24 h 10 % (of those who started went from"));
+        assert!(!drawn.contains("here now"));
     }
 
     #[test]
@@ -654,7 +769,7 @@ mod tests {
             vec![(0.0, 0.0), (-20.0, 80.0)],
             vec![(4.0, 0.0), (30.0, 80.0)],
         ];
-        let places = label_places(&[way(), way()], &lines, &[]);
+        let places = label_places(&[way(), way()], &lines, &[], Told::Counts);
         assert!((places[0].1 - places[1].1).abs() >= LABEL_ROW);
     }
 

@@ -30,6 +30,7 @@ mod journeys;
 mod layout;
 mod live;
 mod mailbox;
+mod many;
 mod moving;
 mod own;
 mod passkeys;
@@ -118,6 +119,7 @@ pub fn router(state: WebState) -> Router {
         shelves: worklist::Shelves::default(),
         streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS_MAX)),
         looks: Arc::new(tokio::sync::Semaphore::new(journeys::studio::LOOKS_MAX)),
+        typing: Arc::default(),
         cohorts: Arc::new(tokio::sync::Semaphore::new(journeys::studio::COHORTS_MAX)),
     });
     Router::new()
@@ -152,7 +154,7 @@ pub fn router(state: WebState) -> Router {
 
 fn console() -> Router<Arc<context::App>> {
     Router::new()
-        .route("/console/worklist", get(worklist::page))
+        .route("/console/worklist", get(worklist::page).post(many::act))
         .route("/console/tasks/{id}/{deed}", post(tasks::act))
         .route(
             "/console/patients",
@@ -238,6 +240,7 @@ fn console() -> Router<Arc<context::App>> {
             "/console/studio",
             get(journeys::studio::form).post(journeys::studio::show),
         )
+        .route("/console/studio/check", post(journeys::typing::check))
         .route("/console/checks/{code}", get(journeys::checks::page))
         .route("/console/journeys", get(journeys::list))
         .route(

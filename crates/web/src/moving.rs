@@ -206,7 +206,7 @@ fn settings(
                     textarea class="mono" name=(LINES) spellcheck="false" rows="6" { "\n" (typed) }
                 }
             } }
-            @if let Some(findings) = wrong { div role="alert" { (checks::list(findings, &typed)) } }
+            @if let Some(findings) = wrong { div role="alert" { (checks::list(findings, &typed, None)) } }
             label { "Only the first so many" span class="hint" { "To begin with; all where nothing is said" } input type="number" name="first" min="1" max="10000" value=[fields.get("first")]; }
             label { "Or so many in a hundred" input type="number" name="share" min="1" max="100" value=[fields.get("share")]; }
             div { button type="submit" { "Show what would come of it" } }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use trust::conventions::{
     ACCOUNT_SYSTEM, DONE_BY, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM, performer_types, queue_of,
 };
-use trust::{Action, Change, Role, TrustError, Unit};
+use trust::{Action, Change, Permit, Role, TrustError, Unit, Versioned};
 
 use crate::context::{Ctx, Posted};
 use crate::error::PageError;
@@ -26,6 +26,8 @@ const TRIES: usize = 4;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TaskRow {
     pub(crate) id: String,
+    /// The version that is shown.
+    pub(crate) version: u32,
     pub(crate) status: String,
     pub(crate) title: String,
     pub(crate) reason: String,
@@ -66,7 +68,7 @@ pub(crate) fn step_of(resource: &Resource) -> Option<(String, u32, String)> {
 }
 
 /// Whether a task is one for staff. A patient's form is a `Task`, too, and is done by answering it.
-fn is_for_staff(task: &Resource) -> bool {
+pub(crate) fn is_for_staff(task: &Resource) -> bool {
     let codings = task.at(&["code", "coding"]).and_then(Value::as_array);
     codings
         .into_iter()
@@ -131,6 +133,9 @@ impl TaskRow {
                 });
         Self {
             id: resource.id().unwrap_or_default().to_owned(),
+            version: (resource.text_at(&["meta", "versionId"]))
+                .and_then(|version| version.parse().ok())
+                .unwrap_or_default(),
             status: text(&["status"]),
             title: resource
                 .text_at(&["description"])
@@ -176,6 +181,21 @@ impl TaskRow {
     }
     pub(crate) fn overdue(&self, now_ms: i64) -> bool {
         self.is_open() && self.due_ms.is_some_and(|due| due < now_ms)
+    }
+    /// How it ends with an outcome that was said for several tasks: as that says, if it is one of its own, and without
+    /// one where it has none.
+    fn ends<'a>(&self, outcome: Option<&'a str>) -> Result<Option<&'a str>, PageError> {
+        if self.outcomes.is_empty() {
+            return Ok(None);
+        }
+        let known =
+            |said: &&str| *said == "other" || self.outcomes.iter().any(|(code, _)| code == said);
+        match outcome.filter(known) {
+            Some(outcome) => Ok(Some(outcome)),
+            None => Err(PageError::Invalid(
+                "It can't end so: it has outcomes of its own.".to_owned(),
+            )),
+        }
     }
     /// Orders by harm of waiting: how bad it would be, then what is late already, then what will be
     /// late first; age breaks ties only.
@@ -284,14 +304,14 @@ pub(crate) const PRIORITIES: [(&str, &str); 4] = [
 ];
 
 /// Whose worklists a task can be handed on to, with their words.
-const ROLES: [(&str, &str); 2] = [
+pub(crate) const ROLES: [(&str, &str); 2] = [
     ("coordinator", "Care coordinators"),
     ("clinician", "Clinicians"),
 ];
 
 /// What is done to a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+pub(crate) enum Deed {
     Claim,
     Release,
     Done,
@@ -420,6 +440,113 @@ fn apply(
     Ok(())
 }
 
+/// Whom a task is handed on to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum To<'a> {
+    /// Anybody of the role that is said with it.
+    Role,
+    /// A colleague, by user name, who is looked up when there is a task to hand on.
+    Named(&'a str),
+    /// A colleague who was looked up: account, name and role.
+    Known(&'a (String, String, Role)),
+}
+
+/// What is to be done to a task, and what is said with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) deed: Deed,
+    /// What the audit says of it.
+    pub(crate) words: &'a str,
+    pub(crate) outcome: Option<&'a str>,
+    pub(crate) note: Option<&'a str>,
+    pub(crate) role: Option<&'a str>,
+    pub(crate) to: To<'a>,
+    /// Whether the outcome has to be one that the task itself has, as where one form is for several tasks.
+    pub(crate) among: bool,
+}
+
+/// A task for staff, for a change under the permit.
+pub(crate) async fn load(ctx: &Ctx, permit: &Permit, id: &str) -> Result<Versioned, PageError> {
+    let found = ctx.vault().load(permit, ResourceType::Task, id).await?;
+    found
+        .filter(|found| !found.deleted && is_for_staff(&found.resource))
+        .ok_or(PageError::NotFound)
+}
+
+/// Writes a task over the version that it was made of; gives the new version.
+pub(crate) async fn write(
+    ctx: &Ctx,
+    permit: &Permit,
+    task: Resource,
+    over: u32,
+    words: &str,
+) -> Result<u32, TrustError> {
+    let unit = Unit {
+        changes: vec![Change::Put {
+            resource: task,
+            expected: Expected::Version(over),
+        }],
+        note: Some(format!("task {words}")),
+        ..Unit::default()
+    };
+    ctx.vault().commit(permit, unit).await?;
+    Ok(over + 1)
+}
+
+/// Does it to one task; gives the version that came of it. Where a version is `expected`, it is done to that one or
+/// to none; otherwise to the newest.
+pub(crate) async fn change(
+    ctx: &Ctx,
+    permit: &Permit,
+    id: &str,
+    asked: &Asked<'_>,
+    expected: Option<u32>,
+) -> Result<u32, PageError> {
+    let by = Doer {
+        account: &ctx.session.agent.id,
+        name: &ctx.session.agent.name,
+    };
+    let mut named = None;
+    let mut tries = 0;
+    loop {
+        let found = load(ctx, permit, id).await?;
+        if expected.is_some_and(|expected| expected != found.version) {
+            return Err(PageError::Conflict);
+        }
+        let mut task = found.resource;
+        // Whoever has no such task learns nothing of who has an account.
+        if let (To::Named(person), None) = (asked.to, &named)
+            && TaskRow::of(&task).is_open()
+        {
+            let identity = ctx.app.web.trust.identity();
+            named = Some(identity.colleague(permit, person).await?);
+        }
+        let outcome = match asked.deed {
+            Deed::Done if asked.among => TaskRow::of(&task).ends(asked.outcome)?,
+            _ => asked.outcome,
+        };
+        let said = Said {
+            outcome,
+            note: asked.note,
+            role: asked.role,
+            to: match asked.to {
+                To::Known(known) => Some(known),
+                To::Role | To::Named(_) => named.as_ref(),
+            },
+        };
+        apply(asked.deed, &mut task, by, said, ctx.times.care_ms)?;
+        match write(ctx, permit, task, found.version, asked.words).await {
+            Ok(version) => return Ok(version),
+            Err(TrustError::Ledger(ledger::LedgerError::Conflict))
+                if expected.is_none() && tries < TRIES =>
+            {
+                tries += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// `POST /console/tasks/{id}/{deed}`.
 pub(crate) async fn act(
     Path((id, deed)): Path<(String, String)>,
@@ -437,52 +564,18 @@ pub(crate) async fn act(
     let permit = ctx
         .permit(Action::Work, Some(ResourceType::Task), None)
         .await?;
-    let by = Doer {
-        account: &ctx.session.agent.id,
-        name: &ctx.session.agent.name,
-    };
     let person = fields.get("person").map(str::trim);
     let person = person.filter(|person| deed == Deed::Delegate && !person.is_empty());
-    let mut to = None;
-    let mut tries = 0;
-    loop {
-        let Some(found) = ctx
-            .vault()
-            .load(&permit, ResourceType::Task, &id)
-            .await?
-            .filter(|found| !found.deleted && is_for_staff(&found.resource))
-        else {
-            return Err(PageError::NotFound);
-        };
-        let mut task = found.resource;
-        // Whoever has no such task learns nothing of who has an account.
-        if let (Some(person), None) = (person, &to)
-            && TaskRow::of(&task).is_open()
-        {
-            let identity = ctx.app.web.trust.identity();
-            to = Some(identity.colleague(&permit, person).await?);
-        }
-        let said = Said {
-            outcome: fields.get("outcome"),
-            note: fields.get("note"),
-            role: fields.get("role"),
-            to: to.as_ref(),
-        };
-        apply(deed, &mut task, by, said, ctx.times.care_ms)?;
-        let unit = Unit {
-            changes: vec![Change::Put {
-                resource: task,
-                expected: Expected::Version(found.version),
-            }],
-            note: Some(format!("task {words}")),
-            ..Unit::default()
-        };
-        match ctx.vault().commit(&permit, unit).await {
-            Ok(_) => break,
-            Err(TrustError::Ledger(ledger::LedgerError::Conflict)) if tries < TRIES => tries += 1,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let asked = Asked {
+        deed,
+        words,
+        outcome: fields.get("outcome"),
+        note: fields.get("note"),
+        role: fields.get("role"),
+        to: person.map_or(To::Role, To::Named),
+        among: false,
+    };
+    change(&ctx, &permit, &id, &asked, None).await?;
     let back = fields
         .get("back")
         .filter(|path| path.starts_with("/console/") && !path.contains("//"))

@@ -15,6 +15,7 @@ use crate::context::{Ctx, Fields, Watching, escape, query};
 use crate::error::PageError;
 use crate::layout::{self, Section, console, count_of};
 use crate::live;
+use crate::many;
 use crate::tasks::{OPEN, PRIORITIES, TaskRow, flash};
 
 /// Open tasks looked at; a tenant with more open tasks is told that the list is not complete.
@@ -129,6 +130,8 @@ struct Filter {
     overdue: bool,
     done: bool,
     page: usize,
+    /// Rows on a page.
+    size: usize,
 }
 
 impl Filter {
@@ -150,6 +153,7 @@ impl Filter {
                 .and_then(|page| page.parse().ok())
                 .unwrap_or(1)
                 .max(1),
+            size: PAGE,
         }
     }
     fn who_matches(who: &str, ctx: &Ctx, task: &TaskRow) -> bool {
@@ -218,9 +222,12 @@ fn sort(ctx: &Ctx, filter: &Filter, rows: &[Task]) -> (Vec<usize>, Sorted) {
     } else {
         tasks.sort_by_cached_key(|(_, task)| task.harm(now_ms));
     }
-    let last = total.div_ceil(PAGE).max(1);
+    let last = total.div_ceil(filter.size).max(1);
     let page = filter.page.min(last);
-    let on_page = tasks.into_iter().skip((page - 1) * PAGE).take(PAGE);
+    let on_page = tasks
+        .into_iter()
+        .skip((page - 1) * filter.size)
+        .take(filter.size);
     let places: Vec<usize> = on_page.map(|(place, _)| place).collect();
     let owned = |words: BTreeSet<&str>| words.into_iter().map(str::to_owned).collect();
     let sorted = Sorted {
@@ -260,13 +267,32 @@ async fn load(ctx: &Ctx, filter: &Filter) -> Result<(Sorted, bool), PageError> {
     Ok((found.whole, found.incomplete))
 }
 
+/// The open tasks that fit what an address says, first those whose waiting would harm most, at most so many; and how
+/// many fit.
+pub(crate) async fn fitting(
+    ctx: &Ctx,
+    fields: &Fields,
+    most: usize,
+) -> Result<(Vec<TaskRow>, usize), PageError> {
+    let filter = Filter {
+        done: false,
+        page: 1,
+        size: most,
+        ..Filter::of(ctx, fields)
+    };
+    let (sorted, _) = load(ctx, &filter).await?;
+    let shown = sorted.shown.iter().map(|task| task.made().clone());
+    Ok((shown.collect(), sorted.total))
+}
+
 fn link(fields: &Fields, name: &str, value: &str) -> String {
     let rest = fields.to_query(&[name, "page", "done", "claimed", "reopened", "after"]);
     let joint = if rest.is_empty() { "" } else { "&" };
     format!("/console/worklist?{rest}{joint}{name}={}", escape(value))
 }
 
-fn back(fields: &Fields) -> String {
+/// The address of the list as it is filtered, without what was done last.
+pub(crate) fn back(fields: &Fields) -> String {
     let rest = fields.to_query(&["done", "claimed", "reopened", "after"]);
     if rest.is_empty() {
         "/console/worklist".to_owned()
@@ -279,7 +305,10 @@ fn row(ctx: &Ctx, task: &TaskRow, names: &HashMap<String, PatientLine>, back: &s
     let now = ctx.times.care_ms;
     html! {
         li class="row" data-key=(task.id) {
-            div { (task.priority_mark()) }
+            div class="cluster" {
+                @if task.is_open() { (many::pick(task)) }
+                (task.priority_mark())
+            }
             div {
                 div class="strong" { (task.title) }
                 @if !task.reason.is_empty() { div class="quiet" { (task.reason) } }
@@ -383,6 +412,7 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
                 @else if filter.queue.is_some() || filter.journey.is_some() || filter.priority.is_some() || filter.overdue || filter.who != "all" { (layout::empty("Nothing is waiting here", "No open task fits these filters. Look at all tasks, or enjoy the quiet.")) }
                 @else { (layout::empty("Nothing is waiting", "Journeys put tasks here when a patient needs somebody.")) }
             } @else {
+                @if !filter.done { (many::bar(ctx, &back, shown.len(), total)) }
                 ol class="rows" data-rows { @for task in &shown { (row(ctx, task, &names, &back)) } }
             }
             @if last > 1 {
@@ -399,22 +429,28 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
 /// `GET /console/worklist`.
 pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
     ctx.staff()?;
+    let said = flash(&ctx, &fields, &back(&fields));
+    with(&ctx, &fields, &said).await
+}
+
+/// The list, with what was just done above it.
+pub(crate) async fn with(ctx: &Ctx, fields: &Fields, said: &Markup) -> Result<Response, PageError> {
     let live = live::address(
-        &ctx,
+        ctx,
         "/console/live/worklist",
         &fields.to_query(&["done", "claimed", "reopened", "after"]),
     );
-    let list = list(&ctx, &fields).await?;
+    let list = list(ctx, fields).await?;
     let body = html! {
         (layout::head("Worklist", &html! { "What waiting would harm most comes first." }, &layout::live_light()))
-        (flash(&ctx, &fields, &back(&fields)))
+        (said)
         (list)
         p class="foot" {
-            kbd { "j" } " " kbd { "k" } " move · " kbd { "Enter" } " opens the patient · " kbd { "c" } " claims · " kbd { "e" } " done · " kbd { "u" } " undo"
+            kbd { "j" } " " kbd { "k" } " move · " kbd { "Enter" } " opens the patient · " kbd { "c" } " claims · " kbd { "e" } " done · " kbd { "u" } " undo · " kbd { "x" } " ticks, " kbd { "Shift" } "+" kbd { "x" } " all up to the last that was ticked"
         }
     };
     Ok(console(
-        &ctx,
+        ctx,
         "Worklist",
         Section::Worklist,
         Some(&live),

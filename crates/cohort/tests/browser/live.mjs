@@ -9,10 +9,10 @@ const script = readFileSync(scriptPath);
 const open = [];
 let answer = "stream";
 const form = (action) => `<form method="post" action="${action}"><input type="hidden" name="csrf" value="new"><select name="outcome"><option>a<option>b</select><input name="note" aria-label="Note ${action}"></form>`;
-const rows = (names) => `<ol id="worklist" data-rows>${names.map((name) => `<li data-key="${name}">${name}<details><summary>Done ${name}</summary>${form(`/${name}`)}</details></li>`).join("")}</ol>`;
+const rows = (names) => `<ol id="worklist" data-rows>${names.map((name) => `<li data-key="${name}"><input type="checkbox" id="pick-${name}" data-act="pick" aria-label="Tick ${name}">${name}<details><summary>Done ${name}</summary>${form(`/${name}`)}</details></li>`).join("")}</ol>`;
 const PAGE = `<!doctype html><html lang="en" data-now="0" data-wall="0"><title>Worklist</title>
 <header><div class="acts-for">You act for Ida Berg</div></header>
-<main id="main" tabindex="-1" data-live="/live?after=1"><h1>Worklist</h1><span id="live"></span>${rows(["Ida Berg", "Ole Lie"])}</main><script src="/cairn.js"></script></html>`;
+<main id="main" tabindex="-1" data-live="/live?after=1"><h1>Worklist</h1><span id="live"></span><input type="checkbox" id="pick-page" aria-label="All"><span id="picked"></span>${rows(["Ida Berg", "Ole Lie"])}</main><script src="/cairn.js"></script></html>`;
 const server = createServer((request, response) => {
   const path = request.url.split("?")[0];
   if (path === "/live" && answer === "full") return response.writeHead(429).end("full");
@@ -88,6 +88,35 @@ try {
   part([], true);
   await walk.until("the last row is taken away", 10, async () => (await typing.locator("ol li").count()) === 0);
   await typing.context().close();
+
+  // Boxes: by x, with Shift all from the one before, all of the page; news keeps what is ticked, and the focus on a
+  // box holds no news up.
+  const ticking = await start("ticking");
+  const names = ["Ann", "Ben", "Cat", "Dan", "Eve"];
+  part(names, false);
+  await ticking.locator('[data-key="Eve"]').waitFor();
+  const ticked = () => ticking.locator("ol input:checked").evaluateAll((all) => all.map((box) => box.id.slice(5)).join(" "));
+  const says = (words) => ticking.locator("#picked").getByText(words, { exact: true }).waitFor();
+  await says("None ticked");
+  for (const key of ["j", "j", "x", "j", "j", "Shift+X"]) await walk.press(ticking, key);
+  walk.check((await ticked()) === "Ben Cat Dan", `x and Shift+x ticked ${await ticked()}`);
+  await says("3 ticked");
+  walk.check(await ticking.locator("#pick-page").evaluate((box) => box.indeterminate && !box.checked), "some are ticked, not all");
+  await ticking.locator('[id="pick-Cat"]').focus();
+  part(["Cat", "Dan", "Fay"], false);
+  await ticking.locator('[data-key="Fay"]').waitFor();
+  walk.check((await ticked()) === "Cat Dan", `after news ${await ticked()} are ticked`);
+  walk.check((await ticking.evaluate(() => document.activeElement.id)) === "pick-Cat", "the box has lost the focus");
+  await says("2 ticked");
+  await walk.press(ticking, " ");
+  walk.check((await ticked()) === "Dan", "the space bar unticks");
+  await ticking.locator('[id="pick-Fay"]').click({ modifiers: ["Shift"] });
+  walk.check((await ticked()) === "Cat Dan Fay", `Shift and a click tick from the one before: ${await ticked()}`);
+  await ticking.getByLabel("All", { exact: true }).click();
+  walk.check((await ticked()) === "", "all are unticked");
+  await ticking.getByLabel("All", { exact: true }).click();
+  await says("3 ticked");
+  await ticking.context().close();
 
   // A pause and a server that is full are for a while: the page stays, says so, and asks again.
   for (const why of ["pause", "full"]) {

@@ -2,7 +2,8 @@
 //!
 //! Chromium is driven by `walk.mjs`; what every page must hold (no accessibility violations, nothing
 //! from elsewhere, few bytes) is in `checks.mjs`. Screenshots go to `target/browser-screenshots/`. What the pages'
-//! script does with its stream is in `live.mjs`.
+//! script does with its stream is in `live.mjs`, what the studio's does while somebody types in `typing.mjs`,
+//! and the walk without a mouse is `keyboard.mjs`.
 
 use std::fs::{self, File};
 use std::io;
@@ -120,13 +121,12 @@ fn peers() -> PathBuf {
     peers
 }
 
-/// What is on a page and may be seen no longer is taken off it.
-#[tokio::test]
-async fn the_script_takes_away_what_may_be_seen_no_longer() {
+/// Leads a browser by a file beside this one, against a server of its own.
+async fn led_by(file: &str, assets: &str) {
     let space = tempfile::tempdir().expect("a folder");
     let mut pages = Command::new("node")
-        .arg(root().join("crates/cohort/tests/browser/live.mjs"))
-        .arg(root().join("crates/web/assets/cairn.js"))
+        .arg(root().join("crates/cohort/tests/browser").join(file))
+        .arg(root().join("crates/web/assets").join(assets))
         .arg(peers())
         .arg(space.path())
         .stdin(Stdio::null())
@@ -138,18 +138,24 @@ async fn the_script_takes_away_what_may_be_seen_no_longer() {
     assert!(matches!(done, Ok(true)), "{done:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newcomer_walks_through_the_demo() {
+/// What is on a page and may be seen no longer is taken off it.
+#[tokio::test]
+async fn the_script_takes_away_what_may_be_seen_no_longer() {
+    led_by("live.mjs", "cairn.js").await;
+}
+
+/// While somebody types: after a rest, one at a time, the newest text, and the caret stays where it is.
+#[tokio::test]
+async fn the_studio_checks_what_is_typed_and_disturbs_nobody() {
+    led_by("typing.mjs", "").await;
+}
+
+/// Leads a browser by a file beside this one through a demo of its own; `guides` is where pictures of the guides go, if
+/// they are to be made anew.
+async fn walked(file: &str, shots: &Path, guides: Option<PathBuf>) {
     let (root, peers) = (root(), peers());
-    let shots = root.join("target/browser-screenshots");
-    let _ = fs::remove_dir_all(&shots);
-    fs::create_dir_all(&shots).expect("a folder for the screenshots");
-    // Pictures of the guides are made anew where somebody asks for it, and looked at before they are kept.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "whoever runs the tests asks for it, no configuration"
-    )]
-    let guides = std::env::var_os("UPDATE_PICTURES").map(|_| root.join("docs/guides/pictures"));
+    let _ = fs::remove_dir_all(shots);
+    fs::create_dir_all(shots).expect("a folder for the screenshots");
     let space = tempfile::tempdir().expect("a folder");
     let log = space.path().join("demo.log");
     let words = || fs::read_to_string(&log).unwrap_or_default();
@@ -159,9 +165,9 @@ async fn a_newcomer_walks_through_the_demo() {
         Err(error) => panic!("{error}\n{}", words()),
     };
     let mut walk = Command::new("node")
-        .arg(root.join("crates/cohort/tests/browser/walk.mjs"))
+        .arg(root.join("crates/cohort/tests/browser").join(file))
         .args([demo.base.as_str(), SECONDS_A_DAY])
-        .args([&peers, &shots])
+        .args([peers.as_path(), shots])
         .args(guides)
         .stdin(Stdio::null())
         .spawn()
@@ -181,4 +187,23 @@ async fn a_newcomer_walks_through_the_demo() {
         !said.contains("ERROR") && !said.contains("WARN"),
         "the demo logged trouble:\n{said}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_walks_through_the_demo() {
+    let root = root();
+    // Pictures of the guides are made anew where somebody asks for it, and looked at before they are kept.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever runs the tests asks for it, no configuration"
+    )]
+    let guides = std::env::var_os("UPDATE_PICTURES").map(|_| root.join("docs/guides/pictures"));
+    walked("walk.mjs", &root.join("target/browser-screenshots"), guides).await;
+}
+
+/// Studio, worklist, timeline and portal without a mouse: the focus can always be seen, and is never lost or held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_reached_by_keys_alone() {
+    let shots = root().join("target/browser-screenshots-keys");
+    walked("keyboard.mjs", &shots, None).await;
 }

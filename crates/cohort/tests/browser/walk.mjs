@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { Walk } from "./checks.mjs";
 import { checkProof } from "./proof.mjs";
+import { squads } from "./squads.mjs";
 
 const [base, dayText, peers, shots, guides] = process.argv.slice(2);
 const DAY_S = Number(dayText);
@@ -11,6 +12,7 @@ const JOURNEY = "/console/journeys/heart-failure-discharge";
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const walk = new Walk(base, peers, shots, guides);
 
+const { studio, staged } = squads(walk);
 const section = (page, name) => page.getByRole("navigation", { name: "Console" }).getByRole("link", { name });
 const menu = (page, name) => page.getByRole("navigation", { name: "Your pages" }).getByRole("link", { name });
 const tab = (page, name) => page.locator("nav.tabs").getByRole("link", { name });
@@ -82,6 +84,14 @@ async function newcomer() {
   await carla.goto(`${JOURNEY}/analysis?version=1`);
   await carla.getByRole("heading", { name: "How far they come" }).waitFor();
   await walk.look(carla, "journey-analysis");
+  await walk.follow(carla, carla.getByRole("button", { name: "Make the analysis" }), /analysis\?version=1/);
+  await walk.until("the analysis is made", SLACK_S, async () => {
+    await carla.goto(`${JOURNEY}/analysis?version=1`);
+    return (await carla.getByRole("button", { name: "Make it anew" }).count()) > 0;
+  });
+  for (const name of ["Did they go as drawn?", "Paths", "What came of them", "Groups side by side"]) await carla.getByRole("heading", { name }).waitFor();
+  await walk.look(carla, "journey-analysis-made");
+  await funnel(carla);
   await carla.goto(`${JOURNEY}/steps/symptoms?version=1`);
   await walk.look(carla, "step");
   await carla.goto(`${JOURNEY}?version=1&step=day_two#step`);
@@ -93,6 +103,21 @@ async function newcomer() {
   walk.check((await keys(carla)).length > 0, "the patient was written to");
   await walk.look(carla, "timeline-messages");
   return carla;
+}
+
+/** The graph by parts of those who started, kept from step to step, and back to counts. */
+async function funnel(carla) {
+  await carla.goto(`${JOURNEY}?version=1`);
+  await walk.follow(carla, tab(carla, "Funnel"), /show=funnel/);
+  const started = Number((await carla.locator("#graph").textContent()).match(/Of ([\d,]+) who started/)[1].replace(",", ""));
+  walk.check(started > 10, "so many started that parts are told");
+  const parts = await carla.locator("#graph svg .badge-text").allTextContents();
+  walk.check(parts.length > 2 && parts.every((part) => /^(\d+|under 1) %$/.test(part.trim())), `steps have parts: ${parts}`);
+  await walk.look(carla, "journey-funnel");
+  await walk.follow(carla, carla.locator('svg a:not(.way)[aria-label*="Until the second day"]'), /step=day_two&show=funnel/);
+  await walk.click(carla.getByText("The same as tables"));
+  await carla.getByRole("columnheader", { name: "Came here, of those who started" }).waitFor();
+  await walk.follow(carla, tab(carla, "How many are where"), (url) => url.searchParams.get("step") === "day_two" && !url.searchParams.has("show"));
 }
 
 async function patients(carla) {
@@ -167,44 +192,8 @@ async function squad() {
   await walk.follow(sam, sam.locator('svg a:not(.way)[aria-label*="Until the second day"]'), /step=day_two/);
   await sam.getByText("Your role sees how many patients are here, not who.").waitFor();
   await studio(sam, source);
+  await staged(sam, source);
   await sam.context().close();
-}
-
-/** A file in the studio: opened, broken, mended and led by a cohort. */
-async function studio(sam, source) {
-  await walk.follow(sam, section(sam, "Journeys"), "/console/journeys");
-  await walk.follow(sam, sam.getByRole("link", { name: "Studio" }), "/console/studio");
-  await sam.getByText("Nothing is checked yet").waitFor();
-  await walk.look(sam, "studio-empty");
-  await sam.getByLabel("Open a version").selectOption("heart-failure-discharge/2");
-  await walk.follow(sam, sam.getByRole("button", { name: "Open", exact: true }), /^\/console\/studio\?open=/);
-  await sam.getByText("It is what is live").waitFor();
-  await walk.look(sam, "studio");
-  const editor = sam.getByLabel("Journey file (YAML)");
-  const check = sam.getByRole("button", { name: "Check and draw" });
-  // A task that nobody is told is overdue: an error at its step, in the graph and in the list.
-  await editor.fill(source.replace("    next: end\n    overdue: {role: coordinator, priority: urgent}", "    next: end"));
-  await walk.click(check);
-  await sam.locator("#looked").getByRole("link", { name: "J014" }).first().waitFor();
-  walk.check((await sam.locator("#looked .graph").textContent()).includes("✕"), "what is wrong is marked in the graph");
-  await walk.look(sam, "studio-findings");
-  await editor.fill(`${source}  nowhere: {}\n`);
-  await walk.click(check);
-  await sam.getByText("The graph is drawn as soon as").waitFor();
-  await walk.look(sam, "studio-no-graph");
-  walk.check((await editor.inputValue()).includes("nowhere: {}"), "what was typed is not lost");
-  await walk.follow(sam, sam.locator("#looked").getByRole("link", { name: /^J\d{3}$/ }).first(), /^\/console\/checks\/J\d{3}$/);
-  await walk.look(sam, "studio-code");
-  await sam.goto("/console/studio?open=heart-failure-discharge%2F1");
-  await sam.getByRole("heading", { name: "Against version 2, which is live" }).waitFor();
-  await sam.getByRole("spinbutton", { name: "Patients" }).fill("300");
-  await sam.getByRole("spinbutton", { name: "Days" }).fill("60");
-  await sam.getByLabel(/Lead the same people/).check();
-  await walk.click(sam.getByRole("button", { name: "Simulate" }));
-  await sam.getByRole("heading", { name: "A simulated cohort" }).waitFor();
-  await sam.getByRole("heading", { name: "The same people along version 2" }).waitFor();
-  walk.check((await sam.locator("svg.strip path").first().getAttribute("d")).length > 0, "bars are drawn");
-  await walk.look(sam, "studio-simulated");
 }
 
 /** A patient with an open form, as the coordinator finds them: at the step, not answering. */
@@ -310,9 +299,17 @@ async function portal(carla) {
   await walk.click(page.getByRole("button", { name: "Save" }));
   await page.getByText("That can't be a weight in kilograms.").waitFor();
   await walk.look(page, "portal-weight");
-  await page.getByLabel("Weight today, in kilograms").fill("81.4");
-  await walk.click(page.getByRole("button", { name: "Save" }));
-  await page.getByRole("status").getByText("Your weight is noted.").waitFor();
+  // The home page, open in another tab, has the new weight by itself.
+  const other = await page.context().newPage();
+  other.personName = "patient, second tab";
+  await other.goto("/portal/weight");
+  await walk.follow(page, menu(page, "What is next"), "/portal");
+  await other.getByLabel("Weight today, in kilograms").fill("81.4");
+  await walk.click(other.getByRole("button", { name: "Save" }));
+  await other.getByRole("status").getByText("Your weight is noted.").waitFor();
+  await walk.changesByItself(page, "the weight that was written down is on the open home page", SLACK_S, async () => (await page.locator("#portal-home").textContent()).includes("81.4"));
+  await walk.look(page, "portal-home-changed");
+  await other.close();
 
   await walk.follow(page, menu(page, "How we reach you"), "/portal/preferences");
   await walk.look(page, "portal-preferences");
@@ -478,6 +475,8 @@ async function worklist(carla) {
   await walk.look(carla, "timeline-done-form");
   await carla.goBack();
 
+  await many(carla, rows);
+  await carla.goto("/console/worklist");
   await walk.click(row.getByRole("button", { name: "Claim" }));
   await carla.getByRole("status").getByText("Task claimed").waitFor();
 
@@ -502,6 +501,29 @@ async function worklist(carla) {
   await carla.goto(`${patient}?show=tasks`);
   await carla.locator(`#timeline li.fact[data-key="Task/${first}"] .state`, { hasText: "Done" }).waitFor();
   await walk.look(carla, "timeline-tasks");
+}
+
+/** Several at once: ticked, asked how they ended, claimed, undone. */
+async function many(carla, rows) {
+  await carla.goto("/console/worklist");
+  const count = await rows.count();
+  await walk.click(carla.getByLabel("All on this page"));
+  await carla.locator("#picked").getByText(/^\d+ ticked$/).waitFor();
+  await walk.look(carla, "worklist-ticked");
+  await walk.click(carla.getByRole("button", { name: "Done with those ticked…" }));
+  await carla.getByRole("heading", { name: "Tasks that are done" }).waitFor();
+  await walk.look(carla, "worklist-many-done");
+  await walk.click(carla.getByRole("link", { name: "Don't" }));
+  await carla.waitForURL((url) => url.pathname === "/console/worklist");
+  await walk.click(carla.getByLabel("All on this page"));
+  await walk.click(carla.getByRole("button", { name: "Claim those ticked" }));
+  // Others work on the list, too: what they were faster with is listed with its reason.
+  await carla.getByText(/\d+ tasks? (not )?claimed/).first().waitFor();
+  const said = await carla.locator(".flash").textContent();
+  walk.check(count === 0 || Number(/(\d+) task/.exec(said)[1]) > 0, "some were claimed");
+  await walk.look(carla, "worklist-many-claimed");
+  await walk.press(carla, "u");
+  await carla.getByText(/\d+ tasks? (not )?put back as before/).first().waitFor();
 }
 
 /** Chooses the first outcome in an open "Done…" form and sends it. Gives the outcome's words. */
@@ -797,7 +819,7 @@ try {
   await staysQuiet(carla, person);
   walk.guided();
 } catch (error) {
-  const where = error.stack.split("\n").filter((line) => line.includes("walk.mjs")).slice(0, 3).join("\n");
+  const where = error.stack.split("\n").filter((line) => /walk\.mjs|squads\.mjs/.test(line)).slice(0, 3).join("\n");
   walk.problem(`the walk ended: ${error.message.slice(0, 600)}\n${where}`);
   for (const context of walk.browser?.contexts() ?? []) {
     for (const open of context.pages()) {

@@ -33,7 +33,7 @@ pub(super) fn address(version: &VersionView) -> String {
 }
 
 /// A part of a whole, in words.
-pub(super) fn share(part: u64, whole: u64) -> String {
+pub(crate) fn share(part: u64, whole: u64) -> String {
     match (part * 100).checked_div(whole) {
         Some(0) if part > 0 => "under 1 %".to_owned(),
         Some(percent) => format!("{percent} %"),
@@ -79,19 +79,19 @@ fn funnel(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
         section class="stack" aria-labelledby="far" {
             h2 id="far" { "How far they come" }
             p class="quiet" { "How often somebody came to each step. Who came twice counts twice." }
-            div class="scroll" { (drawing::bars(&bars, "Step", "Came")) }
+            div class="scroll" tabindex="0" role="region" aria-label="How far they come, table" { (drawing::bars(&bars, "Step", "Came")) }
         }
         section class="stack" aria-labelledby="now" {
             h2 id="now" { "Where they are now" }
             @if here.is_empty() { p class="quiet" { "Nobody is in this version." } }
-            @else { div class="scroll" { (drawing::bars(&here, "Step", "Here now")) } }
+            @else { div class="scroll" tabindex="0" role="region" aria-label="Where they are now, table" { (drawing::bars(&here, "Step", "Here now")) } }
         }
         section class="stack" aria-labelledby="off" {
             h2 id="off" { "Where they drop off" }
             @if ended.is_empty() { p class="quiet" { "Nobody has left this version yet." } }
             @else {
                 p class="quiet" { "Where they were when the journey ended. At its last step that is as it should be." }
-                div class="scroll" { (drawing::bars(&ended, "Step", "Left the journey here")) }
+                div class="scroll" tabindex="0" role="region" aria-label="Where they drop off, table" { (drawing::bars(&ended, "Step", "Left the journey here")) }
             }
         }
     }
@@ -128,7 +128,7 @@ fn dwell(graph: &GraphView, flow: &[StepFlow]) -> Markup {
             @if rows.is_empty() { p class="quiet" { "Nobody has gone on from a step yet." } }
             @else {
                 p class="quiet" { "Of those who went on; where most time goes comes first. The bar is where the middle half lies, the thin line reaches to nine in ten, and the scale begins at nothing." }
-                div class="scroll" {
+                div class="scroll" tabindex="0" role="region" aria-label="How long they stay, table" {
                     table class="bars" {
                         thead { tr { th scope="col" { "Step" } th scope="col" class="number" { "Half within" } th scope="col" class="number" { "Nine in ten within" } th scope="col" class="number" { "Of all time" } th scope="col" class="visually-hidden" { "Bar" } } }
                         tbody {
@@ -173,7 +173,7 @@ fn late(graph: &GraphView, flow: &[StepFlow], numbers: Numbers<'_>) -> Markup {
             @if bars.is_empty() { p class="quiet" { "Nothing so far." } }
             @else {
                 p class="quiet" { "How often a step was left because what it waits for did not come in time." }
-                div class="scroll" { (drawing::bars(&bars, "Step", "Times")) }
+                div class="scroll" tabindex="0" role="region" aria-label="What ran out of time, table" { (drawing::bars(&bars, "Step", "Times")) }
             }
         }
     }
@@ -197,7 +197,7 @@ fn endings(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
         section class="stack" aria-labelledby="outcomes" {
             h2 id="outcomes" { "How it ended" }
             @if bars.is_empty() { p class="quiet" { "Nobody has left this version yet." } }
-            @else { div class="scroll" { (drawing::bars(&bars, "Outcome", "Patients")) } }
+            @else { div class="scroll" tabindex="0" role="region" aria-label="How it ended, table" { (drawing::bars(&bars, "Outcome", "Patients")) } }
         }
     }
 }
@@ -240,7 +240,7 @@ fn conformance(graph: &GraphView, report: &Report, fitness: &Fitness) -> Markup 
                 }
                 p class="quiet small" { "1 is wholly as drawn. A step that is skipped or too much takes from it; what is about a risk counts four times, work of staff, visits and goals twice." }
                 @if !fitness.deviations.is_empty() {
-                    div class="scroll" {
+                    div class="scroll" tabindex="0" role="region" aria-label="Where they differ most" {
                         table {
                             caption { "Where they differ most" }
                             thead { tr { th scope="col" { "Step" } th scope="col" class="number" { "Skipped" } th scope="col" class="number" { "Too much" } } }
@@ -265,7 +265,7 @@ fn paths(graph: &GraphView, report: &Report) -> Markup {
                     @if report.paths_known > PATHS as u64 { "The " (PATHS) " most frequent of " (thousands(report.paths_known)) "." } @else { "All of them, the most frequent first." }
                     @if report.paths_untold > 0 { " " (thousands(report.paths_untold)) " journeys went paths that are not told apart, because there are too many." }
                 }
-                div class="scroll" {
+                div class="scroll" tabindex="0" role="region" aria-label="Paths, table" {
                     table class="bars" {
                         thead { tr { th scope="col" class="number" { "Journeys" } th scope="col" { "Path" } } }
                         tbody {
@@ -294,7 +294,7 @@ fn paths(graph: &GraphView, report: &Report) -> Markup {
 fn split(split: &Split) -> Markup {
     let told = |count: Option<u64>| count.map_or_else(|| "not told".to_owned(), thousands);
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" role="region" aria-label={ "By " (split.by) } {
             table {
                 caption { "By " (split.by) }
                 thead { tr { th scope="col" { "Group" } th scope="col" class="number" { "Journeys" } th scope="col" class="number" { "Over" } th scope="col" class="number" { "Reached a goal" } th scope="col" class="number" { "Something late" } th scope="col" class="number" { "Missed a visit" } th scope="col" class="number" { "Half took no longer than" } } }

@@ -27,15 +27,19 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// What is found in a file, each with its line, why it matters and the page of its code.
-pub(crate) fn list(findings: &[Finding], source: &str) -> Markup {
+/// What is found in a file, each with its line, why it matters and the page of its code. Where the file stands in a
+/// field, whose id is given, the place leads to its line there.
+pub(crate) fn list(findings: &[Finding], source: &str, field: Option<&str>) -> Markup {
     let lines: Vec<&str> = source.lines().collect();
     html! {
         ol class="stack findings" {
             @for finding in findings.iter().take(LISTED_MAX) {
-                li class={ @if finding.error { "problem" } @else { "note" } } {
+                li class={ @if finding.error { "problem" } @else { "note" } } data-key={ (finding.code) "-" (finding.line) "-" (finding.column) } {
                     div {
-                        span class="strong" { "Line " (finding.line) ", column " (finding.column) } " · "
+                        @match field {
+                            Some(field) => a class="strong" href={ "#" (field) } data-act="place" data-line=(finding.line) data-column=(finding.column) { "Line " (finding.line) ", column " (finding.column) },
+                            None => span class="strong" { "Line " (finding.line) ", column " (finding.column) },
+                        } " · "
                         (layout::state(if finding.error { State::Failed } else { State::NeedsYou }, if finding.error { "Error" } else { "Warning" }))
                         " " a href=(href(&finding.code)) { (finding.code) }
                     }
@@ -57,6 +61,22 @@ pub(crate) fn verdict(findings: &[Finding]) -> Markup {
         @else if errors > 0 { (layout::state(State::Failed, &layout::count_of(errors, "error"))) }
         @else { (layout::state(State::NeedsYou, "Only warnings")) }
     }
+}
+
+/// The same for those who hear it: how much is wrong, and where it begins.
+pub(crate) fn spoken(findings: &[Finding]) -> String {
+    let errors = findings.iter().filter(|finding| finding.error).count();
+    let warnings = findings.len() - errors;
+    let first = findings.iter().filter(|one| one.error || errors == 0);
+    let Some(line) = first.map(|one| one.line).min() else {
+        return "No findings.".to_owned();
+    };
+    let parts = [(errors, "error"), (warnings, "warning")];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts
+        .map(|(count, one)| layout::count_of(*count, one))
+        .collect();
+    format!("{}, the first in line {line}.", parts.join(" and "))
 }
 
 /// Bold and code of a line of Markdown; links are only their words, for they lead to files beside the page.

@@ -5,11 +5,13 @@ pub(crate) mod analysis;
 pub(crate) mod checks;
 mod cohort;
 mod costs;
+mod funnel;
 mod outcomes;
 pub(crate) mod people;
 pub(crate) mod stages;
 pub(crate) mod step;
 pub(crate) mod studio;
+pub(crate) mod typing;
 
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ use maud::{Markup, html};
 use trust::{Action, Role, kinds};
 
 use crate::context::{Ctx, Fields, Posted, Watching, escape};
-use crate::drawing::{self, Bar};
+use crate::drawing::{self, Bar, Told};
 use crate::error::PageError;
 use crate::layout::{self, Section, console, csrf, thousands};
 use crate::live::{self, Parts};
@@ -67,7 +69,9 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
     Ok(console(&ctx, "Journeys", Section::Journeys, None, &body))
 }
 
-fn graph_part(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
+fn graph_part(graph: &GraphView, fields: &Fields, people: bool) -> Markup {
+    let chosen = fields.get("step");
+    let told = funnel::told(graph, fields);
     let numbers = Numbers {
         version: &graph.version,
         people,
@@ -88,10 +92,12 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
                 span class="strong" { (numbers.number(graph.version.ended, &[("list", "ended")])) } @if graph.version.ended == 1 { " has left it." } @else { " have left it." }
                 @if chosen.is_none() { span class="quiet" { " Choose a step to see who is there, how long they stay and what it says to the patient." } }
             }
-            (drawing::draw(graph, chosen, people))
+            (funnel::switch(graph, fields))
+            (drawing::draw(graph, chosen, people, told))
             details id="as-table" {
                 summary { "The same as tables" }
-                div class="stack" {
+                @if let Told::Funnel { started } = told { (funnel::tables(graph, started)) }
+                @else { div class="stack" {
                     div class="scroll" {
                         table {
                             caption { "Steps" }
@@ -110,14 +116,14 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
                             }
                         }
                     }
-                    div class="scroll" {
+                    div class="scroll" tabindex="0" role="region" aria-label="Ways between them" {
                         table {
                             caption { "Ways between them" }
                             thead { tr { th scope="col" { "From" } th scope="col" { "To" } th scope="col" { "When" } th scope="col" class="number" { "Went this way" } } }
                             tbody { @for edge in &graph.edges { tr { td { (title_of(graph, &edge.from)) } td { (title_of(graph, &edge.to)) } td { (spoken(&edge.label)) } td class="number" { (step::way(numbers, edge)) } } } }
                         }
                     }
-                }
+                } }
             }
             section class="stack" aria-labelledby="endings" {
                 h2 id="endings" { "How it ended" }
@@ -164,7 +170,7 @@ async fn parts(ctx: &Ctx, name: &str, fields: &Fields) -> Result<(GraphView, Par
     let graph = load(ctx, name, fields).await?;
     let chosen = fields.get("step");
     let step = step::panel(ctx, &graph, chosen).await?;
-    let graph_part = graph_part(&graph, chosen, may_see(ctx));
+    let graph_part = graph_part(&graph, fields, may_see(ctx));
     let parts = vec![("graph", graph_part), ("step", step)];
     Ok((graph, parts))
 }
@@ -221,7 +227,7 @@ pub(crate) async fn page(
         @if versions.len() > 1 {
             nav class="tabs" aria-label="Versions" {
                 @for other in &versions {
-                    a href={ "/console/journeys/" (name) "?version=" (other.version) } aria-current=[(other.version == version.version).then_some("page")] {
+                    a href={ "/console/journeys/" (name) "?version=" (other.version) (funnel::kept(&fields)) } aria-current=[(other.version == version.version).then_some("page")] {
                         "Version " (other.version) " " span class="quiet" { (thousands(other.running)) " now" }
                     }
                 }
@@ -281,12 +287,12 @@ fn publish_page(ctx: &Ctx, source: &str, checked: Option<&[Finding]>) -> Respons
         @if let Some(findings) = checked {
             div class="stack" role="status" {
                 p { (checks::verdict(findings)) }
-                (checks::list(findings, source))
+                (checks::list(findings, source, Some("source")))
             }
         }
         form class="stack" method="post" action="/console/journeys/publish" {
             (csrf(ctx))
-            label { "Journey file (YAML)" textarea class="source" name="source" spellcheck="false" wrap="off" required { "\n" (source) } }
+            label { "Journey file (YAML)" textarea id="source" class="source" name="source" spellcheck="false" wrap="off" required { "\n" (source) } }
             div class="cluster" {
                 button class="primary" type="submit" name="do" value="publish" { "Publish" }
                 button type="submit" name="do" value="draft" { "Keep as a draft" }

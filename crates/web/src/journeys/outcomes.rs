@@ -27,7 +27,7 @@ fn groups(by: &str, columns: &[&str], rows: &[Row], most: f64) -> Markup {
 
 fn bars(caption: &str, columns: &[&str], rows: &[Row], most: f64) -> Markup {
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" role="region" aria-label=(caption) {
             table class="bars" {
                 caption { (caption) }
                 thead { tr {
@@ -175,7 +175,7 @@ pub(super) fn scores(graph: &GraphView, report: &Report) -> Markup {
             section class="stack" aria-labelledby="answers" {
                 h2 id="answers" { "What they answered" }
                 p class="quiet" { "Answers that are numbers. Of fewer than " (FEW_CASES) " nothing is told." }
-                div class="scroll" {
+                div class="scroll" tabindex="0" role="region" aria-label="What they answered, table" {
                     table {
                         thead { tr { th scope="col" { "Question" } th scope="col" class="number" { "Answers" } th scope="col" class="number" { "Mean" } th scope="col" class="number" { "Give or take" } } }
                         tbody { @for score in &report.scores { tr {
@@ -235,7 +235,7 @@ pub(super) fn versions(analyses: &[(&VersionView, Report)]) -> Markup {
             section class="stack" aria-labelledby="versions" {
                 h2 id="versions" { "Versions side by side" }
                 p class="quiet" { "The newest analysis of each version that has one. Who is in which version may differ in more than the version. What asks for something else than in another version has a column of its own." }
-                div class="scroll" {
+                div class="scroll" tabindex="0" role="region" aria-label="Versions side by side, table" {
                     table {
                         thead { tr {
                             th scope="col" { "Version" }

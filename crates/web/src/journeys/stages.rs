@@ -153,7 +153,7 @@ pub(crate) fn draft_page(ctx: &Ctx, stage: &StageView) -> Response {
                 a class="button" href={ "/console/journeys/publish?from=" (escape(&version.name)) "&version=" (version.version) } { "Go on with it" }
             }
         }
-        (checks::list(&stage.findings, &stage.source))
+        (checks::list(&stage.findings, &stage.source, None))
         (section(ctx, stage))
         section class="stack" aria-labelledby="source" {
             h2 id="source" { "The file" }

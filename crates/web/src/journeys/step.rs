@@ -32,7 +32,7 @@ pub(crate) fn href(version: &VersionView, step: &str) -> String {
 }
 
 /// How long somebody stayed, in words.
-pub(super) fn stayed(stayed_ms: u64) -> String {
+pub(crate) fn stayed(stayed_ms: u64) -> String {
     if stayed_ms < 60_000 {
         "a minute".to_owned()
     } else {

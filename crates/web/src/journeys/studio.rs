@@ -14,7 +14,8 @@ use maud::{Markup, html};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use trust::{Action, Permit, Role};
 
-use super::{checks, cohort, spoken, title_of};
+use super::{checks, cohort, spoken, title_of, typing};
+use crate::assets;
 use crate::context::{App, Ctx, Fields, Posted};
 use crate::drawing;
 use crate::error::PageError;
@@ -22,6 +23,8 @@ use crate::layout::{self, Section, State, console, csrf, thousands};
 
 const HERE: &str = "/console/studio";
 const TITLE: &str = "Studio";
+/// The id of the field that the file is typed in.
+const FIELD: &str = "source";
 /// How long a file is looked at, the wait for others included.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 /// How long a cohort is led, the wait for others included.
@@ -100,8 +103,19 @@ pub(crate) async fn look(
     permit: Permit,
     source: &str,
 ) -> Result<Option<(Looked, Markup)>, PageError> {
+    look_with(app, permit, source, ()).await
+}
+
+/// As [`look`]; `held` is let go when the work has really ended, whoever waits for it or not.
+pub(crate) async fn look_with(
+    app: &App,
+    permit: Permit,
+    source: &str,
+    held: impl Send + 'static,
+) -> Result<Option<(Looked, Markup)>, PageError> {
     let (journeys, source) = (app.web.journeys.clone(), source.to_owned());
     let work = async move {
+        let _held = held;
         let looked = journeys.look_at_file(&permit, &source).await?;
         let drawn = looked.graph.as_ref().map(|graph| drawn(graph, &looked));
         Ok::<_, journey::JourneyError>((looked, drawn.unwrap_or_default()))
@@ -311,19 +325,39 @@ fn changes(live: &AgainstLive) -> Markup {
 }
 
 /// Beside the file: how it stands, its graph, what is found.
-fn beside_it(shown: &Shown) -> Markup {
+pub(super) fn beside_it(looked: Option<&(Looked, Markup)>, source: &str) -> Markup {
     html! {
-        section id="looked" class="stack" aria-label="What the checker finds, and the graph" {
-            @match &shown.looked {
+        section id="looked" class="stack" tabindex="-1" aria-label="What the checker finds, and the graph" {
+            @match looked {
                 None => (layout::empty("Nothing is checked yet", "Paste a file, or open a version, and check it. Its graph is drawn here.")),
                 Some((looked, graph)) => {
-                    p role="status" id="verdict" { (checks::verdict(&looked.findings)) }
-                    @if !looked.findings.is_empty() { (checks::list(&looked.findings, &shown.source)) }
+                    p id="verdict" { (checks::verdict(&looked.findings)) }
+                    @if !looked.findings.is_empty() { (checks::list(&looked.findings, source, Some(FIELD))) }
                     @if looked.graph.is_none() { p class="quiet" { "The graph is drawn as soon as the file's form is right." } }
                     (graph)
                 }
             }
         }
+    }
+}
+
+/// Beneath both: what the file changes, if something of its name is live.
+pub(super) fn against(looked: Option<&(Looked, Markup)>) -> Markup {
+    let live = looked.and_then(|(looked, _)| looked.against_live.as_ref());
+    html! { div id="differs" { @if let Some(live) = live { (changes(live)) } } }
+}
+
+/// The file, and the line that says how it stands while somebody types.
+fn file(shown: &Shown) -> Markup {
+    html! {
+        div {
+            label { "Journey file (YAML)" textarea id=(FIELD) class="source" name="source" spellcheck="false" wrap="off" required data-check=(typing::HERE) { "\n" (shown.source) } }
+            p class="small quiet scripted" {
+                span id="checking" aria-hidden="true" { "Checked as you type." } " "
+                span id="said" role="status" {}
+            }
+        }
+        script src=(assets::STUDIO.url) defer {}
     }
 }
 
@@ -357,10 +391,6 @@ fn settings(shown: &Shown) -> Markup {
 async fn page(ctx: &Ctx, shown: &Shown) -> Result<Response, PageError> {
     let permit = ctx.permit(Action::Observe, None, None).await?;
     let versions = ctx.app.web.journeys.versions(&permit).await?;
-    let live = shown
-        .looked
-        .as_ref()
-        .and_then(|(looked, _)| looked.against_live.as_ref());
     let sentence = html! { "A journey's file beside its graph. It is checked as publishing checks it, and nothing that is typed here is kept." };
     let body = html! {
         p class="crumbs" { a href="/console/journeys" { "Journeys" } }
@@ -378,7 +408,7 @@ async fn page(ctx: &Ctx, shown: &Shown) -> Result<Response, PageError> {
             div class="columns half" {
                 form class="stack" method="post" action=(HERE) {
                     (csrf(ctx))
-                    label { "Journey file (YAML)" textarea class="source" name="source" spellcheck="false" wrap="off" required { "\n" (shown.source) } }
+                    (file(shown))
                     div class="cluster" {
                         button class="primary" type="submit" name="do" value="look" { "Check and draw" }
                         @if ctx.role() == Role::Squad {
@@ -388,18 +418,18 @@ async fn page(ctx: &Ctx, shown: &Shown) -> Result<Response, PageError> {
                     }
                     (settings(shown))
                 }
-                (beside_it(shown))
+                (beside_it(shown.looked.as_ref(), &shown.source))
             }
             @match &shown.simulated {
                 Some(Simulation::Led(report, against)) => (cohort::report(report, against.as_ref())),
                 Some(Simulation::Errors) => p class="problem" { "A file with errors can't be simulated." },
                 Some(Simulation::Behaviour(findings)) => section class="stack" aria-labelledby="behaviour" {
                     h2 id="behaviour" { "How patients and staff behave can't be read" }
-                    (checks::list(findings, &shown.behaviour))
+                    (checks::list(findings, &shown.behaviour, None))
                 },
                 None => {}
             }
-            @if let Some(live) = live { (changes(live)) }
+            (against(shown.looked.as_ref()))
         }
     };
     Ok(console(ctx, TITLE, Section::Journeys, None, &body))

@@ -143,3 +143,58 @@ async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
     page.shows("analysis?version=1\">Version 1</a></th><td class=\"number\">24</td><td class=\"number\">12</td>");
     page.shows("analysis?version=2\">Version 2</a></th><td class=\"number\">0</td>");
 }
+
+/// The graph tells parts of those who started where the address says so, in its tables too, and of few none.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_graph_shows_the_funnel_by_version() {
+    const GRAPH: &str = "/console/journeys/heart-failure-discharge";
+    let world = World::new().await;
+    let patients = journey_of(&world, 10).await;
+    let mut sam = world.staff("sam").await;
+    let funnel = format!("{GRAPH}?version=1&show=funnel");
+    let page = sam.get(&funnel).await;
+    check_html(&funnel, &page.body);
+    page.shows("Parts are told from 11 who started this version. So far: 10.");
+    assert!(!page.has("of those who started came here"), "{}", page.body);
+    for number in 10..16 {
+        crate::console::another(&world, number).await;
+    }
+    world.clock.advance(2 * DAY_MS);
+    while world.journeys.drain(TENANT).await.unwrap() > 0 {}
+    for away in &patients[..4] {
+        world
+            .put(vec![json!({ "resourceType": "Encounter", "id": world.id_of(away), "status": "in-progress", "class": { "code": "IMP" }, "subject": { "reference": format!("Patient/{away}") }, "period": { "start": "2026-03-03T07:00:00Z" } })])
+            .await;
+    }
+    while world.journeys.drain(TENANT).await.unwrap() > 0 {}
+    let counts = sam.get(&format!("{GRAPH}?version=1")).await;
+    counts.shows("here now");
+    counts.shows("&amp;show=funnel\">Funnel</a>");
+    let page = sam.get(&funnel).await;
+    check_html(&funnel, &page.body);
+    page.shows("Of <span class=\"strong\">16</span> who started this version");
+    page.shows("100 % of those who started came here");
+    assert!(
+        page.has("25 % left the journey here") && page.has("−25 %"),
+        "{}",
+        page.body
+    );
+    page.shows("Came here, of those who started");
+    page.shows("Left the journey here, of those who came");
+    page.shows("&amp;show=funnel#step");
+    assert!(
+        !page.has(" here now, ") && !page.has("/people?"),
+        "{}",
+        page.body
+    );
+    // Its live parts go on saying the same, and so does another version.
+    assert!(page.live().contains("show=funnel"), "{}", page.live());
+    let second = JOURNEY.replacen("title: ", "title: Newer ", 1);
+    let publish = "/console/journeys/publish";
+    let form = [("source", second.as_str()), ("do", "publish")];
+    sam.act(publish, publish, &form).await;
+    let page = sam.get(&funnel).await;
+    page.shows("?version=2&amp;show=funnel\"");
+    let other = sam.get(&format!("{GRAPH}?version=2&show=funnel")).await;
+    other.shows("So far: 0.");
+}

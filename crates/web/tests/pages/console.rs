@@ -519,14 +519,19 @@ pub(crate) async fn journey_of(world: &World, patients: usize) -> Vec<String> {
     assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
     let mut ids = Vec::new();
     for number in 0..patients {
-        let id = world.patient("Ida", &format!("Berg-{number}")).await;
-        world
-            .put(vec![json!({ "resourceType": "Encounter", "id": world.id_of(&id), "status": "finished", "class": { "code": "IMP" }, "subject": { "reference": format!("Patient/{id}") }, "period": { "start": "2026-02-20T10:00:00Z", "end": "2026-02-28T20:00:00Z" }, "reasonCode": [{ "coding": [{ "system": "http://snomed.info/sct", "code": "84114007" }] }] })])
-            .await;
-        ids.push(id);
+        ids.push(another(world, number).await);
     }
     while world.journeys.drain(crate::world::TENANT).await.unwrap() > 0 {}
     ids
+}
+
+/// A patient who was discharged, so that the journey is theirs.
+pub(crate) async fn another(world: &World, number: usize) -> String {
+    let id = world.patient("Ida", &format!("Berg-{number}")).await;
+    world
+        .put(vec![json!({ "resourceType": "Encounter", "id": world.id_of(&id), "status": "finished", "class": { "code": "IMP" }, "subject": { "reference": format!("Patient/{id}") }, "period": { "start": "2026-02-20T10:00:00Z", "end": "2026-02-28T20:00:00Z" }, "reasonCode": [{ "coding": [{ "system": "http://snomed.info/sct", "code": "84114007" }] }] })])
+        .await;
+    id
 }
 
 /// Links to lists of people, with the number that leads there.

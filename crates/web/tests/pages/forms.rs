@@ -78,6 +78,7 @@ async fn no_form_does_anything_without_its_token() {
     let eva = world.patient("Eva", "Roe").await;
     let by_video = crate::video::visit(&world, &ida, |_| ()).await;
     let task = world.task(&ida, "urgent", "Call").await;
+    let picked = format!("{}/1", world.task(&ida, "urgent", "Call").await);
     let (_, form) = crate::patients_own::with_form(&world, &ida).await;
     let visit = world.id_of(&ida);
     world
@@ -247,6 +248,7 @@ async fn no_form_does_anything_without_its_token() {
             "/console/tasks/{id}/{deed}" => {
                 with(CARLA, &format!("/console/tasks/{task}/done"), &[])
             }
+            "/console/worklist" => with(CARLA, route, &[("deed", "claim"), ("task", &picked)]),
             "/console/patients" => with(CARLA, route, &[("name", "berg")]),
             "/console/record" => with(CARLA, route, &[("kind", "Patient"), ("query", "")]),
             "/console/journeys/publish" => with(
@@ -369,6 +371,7 @@ async fn no_form_does_anything_without_its_token() {
                 with(CARLA, &format!("/console/batches/{rested}/go-on"), &[])
             }
             "/console/studio" => with(SAM, route, &[("source", "name: x"), ("do", "look")]),
+            "/console/studio/check" => with(SAM, route, &[("source", "name: x")]),
             "/console/batches/{batch}/back" => with(
                 CARLA,
                 &format!("/console/batches/{moved}/back"),
@@ -610,6 +613,10 @@ async fn no_form_does_anything_without_its_token() {
             page.has("id=\"effect\"")
         } else if form.path == "/console/studio" {
             page.has("id=\"verdict\"")
+        } else if form.path == "/console/worklist" {
+            page.has("1 task claimed")
+        } else if form.path == "/console/studio/check" {
+            page.has("\"said\":")
         } else if form.path == "/oauth/authorize" || form.path.ends_with("/join") {
             page.headers.contains_key("refresh")
         } else if form.path == "/console/access" {

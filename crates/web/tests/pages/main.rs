@@ -26,6 +26,7 @@ mod forms;
 mod hands;
 mod live;
 mod mailbox;
+mod many;
 mod own_purposes;
 mod passkeys;
 #[allow(dead_code, reason = "streams are all that is waited for here")]

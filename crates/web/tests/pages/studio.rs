@@ -388,3 +388,82 @@ async fn a_draft_is_kept_from_the_studio() {
         .await
         .shows("Welcome back home");
 }
+
+/// What the page's script asks for while somebody types.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_typed_is_checked_in_parts_one_at_a_time_and_kept_nowhere() {
+    const CHECK: &str = "/console/studio/check";
+    /// Longer than the pace of one session.
+    const PACE: Duration = Duration::from_millis(450);
+    let world = World::new().await;
+    both(&world).await;
+    let mut sam = world.staff("sam").await;
+    let empty = sam.get(HERE).await;
+    empty.shows(&format!("data-check=\"{CHECK}\""));
+    empty.shows("/static/studio.");
+    let csrf = empty.field("csrf");
+    let mut other = world.staff("sam").await;
+    let own = other.get(HERE).await.field("csrf");
+    let before = world.ledger().last_number();
+    let fields = |source: &str| vec![("csrf", csrf.clone()), ("source", source.to_owned())];
+    let post = async |browser: &mut Browser, fields: Vec<(&str, String)>| {
+        let fields: Vec<_> = fields.iter().map(|(a, b)| (*a, b.as_str())).collect();
+        browser.post(CHECK, &fields).await
+    };
+    let wrong = JOURNEY.replace("no_answer: call", "no_answer: nowhere");
+    let line = 1 + wrong
+        .lines()
+        .position(|one| one.contains("nowhere"))
+        .unwrap();
+    // With the line ends of a browser, and nothing of the page's frame in the answer.
+    let page = post(&mut sam, fields(&wrong.replace('\n', "\r\n"))).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+    let found: serde_json::Value = serde_json::from_str(&page.body).unwrap();
+    let said = found["said"].as_str().unwrap();
+    assert!(
+        said.starts_with("1 error") && said.ends_with(&format!("the first in line {line}.")),
+        "{said}"
+    );
+    let ids: Vec<_> = (found["parts"].as_array().unwrap().iter())
+        .map(|part| part["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["looked", "differs"]);
+    let html = found["parts"][0]["html"].as_str().unwrap();
+    for part in [
+        format!("href=\"#source\" data-act=\"place\" data-line=\"{line}\" data-column=\"16\""),
+        "href=\"/console/checks/J006\"".to_owned(),
+        "Why it matters: ".to_owned(),
+    ] {
+        assert!(html.contains(&part), "{part}: {html}");
+    }
+    assert!(!page.has("<main") && !page.has("csrf"));
+    // At once again is too soon for this session, and not for another of the same person.
+    let soon = post(&mut sam, fields(JOURNEY)).await;
+    assert_eq!(soon.status, StatusCode::TOO_MANY_REQUESTS, "{}", soon.body);
+    assert_eq!(soon.headers["retry-after"], "1");
+    let own = vec![("csrf", own), ("source", JOURNEY.to_owned())];
+    let page = post(&mut other, own).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+    page.shows("No findings.");
+    page.shows("Against version 2, which is live");
+    tokio::time::sleep(PACE).await;
+    let page = post(&mut sam, fields(&second())).await;
+    page.shows("It is what is live");
+    // Longer than is checked at each rest: said, and nothing is looked at.
+    tokio::time::sleep(PACE).await;
+    let long = format!("{JOURNEY}# {}\n", "x".repeat(256 * 1024));
+    let page = post(&mut sam, fields(&long)).await;
+    assert_eq!(page.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(page.has("checked by the button"), "{}", page.body);
+    assert_eq!(written(&world, before).await, 0, "something was kept");
+    for user in ["priya", "bill"] {
+        let mut browser = world.staff(user).await;
+        let csrf = browser.get("/console/sign-in").await.field("csrf");
+        let page = post(
+            &mut browser,
+            vec![("csrf", csrf), ("source", String::new())],
+        )
+        .await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{user}");
+    }
+}

@@ -237,6 +237,10 @@ async fn nobody_sees_what_is_another_s_by_its_id() {
         ("/console/tasks/bobs-task/done".to_owned(), vec![]),
         ("/console/tasks/bobs-task/claim".to_owned(), vec![]),
         (
+            "/console/worklist".to_owned(),
+            vec![("deed", "claim"), ("task", "bobs-task/1")],
+        ),
+        (
             "/console/patients/bob/consents/make".to_owned(),
             vec![("do", "new"), ("type", "deny")],
         ),
