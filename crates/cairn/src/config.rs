@@ -33,7 +33,7 @@ pub use limits::Limits;
 pub use log::{LogFormat, LogSettings, Otlp};
 pub(crate) use mail::dkim;
 use named::{found, is_label, put};
-pub use push::PushSettings;
+pub use push::{ApnsSettings, FcmSettings, PushSettings};
 pub(crate) use sms::secret;
 pub use sms::{SmppSettings, SmsSettings, SmsWay};
 pub use telehealth::TelehealthSettings;
@@ -126,6 +126,17 @@ pub const KEYS: &[Key] = &[
     key("push.services", ValueKind::Text, exchange::PUSH_SERVICES),
     key("push.timeout_ms", ValueKind::Integer, "10000"),
     key("push.parallel", ValueKind::Integer, "4"),
+    key("fcm.service_account_file", ValueKind::Text, ""),
+    key("fcm.url", ValueKind::Text, push::FCM_URL),
+    key("fcm.ca_file", ValueKind::Text, ""),
+    key("fcm.per_second", ValueKind::Integer, "50"),
+    key("apns.key_file", ValueKind::Text, ""),
+    key("apns.key_id", ValueKind::Text, ""),
+    key("apns.team_id", ValueKind::Text, ""),
+    key("apns.topic", ValueKind::Text, ""),
+    key("apns.url", ValueKind::Text, push::APNS_URL),
+    key("apns.ca_file", ValueKind::Text, ""),
+    key("apns.per_second", ValueKind::Integer, "50"),
     key("sms.account", ValueKind::Text, ""),
     key("sms.token_file", ValueKind::Text, ""),
     key("sms.from", ValueKind::Text, ""),
@@ -315,6 +326,12 @@ pub struct Settings {
     /// Notifications to browsers.
     #[serde(default)]
     pub push: PushSettings,
+    /// Notifications to applications by FCM.
+    #[serde(default)]
+    pub fcm: FcmSettings,
+    /// Notifications to applications by APNs.
+    #[serde(default)]
+    pub apns: ApnsSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -672,9 +689,10 @@ impl Settings {
                 "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms, limits.tenant_at_once and smtp.timeout_ms are at least 1",
             );
         }
-        if let Err(words) = self.push.check() {
-            return Err(ConfigError::Invalid(words));
-        }
+        let devices = (self.push.check())
+            .and_then(|()| self.fcm.check())
+            .and_then(|()| self.apns.check());
+        devices.map_err(ConfigError::Invalid)?;
         if let Err(words) = self.sms.check(&self.smpp, self.public_url.is_some()) {
             return invalid(words);
         }

@@ -274,7 +274,7 @@ fn form(ctx: &Ctx, address: &str, found: &Found, you: bool) -> Markup {
             format!("{:02}:{:02}", time.hour(), time.minute())
         })
     };
-    let has_push = ctx.app.web.push.is_some();
+    let has_push = ctx.app.web.notifies();
     let level = |value: &str, checked: bool, words: &str, more: &str| {
         html! {
             label class="choice" { input type="radio" name="level" value=(value) checked[checked]; span { (words) br; span class="quiet small" { (more) } } }

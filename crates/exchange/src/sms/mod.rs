@@ -6,7 +6,6 @@
 
 mod door;
 mod heard;
-mod pace;
 mod policies;
 mod price;
 mod question;
@@ -34,7 +33,7 @@ pub use twilio::TwilioOptions;
 use crate::carrier::Trouble;
 use crate::check::{Reason, Refused};
 use crate::outcome::Outcome;
-use pace::Pace;
+use crate::pace::Pace;
 use twilio::Twilio;
 
 /// Stands for the link in a message's text.

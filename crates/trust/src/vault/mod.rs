@@ -54,6 +54,7 @@ use tokio::sync::Semaphore;
 
 use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::consent::Rules;
+use crate::identity::PushWays;
 use crate::{Action, Permit, TrustError, tokens};
 
 pub use addresses::{AddressMark, AddressStanding, AddressTrouble};
@@ -112,8 +113,8 @@ struct Inner {
     texts: OnceLock<TextRules>,
     /// Whether the number that texts come from is another organisation's too.
     number_shared: AtomicBool,
-    /// Whether the organisation sends notifications.
-    notifies: AtomicBool,
+    /// Which devices the organisation sends notifications to.
+    notifies: OnceLock<PushWays>,
     consents: consents::Kept,
 }
 
@@ -159,7 +160,7 @@ impl Vault {
                 rules,
                 texts: OnceLock::new(),
                 number_shared: AtomicBool::new(false),
-                notifies: AtomicBool::new(false),
+                notifies: OnceLock::new(),
                 consents: consents::Kept::default(),
             }),
         }

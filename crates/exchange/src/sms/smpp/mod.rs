@@ -26,9 +26,9 @@ use trust::sms::Number;
 
 use super::DeliveredWhen;
 use super::door::SmsDoor;
-use super::pace::Pace;
 use crate::carrier::Trouble;
 use crate::check::Reason;
+use crate::pace::Pace;
 use crate::retry::Meaning;
 use pdu::{Outgoing, Sender, id, status};
 use session::{Answer, Closed, Session, Silent, Voice};

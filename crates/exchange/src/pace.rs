@@ -1,4 +1,4 @@
-//! How many segments a provider gets in a second. Real time, because it is about a provider and not about care.
+//! How much a provider gets in a second. Real time, because it is about a provider and not about care.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep_until};
 
 /// Gives out turns, evenly.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     each: Duration,
     next: Mutex<Option<Instant>>,
 }
 
 impl Pace {
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         Self {
             each: Duration::from_secs(1) / per_second.max(1),
             next: Mutex::new(None),
@@ -21,7 +21,7 @@ impl Pace {
     }
 
     /// Waits for a turn. One that is given and not used is lost: what was refused meanwhile costs a moment.
-    pub(super) async fn turn(&self) {
+    pub(crate) async fn turn(&self) {
         let at = {
             let now = Instant::now();
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,7 +33,7 @@ impl Pace {
     }
 
     /// Puts those off that follow, because one took so many turns more.
-    pub(super) fn spend(&self, more: u32) {
+    pub(crate) fn spend(&self, more: u32) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next = next.map(|next| next + self.each * more);
     }
