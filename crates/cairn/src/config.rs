@@ -35,7 +35,7 @@ pub use limits::Limits;
 pub use log::{LogFormat, LogSettings, Otlp};
 pub(crate) use mail::dkim;
 use named::{found, is_label, put};
-pub use push::PushSettings;
+pub use push::{ApnsSettings, FcmSettings, PushSettings};
 pub(crate) use sms::secret;
 pub use sms::{SmppSettings, SmsSettings, SmsWay};
 pub use telehealth::TelehealthSettings;
@@ -162,6 +162,17 @@ pub const KEYS: &[Key] = &[
     key("push.per_second", ValueKind::Integer, ""),
     key("push.price", ValueKind::Text, ""),
     key("push.currency", ValueKind::Text, ""),
+    key("fcm.service_account_file", ValueKind::Text, ""),
+    key("fcm.url", ValueKind::Text, push::FCM_URL),
+    key("fcm.ca_file", ValueKind::Text, ""),
+    key("fcm.per_second", ValueKind::Integer, "50"),
+    key("apns.key_file", ValueKind::Text, ""),
+    key("apns.key_id", ValueKind::Text, ""),
+    key("apns.team_id", ValueKind::Text, ""),
+    key("apns.topic", ValueKind::Text, ""),
+    key("apns.url", ValueKind::Text, push::APNS_URL),
+    key("apns.ca_file", ValueKind::Text, ""),
+    key("apns.per_second", ValueKind::Integer, "50"),
     key("sms.account", ValueKind::Text, ""),
     key("sms.token_file", ValueKind::Text, ""),
     key("sms.from", ValueKind::Text, ""),
@@ -357,6 +368,12 @@ pub struct Settings {
     /// Telephone calls.
     #[serde(default)]
     pub calls: CallSettings,
+    /// Notifications to applications by FCM.
+    #[serde(default)]
+    pub fcm: FcmSettings,
+    /// Notifications to applications by APNs.
+    #[serde(default)]
+    pub apns: ApnsSettings,
     /// What is in front of the server.
     #[serde(default)]
     pub http: HttpSettings,
@@ -723,10 +740,11 @@ impl Settings {
                 "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms, limits.tenant_at_once and smtp.timeout_ms are at least 1",
             );
         }
-        let pushes = self.push.check();
-        if let Err(words) = pushes.and_then(|()| self.files().map(drop)) {
-            return Err(ConfigError::Invalid(words));
-        }
+        let devices = (self.push.check())
+            .and_then(|()| self.fcm.check())
+            .and_then(|()| self.apns.check())
+            .and_then(|()| self.files().map(drop));
+        devices.map_err(ConfigError::Invalid)?;
         if let Err(words) = self.sms.check(&self.smpp, self.public_url.is_some()) {
             return invalid(words);
         }

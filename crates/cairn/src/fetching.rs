@@ -56,6 +56,7 @@ pub(crate) fn is_safe(url: &Url) -> bool {
 /// When the TLS of this machine can't be set up, or the file can't be read.
 pub(crate) fn client(authorities: Option<&Path>) -> Result<Client, String> {
     let builder = Client::builder()
+        .http1_only()
         .redirect(redirect::Policy::none())
         .no_proxy()
         .timeout(PATIENCE);

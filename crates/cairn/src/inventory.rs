@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     TextMessages,
     PushServices,
     HandOver,
+    AppServices,
     IdentityProvider,
     ClientKeys,
     Subscribers,
@@ -49,6 +50,7 @@ impl Kind {
             Self::TextMessages => "provider of texts",
             Self::PushServices => "push services",
             Self::HandOver => "folder for a partner",
+            Self::AppServices => "services of telephones",
             Self::IdentityProvider => "identity provider",
             Self::ClientKeys => "keys of clients",
             Self::Subscribers => "subscribers",
@@ -72,6 +74,7 @@ impl Kind {
             Self::Orders => "orders, and lists without health information",
             Self::HandOver => "letters or lists of calls, sealed for the partner",
             Self::PushServices => "that there is a message, sealed for a browser",
+            Self::AppServices => "that there is a message, and its address",
             Self::IdentityProvider => "who of the staff signs in",
             Self::ClientKeys => "public keys",
             Self::AuditCollector => "audit records without anything of a patient",
@@ -280,6 +283,12 @@ impl Inventory {
                 let way = OnTheWay::of(origin.starts_with("https://"), true);
                 self.add(Kind::PushServices, "push.services", origin.to_owned(), way);
             }
+        }
+        if settings.fcm.service_account_file.is_some() {
+            self.add_url(Kind::AppServices, "fcm.url", &settings.fcm.url);
+        }
+        if settings.apns.key_file.is_some() {
+            self.add_url(Kind::AppServices, "apns.url", &settings.apns.url);
         }
         if let Some(host) = &settings.smpp.host {
             let way = OnTheWay::of(settings.smpp.tls, is_here(host));

@@ -80,7 +80,7 @@ pub struct ServerOptions {
     pub mail: Option<exchange::MailOptions>,
     /// Outgoing text messages. The portal's and the callbacks' addresses are the server's own.
     pub sms: Option<exchange::SmsOptions>,
-    /// Notifications to browsers. The portal's address is the server's own, and so is who sends where it isn't said.
+    /// Notifications to browsers and to applications on telephones. The portal's address is the server's own, and so is who sends where it isn't said.
     pub push: Option<exchange::PushOptions>,
     /// Letters and telephone calls. Portal and sender are the server's own.
     pub files: Vec<exchange::FileOptions>,

@@ -48,7 +48,10 @@ pub(crate) async fn run(ledger: Ledger, every: Duration, mut stopped: watch::Rec
         let _ = stopped.wait_for(|stopped| *stopped).await;
         return;
     }
-    let client = reqwest::Client::builder().timeout(PATIENCE).build();
+    let client = reqwest::Client::builder()
+        .http1_only()
+        .timeout(PATIENCE)
+        .build();
     let client = match client {
         Ok(client) => client,
         Err(error) => {

@@ -193,7 +193,7 @@ impl Attempt<'_> {
                     .make_proxy_link(agent, proxy, LINK_LIFE_S, true)
                     .await?,
             ),
-            None if self.inner.magic_links => Some(
+            None if self.inner.magic_links && to.signs_in() => Some(
                 identity
                     .make_link(agent, &self.message.patient, LINK_LIFE_S, true)
                     .await?,

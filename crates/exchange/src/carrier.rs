@@ -1,4 +1,4 @@
-//! What carries messages out: e-mail, text messages, notifications to browsers, or files for a partner. All that differs between channels that leave is here; what they
+//! What carries messages out: e-mail, text messages, notifications to browsers and to applications on telephones, or files for a partner. All that differs between channels that leave is here; what they
 //! share (the loop, what is asked again, retries, what is written down) is in `deliverer.rs`. A new channel is a file of
 //! its own and an arm in each of these functions.
 
@@ -10,7 +10,7 @@ use ledger::{Ledger, OutboxEntry};
 use lettre::Address;
 use tokio::time::Instant;
 use trust::consent::Postal;
-use trust::identity::PushDevice;
+use trust::identity::{PushDevice, PushPlace};
 use trust::outgoing::{
     CHANNEL_EMAIL, CHANNEL_MAIL_TAKEN, CHANNEL_NOTICE, CHANNEL_PUSH, CHANNEL_QUESTION, CHANNEL_SMS,
     Message,
@@ -43,6 +43,19 @@ pub(crate) enum To {
     Devices(Vec<PushDevice>),
     Postal(Box<Postal>),
     Call(Number),
+}
+
+impl To {
+    /// Whether a link that signs in goes to any of them. Applications get none: their services read what they are sent.
+    pub(crate) fn signs_in(&self) -> bool {
+        let is_browser = |device: &PushDevice| matches!(device.place, PushPlace::Browser(_));
+        match self {
+            Self::Address(_) | Self::Number(_) => true,
+            Self::Devices(devices) => devices.iter().any(is_browser),
+            // Paper shows where to sign in, and a call says nothing of it.
+            Self::Postal(_) | Self::Call(_) => false,
+        }
+    }
 }
 
 /// A message that is to leave.

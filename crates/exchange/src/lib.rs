@@ -3,7 +3,8 @@
 //!
 //! What it does: e-mail over SMTP, at least once, each attempt of one message under the same
 //! `Message-ID`, and what comes back of it; text messages by a provider's HTTP API or by SMPP, with its receipts;
-//! notifications to browsers by their push services; letters and telephone calls as files for a partner (`files/`). What it never does: decide what is said
+//! notifications to browsers by their push services, and to applications on telephones by FCM and APNs; letters and telephone
+//! calls as files for a partner (`files/`). What it never does: decide what is said
 //! (journeys do), or put a server's words, an address or a number into a log, a metric, a URL or what is written of an
 //! attempt.
 //!
@@ -51,7 +52,8 @@ pub use dkim::Dkim;
 pub use files::{CallOptions, FileDeliverer, FileOptions, FileWay, LetterDelivered, LetterOptions};
 pub use hooks::HookDeliverer;
 pub use push::{
-    PUSH_SERVICES, PUSH_WORDS, PushOptions, PushServices, is_push_contact, is_push_unready,
+    ApnsKey, ApnsOptions, FcmOptions, PUSH_SERVICES, PUSH_WORDS, PushOptions, PushServices,
+    ServiceAccount, check_app_service, is_push_contact, is_push_unready,
 };
 pub use returns::{RETURNS_WAIT_MS_MAX, ReturnOptions, ReturnsDoor, Unreturned};
 pub use sms::{

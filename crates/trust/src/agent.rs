@@ -127,6 +127,8 @@ pub struct Access {
     pub patient: Option<String>,
     /// The client's round in which the token was given: what it began ends with the round.
     pub(crate) round: u32,
+    /// What lets it in, if a person did.
+    pub(crate) grant: Option<String>,
 }
 
 impl Access {

@@ -28,7 +28,7 @@ pub const CHANNEL_SMS: u16 = 5;
 /// That of e-mails which a mail server has taken and which may come back: messages as those of [`CHANNEL_EMAIL`], due when
 /// they count as delivered. A server that doesn't know of them leaves them where they are.
 pub const CHANNEL_MAIL_TAKEN: u16 = 6;
-/// That of notifications to browsers (Web Push).
+/// That of notifications: to browsers (Web Push), and to applications on telephones (FCM, APNs).
 pub const CHANNEL_PUSH: u16 = 7;
 
 /// That of letters, which go to who prints and posts them in batches.

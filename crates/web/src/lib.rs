@@ -88,12 +88,19 @@ pub struct WebState {
     pub telehealth: Option<Arc<exchange::Telehealth>>,
     /// Whether cookies are `Secure` (TLS in front or here).
     pub secure_cookies: bool,
-    /// Push services that patients may be notified by, if there are notifications.
+    /// Push services that patients may be notified by in browsers, if there are such notifications.
     pub push: Option<exchange::PushServices>,
     /// Ways by which messages leave as files, letters and telephone calls, of which there are.
     pub carried: Vec<trust::consent::Via>,
     /// Identity providers that people may sign in at, if there are any.
     pub providers: Option<Arc<dyn IdentityProviders>>,
+}
+
+impl WebState {
+    /// Whether there are notifications: in browsers, or in applications on telephones.
+    pub(crate) fn notifies(&self) -> bool {
+        self.push.is_some() || self.trust.vault().notifications().any()
+    }
 }
 
 /// A login that the demo shows.

@@ -287,7 +287,7 @@ fn form(ctx: &Ctx, address: &str, found: &Found, you: bool) -> Markup {
             format!("{:02}:{:02}", time.hour(), time.minute())
         })
     };
-    let has_push = ctx.app.web.push.is_some();
+    let has_push = ctx.app.web.notifies();
     let carried = ctx.app.web.carried.as_slice();
     let level = |value: &str, checked: bool, words: &str, more: &str| {
         html! {

@@ -351,6 +351,7 @@ fn client(files: OtlpFiles<'_>) -> Result<Client, String> {
     let read =
         |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let mut builder = Client::builder()
+        .http1_only()
         .redirect(redirect::Policy::none())
         .no_proxy()
         .timeout(PATIENCE);

@@ -67,7 +67,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// A client of a running server. It waits for nothing without end: one whose connection is turned away just when it is
 /// made may otherwise wait for another for ever.
 fn asking() -> anyhow::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder().timeout(ANSWER_WITHIN);
+    let builder = reqwest::Client::builder()
+        .http1_only()
+        .timeout(ANSWER_WITHIN);
     builder.build().context("can't make an HTTP client")
 }
 

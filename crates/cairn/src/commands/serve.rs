@@ -141,6 +141,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         tracing::warn!("smtp.host is not set: e-mails wait in the outbox until it is");
     }
     let sms = settings.sms()?;
+    let push = settings.push()?;
     let telehealth = settings.telehealth()?;
     let ledger = store::open(
         settings.location()?,
@@ -180,7 +181,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         organisation: settings.organisation.clone(),
         mail,
         sms,
-        push: settings.push(),
+        push,
         files: settings.files().map_err(anyhow::Error::msg)?,
         sms_country: settings.sms.country.clone(),
         telehealth,

@@ -392,7 +392,7 @@ impl House {
         if let Some(push) = push {
             let task = tokio::spawn(push.run(stopped.clone()));
             // Notifications of subscriptions are another follower's.
-            followers.push(Follower::new("notifications to browsers", task));
+            followers.push(Follower::new("notifications to devices", task));
         }
         for files in files {
             let task = tokio::spawn(files.run(stopped.clone()));
@@ -439,7 +439,9 @@ impl House {
             record: record.clone(),
             tenant,
             organisation: organisation.clone(),
-            push: plan.push.as_ref().map(|push| push.services.clone()),
+            push: (plan.push.as_ref())
+                .filter(|push| push.contact.is_some())
+                .map(|push| push.services.clone()),
             carried,
             mailbox: demo.map(|demo| demo.mailbox.clone()),
             demo_logins: demo.map(|demo| demo.logins.clone()).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Notifications to browsers of one tenant.
+//! Notifications of one tenant: to browsers, and to applications on telephones.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) async fn open(
         );
     }
     // Pages show the key and make none.
-    if !is_known(trust, tenant).await {
+    if push.contact.is_some() && !is_known(trust, tenant).await {
         tokio::spawn(make_known(trust.clone(), tenant));
     }
     let deliverer = Deliverer::push(trust.clone(), push);

@@ -8,6 +8,7 @@ mod closed;
 mod conditional;
 mod cors;
 mod dates;
+mod devices;
 mod fhir;
 mod format;
 mod gauges;
@@ -109,6 +110,7 @@ pub(crate) fn router(
         .merge(layers::bound_body(oauth::router(), &doors.limits))
         .merge(layers::bound_body(hooks::router(), &doors.limits))
         .merge(layers::bound_body(channels::router(), &doors.limits))
+        .merge(layers::bound_body(devices::router(), &doors.limits))
         .merge(layers::bound_body(returned::router(), &doors.limits))
         .merge(layers::bound_body(visits::router(), &doors.limits))
         .merge(fhir::router())

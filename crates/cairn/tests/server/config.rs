@@ -57,6 +57,112 @@ fn flags_over_environment_over_file() {
     );
 }
 
+/// What a team of Apple's needs together.
+const APNS: [(&str, &str); 4] = [
+    ("apns.key_file", "x"),
+    ("apns.key_id", "ABC123DEFG"),
+    ("apns.team_id", "TEAM123456"),
+    ("apns.topic", "example.hospital.app"),
+];
+
+/// What tells applications on telephones is said whole or not at all, and files that hold no key are told by their name
+/// alone.
+#[test]
+fn what_tells_applications_is_read_strictly() {
+    let but = |name: &str, value: &'static str| {
+        let mut all = APNS.to_vec();
+        all.retain(|(known, _)| *known != name);
+        if !value.is_empty() {
+            all.extend(
+                APNS.iter()
+                    .filter(|(known, _)| *known == name)
+                    .map(|(known, _)| (*known, value)),
+            );
+        }
+        all
+    };
+    for (flags, words) in [
+        (
+            but("apns.key_id", ""),
+            "apns.key_file, apns.key_id, apns.team_id and apns.topic go together",
+        ),
+        (but("apns.topic", ""), "go together"),
+        (
+            but("apns.key_id", "abc"),
+            "apns.key_id is ten capital letters and digits",
+        ),
+        (
+            but("apns.team_id", "TEAM 12345"),
+            "apns.team_id is ten capital letters and digits",
+        ),
+        (
+            but("apns.topic", "a/b"),
+            "apns.topic is the application's bundle id",
+        ),
+        (
+            vec![("apns.url", "http://api.push.apple.com")],
+            "apns.url: ",
+        ),
+        (
+            vec![("fcm.url", "https://u:p@fcm.googleapis.com")],
+            "fcm.url: ",
+        ),
+        (
+            vec![("fcm.per_second", "0")],
+            "fcm.per_second is at least 1",
+        ),
+        (
+            vec![("apns.per_second", "0")],
+            "apns.per_second is at least 1",
+        ),
+        (
+            vec![("fcm.ca_file", "x")],
+            "fcm.ca_file needs fcm.service_account_file",
+        ),
+        (
+            vec![("apns.ca_file", "x")],
+            "apns.ca_file needs apns.key_file",
+        ),
+    ] {
+        let error = load("", &[], &flags).expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("key");
+    std::fs::write(&file, "a secret that is no key").expect("written");
+    let place = file.display().to_string();
+    for (setting, more) in [
+        ("fcm.service_account_file", Vec::new()),
+        ("apns.key_file", but("apns.key_file", "")),
+    ] {
+        let mut flags = more;
+        flags.push((setting, place.as_str()));
+        let settings = load("", &[], &flags).expect("settings");
+        let error = settings.push().expect_err(setting).to_string();
+        assert!(
+            error.contains(&format!("{setting} {place}: it ")),
+            "{error}"
+        );
+        assert!(!error.contains("a secret"), "{error}");
+        flags.retain(|(known, _)| *known != setting);
+        flags.push((setting, "/nowhere/key"));
+        let settings = load("", &[], &flags).expect("settings");
+        let error = settings.push().expect_err(setting).to_string();
+        assert!(
+            error.contains(&format!("{setting} /nowhere/key: ")),
+            "{error}"
+        );
+    }
+    // Nothing said is no notification.
+    assert!(
+        load("", &[], &[])
+            .expect("settings")
+            .push()
+            .expect("read")
+            .is_none()
+    );
+}
+
 #[test]
 fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
     let value = |key: &cairn::config::Key| match key.name {
@@ -72,6 +178,9 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "sms.price" | "smtp.price" | "push.price" => "0.0079",
         "sms.currency" | "smtp.currency" | "push.currency" => "USD",
         "smtp.per_second" | "push.per_second" => "7",
+        "apns.key_id" => "ABC123DEFG",
+        "apns.team_id" => "TEAM123456",
+        "apns.topic" => "example.hospital.app",
         "sms.country" => "DE",
         "sms.delivered_when" => "sent",
         "oauth.key_origins" => "https://keys.example",
@@ -106,6 +215,11 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
             ("sms.from", "x"),
             ("public_url", "https://care.example"),
         ],
+        "fcm.ca_file" => vec![("fcm.service_account_file", "x")],
+        name if name.starts_with("apns.") => APNS
+            .into_iter()
+            .filter(|(known, _)| *known != name)
+            .collect(),
         "sms.price" => vec![("sms.currency", "USD")],
         "sms.currency" => vec![("sms.price", "0.01")],
         "smtp.price" => vec![("smtp.currency", "USD")],

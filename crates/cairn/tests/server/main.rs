@@ -41,6 +41,8 @@ mod conformance;
 mod consent;
 mod cors;
 mod demo;
+#[path = "../../../exchange/tests/mail/double.rs"]
+mod double;
 mod england;
 mod explained;
 mod fhir;
@@ -75,6 +77,7 @@ mod provider;
 mod providers;
 mod purposes;
 mod push;
+mod push_apps;
 #[allow(dead_code, reason = "the tests of `exchange` use the rest")]
 #[path = "../../../exchange/tests/mail/pusher.rs"]
 mod pusher;
@@ -94,6 +97,9 @@ mod starting;
 mod studio;
 mod subscriptions;
 mod telehealth;
+#[allow(dead_code, reason = "the tests of `exchange` use the rest")]
+#[path = "../../../exchange/tests/mail/telephones.rs"]
+mod telephones;
 mod tenants;
 mod tenants_alerted;
 mod tenants_apart;

@@ -9,7 +9,7 @@ use crate::patience::Patience;
 use crate::pusher::{Pusher, Subscribed};
 use crate::routes::Who;
 
-const SOURCE: &str = "name: notes
+pub(crate) const SOURCE: &str = "name: notes
 title: Follow-up of a stay
 owner: Team
 purpose: TREAT
@@ -36,14 +36,14 @@ steps:
     on_failure: end
 ";
 
-async fn put(house: &House, path: &str, resource: &Value) {
+pub(crate) async fn put(house: &House, path: &str, resource: &Value) {
     let put = house.sent(Method::PUT, path, resource);
     let answer = put.send().await.expect("an answer");
     assert!(answer.status().is_success(), "{path}");
 }
 
 /// A patient has left the hospital.
-async fn leaves(house: &House, patient: &str) {
+pub(crate) async fn leaves(house: &House, patient: &str) {
     let stay = json!({
         "resourceType": "Encounter", "id": format!("stay-{patient}"), "status": "finished",
         "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
@@ -54,7 +54,7 @@ async fn leaves(house: &House, patient: &str) {
 }
 
 /// The messages of a patient: medium, status, and why not.
-async fn messages(house: &House, patient: &str) -> Vec<(String, String, String)> {
+pub(crate) async fn messages(house: &House, patient: &str) -> Vec<(String, String, String)> {
     let path = format!("/fhir/r4/Communication?subject=Patient/{patient}");
     let answer = house.asked(Method::GET, &path).send().await;
     let found: Value = answer.expect("an answer").json().await.expect("JSON");
@@ -71,7 +71,7 @@ async fn messages(house: &House, patient: &str) -> Vec<(String, String, String)>
     all.collect()
 }
 
-async fn wait_for(house: &House, patient: &str, medium: &str, status: &str) {
+pub(crate) async fn wait_for(house: &House, patient: &str, medium: &str, status: &str) {
     let mut patience = Patience::new();
     loop {
         let all = messages(house, patient).await;

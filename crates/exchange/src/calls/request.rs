@@ -51,6 +51,7 @@ impl Clients {
             let patience = Duration::from_millis(patience_ms);
             let builder = || {
                 Client::builder()
+                    .http1_only()
                     .redirect(redirect::Policy::none())
                     .no_proxy()
                     .connect_timeout(patience)

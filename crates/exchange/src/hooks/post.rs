@@ -54,6 +54,7 @@ impl Failed {
 /// In words, when the TLS of this machine can't be set up.
 pub(super) fn client() -> Result<Client, String> {
     Client::builder()
+        .http1_only()
         .redirect(redirect::Policy::none())
         .no_proxy()
         .timeout(PATIENCE)

@@ -1,13 +1,21 @@
-//! Notifications to browsers (Web Push, RFC 8030): that there is a message, and where to read it, sealed so that the
-//! browser alone can read it.
+//! Notifications: that there is a message, and where to read it. To browsers (Web Push, RFC 8030), sealed so that the
+//! browser alone can read them; to applications on telephones by the service of the telephone's maker (FCM, APNs), which
+//! can read them too, so that no link in them signs anybody in.
 //!
 //! What is shown has words of ours alone, whatever an outbox entry says: it stands on a locked screen, beside whoever
-//! looks at it. Start reading at [`Push::hand_over`]; `seal.rs` has what is sent, `services.rs` whom it may be sent to.
+//! looks at it. Start reading at [`Push::hand_over`]. Of browsers, `seal.rs` has what is sent, `services.rs` whom it may
+//! be sent to; of applications, `apps.rs` has what FCM (`fcm.rs`) and APNs (`apns.rs`) share. `answers.rs` has what comes
+//! of them, `rests.rs` whom it is left alone.
 
+mod answers;
+mod apns;
+mod apps;
+mod fcm;
+mod rests;
 mod seal;
 mod services;
+mod tokens;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,18 +24,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fhir::ResourceType;
 use ledger::{OutboxEntry, TenantId};
+use reqwest::header::USER_AGENT;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::header::{RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, Url, redirect};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use trust::identity::{NoPush, PushDevice, PushKey};
+use trust::identity::{AppService, NoPush, PushBrowser, PushDevice, PushKey, PushPlace, PushWays};
 use trust::outgoing::Message;
 use trust::{Action, Agent, Purpose, Question, Role, Target, Trust, TrustError};
 
 use crate::attempt::LINK_LIFE_S;
-use crate::breaker::{Breaker, BreakerView, Room};
+use crate::breaker::BreakerView;
 use crate::calls::Public;
 use crate::carrier::Trouble;
 use crate::check::{Reason, Refused};
@@ -36,6 +44,12 @@ use crate::pace::Paces;
 use crate::retry::Meaning;
 use crate::{Meter, Price};
 
+use answers::{Handed, Sign, sent, together, trouble};
+pub use apns::{ApnsKey, ApnsOptions};
+pub use apps::check_app_service;
+use apps::{App, Told};
+pub use fcm::{FcmOptions, ServiceAccount};
+use rests::Breakers;
 use services::Service;
 pub use services::{PUSH_SERVICES, PushServices};
 
@@ -51,14 +65,11 @@ const TTL_MAX_S: u64 = LINK_LIFE_S;
 const TTL_S: u64 = 24 * 3_600;
 /// Bytes of a topic, which is 32 characters at most (RFC 8030, section 5.4).
 const TOPIC_BYTES: usize = 24;
-/// The longest that is waited because a service says so, seconds.
-const RETRY_AFTER_MAX_S: u64 = 3_600;
-/// How long a message waits that came too soon after others, where nothing is said.
-const TOO_SOON_S: u64 = 60;
-/// The most hosts below a star of the list that are left alone at once. Who has a session can make names up.
-const BELOW_MAX: usize = 256;
 /// How long a service may take to connect (real time).
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What wakes a device that saves its battery (RFC 8030, section 5.3).
+const URGENT: &str = "high";
 
 const TTL: HeaderName = HeaderName::from_static("ttl");
 const URGENCY: HeaderName = HeaderName::from_static("urgency");
@@ -67,10 +78,14 @@ const TOPIC: HeaderName = HeaderName::from_static("topic");
 /// Where notifications go.
 #[derive(Debug, Clone)]
 pub struct PushOptions {
-    /// The push services that may be asked.
+    /// The push services of browsers that may be asked.
     pub services: PushServices,
-    /// Where a push service's operator finds who sends (`mailto:` or `https:`).
-    pub contact: String,
+    /// Where a push service's operator finds who sends (`mailto:` or `https:`); none where browsers aren't told.
+    pub contact: Option<String>,
+    /// Where applications by FCM are told, if they are.
+    pub fcm: Option<FcmOptions>,
+    /// Where applications by APNs are told, if they are.
+    pub apns: Option<ApnsOptions>,
     /// Who sends, as the notification says it.
     pub sender: String,
     /// Base URL of the portal, for links.
@@ -79,10 +94,22 @@ pub struct PushOptions {
     pub timeout_ms: u64,
     /// Messages at once.
     pub parallel: usize,
-    /// Whether links sign the patient in with their birth date (magic link) or lead to the sign-in page.
+    /// Whether links to browsers sign the patient in with their birth date (magic link) or lead to the sign-in page.
     pub magic_links: bool,
     /// What they cost, and how many requests a push service gets in a second.
     pub meter: Meter,
+}
+
+impl PushOptions {
+    /// Which devices are told.
+    #[must_use]
+    pub fn ways(&self) -> PushWays {
+        PushWays {
+            browsers: self.contact.is_some(),
+            fcm: self.fcm.is_some(),
+            apns: self.apns.is_some(),
+        }
+    }
 }
 
 /// Whether a text says where a sender is found (RFC 8292, section 2.1).
@@ -130,78 +157,19 @@ pub fn is_push_unready(trust: &Trust) -> bool {
 pub(crate) struct Push {
     trust: Trust,
     services: PushServices,
+    /// Where a push service's operator finds who sends; empty where browsers aren't told.
     contact: String,
     sender: String,
+    portal_base: String,
     client: Client,
+    /// What tells applications, by each service that is configured.
+    apps: Vec<Arc<App>>,
     /// Services that aren't there: one of them keeps nothing from the others.
     breakers: Mutex<Breakers>,
     /// What a notification costs.
     price: Option<Price>,
     /// How many a service gets in a second.
     paces: Paces,
-}
-
-/// What is known of services that fail, by their origin; nothing of those that work. By each host below a star of the
-/// list, because one that somebody made up would have the others left alone.
-#[derive(Default)]
-struct Breakers {
-    failing: HashMap<String, Breaker>,
-    below: usize,
-}
-
-impl Breakers {
-    fn rests_until(&self, origin: &str, now: Instant) -> Option<Instant> {
-        match self.failing.get(origin)?.room(now, 0, 1) {
-            Room::NoneUntil(until) => Some(until),
-            Room::For(_) => None,
-        }
-    }
-
-    /// Says when a service is left alone from now on.
-    fn saw(&mut self, service: &Service, sign: Sign, now: Instant) -> Option<Duration> {
-        let origin = service.origin.as_str();
-        if sign == Sign::Well {
-            // What was under way when it began to be left alone doesn't end that.
-            if self.rests_until(origin, now).is_some() {
-                return None;
-            }
-            if self.failing.remove(origin).is_some() && service.is_below {
-                self.below -= 1;
-            }
-            return None;
-        }
-        if !self.failing.contains_key(origin) {
-            if service.is_below && self.below >= BELOW_MAX {
-                return None;
-            }
-            self.below += usize::from(service.is_below);
-        }
-        let breaker = self.failing.entry(origin.to_owned());
-        let breaker = breaker.or_insert_with(Breaker::new);
-        match sign {
-            Sign::Well => None,
-            Sign::Ill => breaker.failed(now),
-            Sign::Fewer(after) => breaker.throttled(now, Some(after)),
-        }
-    }
-}
-
-/// What an answer, or none, says of the service, whatever it says of the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sign {
-    Well,
-    Ill,
-    /// It wants fewer, after so long.
-    Fewer(Duration),
-}
-
-/// What became of a message at one device.
-#[derive(Debug)]
-enum Handed {
-    Taken,
-    /// The push service knows the device no more.
-    Gone,
-    Failed(Trouble),
 }
 
 /// Why a patient gets none.
@@ -216,15 +184,6 @@ pub(crate) fn refused(why: NoPush) -> Refused {
             "The patient wants to be reached at one address alone.",
         ),
         NoPush::Off => Refused::new(Reason::NoAddress, "No notifications are sent."),
-    }
-}
-
-fn trouble(meaning: Meaning, words: impl Into<String>) -> Trouble {
-    Trouble {
-        meaning,
-        words: words.into(),
-        reason: Reason::PermanentFailure,
-        after_ms: None,
     }
 }
 
@@ -251,7 +210,7 @@ fn topic(communication: &str, device: &str) -> String {
 fn urgency(message: &Message) -> &'static str {
     let waits = message.hours.as_ref();
     if waits.is_none_or(|hours| hours.important) {
-        "high"
+        URGENT
     } else {
         "normal"
     }
@@ -266,30 +225,39 @@ fn ttl_s(expires_ms: Option<u64>, now_ms: u64) -> u64 {
 impl Push {
     /// Checks that the options fit together.
     pub(crate) fn new(trust: Trust, options: PushOptions) -> Result<Self, String> {
-        if !is_push_contact(&options.contact) {
+        if let Some(contact) = &options.contact
+            && !is_push_contact(contact)
+        {
             return Err(format!(
-                "the contact {:?} is no mailto: or https: address",
-                options.contact
+                "the contact {contact:?} is no mailto: or https: address"
             ));
         }
         if options.timeout_ms == 0 {
             return Err("the time-out of a request must be at least 1 ms".to_owned());
         }
+        let ways = options.ways();
+        let timeout = Duration::from_millis(options.timeout_ms);
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
+            .http1_only()
             .connect_timeout(CONNECT_PATIENCE)
-            .timeout(Duration::from_millis(options.timeout_ms))
+            .timeout(timeout)
             .dns_resolver(Arc::new(Public))
             .build()
             .map_err(|error| format!("a client for push services: {error}"))?;
-        trust.vault().set_sends_notifications();
+        let fcm = options.fcm.map(|fcm| App::fcm(fcm, timeout));
+        let apns = options.apns.map(|apns| App::apns(apns, timeout));
+        let apps: Result<Vec<App>, String> = fcm.into_iter().chain(apns).collect();
+        trust.vault().set_notifications(ways);
         Ok(Self {
             trust,
             services: options.services,
-            contact: options.contact,
+            contact: options.contact.unwrap_or_default(),
             sender: options.sender,
+            portal_base: options.portal_base.trim_end_matches('/').to_owned(),
             client,
+            apps: apps?.into_iter().map(Arc::new).collect(),
             breakers: Mutex::default(),
             price: options.meter.price,
             paces: Paces::new(options.meter.per_second),
@@ -301,6 +269,21 @@ impl Push {
         self.price.as_ref()
     }
 
+    /// The service that is asked for a device, if one may be.
+    fn service(&self, device: &PushDevice) -> Option<Service> {
+        match &device.place {
+            PushPlace::Browser(browser) => {
+                let (_, service) = self.services.find(&browser.endpoint)?;
+                Some(service)
+            }
+            PushPlace::App { service, .. } => Some(self.app(*service)?.service.clone()),
+        }
+    }
+
+    fn app(&self, service: AppService) -> Option<&Arc<App>> {
+        self.apps.iter().find(|app| app.is_of(service))
+    }
+
     /// Until when none of a patient's devices can be told, because all of their services are left alone. Devices that no
     /// service may be asked for don't count.
     pub(crate) fn rests(&self, devices: &[PushDevice]) -> Option<Instant> {
@@ -308,7 +291,7 @@ impl Push {
         let now = Instant::now();
         let mut first: Option<Instant> = None;
         for device in devices {
-            let Some((_, service)) = self.services.find(&device.endpoint) else {
+            let Some(service) = self.service(device) else {
                 continue;
             };
             let until = breakers.rests_until(&service.origin, now)?;
@@ -336,30 +319,67 @@ impl Push {
             (TTL, ttl_s(message.expires_ms, now_ms).to_string()),
             (URGENCY, urgency(message).to_owned()),
         ];
-        let key = self.trust.identity().push_key(entry.tenant).await;
-        let key = key.map_err(|error| unsigned(&error))?;
-        let (print, mut handed, mut gone) = (key.print(), Vec::new(), Vec::new());
+        let identity = self.trust.identity();
+        let is_browser = |device: &PushDevice| matches!(device.place, PushPlace::Browser(_));
+        let key = match devices.iter().any(is_browser) {
+            false => None,
+            true => {
+                let key = identity.push_key(entry.tenant).await;
+                Some(key.map_err(|error| unsigned(&error))?)
+            }
+        };
+        let print = key.as_ref().map(PushKey::print).unwrap_or_default();
+        let untold = identity.untold_devices(entry.tenant, &message.patient, devices);
+        let untold = untold.await.map_err(|error| {
+            tracing::error!(%error, "push: what lets applications in can't be read");
+            trouble(Meaning::Later, "what lets applications in can't be read")
+        })?;
+        let (mut handed, mut gone) = (Vec::new(), Vec::new());
         let mut asked = JoinSet::new();
         for device in devices {
-            // Its service takes nothing of ours for it, and never will.
-            if device.signer != print {
-                gone.push(device.clone());
-                handed.push(Handed::Gone);
-                continue;
-            }
             let topic = topic(&message.communication, &device.id);
-            match self.ready(&key, device, &shown, &head) {
-                Ok((service, request)) => {
-                    let (device, request) = (device.clone(), request.header(TOPIC, topic));
-                    let pace = self.paces.of(&service.origin);
-                    asked.spawn(async move {
-                        if let Some(pace) = pace {
-                            pace.turn().await;
-                        }
-                        (device, service, sent(request).await)
-                    });
+            match (&device.place, &key) {
+                // Its service takes nothing of ours for it, and never will.
+                (PushPlace::Browser(browser), Some(_)) if browser.signer != print => {
+                    gone.push(device.clone());
+                    handed.push(Handed::Gone);
                 }
-                Err(trouble) => handed.push(Handed::Failed(trouble)),
+                (PushPlace::Browser(browser), Some(key)) => {
+                    match self.ready(key, browser, &shown, &head) {
+                        Ok((service, request)) => {
+                            let (device, request) = (device.clone(), request.header(TOPIC, topic));
+                            let pace = self.paces.of(&service.origin);
+                            asked.spawn(async move {
+                                if let Some(pace) = pace {
+                                    pace.turn().await;
+                                }
+                                (device, service, sent(request).await)
+                            });
+                        }
+                        Err(trouble) => handed.push(Handed::Failed(trouble)),
+                    }
+                }
+                // Nothing lets it in any more.
+                (PushPlace::App { .. }, _) if untold.contains(&device.id) => {
+                    gone.push(device.clone());
+                    handed.push(Handed::Gone);
+                }
+                (PushPlace::App { service, token }, _) => match self.ready_app(*service) {
+                    Ok(app) => {
+                        let told = self.told(message, topic, now_ms);
+                        let (device, token) = (device.clone(), token.clone());
+                        let clock = self.trust.clone();
+                        asked.spawn(async move {
+                            let seen_ms = device.seen_ms;
+                            let clock = || clock.wall_clock().now_ms();
+                            let said = app.tell((&token, seen_ms), &told, clock).await;
+                            (device, app.service.clone(), said)
+                        });
+                    }
+                    Err(trouble) => handed.push(Handed::Failed(trouble)),
+                },
+                // There is a key where there is a browser.
+                (PushPlace::Browser(_), None) => {}
             }
         }
         while let Some(ended) = asked.join_next().await {
@@ -389,7 +409,7 @@ impl Push {
     fn ready(
         &self,
         key: &PushKey,
-        device: &PushDevice,
+        device: &PushBrowser,
         shown: &str,
         head: &[(HeaderName, String)],
     ) -> Result<(Service, reqwest::RequestBuilder), Trouble> {
@@ -421,6 +441,28 @@ impl Push {
             request = request.header(name, value);
         }
         Ok((service, request.body(body)))
+    }
+
+    /// What tells applications of a service, if it isn't left alone.
+    fn ready_app(&self, service: AppService) -> Result<Arc<App>, Trouble> {
+        let Some(app) = self.app(service) else {
+            let words = "nothing is sent to applications of its kind";
+            return Err(trouble(Meaning::Never, words));
+        };
+        self.room(&app.service.origin)?;
+        Ok(Arc::clone(app))
+    }
+
+    /// What an application is told of a message. Its service can read that: the link signs nobody in.
+    fn told(&self, message: &Message, same: String, now_ms: u64) -> Told {
+        Told {
+            sender: self.sender.clone(),
+            message: message.communication.clone(),
+            link: crate::compose::link(&self.portal_base, &message.link_path, None),
+            same,
+            ttl_s: ttl_s(message.expires_ms, now_ms),
+            is_urgent: urgency(message) == URGENT,
+        }
     }
 
     /// Leaves a service alone that isn't there, or wants fewer.
@@ -482,213 +524,11 @@ impl Push {
     }
 }
 
-/// Sends a request, and says what became of it. Nothing of the answer but its status is read.
-async fn sent(request: reqwest::RequestBuilder) -> (Handed, Sign) {
-    let failed = |meaning, words: &str| (Handed::Failed(trouble(meaning, words)), Sign::Ill);
-    match request.send().await {
-        Ok(answer) => {
-            let after_s = (answer.headers().get(RETRY_AFTER)).and_then(|value| {
-                // A date is taken for the longest time: our clock may be another than theirs.
-                let said = value.to_str().ok()?.trim();
-                let after_s: u64 = said.parse().unwrap_or(RETRY_AFTER_MAX_S);
-                Some(after_s.min(RETRY_AFTER_MAX_S))
-            });
-            means(answer.status(), after_s)
-        }
-        // An error's words have the address in them, and no more is said than what it means.
-        Err(error) if error.is_connect() => failed(
-            Meaning::Unreachable,
-            "the push service can't be reached, or its name leads to no public address",
-        ),
-        Err(_) => failed(
-            Meaning::Unknown,
-            "the push service gave no answer, so it may have taken it",
-        ),
-    }
-}
-
-/// What an answer means (RFC 8030, sections 5, 7.3 and 8.4), of the device and of the service.
-fn means(status: StatusCode, after_s: Option<u64>) -> (Handed, Sign) {
-    let (meaning, sign) = match (status.as_u16(), after_s) {
-        (200..=299, _) => return (Handed::Taken, Sign::Well),
-        (404 | 410, _) => return (Handed::Gone, Sign::Well),
-        // Too many for this one device.
-        (429, _) => (Meaning::Busy, Sign::Well),
-        (503, Some(after_s)) => (Meaning::Busy, Sign::Fewer(Duration::from_secs(after_s))),
-        (408 | 500.., _) => (Meaning::Unknown, Sign::Ill),
-        // It doesn't believe who we are: our clock is wrong, or the browser has named another key than it said. The
-        // next channel has the message sooner than either is mended.
-        (401 | 403, _) => {
-            tracing::error!(
-                status = status.as_u16(),
-                "push: a service does not take our signature; is the clock right?"
-            );
-            (Meaning::Never, Sign::Well)
-        }
-        _ => (Meaning::Never, Sign::Well),
-    };
-    let after_s = after_s.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(TOO_SOON_S));
-    let words = format!("the push service answered {}", status.as_u16());
-    let failed = Handed::Failed(Trouble {
-        after_ms: after_s.map(|after_s| after_s * 1_000),
-        ..trouble(meaning, words)
-    });
-    (failed, sign)
-}
-
-/// What became of a message at all devices together.
-fn together(handed: Vec<Handed>) -> Result<Outcome, Trouble> {
-    let of = handed.len();
-    let mut taken = 0;
-    let mut worst: Option<Trouble> = None;
-    for one in handed {
-        match one {
-            Handed::Taken => taken += 1,
-            Handed::Gone => {}
-            Handed::Failed(trouble) => {
-                worst = Some(match worst {
-                    Some(other) if weight(&other) >= weight(&trouble) => other,
-                    _ => trouble,
-                });
-            }
-        }
-    }
-    match worst {
-        _ if taken > 0 => Ok(Outcome::Notified { taken, of }),
-        Some(trouble) => Err(trouble),
-        None => Ok(Outcome::NotDone(Refused::new(
-            Reason::NoAddress,
-            "The push service knows none of the patient's devices any more.",
-        ))),
-    }
-}
-
-/// Of several troubles, the one that leads on: what may work later goes before what never will.
-fn weight(trouble: &Trouble) -> u8 {
-    match trouble.meaning {
-        Meaning::Never => 0,
-        Meaning::Busy => 1,
-        Meaning::Later => 2,
-        Meaning::Unreachable => 3,
-        Meaning::Unknown => 4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use trust::consent::Hours;
 
     use super::*;
-
-    #[test]
-    fn answers_mean_different_things() {
-        for (status, expected) in [
-            (200, "taken"),
-            (201, "taken"),
-            (202, "taken"),
-            (404, "gone"),
-            (410, "gone"),
-            (429, "Busy"),
-            (500, "Unknown"),
-            (503, "Unknown"),
-            (401, "Never"),
-            (403, "Never"),
-            (302, "Never"),
-            (400, "Never"),
-            (413, "Never"),
-        ] {
-            let status = StatusCode::from_u16(status).expect("a status");
-            let found = match means(status, None).0 {
-                Handed::Taken => "taken".to_owned(),
-                Handed::Gone => "gone".to_owned(),
-                Handed::Failed(trouble) => format!("{:?}", trouble.meaning),
-            };
-            assert_eq!(found, expected, "{status}");
-        }
-    }
-
-    /// What one device gets tells nothing of its service, whoever says where that device is.
-    #[test]
-    fn a_service_is_left_alone_for_what_it_says_of_itself() {
-        let hour = Duration::from_secs(3_600);
-        for (status, after_s, sign, after_ms) in [
-            (201, None, Sign::Well, None),
-            (410, None, Sign::Well, None),
-            (429, Some(3_600), Sign::Well, Some(3_600_000)),
-            (429, None, Sign::Well, Some(60_000)),
-            (401, None, Sign::Well, None),
-            (403, Some(5), Sign::Well, Some(5_000)),
-            (400, None, Sign::Well, None),
-            (500, None, Sign::Ill, None),
-            (503, None, Sign::Ill, None),
-            (503, Some(3_600), Sign::Fewer(hour), Some(3_600_000)),
-        ] {
-            let status = StatusCode::from_u16(status).expect("a status");
-            let (handed, found) = means(status, after_s);
-            assert_eq!(found, sign, "{status} {after_s:?}");
-            let said = match handed {
-                Handed::Failed(trouble) => trouble.after_ms,
-                Handed::Taken | Handed::Gone => None,
-            };
-            assert_eq!(said, after_ms, "{status} {after_s:?}");
-        }
-    }
-
-    #[test]
-    fn names_that_somebody_made_up_leave_no_other_alone_and_are_few() {
-        let now = Instant::now();
-        let host = |name: &str, is_below| Service {
-            origin: format!("https://{name}"),
-            is_below,
-        };
-        let mut breakers = Breakers::default();
-        let fail = |breakers: &mut Breakers, service: &Service| {
-            for _ in 0..crate::breaker::FAILURES_MAX {
-                breakers.saw(service, Sign::Ill, now);
-            }
-            breakers.rests_until(&service.origin, now).is_some()
-        };
-        assert!(fail(&mut breakers, &host("made-up.wide.example", true)));
-        assert_eq!(breakers.rests_until("https://eu.wide.example", now), None);
-        for number in 0..2 * BELOW_MAX {
-            fail(
-                &mut breakers,
-                &host(&format!("{number}.wide.example"), true),
-            );
-        }
-        assert_eq!(breakers.failing.len(), BELOW_MAX);
-        // One that the list names is left alone all the same, until it works again.
-        let named = host("push.example", false);
-        assert!(fail(&mut breakers, &named));
-        // What was under way by then doesn't end it.
-        breakers.saw(&named, Sign::Well, now);
-        assert!(breakers.rests_until(&named.origin, now).is_some());
-        let now = now + crate::breaker::PAUSE_FIRST;
-        breakers.saw(&named, Sign::Well, now);
-        assert!(!breakers.failing.contains_key(&named.origin));
-        breakers.saw(&host("7.wide.example", true), Sign::Well, now);
-        assert_eq!(breakers.failing.len(), BELOW_MAX - 1);
-        assert!(fail(&mut breakers, &host("more.wide.example", true)));
-    }
-
-    #[test]
-    fn one_device_that_has_it_is_enough_and_what_may_work_later_is_tried_again() {
-        let failed = |meaning| Handed::Failed(trouble(meaning, "no"));
-        let told = together(vec![Handed::Taken, failed(Meaning::Unknown), Handed::Gone]);
-        assert_eq!(told.expect("told"), Outcome::Notified { taken: 1, of: 3 });
-        let none = together(vec![Handed::Gone, Handed::Gone]);
-        assert!(
-            matches!(none, Ok(Outcome::NotDone(refused)) if refused.reason == Reason::NoAddress)
-        );
-        let again = together(vec![
-            failed(Meaning::Never),
-            Handed::Gone,
-            failed(Meaning::Busy),
-        ]);
-        assert_eq!(again.expect_err("not told").meaning, Meaning::Busy);
-        let never = together(vec![failed(Meaning::Never), Handed::Gone]);
-        assert_eq!(never.expect_err("not told").meaning, Meaning::Never);
-    }
 
     #[test]
     fn heads_say_how_long_how_soon_and_which() {

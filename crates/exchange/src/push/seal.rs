@@ -3,7 +3,7 @@
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
-use trust::identity::PushDevice;
+use trust::identity::PushBrowser;
 
 /// Bytes of the salt, of the key and of the nonce (RFC 8188, section 2.2).
 const SALT_BYTES: usize = 16;
@@ -37,7 +37,7 @@ fn derive(salt: &[u8], secret: &[u8], info: &[&[u8]], length: usize) -> Option<V
 /// Seals a text for a device, filled up to `padded` bytes, so that its length tells nothing. `None` where the device's
 /// key is no point of the curve, or the text is too long for one record.
 pub(super) fn seal(
-    device: &PushDevice,
+    device: &PushBrowser,
     text: &[u8],
     padded: usize,
     salt: [u8; SALT_BYTES],
@@ -115,8 +115,7 @@ mod tests {
     fn lengths_tell_nothing_and_are_bounded() {
         let theirs = PrivateKey::generate(&ECDH_P256).expect("a key");
         let theirs = theirs.compute_public_key().expect("a key");
-        let device = |key: &[u8]| PushDevice {
-            id: "d".to_owned(),
+        let device = |key: &[u8]| PushBrowser {
             endpoint: "https://push.example/d".to_owned(),
             key: key.to_vec(),
             auth: vec![7; 16],

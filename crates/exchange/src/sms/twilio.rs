@@ -100,6 +100,7 @@ impl Twilio {
             );
         }
         let client = Client::builder()
+            .http1_only()
             .redirect(redirect::Policy::none())
             .no_proxy()
             .timeout(Duration::from_millis(options.timeout_ms))

@@ -1,12 +1,14 @@
 //! Mail delivery against a real SMTP server (`aiosmtpd`), notifications against a push service that opens them
-//! (`web-push-testing`), and text messages against a message centre (npm's `smpp`) and a provider's API with receipts that
+//! (`web-push-testing`) and to doubles of FCM and APNs, and text messages against a message centre (npm's `smpp`) and a provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
 mod answers;
+mod apps;
 mod attempts;
 mod away;
 mod centre;
 mod delivery;
+mod double;
 mod entries;
 mod habits;
 mod letters;
@@ -32,6 +34,7 @@ mod smpp;
 mod stages;
 mod stays;
 mod stops;
+mod telephones;
 mod texts;
 mod troubles;
 mod wishes;

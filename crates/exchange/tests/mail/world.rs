@@ -568,6 +568,28 @@ impl World {
         ledger.commit(commit).await.expect("committed");
     }
 
+    /// Whether a text stands as it is in any file of the store.
+    pub fn holds(&self, text: &str) -> bool {
+        let (mut folders, mut looked) = (vec![self.folder.path().to_owned()], 0);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let bytes = std::fs::read(path).expect("a file");
+                looked += bytes.len();
+                let mut windows = bytes.windows(text.len());
+                if windows.any(|window| window == text.as_bytes()) {
+                    return true;
+                }
+            }
+        }
+        assert!(looked > 0, "the store has no files");
+        false
+    }
+
     /// All outbox entries, due or not.
     pub async fn outbox(&self) -> Vec<OutboxEntry> {
         let ledger = self.trust.vault().ledger();

@@ -67,7 +67,8 @@ impl World {
     /// The patient turns notifications on in a browser.
     async fn notify(&self, patient: &str) {
         let session = self.signed_in(patient).await;
-        self.trust.vault().set_sends_notifications();
+        let ways = trust::identity::PushWays::BROWSERS;
+        self.trust.vault().set_notifications(ways);
         let key = self.trust.identity().push_key(session.agent.tenant).await;
         let new = NewPushDevice {
             name: "Telephone".to_owned(),

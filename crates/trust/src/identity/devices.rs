@@ -1,5 +1,6 @@
-//! Devices on which a patient wants to be told that there is a message (Web Push, RFC 8030): where a browser's push
-//! service is, and the keys by which that browser alone can read what is sent (RFC 8291).
+//! Devices on which a patient wants to be told that there is a message: of a browser, where its push service is (Web
+//! Push, RFC 8030), and the keys by which it alone can read what is sent (RFC 8291); of an application on a telephone
+//! (`oauth/told.rs`), the token by which the service of the telephone's maker knows it.
 //!
 //! They are kept in one document of the patient's, sealed under the patient's key, so that the bound holds and nothing
 //! is left when that key is destroyed. A browser is one patient's: whoever turns notifications on in it last has them.
@@ -7,22 +8,19 @@
 //! out, there or from elsewhere, and as an administrator. One that is over by itself ends nothing, because notifications
 //! are for those who are not signed in. All end where the way in is closed. Who acts for a patient gets none.
 
-use aws_lc_rs::digest;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fhir::Resource;
 use ledger::{Draft, Expected, Ledger, LedgerError, Owner, Query, TenantId};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::documents::{Kept, SessionDocument, Stage, commit, draft, find, get};
 use super::manage::invalid;
+use super::places::{AppService, NoPush, PushBrowser, PushDevice, PushPlace};
 use super::{Identity, RETRIES, Session};
 use crate::audit::{Event, Record};
 use crate::consent::only_at;
-use crate::{Agent, Permit, Purpose, Role, TrustError, Vault, kinds};
+use crate::{Agent, Permit, Role, TrustError, Vault, kinds};
 
 /// The most devices of one patient: a telephone, a tablet and a few computers.
 pub const PUSH_DEVICES_MAX: usize = 5;
@@ -38,10 +36,6 @@ const AUTH_BYTES: usize = 16;
 const OTHERS_MAX: usize = 100;
 /// Bytes of a device's id, which nobody can guess.
 const ID_BYTES: usize = 16;
-/// Bytes of what stands for a key by which push services know us.
-const PRINT_BYTES: usize = 12;
-/// How long a token for a push service lasts. It may be a day (RFC 8292, section 2), and clocks differ.
-const TOKEN_S: u64 = 12 * 3_600;
 
 /// A browser in which a patient turns notifications on.
 #[derive(Clone)]
@@ -69,50 +63,18 @@ pub struct PushDeviceView {
     pub since_ms: u64,
     /// Whether it is the browser that asks, as far as is known.
     pub this: bool,
-}
-
-/// A device that messages go to.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PushDevice {
-    /// Id.
-    pub id: String,
-    /// Where its push service takes messages for it.
-    pub endpoint: String,
-    /// Its public key.
-    pub key: Vec<u8>,
-    /// Its secret.
-    pub auth: Vec<u8>,
-    /// What stands for the key that its push service takes messages from ([`PushKey::print`]).
-    pub signer: String,
-}
-
-impl std::fmt::Debug for PushDevice {
-    /// Shows the id alone: whoever knows the rest can send to it, or tell whose it is.
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut shown = formatter.debug_struct("PushDevice");
-        shown.field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-/// Why a patient gets no notifications.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoPush {
-    /// They have turned them on nowhere.
-    Nowhere,
-    /// They want to be reached at one address alone.
-    Unwanted,
-    /// The organisation sends none.
-    Off,
+    /// Whether it is an application on a telephone.
+    pub is_app: bool,
 }
 
 /// All devices of a patient.
 #[derive(Clone, Serialize, Deserialize)]
-struct DevicesDocument {
+pub(super) struct DevicesDocument {
     patient: String,
     devices: Vec<Named>,
     /// Where they are and what opens what is sent to them. Members of their own, so that lists of the others hold
     /// nothing of them.
-    ways: Vec<Way>,
+    pub(super) ways: Vec<Way>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -123,17 +85,74 @@ struct Named {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Way {
-    id: String,
-    endpoint: String,
-    key: String,
-    auth: String,
+pub(super) struct Way {
+    pub(super) id: String,
+    /// Of an application, the service that knows it and the token, with a colon in between: the older programs that know
+    /// none of these leave it as it is, because it has no key.
+    pub(super) endpoint: String,
+    pub(super) key: String,
+    pub(super) auth: String,
     /// What stands for the key that its push service takes messages from. It takes none from another.
     #[serde(default)]
-    signer: String,
+    pub(super) signer: String,
     /// The session that was open in its browser last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    session: Option<String>,
+    pub(super) session: Option<String>,
+    /// The grant of the application that it is. One that has none, because an older program has written it, is let in
+    /// by nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) grant: Option<String>,
+    /// When the application said its token last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) seen_ms: Option<u64>,
+}
+
+impl Way {
+    /// The application that it is: its service and token.
+    pub(super) fn app(&self) -> Option<(AppService, &str)> {
+        let (service, token) = self.endpoint.split_once(':')?;
+        Some((AppService::parse(service)?, token))
+    }
+
+    /// How it is sent to, where that can be told.
+    fn device(&self) -> Option<PushDevice> {
+        let place = match self.app() {
+            Some((service, token)) => PushPlace::App {
+                service,
+                token: token.to_owned(),
+            },
+            None => PushPlace::Browser(PushBrowser {
+                key: bytes(&self.key, KEY_BYTES)?,
+                auth: bytes(&self.auth, AUTH_BYTES)?,
+                endpoint: self.endpoint.clone(),
+                signer: self.signer.clone(),
+            }),
+        };
+        Some(PushDevice {
+            id: self.id.clone(),
+            place,
+            seen_ms: self.seen_ms.unwrap_or(0),
+            grant: self.grant.clone(),
+        })
+    }
+}
+
+/// Whose a device is, and what ends with it.
+#[derive(Clone, Copy)]
+pub(super) enum Holder<'a> {
+    /// A browser's: the session in it.
+    Session(&'a Session),
+    /// An application's: the person who let it in, and the grant.
+    Grant(&'a Agent, &'a str),
+}
+
+impl Holder<'_> {
+    fn agent(&self) -> &Agent {
+        match self {
+            Self::Session(session) => &session.agent,
+            Self::Grant(agent, _) => agent,
+        }
+    }
 }
 
 /// Which devices end.
@@ -159,7 +178,7 @@ impl Ending<'_> {
 }
 
 impl DevicesDocument {
-    fn remove(&mut self, is_it: impl Fn(&Way) -> bool) -> bool {
+    pub(super) fn remove(&mut self, is_it: impl Fn(&Way) -> bool) -> bool {
         let gone: Vec<String> = (self.ways.iter())
             .filter(|way| is_it(way))
             .map(|way| way.id.clone())
@@ -185,7 +204,7 @@ fn id_of(ledger: &Ledger, tenant: TenantId, patient: &str) -> String {
 }
 
 /// The document as it is, and which version has to be there when it is written.
-async fn kept(
+pub(super) async fn kept(
     ledger: &Ledger,
     tenant: TenantId,
     patient: &str,
@@ -262,7 +281,8 @@ impl Vault {
         now_ms: i64,
     ) -> Result<Result<Vec<PushDevice>, NoPush>, TrustError> {
         // A journey has to take its next channel where nobody would send.
-        if !self.sends_notifications() {
+        let sends = self.notifications();
+        if !sends.any() {
             return Ok(Err(NoPush::Off));
         }
         // Who wants to be reached at one address alone is told nowhere else.
@@ -274,16 +294,9 @@ impl Vault {
         };
         let (document, _) = kept(self.ledger(), tenant, id).await?;
         let ways = document.map(|document| document.ways).unwrap_or_default();
-        let devices: Vec<PushDevice> = (ways.into_iter())
-            .filter_map(|way| {
-                Some(PushDevice {
-                    key: bytes(&way.key, KEY_BYTES)?,
-                    auth: bytes(&way.auth, AUTH_BYTES)?,
-                    id: way.id,
-                    endpoint: way.endpoint,
-                    signer: way.signer,
-                })
-            })
+        let devices: Vec<PushDevice> = (ways.iter())
+            .filter_map(Way::device)
+            .filter(|device| sends.reaches(&device.place))
             .collect();
         Ok(if devices.is_empty() {
             Err(NoPush::Nowhere)
@@ -299,22 +312,34 @@ impl Identity {
     /// # Errors
     /// `Invalid` for who is no patient; `Ledger`.
     pub async fn push_devices(&self, session: &Session) -> Result<Vec<PushDeviceView>, TrustError> {
-        let patient = own(session)?;
+        let patient = own(&session.agent)?;
         let found = kept(&self.inner.ledger, session.agent.tenant, patient).await;
         let document = or_none(found.map(|(document, _)| document))?;
         let Some(DevicesDocument { devices, ways, .. }) = document else {
             return Ok(Vec::new());
         };
         let here = Ending::Of(&session.id);
-        let is_here = |id: &str| ways.iter().any(|way| way.id == id && here.has(way));
-        Ok((devices.into_iter())
-            .map(|device| PushDeviceView {
-                this: is_here(&device.id),
+        let mut views = Vec::new();
+        for device in devices {
+            let way = ways.iter().find(|way| way.id == device.id);
+            let is_app = way.is_some_and(|way| way.app().is_some());
+            // One that isn't let in any more is told nothing.
+            if let Some(way) = way.filter(|_| is_app)
+                && !self
+                    .is_told(session.agent.tenant, way.grant.as_deref(), patient)
+                    .await?
+            {
+                continue;
+            }
+            views.push(PushDeviceView {
+                this: way.is_some_and(|way| here.has(way)),
+                is_app,
                 id: device.id,
                 name: device.name,
                 since_ms: device.since_ms,
-            })
-            .collect())
+            });
+        }
+        Ok(views)
     }
 
     /// Turns notifications on in a browser of one's own, and gives back the device's id. One that has them already keeps
@@ -328,12 +353,7 @@ impl Identity {
         session: &Session,
         new: &NewPushDevice,
     ) -> Result<String, TrustError> {
-        let patient = own(session)?;
-        let name = new.name.trim();
-        let is_plain = |text: &str| text.chars().all(|one| !one.is_control());
-        if name.is_empty() || name.chars().count() > PUSH_NAME_MAX || !is_plain(name) {
-            return invalid("Give the device a short name.");
-        }
+        own(&session.agent)?;
         let key = bytes(&new.key, KEY_BYTES).filter(|key| key.first() == Some(&4));
         if key.is_none()
             || bytes(&new.auth, AUTH_BYTES).is_none()
@@ -341,22 +361,52 @@ impl Identity {
         {
             return invalid("This browser gave nothing that notifications could be sent to.");
         }
-        let (ledger, tenant) = (&self.inner.ledger, session.agent.tenant);
-        let signer = self.push_key(tenant).await?;
+        let signer = self.push_key(session.agent.tenant).await?;
         if new.signer != signer.public() {
             return invalid("This page is too old. Load it again, and try once more.");
         }
-        let signer = signer.print();
+        let way = Way {
+            id: String::new(),
+            endpoint: new.endpoint.clone(),
+            key: new.key.clone(),
+            auth: new.auth.clone(),
+            signer: signer.print(),
+            session: Some(session.id.clone()),
+            grant: None,
+            seen_ms: None,
+        };
+        let note = "notifications turned on in a browser";
+        self.put_device(Holder::Session(session), &way, &new.name, note)
+            .await
+    }
+
+    /// Writes where a device is, together with what it ends with, and gives back its id. One that is known by its place
+    /// keeps that under the new name; another patient who had it has it no more.
+    pub(super) async fn put_device(
+        &self,
+        holder: Holder<'_>,
+        new: &Way,
+        name: &str,
+        note: &str,
+    ) -> Result<String, TrustError> {
+        let name = name.trim();
+        let is_plain = |text: &str| text.chars().all(|one| !one.is_control());
+        if name.is_empty() || name.chars().count() > PUSH_NAME_MAX || !is_plain(name) {
+            return invalid("Give the device a short name.");
+        }
+        let agent = holder.agent();
+        let (ledger, tenant, patient) = (&self.inner.ledger, agent.tenant, own(agent)?);
         let is_new = |way: &Way| way.endpoint == new.endpoint;
         // Whoever has no room, or is signed out by now, takes nothing from others.
-        self.still_open(session).await?;
+        self.still_open(holder).await?;
         let (found, _) = kept(ledger, tenant, patient).await?;
-        if found.is_some_and(|document| {
-            document.devices.len() >= PUSH_DEVICES_MAX && !document.ways.iter().any(is_new)
-        }) {
-            return invalid(NO_ROOM);
+        if let Some(mut document) = found {
+            self.drop_untold(tenant, &mut document).await?;
+            if document.devices.len() >= PUSH_DEVICES_MAX && !document.ways.iter().any(is_new) {
+                return invalid(NO_ROOM);
+            }
         }
-        self.take_from_others(session, patient, &new.endpoint)
+        self.take_from_others(tenant, patient, &new.endpoint)
             .await?;
         for _ in 0..RETRIES {
             let (found, expected) = kept(ledger, tenant, patient).await?;
@@ -365,13 +415,16 @@ impl Identity {
                 devices: Vec::new(),
                 ways: Vec::new(),
             });
+            // What is told nothing any more takes no place.
+            self.drop_untold(tenant, &mut document).await?;
             let known = (document.ways.iter_mut()).find(|way| is_new(way));
             let known = known.map(|way| {
-                way.key.clone_from(&new.key);
-                way.auth.clone_from(&new.auth);
-                way.signer.clone_from(&signer);
-                way.session = Some(session.id.clone());
-                way.id.clone()
+                let id = std::mem::take(&mut way.id);
+                *way = Way {
+                    id: id.clone(),
+                    ..new.clone()
+                };
+                id
             });
             let id = match known {
                 Some(id) => {
@@ -392,26 +445,40 @@ impl Identity {
                     });
                     document.ways.push(Way {
                         id: id.clone(),
-                        endpoint: new.endpoint.clone(),
-                        key: new.key.clone(),
-                        auth: new.auth.clone(),
-                        signer: signer.clone(),
-                        session: Some(session.id.clone()),
+                        ..new.clone()
                     });
                     id
                 }
             };
-            let open = self.still_open(session).await?;
-            let draft = written(ledger, tenant, expected, &document)?;
-            let mut record = Record::new(&session.agent, Event::DEVICES);
-            record.purpose = Some(session.agent.role.purpose());
-            record.note = Some("notifications turned on in a browser");
+            let open = self.still_open(holder).await?;
+            let mut drafts = vec![written(ledger, tenant, expected, &document)?];
+            drafts.extend(open);
+            let mut record = Record::new(agent, Event::DEVICES);
+            record.purpose = Some(agent.role.purpose());
+            record.note = Some(note);
             record.patients.insert(patient.to_owned());
-            if let Some(outcome) = self.tried(tenant, vec![draft, open], record).await {
+            if let Some(outcome) = self.tried(tenant, drafts, record).await {
                 return outcome.map(|()| id);
             }
         }
         Err(LedgerError::Conflict.into())
+    }
+
+    /// Takes applications out of a document that aren't let in any more.
+    async fn drop_untold(
+        &self,
+        tenant: TenantId,
+        document: &mut DevicesDocument,
+    ) -> Result<(), TrustError> {
+        let mut untold = Vec::new();
+        for way in document.ways.iter().filter(|way| way.app().is_some()) {
+            let grant = way.grant.as_deref();
+            if !self.is_told(tenant, grant, &document.patient).await? {
+                untold.push(way.id.clone());
+            }
+        }
+        document.remove(|way| untold.contains(&way.id));
+        Ok(())
     }
 
     /// Says that somebody has just signed in in the browser of a device, as far as it is one of their own: it ends with
@@ -420,7 +487,7 @@ impl Identity {
     /// # Errors
     /// `SignIn` when the session has ended; `Ledger`, `Damaged`.
     pub async fn is_at_push_device(&self, session: &Session, id: &str) -> Result<(), TrustError> {
-        let Ok(patient) = own(session) else {
+        let Ok(patient) = own(&session.agent) else {
             return Ok(());
         };
         let (ledger, tenant) = (&self.inner.ledger, session.agent.tenant);
@@ -428,17 +495,19 @@ impl Identity {
             let (Some(mut document), expected) = kept(ledger, tenant, patient).await? else {
                 return Ok(());
             };
-            let Some(way) = document.ways.iter_mut().find(|way| way.id == id) else {
+            let mut browsers = (document.ways.iter_mut()).filter(|way| way.app().is_none());
+            let Some(way) = browsers.find(|way| way.id == id) else {
                 return Ok(());
             };
             way.session = Some(session.id.clone());
-            let open = self.still_open(session).await?;
-            let draft = written(ledger, tenant, expected, &document)?;
+            let open = self.still_open(Holder::Session(session)).await?;
+            let mut drafts = vec![written(ledger, tenant, expected, &document)?];
+            drafts.extend(open);
             let mut record = Record::new(&session.agent, Event::DEVICES);
             record.purpose = Some(session.agent.role.purpose());
             record.note = Some("signed in on a device with notifications");
             record.patients.insert(patient.to_owned());
-            if let Some(outcome) = self.tried(tenant, vec![draft, open], record).await {
+            if let Some(outcome) = self.tried(tenant, drafts, record).await {
                 return outcome;
             }
         }
@@ -446,8 +515,19 @@ impl Identity {
     }
 
     /// A session as it is kept, to be written with its device: whoever ends it meanwhile is met, and ends both. Memory may
-    /// know one that somebody has ended at another server.
-    async fn still_open(&self, session: &Session) -> Result<Draft, TrustError> {
+    /// know one that somebody has ended at another server. A grant is asked for again when something is sent.
+    async fn still_open(&self, holder: Holder<'_>) -> Result<Option<Draft>, TrustError> {
+        let session = match holder {
+            Holder::Session(session) => session,
+            Holder::Grant(agent, grant) => {
+                let is_told = self.is_told(agent.tenant, Some(grant), own(agent)?);
+                return if is_told.await? {
+                    Ok(None)
+                } else {
+                    Err(TrustError::SignIn)
+                };
+            }
+        };
         let tenant = session.agent.tenant;
         let found: Option<Kept<SessionDocument>> =
             get(&self.inner.ledger, tenant, kinds::SESSION, &session.id).await?;
@@ -456,6 +536,7 @@ impl Identity {
         };
         let expected = Expected::Version(open.version);
         self.session_draft(tenant, &session.id, expected, &open.body)
+            .map(Some)
     }
 
     /// Turns notifications off on a device, whoever's it is, because its browser forgets what it knows of us: whoever
@@ -477,7 +558,7 @@ impl Identity {
     /// # Errors
     /// `Invalid` for who is no patient, and when there is no such device; `Ledger`.
     pub async fn remove_push_device(&self, session: &Session, id: &str) -> Result<(), TrustError> {
-        let patient = own(session)?;
+        let patient = own(&session.agent)?;
         let mut record = Record::new(&session.agent, Event::DEVICES);
         record.purpose = Some(session.agent.role.purpose());
         record.note = Some("notifications turned off on a device");
@@ -507,10 +588,10 @@ impl Identity {
         record.note = Some("devices that their push service doesn't know any more forgotten");
         record.patients.insert(patient.to_owned());
         // One that has been turned on anew meanwhile, for another key or elsewhere, is another.
-        let is = |way: &Way, one: &PushDevice| {
-            (&way.id, &way.endpoint, &way.signer) == (&one.id, &one.endpoint, &one.signer)
+        let is_it = |way: &Way| {
+            let now = way.device();
+            now.is_some_and(|now| gone.iter().any(|one| is_same(&now, one)))
         };
-        let is_it = |way: &Way| gone.iter().any(|one| is(way, one));
         self.without(permit.tenant(), patient, is_it, &record)
             .await
             .map(drop)
@@ -519,7 +600,7 @@ impl Identity {
     /// Turns a patient's own notifications off on all devices but that which they hold, where they sign out everywhere
     /// else.
     pub(super) async fn end_push_devices(&self, session: &Session) -> Result<(), TrustError> {
-        let Ok(patient) = own(session) else {
+        let Ok(patient) = own(&session.agent) else {
             return Ok(());
         };
         let mut record = Record::new(&session.agent, Event::DEVICES);
@@ -555,7 +636,7 @@ impl Identity {
     }
 
     /// Takes devices of a patient away; says whether there were any.
-    async fn without(
+    pub(super) async fn without(
         &self,
         tenant: TenantId,
         patient: &str,
@@ -585,12 +666,12 @@ impl Identity {
     /// now.
     async fn take_from_others(
         &self,
-        session: &Session,
+        tenant: TenantId,
         patient: &str,
         endpoint: &str,
     ) -> Result<(), TrustError> {
-        let note = "notifications turned off in a browser that is somebody else's now";
-        let (tenant, but) = (session.agent.tenant, Some(patient));
+        let note = "notifications turned off on a device that is somebody else's now";
+        let but = Some(patient);
         self.take("endpoint", endpoint, tenant, (but, note), |way| {
             way.endpoint == endpoint
         })
@@ -624,143 +705,35 @@ impl Identity {
         }
         Ok(())
     }
-
-    /// The key by which push services know an organisation, if there is one yet. For pages, which make none.
-    ///
-    /// # Errors
-    /// `Ledger`, `Damaged`.
-    pub async fn known_push_key(&self, tenant: TenantId) -> Result<Option<PushKey>, TrustError> {
-        let ledger = &self.inner.ledger;
-        let id = ledger.derive_own_id(tenant, "push key");
-        let found: Option<Kept<KeyDocument>> = get(ledger, tenant, kinds::PUSH_KEY, &id).await?;
-        found.map(|kept| PushKey::open(&kept.body)).transpose()
-    }
-
-    /// The key by which push services know an organisation (RFC 8292), made when it is needed first.
-    ///
-    /// # Errors
-    /// `Ledger`, `Damaged`.
-    pub async fn push_key(&self, tenant: TenantId) -> Result<PushKey, TrustError> {
-        let ledger = &self.inner.ledger;
-        let id = ledger.derive_own_id(tenant, "push key");
-        for _ in 0..RETRIES {
-            if let Some(known) = self.known_push_key(tenant).await? {
-                return Ok(known);
-            }
-            let made = KeyDocument::make()?;
-            let expected = Expected::Absent;
-            let kind = kinds::PUSH_KEY;
-            let draft = draft(ledger, tenant, kind, &id, expected, &made, &[], None)?;
-            let agent = Agent::system(tenant, "identity");
-            let mut record = Record::new(&agent, Event::KEYS_ROTATED);
-            record.purpose = Some(Purpose::Administration);
-            record.note = Some("a key was made by which push services know this organisation");
-            let audit = self.inner.auditor.draft(&record);
-            match commit(ledger, tenant, vec![draft], audit).await {
-                // Somebody else was faster.
-                Ok(()) | Err(LedgerError::Conflict) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(LedgerError::Conflict.into())
-    }
 }
 
 const NO_ROOM: &str =
     "You have notifications on five devices, and there can't be more. Remove one first.";
+
+/// Whether a device is the one that it was when something was sent to it: turned on anew for another key, or by an
+/// application that has said its token again, it is another.
+fn is_same(now: &PushDevice, then: &PushDevice) -> bool {
+    let signer = |device: &PushDevice| match &device.place {
+        PushPlace::Browser(browser) => Some((browser.endpoint.clone(), browser.signer.clone())),
+        PushPlace::App { .. } => None,
+    };
+    let is_app = |device: &PushDevice| matches!(device.place, PushPlace::App { .. });
+    now.id == then.id
+        && now.seen_ms == then.seen_ms
+        && signer(now) == signer(then)
+        && (!is_app(now) || now.place == then.place)
+}
 
 /// Whether something may be a device's id: anybody may write a cookie.
 fn is_device_id(text: &str) -> bool {
     bytes(text, ID_BYTES).is_some()
 }
 
-/// Whose devices a session is about.
-fn own(session: &Session) -> Result<&str, TrustError> {
-    let agent = &session.agent;
+/// Whose devices somebody looks after.
+pub(super) fn own(agent: &Agent) -> Result<&str, TrustError> {
     match (agent.role, &agent.patient) {
         (Role::Patient, Some(patient)) => Ok(patient),
         _ => invalid("Notifications are turned on by patients, for themselves."),
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeyDocument {
-    /// PKCS #8, in base64url.
-    secret: String,
-}
-
-fn unable() -> TrustError {
-    TrustError::Damaged("the key for push services can't be used".to_owned())
-}
-
-impl KeyDocument {
-    /// A new key. The library's own randomness makes it, as it makes the keys of TLS.
-    fn make() -> Result<Self, TrustError> {
-        let pair =
-            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| unable())?;
-        let secret = pair.to_pkcs8v1().map_err(|_| unable())?;
-        Ok(Self {
-            secret: URL_SAFE_NO_PAD.encode(secret.as_ref()),
-        })
-    }
-}
-
-/// The key by which push services know an organisation.
-pub struct PushKey {
-    pair: EcdsaKeyPair,
-    public: String,
-}
-
-impl std::fmt::Debug for PushKey {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut shown = formatter.debug_struct("PushKey");
-        shown.field("public", &self.public).finish_non_exhaustive()
-    }
-}
-
-impl PushKey {
-    fn open(document: &KeyDocument) -> Result<Self, TrustError> {
-        let secret = URL_SAFE_NO_PAD
-            .decode(&document.secret)
-            .map_err(|_| unable())?;
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &secret)
-            .map_err(|_| unable())?;
-        let public = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        Ok(Self { pair, public })
-    }
-
-    /// The public key, as browsers are given it (`applicationServerKey`): a point of P-256, in base64url.
-    #[must_use]
-    pub fn public(&self) -> &str {
-        &self.public
-    }
-
-    /// What stands for the public key. A push service takes nothing for a browser but what is signed by the key that the
-    /// browser named when it asked for its place.
-    #[must_use]
-    pub fn print(&self) -> String {
-        let hash = digest::digest(&digest::SHA256, self.public.as_bytes());
-        URL_SAFE_NO_PAD.encode(hash.as_ref().get(..PRINT_BYTES).unwrap_or_default())
-    }
-
-    /// The value of `Authorization` for a push service (RFC 8292): who sends, signed. `contact` is where its operator
-    /// finds who sends (`mailto:` or `https:`).
-    ///
-    /// # Errors
-    /// `Damaged` when the key can't sign.
-    pub fn authorization(
-        &self,
-        audience: &str,
-        contact: &str,
-        now_ms: u64,
-    ) -> Result<String, TrustError> {
-        let claims = json!({"aud": audience, "exp": now_ms / 1_000 + TOKEN_S, "sub": contact});
-        let head = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"ES256"}"#);
-        let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes());
-        let signature = signature.map_err(|_| unable())?;
-        let signature = URL_SAFE_NO_PAD.encode(signature.as_ref());
-        Ok(format!("vapid t={signed}.{signature}, k={}", self.public))
     }
 }
 

@@ -18,7 +18,9 @@ mod manage;
 mod oauth;
 mod oidc;
 mod passkeys;
+mod places;
 mod proxies;
+mod push_key;
 mod recent;
 mod refusals;
 mod registered;
@@ -51,8 +53,7 @@ use crate::{Action, Agent, Permit, Purpose, Refusal, Role, Target, TrustError, V
 
 pub use browsers::in_browser;
 pub use devices::{
-    NewPushDevice, NoPush, PUSH_DEVICES_MAX, PUSH_ENDPOINT_MAX, PUSH_NAME_MAX, PushDevice,
-    PushDeviceView, PushKey,
+    NewPushDevice, PUSH_DEVICES_MAX, PUSH_ENDPOINT_MAX, PUSH_NAME_MAX, PushDeviceView,
 };
 pub use emergency::{
     ALERTED_MAX, EMERGENCY_REVIEW_S, EMERGENCY_S, EmergenciesWaiting, EmergencyAccess,
@@ -64,10 +65,10 @@ pub use oauth::{
     ACCESS_LIFE_S, APP_ACCESS_LIFE_S, App, AppTokens, CERTIFICATE_BYTES_MAX, Certificates,
     ClientProof, ConnectedClient, EARLIER_KEYS_MAX_MS, FetchedKeys, GRANTS_MAX, GrantView, Granted,
     IDENTITY_TOKEN_LIFE_S, KEYS_BYTES_MAX, KeysOfBefore, KeysPlace, LaunchContext, Launched,
-    NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError, OnBehalf,
-    PeerCertificate, SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, ShownClient, ShownSystem,
-    SignedIn, SigningRotation, SubjectName, SystemKeys, TokenState, VISIT_TOKEN_TYPE, WAITING_MAX,
-    claims_client, is_challenge, names_key, rotate_signing_key, wanted_scopes,
+    NewApp, NewAppDevice, NewGrant, NewSystem, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError,
+    OnBehalf, PeerCertificate, SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, ShownClient,
+    ShownSystem, SignedIn, SigningRotation, SubjectName, SystemKeys, TokenState, VISIT_TOKEN_TYPE,
+    WAITING_MAX, claims_client, is_challenge, names_key, rotate_signing_key, wanted_scopes,
 };
 #[cfg(test)]
 pub(crate) use oauth::{let_in, signer::Signer};
@@ -77,7 +78,9 @@ pub use oidc::{
 };
 pub use passkeys::ceremony::RelyingParty;
 pub use passkeys::{OwnCode, PasskeyQuestion, PasskeyView, SecondFactors};
+pub use places::{AppService, NoPush, PushBrowser, PushDevice, PushPlace, PushWays};
 pub use proxies::{Acting, NewProxy, Proxy};
+pub use push_key::PushKey;
 pub use registered::{Contract, Registered};
 pub use seen::{OpenedBy, SessionView};
 pub use step_up::{STEP_UP_S, StepUp, StepUpWays};

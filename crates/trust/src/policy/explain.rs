@@ -294,5 +294,6 @@ fn access(about: &AskedAbout<'_>, patient: Option<String>) -> Option<Access> {
         scopes: about.scopes.clone()?,
         patient,
         round: 0,
+        grant: None,
     })
 }

@@ -90,6 +90,7 @@ impl Given {
                 scopes: Scopes::parse(&texts.join(" ")).unwrap(),
                 patient: self.patient.map(str::to_owned),
                 round: 0,
+                grant: None,
             })),
             ..staff(Role::Client)
         }

@@ -56,6 +56,7 @@ use tokio::sync::Semaphore;
 
 use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::consent::Rules;
+use crate::identity::PushWays;
 use crate::{Action, Permit, TrustError, tokens};
 
 pub use addresses::{AddressMark, AddressStanding, AddressTrouble};
@@ -115,8 +116,8 @@ struct Inner {
     texts: OnceLock<TextRules>,
     /// Whether the number that texts come from is another organisation's too.
     number_shared: AtomicBool,
-    /// Whether the organisation sends notifications.
-    notifies: AtomicBool,
+    /// Which devices the organisation sends notifications to.
+    notifies: OnceLock<PushWays>,
     consents: consents::Kept,
 }
 
@@ -162,7 +163,7 @@ impl Vault {
                 rules,
                 texts: OnceLock::new(),
                 number_shared: AtomicBool::new(false),
-                notifies: AtomicBool::new(false),
+                notifies: OnceLock::new(),
                 consents: consents::Kept::default(),
             }),
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Internal, Unit, Vault, kinds};
 use crate::consent;
+use crate::identity::PushWays;
 use crate::sms::{Country, Number};
 use crate::{Permit, TrustError};
 
@@ -57,15 +58,17 @@ impl Vault {
         let _ = self.inner.texts.set(rules);
     }
 
-    /// Says that the organisation sends notifications: before anything is sent. Where nobody says it none are sent, and
-    /// journeys take their next channel.
-    pub fn set_sends_notifications(&self) {
-        self.inner.notifies.store(true, Ordering::Relaxed);
+    /// Says which devices the organisation sends notifications to: once, before anything is sent. Where nobody says it
+    /// none are sent, and journeys take their next channel.
+    pub fn set_notifications(&self, ways: PushWays) {
+        // What was said first stays.
+        let _ = self.inner.notifies.set(ways);
     }
 
-    /// Whether the organisation sends notifications.
-    pub(crate) fn sends_notifications(&self) -> bool {
-        self.inner.notifies.load(Ordering::Relaxed)
+    /// Which devices the organisation sends notifications to.
+    #[must_use]
+    pub fn notifications(&self) -> PushWays {
+        self.inner.notifies.get().copied().unwrap_or_default()
     }
 
     /// What the organisation says of its text messages.

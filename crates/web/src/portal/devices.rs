@@ -1,4 +1,5 @@
-//! Devices on which a patient is notified of messages. Without JavaScript, or where a browser has no notifications, the
+//! Devices on which a patient is notified of messages: browsers, where they turn it on here, and applications on telephones,
+//! which say so themselves. Without JavaScript, or where a browser has no notifications, the
 //! page says how else messages come.
 
 use axum::response::{IntoResponse, Redirect, Response};
@@ -25,7 +26,7 @@ fn row(ctx: &Ctx, device: &PushDeviceView) -> Markup {
         li class="card stack" {
             h3 { (device.name) }
             @if device.this { p { (layout::state(State::Running, "You are here now")) } }
-            p class="quiet" { "Since " (ctx.times.wall(signed(device.since_ms))) }
+            p class="quiet" { @if device.is_app { "By an app that you allowed, since " } @else { "Since " } (ctx.times.wall(signed(device.since_ms))) }
             form method="post" action=(HERE) {
                 (csrf(ctx))
                 input type="hidden" name="do" value=(REMOVE);
@@ -42,7 +43,12 @@ pub(super) async fn section(ctx: &Ctx, is_reached_elsewhere: bool) -> Result<Mar
     let identity = ctx.app.web.trust.identity();
     let devices = identity.push_devices(&ctx.session).await?;
     let is_offered = ctx.app.web.push.is_some();
-    if !is_offered && devices.is_empty() {
+    let are_apps_told = {
+        let ways = ctx.app.web.trust.vault().notifications();
+        ways.fcm || ways.apns
+    };
+    let are_any = is_offered || are_apps_told;
+    if !are_any && devices.is_empty() {
         return Ok(html! {});
     }
     let has_room = devices.len() < PUSH_DEVICES_MAX;
@@ -62,7 +68,8 @@ pub(super) async fn section(ctx: &Ctx, is_reached_elsewhere: bool) -> Result<Mar
             h2 id="devices" { "Notifications on your devices" }
             p { "A phone or a computer can show you at once that there is a new message. It shows who writes, and nothing of what is written, also on a locked screen. Turn this on only where the device is yours alone." }
             p class="quiet" { "They come while you are not signed in, too. Where you sign out, they end on that device; turn them on again after you have signed in." }
-            @if !is_offered { p class="note" { "No notifications are sent at present. We tell you in the ways that you chose above." } }
+            @if are_apps_told { p class="quiet" { "An app that you allowed to read your messages can show you that there is one, too. It tells us so itself, and no more once you take it away under " a href="/portal/apps" { "Apps you allowed" } ". The maker of the phone learns that there is a message, and not what is in it." } }
+            @if !are_any { p class="note" { "No notifications are sent at present. We tell you in the ways that you chose above." } }
             @if is_unwelcome { p class="note" { "You have chosen how messages reach you, and notifications are not among it for all of them. " a href="/portal/preferences/messages" { "Choose notifications" } "." } }
             @if is_reached_elsewhere { p class="note" { "You want to be reached at one address alone, so no notifications are sent." } }
             @if !devices.is_empty() { ul class="stack" { @for device in &devices { (row(ctx, device)) } } }

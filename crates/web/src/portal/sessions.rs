@@ -82,13 +82,13 @@ pub(crate) async fn list(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             div class="stack" {
                 h1 { "Where you are signed in" }
                 p { "These are the phones and computers that have your pages open. If you don't know one, sign out there." }
-                @if ctx.app.web.push.is_some() && ctx.role() == Role::Patient { p { "Notifications end where you sign out. Those on devices that are not signed in any more are under " a href="/portal/preferences#devices" { "How we reach you" } "." } }
+                @if ctx.app.web.notifies() && ctx.role() == Role::Patient { p { "Notifications end where you sign out. Those on devices that are not signed in any more are under " a href="/portal/preferences#devices" { "How we reach you" } "." } }
             }
             ul class="stack" { @for (place, session) in sessions.iter().enumerate() { (row(&ctx, session, place + 1)) } }
             @if has_others {
                 form method="post" action={ (HERE) "/end-others" } {
                     (csrf(&ctx))
-                    @if ctx.app.web.push.is_some() && ctx.role() == Role::Patient { p class="quiet small" { "Notifications are turned off with it on all devices but this one." } }
+                    @if ctx.app.web.notifies() && ctx.role() == Role::Patient { p class="quiet small" { "Notifications are turned off with it on all devices but this one." } }
                     button type="submit" { "Sign out everywhere else" }
                 }
             } @else { p class="quiet" { "You are signed in nowhere else." } }

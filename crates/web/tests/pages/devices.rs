@@ -403,3 +403,34 @@ async fn a_notification_counts_as_taken_and_not_as_seen() {
         .await
         .shows("Please weigh yourself.");
 }
+
+/// Where applications alone are told, the page says how they come, and offers no browser; notifications are a way all the
+/// same.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_applications_alone_are_told_the_page_says_so() {
+    let world = World::new().await;
+    world
+        .trust
+        .vault()
+        .set_notifications(trust::identity::PushWays {
+            fcm: true,
+            ..trust::identity::PushWays::default()
+        });
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    let page = own.get(PAGE).await;
+    page.shows("Notifications on your devices");
+    page.shows("An app that you allowed to read your messages");
+    assert!(!page.body.contains("data-push") && !page.has("No notifications are sent"));
+    check_html(PAGE, &page.body);
+    own.get("/portal/preferences/messages")
+        .await
+        .shows("Notification only");
+    let fields = [
+        ("do", "notify"),
+        ("name", "Phone"),
+        ("endpoint", "https://push.example/x"),
+    ];
+    let refused = own.act(PAGE, PAGE, &fields).await;
+    assert_eq!(refused.status, StatusCode::NOT_FOUND);
+}

@@ -81,6 +81,8 @@ impl OnBehalf {
                 scopes: kept.scopes.parsed(&kept.client)?,
                 patient: kept.patient.clone(),
                 round: kept.round,
+                // What acts by itself later looks after no devices.
+                grant: None,
             }));
         }
         Ok(agent)

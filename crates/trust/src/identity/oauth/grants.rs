@@ -476,6 +476,7 @@ impl Identity {
     ) -> Result<Result<Agent, (Agent, &'static str)>, TrustError> {
         let ledger = &self.inner.ledger;
         let stranger = || sign_in::stranger(tenant);
+        let id = grant;
         let Some(grant) = self.inner.grants.get(ledger, tenant, grant).await? else {
             return Ok(Err((stranger(), "access token of a grant that has ended")));
         };
@@ -487,7 +488,10 @@ impl Identity {
             id: access.client.clone(),
             document,
         };
-        let agent = self.app_agent(tenant, &client, &grant, scopes);
+        let mut agent = self.app_agent(tenant, &client, &grant, scopes);
+        if let Some(access) = &mut agent.access {
+            std::sync::Arc::make_mut(access).grant = Some(id.to_owned());
+        }
         if self.now_ms() >= access.expires_ms {
             return Ok(Err((agent, "expired access token")));
         }
@@ -619,6 +623,7 @@ impl Identity {
             scopes,
             patient: grant.patient.clone(),
             round: client.document.round,
+            grant: None,
         };
         Agent {
             access: Some(std::sync::Arc::new(access)),

@@ -30,6 +30,7 @@ pub(crate) mod signer;
 mod signing;
 mod still;
 mod systems;
+mod told;
 mod visits;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub use keys::KEYS_BYTES_MAX;
 use keys::Keys;
 pub(super) use systems::SystemDocument;
 pub use systems::{NewSystem, SystemKeys, WAITING_MAX};
+pub use told::NewAppDevice;
 pub use visits::VISIT_TOKEN_TYPE;
 
 pub use apps::{App, NewApp, wanted_scopes};
@@ -628,6 +630,7 @@ impl Identity {
                     scopes,
                     patient: None,
                     round: system.round,
+                    grant: None,
                 })
             }),
             signed_in: crate::SignedIn::default(),

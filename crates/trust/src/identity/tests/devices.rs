@@ -1,13 +1,35 @@
 //! Devices on which patients are notified: whose they are, how many, and what ends them.
 use super::*;
 use crate::audit::{Auditor, Event, Record};
-use crate::identity::{NewPushDevice, NoPush, PUSH_DEVICES_MAX};
+use crate::identity::{
+    NewPushDevice, NoPush, PUSH_DEVICES_MAX, PushBrowser, PushDevice, PushPlace, PushWays,
+};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 const BORN: &str = "1941-03-07";
+const EVERYWHERE: PushWays = PushWays {
+    browsers: true,
+    fcm: true,
+    apns: true,
+};
+
+/// Where a device is, in a word.
+fn place(device: &PushDevice) -> String {
+    match &device.place {
+        PushPlace::Browser(browser) => browser.endpoint.clone(),
+        PushPlace::App { service, token } => format!("{}:{token}", service.code()),
+    }
+}
+
+fn change(device: &mut PushDevice, how: impl Fn(&mut PushBrowser)) {
+    match &mut device.place {
+        PushPlace::Browser(browser) => how(browser),
+        PushPlace::App { .. } => panic!("an application"),
+    }
+}
 
 async fn device(house: &House, number: usize) -> NewPushDevice {
     let key = house.trust.identity().push_key(TENANT).await.unwrap();
@@ -43,9 +65,9 @@ async fn count(house: &House, session: &Session) -> usize {
 async fn sent_to(house: &House, id: &str) -> Result<Vec<String>, NoPush> {
     let record = json!({"resourceType": "Patient", "id": id});
     let record = fhir::Resource::from_value(record).unwrap();
-    house.vault().set_sends_notifications();
+    house.vault().set_notifications(EVERYWHERE);
     let found = house.vault().notifies_on(TENANT, &record, 0).await.unwrap();
-    Ok(found?.into_iter().map(|device| device.endpoint).collect())
+    Ok(found?.into_iter().map(|device| place(&device)).collect())
 }
 
 #[tokio::test]
@@ -79,7 +101,11 @@ async fn devices_come_are_bounded_and_go() {
     let record = fhir::Resource::from_value(record).unwrap();
     let found = house.vault().notifies_on(TENANT, &record, 0).await.unwrap();
     let found = found.unwrap();
-    assert_eq!((found[1].auth[0], found[0].auth[0]), (4, 0));
+    let secret = |device: &PushDevice| match &device.place {
+        PushPlace::Browser(browser) => browser.auth[0],
+        PushPlace::App { .. } => panic!("an application"),
+    };
+    assert_eq!((secret(&found[1]), secret(&found[0])), (4, 0));
     identity
         .remove_push_device(&ida, &listed[0].id)
         .await
@@ -456,7 +482,7 @@ async fn a_device_that_was_turned_on_anew_is_not_forgotten_for_what_it_was() {
     let ida = patient(&house, "ida").await;
     let new = device(&house, 0).await;
     identity.add_push_device(&ida, &new).await.unwrap();
-    house.vault().set_sends_notifications();
+    house.vault().set_notifications(EVERYWHERE);
     let record = json!({"resourceType": "Patient", "id": "ida"});
     let record = fhir::Resource::from_value(record).unwrap();
     let found = house.vault().notifies_on(TENANT, &record, 0).await.unwrap();
@@ -472,10 +498,12 @@ async fn a_device_that_was_turned_on_anew_is_not_forgotten_for_what_it_was() {
         count(&house, &ida).await
     };
     let mut before = now.clone();
-    before.signer = "another".to_owned();
+    change(&mut before, |browser| browser.signer = "another".to_owned());
     assert_eq!(forget(before).await, 1);
     let mut before = now.clone();
-    before.endpoint = "https://push.example/before".to_owned();
+    change(&mut before, |browser| {
+        browser.endpoint = "https://push.example/before".to_owned();
+    });
     assert_eq!(forget(before).await, 1);
     assert_eq!(forget(now).await, 0);
 }

@@ -297,6 +297,7 @@ fn organizations_and_devices_are_looked_at() {
             scopes: crate::scopes::Scopes::parse("user/*.cruds").unwrap(),
             patient: None,
             round: 0,
+            grant: None,
         })),
         ..clinician.clone()
     };

@@ -409,6 +409,7 @@ async fn who_comes_by_a_token_asks_for_an_own_purpose_with_a_registration_alone(
         scopes: Scopes::parse("user/*.rs").unwrap(),
         patient: None,
         round: 0,
+        grant: None,
     };
     let by_app = Agent {
         access: Some(Arc::new(app)),
