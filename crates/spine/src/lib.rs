@@ -5,6 +5,8 @@
 //! the permit and with the audit leaf that any other client's request has. It takes no request and
 //! knows no server of HTTP: `cairn` leads requests here.
 //!
-//! Start reading at [`matching`], which compares two persons and is a function of what it is given.
+//! Start reading at [`matching`], which compares two persons and is a function of what it is given, or at
+//! [`demographics`], which tells who somebody is by number.
 
+pub mod demographics;
 pub mod matching;
