@@ -157,7 +157,11 @@ pub const KEYS: &[Key] = &[
     key("telehealth.audience", ValueKind::Text, ""),
     key("telehealth.opens_s", ValueKind::Integer, "900"),
     key("demographics.serve", ValueKind::Flag, "false"),
-    key("demographics.base", ValueKind::Text, "/personal-demographics/FHIR/R4"),
+    key(
+        "demographics.base",
+        ValueKind::Text,
+        "/personal-demographics/FHIR/R4",
+    ),
     key("demographics.rules", ValueKind::Text, "england"),
     key("demographics.allocate", ValueKind::Text, ""),
     key("demographics.per_second", ValueKind::Integer, "50"),

@@ -86,7 +86,9 @@ impl DemographicsSettings {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
         let parts = self.base.strip_prefix('/');
-        let parts: Vec<&str> = parts.map(|rest| rest.split('/').collect()).unwrap_or_default();
+        let parts: Vec<&str> = parts
+            .map(|rest| rest.split('/').collect())
+            .unwrap_or_default();
         if parts.is_empty() || !parts.iter().all(|part| formed(part)) {
             return Err(format!("demographics.base is a path such as {BASE}"));
         }
@@ -124,7 +126,10 @@ mod tests {
         assert_eq!(with(|one| one.base = "/pds".to_owned()), "");
         assert_eq!(with(|one| one.allocate = Some("4 70".to_owned())), "");
         for (change, what) in [
-            ((|one| one.base = String::new()) as fn(&mut DemographicsSettings), "base"),
+            (
+                (|one| one.base = String::new()) as fn(&mut DemographicsSettings),
+                "base",
+            ),
             (|one| one.base = "pds".to_owned(), "base"),
             (|one| one.base = "/pds/".to_owned(), "base"),
             (|one| one.base = "/{pds}".to_owned(), "base"),

@@ -20,9 +20,9 @@ pub(super) fn open(
     settings.check().map_err(ServerError::Demographics)?;
     let rules = settings.rules().map_err(ServerError::Demographics)?;
     let base = format!("{base_url}{}", settings.base);
-    let demographics = settings.serve.then(|| {
-        Demographics::new(trust.clone(), record.clone(), rules.clone(), &base)
-    });
+    let demographics = settings
+        .serve
+        .then(|| Demographics::new(trust.clone(), record.clone(), rules.clone(), &base));
     let service = DemographicsService::new(demographics, rules, settings.per_second);
     Ok((settings.base, Arc::new(service)))
 }

@@ -106,7 +106,9 @@ impl Own {
             demographics.rules.clone_from(rules);
         }
         if self.demographics_allocate.is_some() {
-            demographics.allocate.clone_from(&self.demographics_allocate);
+            demographics
+                .allocate
+                .clone_from(&self.demographics_allocate);
         }
         demographics
     }

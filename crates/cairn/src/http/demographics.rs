@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -73,8 +73,8 @@ pub(super) fn router(base: &str) -> Router<Doors> {
 /// A request that was let in, and what is told of how often its client asks.
 struct Asking {
     service: Arc<Service>,
+    demographics: Demographics,
     asked: Asked,
-    body: Option<Body>,
     stand: Stand,
 }
 
@@ -82,19 +82,8 @@ struct Asking {
 type Answered = Result<Told, Failure>;
 
 impl Asking {
-    fn demographics(&self) -> Result<&Demographics, Failure> {
-        self.service.demographics.as_ref().ok_or_else(|| {
-            let refusal = Refusal {
-                status: Some(404),
-                ..Refusal::bare(Code::UnsupportedService)
-            };
-            refusal.into()
-        })
-    }
-
     /// What every request has to say of itself.
     fn check(&self) -> Result<(), Failure> {
-        self.demographics()?;
         if self.stand.is_over {
             let words = "Your application has exceeded its rate limit and is being rate limited.";
             return Err(Refusal::new(Code::TooManyRequests, words).into());
@@ -113,9 +102,8 @@ impl Asking {
         }
         let is_worker = Demographics::mode(&self.asked.caller.agent) == Mode::Worker;
         let role = self.asked.parts.headers.get(SESSION_ROLE);
-        let formed = |role: &HeaderValue| {
-            !role.is_empty() && role.as_bytes().iter().all(u8::is_ascii_digit)
-        };
+        let formed =
+            |role: &HeaderValue| !role.is_empty() && role.as_bytes().iter().all(u8::is_ascii_digit);
         if is_worker && role.is_some_and(|role| !formed(role)) {
             let words = "Invalid value - in header 'NHSD-Session-URID'";
             return Err(Refusal::new(Code::InvalidValue, words).into());
@@ -132,14 +120,11 @@ impl Asking {
     async fn open(
         mut self,
         doors: &Doors,
-        to: fn(ResourceType) -> Interaction<'static>,
-        kind: ResourceType,
-    ) -> Result<Self, (Self, Failure)> {
-        let may = doors.record.may(&self.asked.caller, to(kind)).await;
+        body: Body,
+        to: Interaction<'static>,
+    ) -> Result<Self, Response> {
+        let may = doors.record.may(&self.asked.caller, to).await;
         let mode = Demographics::mode(&self.asked.caller.agent);
-        let Some(body) = self.body.take() else {
-            return Ok(self);
-        };
         let (parts, caller) = (self.asked.parts.clone(), self.asked.caller.clone());
         match self.asked.open(doors, body, may).await {
             Ok(asked) => {
@@ -148,16 +133,17 @@ impl Asking {
                 Ok(self)
             }
             Err(refused) => {
+                let body = bytes::Bytes::new();
                 self.asked = Asked {
                     caller,
                     parts,
-                    body: bytes::Bytes::new(),
+                    body,
                 };
                 let failure = match refused {
                     Refused::Record(error) if error.status == 403 => denied(mode),
                     refused => of_refused(refused, &self.asked.parts.headers),
                 };
-                Err((self, failure))
+                Err(self.respond(Err(failure)))
             }
         }
     }
@@ -168,7 +154,8 @@ impl Asking {
         let value = values.next().filter(|_| values.next().is_none())?;
         let text = value.to_str().ok()?;
         let digits = parse_etag(text)?;
-        let plain = text.trim_start().starts_with("W/") && digits.bytes().all(|b| b.is_ascii_digit());
+        let plain =
+            text.trim_start().starts_with("W/") && digits.bytes().all(|b| b.is_ascii_digit());
         digits.parse().ok().filter(|_| plain)
     }
 
@@ -190,171 +177,163 @@ impl Asking {
     }
 }
 
-/// Who asks, if anybody who is known.
-async fn let_in(doors: &Doors, request: Request) -> Result<Asking, Response> {
+/// Who asks, if anybody who is known, where it is served; with the body that is yet to be read.
+async fn let_in(doors: &Doors, request: Request) -> Result<(Asking, Body), Response> {
     let service = Arc::clone(&doors.demographics);
     let headers = request.headers().clone();
-    let (asked, body) = Asked::let_in(doors, request).await.map_err(|refused| {
-        respond(Err(of_refused(refused, &headers)), &service.rules, &headers, None)
-    })?;
+    let refuse = |failure, stand: Option<&Stand>| {
+        respond(Err(failure), &doors.demographics.rules, &headers, stand)
+    };
+    let (asked, body) = match Asked::let_in(doors, request).await {
+        Ok(let_in) => let_in,
+        Err(refused) => return Err(refuse(of_refused(refused, &headers), None)),
+    };
     let app = asked.caller.agent.app();
     let client = app.map_or(asked.caller.agent.id.as_str(), |app| app.client.as_str());
     let stand = service.pace.take(client);
-    Ok(Asking {
+    let Some(demographics) = service.demographics.clone() else {
+        let refusal = Refusal {
+            status: Some(404),
+            ..Refusal::bare(Code::UnsupportedService)
+        };
+        return Err(refuse(refusal.into(), None));
+    };
+    let asking = Asking {
         service,
+        demographics,
         asked,
-        body: Some(body),
         stand,
-    })
+    };
+    match asking.check() {
+        Ok(()) => Ok((asking, body)),
+        Err(failure) => Err(asking.respond(Err(failure))),
+    }
+}
+
+/// A write, by who is let in and may write at all.
+async fn let_write(
+    doors: &Doors,
+    request: Request,
+    to: Interaction<'static>,
+) -> Result<Asking, Response> {
+    let (asking, body) = let_in(doors, request).await?;
+    asking.open(doors, body, to).await
 }
 
 /// The number in an address.
 fn number(path: PathParams) -> String {
-    let path = path.as_ref().map(RawPathParams::iter);
-    let value = path.ok().and_then(|mut values| values.next());
-    value.map(|(_, value)| value.to_owned()).unwrap_or_default()
+    let Ok(path) = path else {
+        return String::new();
+    };
+    let mut values = path.iter();
+    let value = values.next().map(|(_, value)| value.to_owned());
+    value.unwrap_or_default()
 }
 
-/// A look, by who is let in.
-async fn look(
-    doors: Doors,
-    request: Request,
-    work: impl AsyncFnOnce(&Asking, &Demographics) -> Answered,
-) -> Response {
-    let asking = match let_in(&doors, request).await {
-        Ok(asking) => asking,
-        Err(response) => return response,
-    };
-    let answered = match (asking.demographics(), asking.check()) {
-        (Ok(demographics), Ok(())) => work(&asking, demographics).await,
-        (Err(failure), _) | (_, Err(failure)) => Err(failure),
-    };
-    asking.respond(answered)
+/// An answer, or the response that is one already.
+type Responded = Result<Response, Response>;
+
+async fn retrieve(State(doors): State<Doors>, path: PathParams, request: Request) -> Responded {
+    let (asking, _) = let_in(&doors, request).await?;
+    let (number, caller) = (number(path), &asking.asked.caller);
+    let answered = asking.demographics.retrieve(caller, &number).await;
+    Ok(asking.respond(answered))
 }
 
-/// A write, by who is let in and may write at all.
-async fn write(
-    doors: Doors,
-    request: Request,
-    (to, kind): (fn(ResourceType) -> Interaction<'static>, ResourceType),
-    work: impl AsyncFnOnce(&Asking, &Demographics) -> Answered,
-) -> Response {
-    let asking = match let_in(&doors, request).await {
-        Ok(asking) => asking,
-        Err(response) => return response,
-    };
-    if let Err(failure) = asking.demographics() {
-        return asking.respond(Err(failure));
-    }
-    if let Err(failure) = asking.check() {
-        return asking.respond(Err(failure));
-    }
-    let asking = match asking.open(&doors, to, kind).await {
-        Ok(asking) => asking,
-        Err((asking, failure)) => return asking.respond(Err(failure)),
-    };
-    let answered = match asking.demographics() {
-        Ok(demographics) => work(&asking, demographics).await,
+async fn search(State(doors): State<Doors>, request: Request) -> Responded {
+    let (asking, _) = let_in(&doors, request).await?;
+    let prefers = asking.asked.parts.headers.get_all("prefer").iter();
+    let standard = prefers
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .any(|preference| preference.trim() == AS_A_BUNDLE);
+    let answered = match asking.parameters() {
+        Ok(parameters) => {
+            let caller = &asking.asked.caller;
+            let searching = asking.demographics.search(caller, &parameters, standard);
+            searching.await
+        }
         Err(failure) => Err(failure),
     };
-    asking.respond(answered)
+    Ok(asking.respond(answered))
 }
 
-async fn retrieve(State(doors): State<Doors>, path: PathParams, request: Request) -> Response {
-    look(doors, request, async |asking, demographics| {
-        demographics
-            .retrieve(&asking.asked.caller, &number(path))
-            .await
-    })
-    .await
+async fn changes(State(doors): State<Doors>, request: Request) -> Responded {
+    let (asking, _) = let_in(&doors, request).await?;
+    let answered = match asking.parameters() {
+        Ok(parameters) => {
+            let caller = &asking.asked.caller;
+            asking.demographics.changes(caller, &parameters).await
+        }
+        Err(failure) => Err(failure),
+    };
+    Ok(asking.respond(answered))
 }
 
-async fn search(State(doors): State<Doors>, request: Request) -> Response {
-    look(doors, request, async |asking, demographics| {
-        let parameters = asking.parameters()?;
-        let prefers = asking.asked.parts.headers.get_all("prefer").iter();
-        let standard = prefers
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split([',', ';']))
-            .any(|preference| preference.trim() == AS_A_BUNDLE);
-        let caller = &asking.asked.caller;
-        demographics.search(caller, &parameters, standard).await
-    })
-    .await
+async fn related(State(doors): State<Doors>, path: PathParams, request: Request) -> Responded {
+    let (asking, _) = let_in(&doors, request).await?;
+    let (number, caller) = (number(path), &asking.asked.caller);
+    let answered = asking.demographics.related(caller, &number).await;
+    Ok(asking.respond(answered))
 }
 
-async fn changes(State(doors): State<Doors>, request: Request) -> Response {
-    look(doors, request, async |asking, demographics| {
-        let parameters = asking.parameters()?;
-        demographics
-            .changes(&asking.asked.caller, &parameters)
-            .await
-    })
-    .await
+async fn coverage(State(doors): State<Doors>, request: Request) -> Responded {
+    let (asking, _) = let_in(&doors, request).await?;
+    let answered = match asking.parameters() {
+        Ok(parameters) => {
+            let caller = &asking.asked.caller;
+            asking.demographics.coverage(caller, &parameters).await
+        }
+        Err(failure) => Err(failure),
+    };
+    Ok(asking.respond(answered))
 }
 
-async fn related(State(doors): State<Doors>, path: PathParams, request: Request) -> Response {
-    look(doors, request, async |asking, demographics| {
-        demographics
-            .related(&asking.asked.caller, &number(path))
-            .await
-    })
-    .await
+async fn create(State(doors): State<Doors>, request: Request) -> Responded {
+    let to = Interaction::Create(ResourceType::Patient);
+    let asking = let_write(&doors, request, to).await?;
+    let answered = match asking.is_of(&["application/json", "application/fhir+json"]) {
+        Ok(()) => {
+            let (caller, body) = (&asking.asked.caller, &asking.asked.body);
+            asking.demographics.create(caller, body).await
+        }
+        Err(failure) => Err(failure),
+    };
+    Ok(asking.respond(answered))
 }
 
-async fn coverage(State(doors): State<Doors>, request: Request) -> Response {
-    look(doors, request, async |asking, demographics| {
-        let parameters = asking.parameters()?;
-        demographics
-            .coverage(&asking.asked.caller, &parameters)
-            .await
-    })
-    .await
+async fn change(State(doors): State<Doors>, path: PathParams, request: Request) -> Responded {
+    let to = Interaction::Patch(ResourceType::Patient);
+    let asking = let_write(&doors, request, to).await?;
+    let answered = match asking.is_of(&["application/json-patch+json"]) {
+        Ok(()) => {
+            let (caller, body) = (&asking.asked.caller, &asking.asked.body);
+            let (number, if_match) = (number(path), asking.if_match());
+            let changing = asking.demographics.change(caller, &number, if_match, body);
+            changing.await
+        }
+        Err(failure) => Err(failure),
+    };
+    Ok(asking.respond(answered))
 }
 
-async fn create(State(doors): State<Doors>, request: Request) -> Response {
-    let to = (
-        Interaction::Create as fn(ResourceType) -> Interaction<'static>,
-        ResourceType::Patient,
-    );
-    write(doors, request, to, async |asking, demographics| {
-        asking.is_of(&["application/json", "application/fhir+json"])?;
-        let (caller, body) = (&asking.asked.caller, &asking.asked.body);
-        demographics.create(caller, body).await
-    })
-    .await
-}
-
-async fn change(State(doors): State<Doors>, path: PathParams, request: Request) -> Response {
-    let to = (
-        Interaction::Patch as fn(ResourceType) -> Interaction<'static>,
-        ResourceType::Patient,
-    );
-    write(doors, request, to, async |asking, demographics| {
-        asking.is_of(&["application/json-patch+json"])?;
-        let (caller, body) = (&asking.asked.caller, &asking.asked.body);
-        demographics
-            .change(caller, &number(path), asking.if_match(), body)
-            .await
-    })
-    .await
-}
-
-async fn cover(State(doors): State<Doors>, request: Request) -> Response {
-    let to = (
-        Interaction::Update as fn(ResourceType) -> Interaction<'static>,
-        ResourceType::Coverage,
-    );
-    write(doors, request, to, async |asking, demographics| {
-        asking.is_of(&[
-            "application/json",
-            "application/fhir+json",
-            "application/json-patch+json",
-        ])?;
-        let (caller, body) = (&asking.asked.caller, &asking.asked.body);
-        demographics.cover(caller, asking.if_match(), body).await
-    })
-    .await
+async fn cover(State(doors): State<Doors>, request: Request) -> Responded {
+    let to = Interaction::Update(ResourceType::Coverage);
+    let asking = let_write(&doors, request, to).await?;
+    let kinds = [
+        "application/json",
+        "application/fhir+json",
+        "application/json-patch+json",
+    ];
+    let answered = match asking.is_of(&kinds) {
+        Ok(()) => {
+            let (caller, body) = (&asking.asked.caller, &asking.asked.body);
+            let if_match = asking.if_match();
+            asking.demographics.cover(caller, if_match, body).await
+        }
+        Err(failure) => Err(failure),
+    };
+    Ok(asking.respond(answered))
 }
 
 async fn unsupported_path(State(doors): State<Doors>, request: Request) -> Response {
@@ -405,7 +384,9 @@ fn denied(mode: Mode) -> Failure {
     let refusal = Refusal::new(Code::AccessDenied, words);
     match mode {
         Mode::Patient => refusal.into(),
-        _ => refusal.shown("Cannot use resource with this access token").into(),
+        _ => refusal
+            .shown("Cannot use resource with this access token")
+            .into(),
     }
 }
 
@@ -462,7 +443,11 @@ fn respond(
             if let Some(inside) = &failure.inside {
                 tracing::error!(inside, "a request for demographics failed");
             }
-            (failure.refusal.status(), None, failure.refusal.to_json(rules))
+            (
+                failure.refusal.status(),
+                None,
+                failure.refusal.to_json(rules),
+            )
         }
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

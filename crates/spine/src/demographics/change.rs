@@ -128,8 +128,7 @@ impl Change {
             return Err(Refusal::new(Code::TooManyValues, words));
         }
         let operations = patches.iter().enumerate();
-        let operations =
-            operations.map(|(place, operation)| Operation::parse(place, operation));
+        let operations = operations.map(|(place, operation)| Operation::parse(place, operation));
         Ok(Self {
             operations: operations.collect::<Result<_, _>>()?,
         })
@@ -154,7 +153,10 @@ impl Change {
         }
         let before = told.as_object().cloned().unwrap_or_default();
         let mut after = now.members().clone();
-        if FIXED.iter().any(|name| before.get(*name) != after.get(*name)) {
+        if FIXED
+            .iter()
+            .any(|name| before.get(*name) != after.get(*name))
+        {
             return Err(Refusal::forbidden(
                 "number, version and confidentiality are not changed by patches",
             ));
@@ -162,11 +164,7 @@ impl Change {
         if mode == Mode::Patient {
             check_of_patient(rules, &before, &after)?;
         }
-        check(
-            (rules, today, Names::Update),
-            &before,
-            &mut after,
-        )?;
+        check((rules, today, Names::Update), &before, &mut after)?;
         Ok(after)
     }
 
@@ -252,7 +250,11 @@ fn check_named(operation: &Operation, now: &Value) -> Result<(), Refusal> {
     if item.get(by) == Some(name) {
         return Ok(());
     }
-    let words = match items.into_iter().flatten().any(|item| item.get(by) == Some(name)) {
+    let words = match items
+        .into_iter()
+        .flatten()
+        .any(|item| item.get(by) == Some(name))
+    {
         true => format!("the {by} of '/{list}/{place}' is another"),
         false => format!("no '{list}' resources with that object {by}"),
     };
@@ -265,7 +267,11 @@ fn check_kept(operation: &Operation, now: &Value) -> Result<(), Refusal> {
         return Ok(());
     }
     let root = operation.root();
-    let not = |what: &str| Err(Refusal::forbidden(&format!("source not permitted to remove '{what}'")));
+    let not = |what: &str| {
+        Err(Refusal::forbidden(&format!(
+            "source not permitted to remove '{what}'"
+        )))
+    };
     if KEPT.contains(&root) {
         return not(root);
     }
@@ -351,9 +357,8 @@ fn check_of_patient(
         (url.and_then(|url| rules.extension(url))).is_some_and(|extension| extension.of_patient)
     };
     let own_telecom = |item: &Value| item["system"] == "email" || item["use"] == "mobile";
-    let same = |list, own: &dyn Fn(&Value) -> bool| {
-        others(before, list, own) == others(after, list, own)
-    };
+    let same =
+        |list, own: &dyn Fn(&Value) -> bool| others(before, list, own) == others(after, list, own);
     if same("extension", &own_extension) && same("telecom", &own_telecom) {
         return Ok(());
     }

@@ -46,7 +46,10 @@ impl Card {
             let words = "Invalid request with error - Additional properties are not allowed";
             return Err(Refusal::new(Code::AdditionalProperties, words));
         }
-        if let Some(name) = MEMBERS[1..].iter().find(|name| !members.contains_key(**name)) {
+        if let Some(name) = MEMBERS[1..]
+            .iter()
+            .find(|name| !members.contains_key(**name))
+        {
             return Err(Refusal::missing(name));
         }
         if value["status"] != "active" {
@@ -154,15 +157,18 @@ mod tests {
             MissingValue as Missing, TooFewValues as Few, TooManyValues as Many,
         };
         let rules = Rules::named("england").expect("rules");
-        let parse =
-            |value: &Value| Card::parse(&rules, value.to_string().as_bytes(), "2026-03-01");
+        let parse = |value: &Value| Card::parse(&rules, value.to_string().as_bytes(), "2026-03-01");
         assert!(parse(&card()).is_ok());
         for (path, value, expected) in [
             ("/status", json!("draft"), Invalid),
             ("/status", Value::Null, Missing),
             ("/pets", json!(1), Additional),
             ("/identifier", json!([]), Few),
-            ("/payor", json!([{"identifier": {"value": "a"}}, {"identifier": {"value": "b"}}]), Many),
+            (
+                "/payor",
+                json!([{"identifier": {"value": "a"}}, {"identifier": {"value": "b"}}]),
+                Many,
+            ),
             ("/payor/0/identifier/value", json!(""), Invalid),
             ("/payor/0/identifier/value", json!("x".repeat(31)), Invalid),
             ("/identifier/0/value", Value::Null, Missing),

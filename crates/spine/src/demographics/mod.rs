@@ -8,9 +8,9 @@
 
 pub mod change;
 mod coverage;
+mod feed;
 pub mod newcomer;
 pub mod number;
-mod feed;
 mod refusal;
 pub mod rules;
 pub mod score;

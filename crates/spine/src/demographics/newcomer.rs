@@ -244,9 +244,14 @@ mod tests {
     #[test]
     fn what_is_kept_of_a_new_person() {
         let rules = Rules::named("england").expect("rules");
-        let resource = parse(&person()).expect("a person").resource(&rules, "9990000000");
+        let resource = parse(&person())
+            .expect("a person")
+            .resource(&rules, "9990000000");
         assert_eq!(resource["identifier"][0]["value"], "9990000000");
-        assert_eq!(resource["address"][0]["line"], json!(["317 Stuart Streets", "Glasgow"]));
+        assert_eq!(
+            resource["address"][0]["line"],
+            json!(["317 Stuart Streets", "Glasgow"])
+        );
         assert_eq!(resource["name"][0]["prefix"], json!(["Mr"]));
         assert_eq!(resource["extension"].as_array().map(Vec::len), Some(1));
         assert!(resource["name"][0]["id"].is_string());
@@ -279,7 +284,11 @@ mod tests {
             ("/name/0/suffix", json!(["mBE"]), Invalid),
             ("/name/0/prefix", json!(["MR"]), Invalid),
             ("/name/0/use", json!("other"), Invalid),
-            ("/name/0/period", json!({"start": "1954-10-26", "end": "2030-01-01"}), Create),
+            (
+                "/name/0/period",
+                json!({"start": "1954-10-26", "end": "2030-01-01"}),
+                Create,
+            ),
             ("/name/0/period", json!({"start": "2026-03-02"}), Create),
             ("/gender", json!("other"), Unsupported),
             ("/gender", json!("x"), Invalid),
@@ -288,12 +297,28 @@ mod tests {
             ("/address/0", json!(["another", "array"]), Invalid),
             ("/address/0/period", Value::Null, Missing),
             ("/address/0/line", json!(["317 Stuart Streets"]), Create),
-            ("/address/0/line", json!(["1", "2", "3", "4", "5", "6"]), Many),
+            (
+                "/address/0/line",
+                json!(["1", "2", "3", "4", "5", "6"]),
+                Many,
+            ),
             ("/address/0/use", json!("work"), Unsupported),
             ("/address/0/use", json!("temp"), Create),
-            ("/telecom", json!([{"system": "email", "use": "home", "value": "testemail"}]), Create),
-            ("/telecom", json!([{"system": "pigeon", "use": "home", "value": "x"}]), Invalid),
-            ("/telecom", json!([{"system": "phone", "use": "home"}]), Missing),
+            (
+                "/telecom",
+                json!([{"system": "email", "use": "home", "value": "testemail"}]),
+                Create,
+            ),
+            (
+                "/telecom",
+                json!([{"system": "pigeon", "use": "home", "value": "x"}]),
+                Invalid,
+            ),
+            (
+                "/telecom",
+                json!([{"system": "phone", "use": "home"}]),
+                Missing,
+            ),
         ];
         assert!(parse(&person()).is_ok());
         for (path, value, expected) in table {

@@ -33,7 +33,8 @@ pub fn score(trace: &Trace, resource: &Resource, today: &str) -> Option<f64> {
         (text(&["gender"])? == gender).then(|| met.push(JUST_SO))?;
     }
     if let Some(days) = &trace.birth {
-        days.hold(text(&["birthDate"])?).then(|| met.push(JUST_SO))?;
+        days.hold(text(&["birthDate"])?)
+            .then(|| met.push(JUST_SO))?;
     }
     if let Some(days) = &trace.death {
         days.hold(text(&["deceasedDateTime"])?)
@@ -65,8 +66,7 @@ pub fn score(trace: &Trace, resource: &Resource, today: &str) -> Option<f64> {
     }
     if let Some(phone) = &trace.phone {
         let fits = |item: &Value| {
-            let is =
-                item["system"] == "phone" && without_blanks(item["value"].as_str()?) == *phone;
+            let is = item["system"] == "phone" && without_blanks(item["value"].as_str()?) == *phone;
             is.then_some(JUST_SO)
         };
         met.push(best(resource, "telecom", (trace.history, today), fits)?);
@@ -206,12 +206,18 @@ mod tests {
             ("family=smith&address-postalcode=LS1 6AE", Some(1.0)),
             ("family=smith&address-postalcode=LS*", Some(0.9667)),
             ("family=smith&address-postalcode=DN16 3SS", None),
-            ("family=smith&address-postalcode=DN16 3SS&_history=true", Some(0.9333)),
+            (
+                "family=smith&address-postalcode=DN16 3SS&_history=true",
+                Some(0.9333),
+            ),
             ("family=smith&general-practitioner=y12345", Some(1.0)),
             ("family=smith&general-practitioner=Y1234", None),
             ("family=smith&email=JANE.smith@example.com", Some(1.0)),
             ("family=smith&email=before@example.com", None),
-            ("family=smith&email=before@example.com&_history=true", Some(0.9333)),
+            (
+                "family=smith&email=before@example.com&_history=true",
+                Some(0.9333),
+            ),
             ("family=smith&phone=01632960587", Some(1.0)),
             ("family=smith&phone=0163296058", None),
             ("family=O'Reilly", None),

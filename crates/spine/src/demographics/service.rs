@@ -1,23 +1,21 @@
 //! The service: what is asked for, done under the caller's own permit over the patients of the record.
 
+mod beside;
+mod writing;
+
 use std::sync::Arc;
 
 use fhir::search::SearchQuery;
-use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
-use ledger::Kind;
-use record::{Answer, Caller, Preconditions, PreferReturn, Record, RecordError};
+use fhir::{IssueCode, Resource, ResourceType};
+use record::{Caller, Record, RecordError};
 use serde_json::{Value, json};
 use trust::{Action, Agent, Permit, Role, Target, Trust, TrustError, Vault, Versioned};
 
-use super::change::Change;
-use super::coverage::{self, Card};
-use super::newcomer::Newcomer;
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use super::score::score;
 use super::trace::{Mode, Trace};
 use super::view::{self, Confidentiality};
-use super::feed;
 
 /// The most rows of the record that one trace goes through. A trace that would need more is told to say more.
 pub const LOOKED_AT_MAX: usize = 2_000;
@@ -25,10 +23,6 @@ pub const LOOKED_AT_MAX: usize = 2_000;
 const PIECE: usize = 200;
 /// How often a record can have been replaced by another that was.
 const REPLACED_MAX: usize = 8;
-/// How many numbers are tried for one person: each of them is somebody else's, or can't be one.
-const NUMBERS_MAX: u64 = 64;
-/// The most related persons of one, and cards of one.
-const RELATED_MAX: usize = 200;
 
 /// What is answered.
 #[derive(Debug, Clone)]
@@ -250,7 +244,8 @@ impl Demographics {
         };
         // Best first; those that are as good in an order of their own.
         matches.sort_by(|(a, one), (b, other)| {
-            let number = |row: &Versioned| view::number(&self.rules, &row.resource).map(str::to_owned);
+            let number =
+                |row: &Versioned| view::number(&self.rules, &row.resource).map(str::to_owned);
             b.total_cmp(a).then_with(|| number(one).cmp(&number(other)))
         });
         let total = matches.len();
@@ -351,7 +346,7 @@ impl Demographics {
         &self,
         caller: &Caller,
         asked: &[(&str, String)],
-        scored: impl Fn(&Resource) -> Option<f64> + Send,
+        scored: impl Fn(&Resource) -> Option<f64> + Send + Sync,
     ) -> Result<Vec<(f64, Versioned)>, Failure> {
         let kind = ResourceType::Patient;
         let permit = self.permit(caller, Action::Search, (kind, None)).await?;
@@ -363,11 +358,9 @@ impl Demographics {
         let part = self
             .vault()
             .search_part(&permit, &query, LOOKED_AT_MAX, |rows| {
-                let scored = rows.iter().enumerate();
-                let scored = scored.filter_map(|(place, row)| {
-                    Some((place, scored(&row.resource)?))
-                });
-                scored.unzip::<usize, f64, Vec<_>, Vec<_>>()
+                let rows = rows.iter().enumerate();
+                let chosen = rows.filter_map(|(place, row)| Some((place, scored(&row.resource)?)));
+                chosen.unzip::<usize, f64, Vec<_>, Vec<_>>()
             })
             .await;
         let part = match part {
@@ -412,426 +405,9 @@ impl Demographics {
         }
         Ok(present)
     }
-
-    /// Makes a record of somebody of whom there is none, and gives them a number.
-    ///
-    /// # Errors
-    /// That there is one, or several; what is wrong with the request; what the record refuses.
-    pub async fn create(&self, caller: &Caller, body: &[u8]) -> Result<Told, Failure> {
-        let mode = Self::mode(&caller.agent);
-        if mode != Mode::Worker {
-            return Err(not_by(mode, "create"));
-        }
-        let newcomer = Newcomer::parse(&self.rules, body, &self.today())?;
-        let answer = self
-            .once(caller, async |caller| {
-                self.make(caller, &newcomer).await
-            })
-            .await?;
-        self.told_written(201, &answer)
-    }
-
-    async fn make(&self, caller: &Caller, newcomer: &Newcomer) -> Result<Answer, Failure> {
-        for slot in 0..NUMBERS_MAX {
-            let Some(number) = self.number_for(caller, newcomer, slot) else {
-                continue;
-            };
-            self.check_new(caller, newcomer).await?;
-            let resource = newcomer.resource(&self.rules, &number);
-            let criteria = format!("identifier={}%7C{number}", self.rules.identifier_system);
-            let made = self.record.conditional_create(
-                caller,
-                ResourceType::Patient,
-                &criteria,
-                resource.to_string().as_bytes(),
-            );
-            match made.await {
-                Ok(answer) if answer.status == 201 => return Ok(answer),
-                // Somebody else has the number: perhaps this person, whose record was made at the same time.
-                Ok(_) => {}
-                Err(error) if error.status == 412 => {}
-                Err(error) => return Err(of_record(caller, error)),
-            }
-        }
-        Err(Failure {
-            refusal: Refusal::bare(Code::UnknownError),
-            inside: Some("there is no number left to give out".to_owned()),
-        })
-    }
-
-    /// The number that a person is given: it follows from who they are said to be, so that of two who say the
-    /// same at once one is let through, and nothing can be learnt of it without the tenant's key.
-    fn number_for(&self, caller: &Caller, newcomer: &Newcomer, slot: u64) -> Option<String> {
-        let kind = Kind(ResourceType::Patient.code());
-        let text = format!("{slot}\n{}", newcomer.canonical());
-        let ledger = self.vault().ledger();
-        let token = ledger.token(caller.agent.tenant, kind, "_number", &text);
-        self.rules.number_of(token.0)
-    }
-
-    /// Refuses to make a second record of a person.
-    async fn check_new(&self, caller: &Caller, newcomer: &Newcomer) -> Result<(), Failure> {
-        let asked = [
-            ("family", newcomer.family().to_owned()),
-            ("birthdate", newcomer.birth_date().to_owned()),
-        ];
-        let today = self.today();
-        let same = |row: &Resource| newcomer.is(row, &today).then_some(1.0);
-        let rows = match self.looked_through(caller, &asked, same).await {
-            Err(failure) if failure.refusal.code == Code::TooManyMatches => {
-                return Err(several_there().into());
-            }
-            rows => rows?,
-        };
-        let found = self.present(caller, rows).await?;
-        match found.as_slice() {
-            [] => Ok(()),
-            [(_, row)] => {
-                let number = view::number(&self.rules, &row.resource).unwrap_or_default();
-                // The one place where words hold a number: clients read it there.
-                let words = format!(
-                    "Unable to create new patient. NHS number {number} found for supplied demographic data."
-                );
-                Err(Refusal::new(Code::SingleMatch, words).into())
-            }
-            _ => Err(several_there().into()),
-        }
-    }
-
-    /// Changes a patient: all of the patches, or nothing.
-    ///
-    /// # Errors
-    /// What is wrong with the request; that it is of an older version; what the record refuses.
-    pub async fn change(
-        &self,
-        caller: &Caller,
-        number: &str,
-        if_match: Option<u32>,
-        body: &[u8],
-    ) -> Result<Told, Failure> {
-        let mode = Self::mode(&caller.agent);
-        if mode == Mode::Application {
-            return Err(not_by(mode, "update"));
-        }
-        if !self.rules.is_number(number) {
-            return Err(Refusal::bare(Code::InvalidResourceId).into());
-        }
-        let version = if_match.ok_or_else(no_version)?;
-        let change = Change::parse(body)?;
-        let answer = self
-            .once(caller, async |caller| {
-                let (id, resource) = self
-                    .changed(caller, (mode, number, version), &change)
-                    .await?;
-                let tag = format!("W/\"{version}\"");
-                let preconditions = Preconditions {
-                    if_match: Some(&tag),
-                    ..Preconditions::default()
-                };
-                let body = resource.to_json();
-                let kind = ResourceType::Patient;
-                let updated = self
-                    .record
-                    .update_if(caller, kind, &id, preconditions, &body);
-                updated.await.map_err(|error| of_record(caller, error))
-            })
-            .await?;
-        self.told_written(200, &answer)
-    }
-
-    /// What a change makes of a patient at a version: the record's id of it, and all of it.
-    async fn changed(
-        &self,
-        caller: &Caller,
-        (mode, number, version): (Mode, &str, u32),
-        change: &Change,
-    ) -> Result<(String, Resource), Failure> {
-        let found = self.find(caller, number).await?;
-        if found.superseded {
-            let words = "Update Failed - NHS No. supplied has been superseded in a merge";
-            return Err(Refusal::forbidden(words).into());
-        }
-        if found.row.version != version {
-            return Err(Refusal::bare(Code::ResourceVersionMismatch).into());
-        }
-        if Confidentiality::of(&found.row.resource) != Confidentiality::Unrestricted {
-            let words = "source not permitted to update a sensitive patient";
-            return Err(Refusal::forbidden(words).into());
-        }
-        let kind = ResourceType::Patient;
-        let permit = self.permit(caller, Action::Update, (kind, None)).await?;
-        let id = found.row.resource.id().unwrap_or_default().to_owned();
-        // As it is kept: what is told of it may have labels that aren't.
-        let kept = self.vault().load(&permit, kind, &id).await;
-        let kept = kept.map_err(|error| of_trust(caller, error))?;
-        let kept = kept.filter(|row| !row.deleted).ok_or_else(nobody)?;
-        let told = view::whole(&self.rules, &kept.resource, kept.version).ok_or_else(nobody)?;
-        let after = change.apply((&self.rules, mode), &told, &self.today())?;
-        let mut resource = kept.resource;
-        view::put_back(&self.rules, &mut resource, &after);
-        Ok((id, resource))
-    }
-
-    /// Carries a request out once, however often it comes: [`Record::once`], where what is told may be other
-    /// than what the record knows.
-    async fn once(
-        &self,
-        caller: &Caller,
-        work: impl AsyncFnOnce(&Caller) -> Result<Answer, Failure>,
-    ) -> Result<Answer, Failure> {
-        let caller = &Caller {
-            prefer_return: PreferReturn::Representation,
-            ..caller.clone()
-        };
-        let mut failed = None;
-        let work = async {
-            work(caller).await.map_err(|failure| {
-                // The record looks whether its like was faster where a client is told to be wrong.
-                let status = failure.refusal.status();
-                failed = Some(failure);
-                RecordError {
-                    status,
-                    outcome: OperationOutcome::error(IssueCode::Processing, ""),
-                    inside: None,
-                }
-            })
-        };
-        let answer = self.record.once(caller, work).await;
-        match (answer, failed) {
-            (Ok(answer), _) => Ok(answer),
-            (Err(_), Some(failure)) => Err(failure),
-            (Err(error), None) => Err(of_record(caller, error)),
-        }
-    }
-
-    fn told_written(&self, status: u16, answer: &Answer) -> Result<Told, Failure> {
-        let resource = Resource::parse(&answer.body).map_err(|_| nobody())?;
-        let version = answer.version.ok_or_else(nobody)?;
-        self.told_whole(status, &resource, version)
-    }
-
-    /// The people around a patient. None of a restricted one.
-    ///
-    /// # Errors
-    /// As [`Demographics::retrieve`].
-    pub async fn related(&self, caller: &Caller, number: &str) -> Result<Told, Failure> {
-        let Found { row, .. } = self.find(caller, number).await?;
-        if Confidentiality::of(&row.resource) != Confidentiality::Unrestricted {
-            return Ok(self.bundle(0, Vec::new(), Some(row.version)));
-        }
-        let id = row.resource.id().unwrap_or_default();
-        let kind = ResourceType::RelatedPerson;
-        let rows = self.all_of(caller, kind, ("patient", id)).await?;
-        let own = view::number(&self.rules, &row.resource).unwrap_or_default();
-        let entries: Vec<Value> = rows
-            .iter()
-            .map(|row| {
-                let resource = related(&self.rules, &row.resource);
-                let id = row.resource.id().unwrap_or_default();
-                let url = format!("{}/Patient/{own}/RelatedPerson/{id}", self.base);
-                json!({"fullUrl": url, "resource": resource})
-            })
-            .collect();
-        Ok(self.bundle(entries.len(), entries, Some(row.version)))
-    }
-
-    /// All rows of a type that belong to a patient.
-    async fn all_of(
-        &self,
-        caller: &Caller,
-        kind: ResourceType,
-        (name, id): (&str, &str),
-    ) -> Result<Vec<Versioned>, Failure> {
-        let target = (kind, Some(id.to_owned()));
-        let permit = self.permit(caller, Action::Search, target).await?;
-        let patient = format!("Patient/{id}");
-        let query = query(kind, &[(name, &patient)], RELATED_MAX)?;
-        let page = self.vault().search(&permit, &query, None).await;
-        let page = page.map_err(|error| of_trust(caller, error))?;
-        if page.next.is_some() {
-            return Err(Failure {
-                refusal: Refusal::bare(Code::UnknownError),
-                inside: Some(format!("a patient has more than {RELATED_MAX} of a type")),
-            });
-        }
-        Ok(page.rows)
-    }
-
-    /// A patient's card.
-    ///
-    /// # Errors
-    /// As [`Demographics::retrieve`]; that others than patients ask.
-    pub async fn coverage(
-        &self,
-        caller: &Caller,
-        parameters: &[(String, String)],
-    ) -> Result<Told, Failure> {
-        self.check_own_cards(caller)?;
-        let [(name, number)] = parameters else {
-            return Err(coverage_search());
-        };
-        if name != "subscriber:identifier" {
-            return Err(coverage_search());
-        }
-        let Found { row, .. } = self.find(caller, number).await?;
-        let card = self.card_of(caller, &row).await?;
-        Ok(self.told_card(number, card.as_ref(), row.version))
-    }
-
-    fn told_card(&self, number: &str, card: Option<&Resource>, version: u32) -> Told {
-        let url = format!("{}/Coverage?subscriber:identifier={number}", self.base);
-        let card = card.and_then(coverage::told);
-        let entries: Vec<Value> = card
-            .map(|card| json!({"fullUrl": url, "resource": card}))
-            .into_iter()
-            .collect();
-        let mut told = self.bundle(entries.len(), entries, Some(version));
-        told.body["meta"] = json!({"versionId": version.to_string()});
-        told
-    }
-
-    #[allow(clippy::unused_self)]
-    fn check_own_cards(&self, caller: &Caller) -> Result<(), Failure> {
-        match Self::mode(&caller.agent) {
-            Mode::Patient => Ok(()),
-            mode => Err(denied(mode)),
-        }
-    }
-
-    async fn card_of(&self, caller: &Caller, row: &Versioned) -> Result<Option<Resource>, Failure> {
-        let id = row.resource.id().unwrap_or_default();
-        let kind = ResourceType::Coverage;
-        let rows = self.all_of(caller, kind, ("beneficiary", id)).await?;
-        let mut rows = rows.into_iter().map(|row| row.resource);
-        Ok(rows.find(coverage::is_card))
-    }
-
-    /// Puts a card in the place of a patient's card, if there is one; the patient has another version then.
-    ///
-    /// # Errors
-    /// As [`Demographics::change`].
-    pub async fn cover(
-        &self,
-        caller: &Caller,
-        if_match: Option<u32>,
-        body: &[u8],
-    ) -> Result<Told, Failure> {
-        self.check_own_cards(caller)?;
-        let version = if_match.ok_or_else(no_version)?;
-        let card = Card::parse(&self.rules, body, &self.today())?;
-        let found = self.find(caller, &card.number).await?;
-        if found.superseded {
-            let words = "Update Failed - NHS No. supplied has been superseded in a merge";
-            return Err(Refusal::forbidden(words).into());
-        }
-        let id = found.row.resource.id().unwrap_or_default().to_owned();
-        let before = self.card_of(caller, &found.row).await?;
-        let permit = self
-            .permit(caller, Action::Update, (ResourceType::Patient, None))
-            .await?;
-        let kept = self.vault().load(&permit, ResourceType::Patient, &id).await;
-        let kept = kept.map_err(|error| of_trust(caller, error))?;
-        let kept = kept.ok_or_else(nobody)?;
-        let there = before.as_ref().and_then(Resource::id);
-        let method = if there.is_some() { "PUT" } else { "POST" };
-        let url = there.map_or_else(|| "Coverage".to_owned(), |id| format!("Coverage/{id}"));
-        // Both in one commit: whoever writes the patient meanwhile is told, and so is this request.
-        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
-            {"resource": kept.resource.as_value(), "request": {
-                "method": "PUT", "url": format!("Patient/{id}"), "ifMatch": format!("W/\"{version}\"")}},
-            {"resource": card.resource(&id, there), "request": {"method": method, "url": url}},
-        ]});
-        let written = self.record.bundle(caller, bundle.to_string().as_bytes());
-        let answer = written.await.map_err(|error| of_record(caller, error))?;
-        let answer: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let version = feed::version(&answer["entry"][0]).unwrap_or(version + 1);
-        let resource = Resource::from_value(card.resource(&id, there)).ok();
-        let mut told = self.told_card(&card.number, resource.as_ref(), version);
-        told.status = 201;
-        Ok(told)
-    }
-
-    /// What was changed since (`_since`, `_count`): a history of the patients who have a number, newest first.
-    ///
-    /// # Errors
-    /// What is wrong with the parameters, or what the record refuses.
-    pub async fn changes(&self, caller: &Caller, asked: &Changes) -> Result<Told, Failure> {
-        let mode = Self::mode(&caller.agent);
-        if mode == Mode::Patient {
-            return Err(denied(mode));
-        }
-        let known = ["_since", "_count", "_cursor"];
-        if asked
-            .iter()
-            .any(|(name, _)| !known.contains(&name.as_str()))
-        {
-            let words = "Invalid request with error - Additional properties are not allowed";
-            return Err(Refusal::new(Code::AdditionalProperties, words).into());
-        }
-        let kind = ResourceType::Patient;
-        let answer = self.record.past(caller, Some(kind), asked).await;
-        let answer = answer.map_err(|error| of_record(caller, error))?;
-        let mut bundle: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let entries = match bundle["entry"].take() {
-            Value::Array(entries) => entries,
-            _ => Vec::new(),
-        };
-        let mut told = Vec::with_capacity(entries.len());
-        for entry in &entries {
-            if entry.get("resource").is_some() {
-                told.extend(feed::told(&self.rules, &self.base, entry));
-            } else {
-                told.extend(self.deleted(caller, entry).await?);
-            }
-        }
-        if let Some(members) = bundle.as_object_mut() {
-            members.remove("entry");
-            members.remove("total");
-        }
-        if !told.is_empty() {
-            bundle["entry"] = Value::Array(told);
-        }
-        for link in bundle["link"].as_array_mut().into_iter().flatten() {
-            let url = link["url"].as_str().unwrap_or_default();
-            if let Some(rest) = url.strip_prefix(&caller.base) {
-                link["url"] = json!(format!("{}{rest}", self.base));
-            }
-        }
-        Ok(Told {
-            status: 200,
-            version: None,
-            body: bundle,
-        })
-    }
-
-    /// The entry of a deletion, by the number that the version before had.
-    async fn deleted(&self, caller: &Caller, entry: &Value) -> Result<Option<Value>, Failure> {
-        let url = entry["request"]["url"].as_str().unwrap_or_default();
-        let id = url.strip_prefix("Patient/").map(str::to_owned);
-        let before = feed::version(entry).and_then(|version| version.checked_sub(1));
-        let (Some(id), Some(before)) = (id, before.filter(|version| *version > 0)) else {
-            return Ok(None);
-        };
-        let kind = ResourceType::Patient;
-        let target = (kind, Some(id.clone()));
-        let permit = self.permit(caller, Action::Read, target).await?;
-        let row = self.vault().read_version(&permit, kind, &id, before).await;
-        let row = row.map_err(|error| of_trust(caller, error))?;
-        let number = row
-            .as_ref()
-            .and_then(|row| view::number(&self.rules, &row.resource));
-        Ok(number.map(|number| {
-            let address = format!("{}/Patient/{number}", self.base);
-            feed::gone(&address, number, entry)
-        }))
-    }
 }
 
-fn query(
-    kind: ResourceType,
-    asked: &[(&str, &str)],
-    count: usize,
-) -> Result<SearchQuery, Failure> {
+fn query(kind: ResourceType, asked: &[(&str, &str)], count: usize) -> Result<SearchQuery, Failure> {
     let pairs: Vec<(String, String)> = asked
         .iter()
         .map(|(name, value)| ((*name).to_owned(), escaped(value)))
@@ -859,60 +435,18 @@ fn escaped(value: &str) -> String {
 fn has_number(rules: &Rules, resource: &Resource, number: &str) -> bool {
     let identifiers = resource.get("identifier").and_then(Value::as_array);
     let mut identifiers = identifiers.into_iter().flatten();
-    identifiers.any(|one| {
-        one["system"] == rules.identifier_system.as_str() && one["value"] == number
-    })
-}
-
-/// What is told of a related person: themselves, and their own number if it is known.
-fn related(rules: &Rules, resource: &Resource) -> Value {
-    let mut value = resource.as_value().clone();
-    let number = value["identifier"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|one| one["system"] == rules.identifier_system.as_str())
-        .map(|one| json!({"system": one["system"], "value": one["value"]}));
-    let kept = [
-        "id",
-        "resourceType",
-        "active",
-        "period",
-        "name",
-        "address",
-        "telecom",
-        "relationship",
-        "extension",
-    ];
-    if let Some(members) = value.as_object_mut() {
-        members.retain(|name, _| kept.contains(&name.as_str()));
-    }
-    value["patient"] = match number {
-        Some(identifier) => json!({"identifier": identifier}),
-        None => json!({}),
-    };
-    value
+    identifiers
+        .any(|one| one["system"] == rules.identifier_system.as_str() && one["value"] == number)
 }
 
 fn nobody() -> Failure {
     Refusal::bare(Code::ResourceNotFound).into()
 }
 
-fn several_there() -> Refusal {
-    let words =
-        "Unable to create new patient. Multiple matches found for supplied demographic data.";
-    Refusal::new(Code::MultipleMatches, words)
-}
-
 fn no_version() -> Failure {
     let words =
         "Invalid request with error - If-Match header must be supplied to update this resource";
     Refusal::new(Code::PreconditionFailed, words).into()
-}
-
-fn coverage_search() -> Failure {
-    let words = "Coverage search request must follow the format /Coverage?subscriber:identifier=NHS_NUMBER";
-    Refusal::search(words).into()
 }
 
 fn named(mode: Mode) -> &'static str {
@@ -935,23 +469,12 @@ fn denied(mode: Mode) -> Failure {
             words: Some("Your app has insufficient permissions to use this operation.".to_owned()),
             ..refusal
         }
-        .shown(format!("Cannot use resource with {} access token", named(mode))),
+        .shown(format!(
+            "Cannot use resource with {} access token",
+            named(mode)
+        )),
     };
     refusal.into()
-}
-
-/// What a mode of access does not do at all.
-fn not_by(mode: Mode, verb: &str) -> Failure {
-    if mode == Mode::Patient {
-        return denied(mode);
-    }
-    let words = "Your app has insufficient permissions to use this method.";
-    Refusal::new(Code::InvalidMethod, words)
-        .shown(format!(
-            "Cannot {verb} resource with {} access token",
-            named(mode)
-        ))
-        .into()
 }
 
 /// What trust or the store said, as this service tells it.
@@ -964,13 +487,18 @@ fn of_trust(caller: &Caller, error: TrustError) -> Failure {
 
 /// What the record said.
 fn of_record(caller: &Caller, error: RecordError) -> Failure {
-    let issue = error.outcome.issues.first();
+    let RecordError {
+        status,
+        outcome,
+        inside,
+    } = error;
+    let issue = outcome.issues.first();
     let is_reused = issue.is_some_and(|issue| issue.code == IssueCode::Duplicate);
     let bare = |code| Failure {
         refusal: Refusal::bare(code),
-        inside: error.inside.clone(),
+        inside: inside.clone(),
     };
-    match error.status {
+    match status {
         401 => bare(Code::Unauthorised),
         403 => denied(Demographics::mode(&caller.agent)),
         404 | 410 => bare(Code::ResourceNotFound),
@@ -985,7 +513,7 @@ fn of_record(caller: &Caller, error: RecordError) -> Failure {
         400..=499 => {
             let refusal = Refusal::bare(Code::ValidationError);
             let refusal = Refusal {
-                status: (error.status == 413).then_some(413),
+                status: (status == 413).then_some(413),
                 words: Some("Validation error - the record does not take it".to_owned()),
                 ..refusal
             };

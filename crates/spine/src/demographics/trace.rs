@@ -139,7 +139,7 @@ impl Days {
             if !is_day(day) {
                 return Err(Refusal::value(field));
             }
-            let mut put = |place: &mut Option<String>| match place.replace(day.to_owned()) {
+            let put = |place: &mut Option<String>| match place.replace(day.to_owned()) {
                 None => Ok(()),
                 Some(_) => Err(Refusal::search(&format!(
                     "{field} is one day, or one ge and one le"
@@ -381,9 +381,18 @@ mod tests {
             ("", Some(Service)),
             ("family=Smith&birthdate=eq2010-10-22", None),
             ("family=Smith&birthdate=2010-10-22", None),
-            ("family=Smith&birthdate=ge2010-10-21&birthdate=le2010-10-23", None),
-            ("family=Smith&birthdate=eq2010-10-22&birthdate=eq2010-10-23", Some(Search)),
-            ("family=Smith&birthdate=ge2010-10-22&birthdate=ge2010-10-23", Some(Search)),
+            (
+                "family=Smith&birthdate=ge2010-10-21&birthdate=le2010-10-23",
+                None,
+            ),
+            (
+                "family=Smith&birthdate=eq2010-10-22&birthdate=eq2010-10-23",
+                Some(Search),
+            ),
+            (
+                "family=Smith&birthdate=ge2010-10-22&birthdate=ge2010-10-23",
+                Some(Search),
+            ),
             ("family=Smith&birthdate=20101022", Some(Value)),
             ("family=Smith&birthdate=2010-02-31", Some(Value)),
             ("family=Smith&birthdate=gt2010-10-22", Some(Value)),
@@ -393,34 +402,85 @@ mod tests {
             ("gender=female", Some(Missing)),
             ("email=a@b.org&phone=0163", Some(Missing)),
             ("birthdate=eq2010-10-22", Some(Search)),
-            ("family=Smith&birthdate=eq2010-10-22&pets=1", Some(Additional)),
-            ("family=Smith&birthdate=eq2010-10-22&gender=mal", Some(Value)),
+            (
+                "family=Smith&birthdate=eq2010-10-22&pets=1",
+                Some(Additional),
+            ),
+            (
+                "family=Smith&birthdate=eq2010-10-22&gender=mal",
+                Some(Value),
+            ),
             ("family=Smith&birthdate=eq2010-10-22&gender=Male", None),
             ("family=Sm*&birthdate=eq2010-10-22", None),
             ("family=S*&birthdate=eq2010-10-22", Some(Value)),
             ("family=*th&birthdate=eq2010-10-22", Some(Value)),
             ("given=J*&family=Sm&birthdate=eq2010-10-22", Some(Value)),
-            ("address-postalcode=L*&family=Sm&birthdate=eq2010-10-22", Some(Value)),
-            ("address-postalcode=LS*&family=Sm&birthdate=eq2010-10-22", None),
-            ("address-postcode=LS1&family=Sm&birthdate=eq2010-10-22", None),
-            ("address-postcode=LS1&address-postalcode=LS1&family=Sm&birthdate=eq2010-10-22", Some(Search)),
-            ("family=Smith&family=Smythe&birthdate=eq2010-10-22", Some(Search)),
+            (
+                "address-postalcode=L*&family=Sm&birthdate=eq2010-10-22",
+                Some(Value),
+            ),
+            (
+                "address-postalcode=LS*&family=Sm&birthdate=eq2010-10-22",
+                None,
+            ),
+            (
+                "address-postcode=LS1&family=Sm&birthdate=eq2010-10-22",
+                None,
+            ),
+            (
+                "address-postcode=LS1&address-postalcode=LS1&family=Sm&birthdate=eq2010-10-22",
+                Some(Search),
+            ),
+            (
+                "family=Smith&family=Smythe&birthdate=eq2010-10-22",
+                Some(Search),
+            ),
             (&long, Some(Value)),
             ("family=&birthdate=eq2010-10-22", Some(Value)),
             ("email=j*&family=Smith&birthdate=eq2010-10-22", Some(Value)),
             ("phone=01*&family=Smith&birthdate=eq2010-10-22", Some(Value)),
-            ("_history=yes&family=Smith&birthdate=eq2010-10-22", Some(Value)),
+            (
+                "_history=yes&family=Smith&birthdate=eq2010-10-22",
+                Some(Value),
+            ),
             ("_max-results=50&family=Smith&birthdate=eq2010-10-22", None),
-            ("_max-results=51&family=Smith&birthdate=eq2010-10-22", Some(Value)),
-            ("_max-results=0&family=Smith&birthdate=eq2010-10-22", Some(Value)),
-            ("_max-results=x&family=Smith&birthdate=eq2010-10-22", Some(Value)),
+            (
+                "_max-results=51&family=Smith&birthdate=eq2010-10-22",
+                Some(Value),
+            ),
+            (
+                "_max-results=0&family=Smith&birthdate=eq2010-10-22",
+                Some(Value),
+            ),
+            (
+                "_max-results=x&family=Smith&birthdate=eq2010-10-22",
+                Some(Value),
+            ),
             // Fuzzy: given, family and birth; family, birth, gender and postcode; given, the same.
-            ("_fuzzy-match=true&family=Smith&birthdate=eq2010-10-22", Some(Search)),
-            ("_fuzzy-match=true&given=Jane&family=Smith&birthdate=eq2010-10-22", None),
-            ("_fuzzy-match=true&family=Smith&birthdate=eq2010-10-22&gender=female&address-postalcode=LS1", None),
-            ("_fuzzy-match=true&given=Jane&birthdate=eq2010-10-22&gender=female&address-postalcode=LS1", None),
-            ("_fuzzy-match=true&given=Jane&birthdate=eq2010-10-22&gender=female", Some(Search)),
-            ("_fuzzy-match=true&given=Ja*&family=Smith&birthdate=eq2010-10-22", Some(Search)),
+            (
+                "_fuzzy-match=true&family=Smith&birthdate=eq2010-10-22",
+                Some(Search),
+            ),
+            (
+                "_fuzzy-match=true&given=Jane&family=Smith&birthdate=eq2010-10-22",
+                None,
+            ),
+            (
+                "_fuzzy-match=true&family=Smith&birthdate=eq2010-10-22&gender=female&address-postalcode=LS1",
+                None,
+            ),
+            (
+                "_fuzzy-match=true&given=Jane&birthdate=eq2010-10-22&gender=female&address-postalcode=LS1",
+                None,
+            ),
+            (
+                "_fuzzy-match=true&given=Jane&birthdate=eq2010-10-22&gender=female",
+                Some(Search),
+            ),
+            (
+                "_fuzzy-match=true&given=Ja*&family=Smith&birthdate=eq2010-10-22",
+                Some(Search),
+            ),
         ] {
             let found = parse(Mode::Worker, query).err().map(|refusal| refusal.code);
             assert_eq!(found, expected, "{query}");
@@ -476,11 +536,7 @@ mod tests {
             (&["le2010-10-22"], "2010-10-23", false),
             (&["ge2010-10-21", "le2010-10-23"], "2010-10-22", true),
             (&["ge2010-10-21", "le2010-10-23"], "2010-10-24", false),
-            (
-                &["eq2010-10-22"],
-                "2010-10-22T00:00:00+00:00",
-                true,
-            ),
+            (&["eq2010-10-22"], "2010-10-22T00:00:00+00:00", true),
             (&["eq2010-10-22"], "2010-10", false),
         ] {
             let days = Days::of("birthdate", values).expect("days").expect("days");

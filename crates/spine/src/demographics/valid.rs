@@ -53,7 +53,15 @@ const STAYS: [&str; 7] = [
 /// Titles that are written in one way.
 const TITLES: [&str; 8] = ["Mr", "Mrs", "Ms", "Dr", "Rev", "Sir", "Lady", "Lord"];
 const NAME_MEMBERS: [&str; 7] = ["id", "use", "period", "given", "family", "prefix", "suffix"];
-const ADDRESS_MEMBERS: [&str; 7] = ["id", "period", "use", "text", "line", "postalCode", "extension"];
+const ADDRESS_MEMBERS: [&str; 7] = [
+    "id",
+    "period",
+    "use",
+    "text",
+    "line",
+    "postalCode",
+    "extension",
+];
 const TELECOM_MEMBERS: [&str; 6] = ["id", "period", "system", "value", "use", "extension"];
 const CONTACT_MEMBERS: [&str; 4] = ["id", "period", "relationship", "telecom"];
 
@@ -67,7 +75,13 @@ pub fn check(
     after: &mut Map<String, Value>,
 ) -> Result<(), Refusal> {
     let (_, today, names) = by;
-    for list in ["address", "name", "telecom", "contact", "generalPractitioner"] {
+    for list in [
+        "address",
+        "name",
+        "telecom",
+        "contact",
+        "generalPractitioner",
+    ] {
         let Some(Value::Array(items)) = after.get_mut(list) else {
             if after.contains_key(list) {
                 return Err(Refusal::value(list));
@@ -140,7 +154,9 @@ fn once(
     }
     for system in TELECOM_SYSTEMS {
         for one in TELECOM_USES {
-            if more("telecom", &|telecom| telecom["system"] == system && telecom["use"] == one) {
+            if more("telecom", &|telecom| {
+                telecom["system"] == system && telecom["use"] == one
+            }) {
                 return Err(names.invalid(&format!(
                     "there is one telecom of a system and use, and several are {system} {one}"
                 )));
@@ -155,7 +171,8 @@ fn once(
 }
 
 fn known(at: &str, item: &Value, names: &[&str]) -> Result<(), Refusal> {
-    let unknown = |item: &Map<String, Value>| item.keys().any(|name| !names.contains(&name.as_str()));
+    let unknown =
+        |item: &Map<String, Value>| item.keys().any(|name| !names.contains(&name.as_str()));
     if item.as_object().is_some_and(unknown) {
         let words =
             format!("Invalid request with error - Additional properties are not allowed in '{at}'");
@@ -259,8 +276,8 @@ fn name(by: By<'_>, at: &str, was: Option<&Value>, item: &mut Value) -> Result<(
     if let Some(Value::Array(titles)) = item.get_mut("prefix") {
         for title in titles {
             let bare = title.as_str().unwrap_or_default().trim_end_matches('.');
-            let unlike = |one: &&str| one.eq_ignore_ascii_case(bare) && *one != bare;
-            if TITLES.iter().any(|one| unlike(&one)) {
+            let unlike = |one: &str| one.eq_ignore_ascii_case(bare) && one != bare;
+            if TITLES.iter().any(|one| unlike(one)) {
                 return Err(Refusal::value(&format!("{at}/prefix")));
             }
             *title = json!(bare);
@@ -270,7 +287,9 @@ fn name(by: By<'_>, at: &str, was: Option<&Value>, item: &mut Value) -> Result<(
         return Err(Refusal::missing(&format!("{at}/family")));
     }
     if usual && item["period"].get("end").is_some() {
-        return Err(by.2.invalid("An end date can not be provided on usual name"));
+        return Err(by
+            .2
+            .invalid("An end date can not be provided on usual name"));
     }
     period(by, at, item)
 }
@@ -286,7 +305,9 @@ fn address(by: By<'_>, at: &str, was: Option<&Value>, item: &mut Value) -> Resul
     }
     let own = code(at, item, "use", &ADDRESS_USES)?.to_owned();
     if was.is_some_and(|was| was["use"] != own.as_str()) {
-        return Err(Refusal::forbidden("the use of an address cannot be changed"));
+        return Err(Refusal::forbidden(
+            "the use of an address cannot be changed",
+        ));
     }
     let postcode = match item.get("postalCode") {
         None => "",
@@ -315,7 +336,9 @@ fn address(by: By<'_>, at: &str, was: Option<&Value>, item: &mut Value) -> Resul
             names.invalid("address lines 1 and 4 or 2 and 4 must be completed as a minimum")
         );
     }
-    if lines == 0 && let Some(members) = item.as_object_mut() {
+    if lines == 0
+        && let Some(members) = item.as_object_mut()
+    {
         members.remove("line");
     }
     if own != "home" {
@@ -339,12 +362,18 @@ fn legacy(field: &str) -> Refusal {
 }
 
 fn reached(names: Names, at: &str, item: &Value) -> Result<(), Refusal> {
-    let Some(value) = item["value"].as_str().filter(|value| !value.trim().is_empty()) else {
+    let Some(value) = item["value"]
+        .as_str()
+        .filter(|value| !value.trim().is_empty())
+    else {
         return Err(Refusal::missing(&format!("{at}/value")));
     };
     if item["system"] == "email" {
         let formed = value.split_once('@').is_some_and(|(who, place)| {
-            !who.is_empty() && place.split_once('.').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
+            !who.is_empty()
+                && place
+                    .split_once('.')
+                    .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
         });
         let length = value.chars().count();
         if !formed || value.contains(char::is_whitespace) || length <= 6 || length >= 90 {
@@ -543,9 +572,9 @@ fn extensions(
     if (added("deceasedDateTime") && is.is_none())
         || (informed && after.get("deceasedDateTime").is_none())
     {
-        return Err(names.invalid(
-            "a date of death and the status of its notification are added together",
-        ));
+        return Err(
+            names.invalid("a date of death and the status of its notification are added together")
+        );
     }
     Ok(())
 }

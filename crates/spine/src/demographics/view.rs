@@ -159,9 +159,10 @@ fn frame(rules: &Rules, resource: &Resource, version: u32) -> Option<Map<String,
     let (code, display) = Confidentiality::of(resource).told();
     let mut identifier = json!({"system": rules.identifier_system, "value": number});
     let identifiers = resource.get("identifier").and_then(Value::as_array);
-    let own = identifiers.into_iter().flatten().find(|one| {
-        one["system"] == rules.identifier_system.as_str() && one["value"] == number
-    });
+    let own = identifiers
+        .into_iter()
+        .flatten()
+        .find(|one| one["system"] == rules.identifier_system.as_str() && one["value"] == number);
     if let Some(extension) = own.and_then(|own| own.get("extension")) {
         identifier["extension"] = extension.clone();
     }
@@ -270,7 +271,13 @@ pub fn put_back(rules: &Rules, resource: &mut Resource, told: &Map<String, Value
             _ => Vec::new(),
         };
         let before = before.as_ref().and_then(Value::as_array);
-        items.extend(before.into_iter().flatten().filter(|item| untold(item)).cloned());
+        items.extend(
+            before
+                .into_iter()
+                .flatten()
+                .filter(|item| untold(item))
+                .cloned(),
+        );
         if !items.is_empty() {
             resource.set(name, Value::Array(items));
         }
@@ -384,9 +391,18 @@ mod tests {
     #[test]
     fn who_has_taken_a_place() {
         for (link, expected) in [
-            (json!([{"type": "replaced-by", "other": {"reference": "Patient/n"}}]), Some("n")),
-            (json!([{"type": "replaces", "other": {"reference": "Patient/n"}}]), None),
-            (json!([{"type": "seealso", "other": {"reference": "Patient/n"}}]), None),
+            (
+                json!([{"type": "replaced-by", "other": {"reference": "Patient/n"}}]),
+                Some("n"),
+            ),
+            (
+                json!([{"type": "replaces", "other": {"reference": "Patient/n"}}]),
+                None,
+            ),
+            (
+                json!([{"type": "seealso", "other": {"reference": "Patient/n"}}]),
+                None,
+            ),
         ] {
             let mut patient = patient(None);
             patient.set("link", link);

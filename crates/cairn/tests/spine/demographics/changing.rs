@@ -23,14 +23,21 @@ async fn all_of_a_change_or_nothing() {
     let answer = Answer::of(spine.patch("9000000009", 1, &patches)).await;
     let told = answer.fine();
     assert_eq!(answer.etag, "W/\"2\"");
-    assert_eq!((&told["gender"], &told["meta"]["versionId"]), (&json!("male"), &json!("2")));
+    assert_eq!(
+        (&told["gender"], &told["meta"]["versionId"]),
+        (&json!("male"), &json!("2"))
+    );
     assert_eq!(told["name"][1]["prefix"], json!(["Mrs"]));
     assert_eq!(told["name"][1]["period"]["start"], "2026-03-01");
     assert!(told["name"][1]["id"].is_string());
     assert_eq!(told["address"][0]["line"][0], "2 Whitehall Quay");
     assert_eq!(spine.get("/Patient/9000000009").await.body, *told);
     // What isn't told of stays in the record.
-    let kept = spine.house.asked(Method::GET, "/fhir/r4/Patient/r1").send().await;
+    let kept = spine
+        .house
+        .asked(Method::GET, "/fhir/r4/Patient/r1")
+        .send()
+        .await;
     let kept: Value = kept.expect("an answer").json().await.expect("JSON");
     assert_eq!(kept["maritalStatus"]["text"], "kept");
     assert_eq!(kept["extension"][0]["valueString"], "kept");
@@ -42,7 +49,10 @@ async fn all_of_a_change_or_nothing() {
     let answer = Answer::of(spine.patch("9000000009", 2, &patches)).await;
     answer.refused(400, "INVALID_UPDATE");
     let after = spine.get("/Patient/9000000009").await;
-    assert_eq!((&after.fine()["gender"], after.etag.as_str()), (&json!("male"), "W/\"2\""));
+    assert_eq!(
+        (&after.fine()["gender"], after.etag.as_str()),
+        (&json!("male"), "W/\"2\"")
+    );
     // Tested immediately before, it can.
     let id = told["name"][1]["id"].clone();
     let patches = json!([
@@ -74,8 +84,16 @@ async fn items_that_the_record_gave_no_id_are_changed_by_the_one_that_is_told() 
 async fn changes_that_are_refused() {
     let spine = Spine::new().await;
     spine.keep(&patient("r1", "9000000009", &json!({}))).await;
-    spine.keep(&patient("r2", "9000000017", &json!({"meta": marked("R")}))).await;
-    spine.keep(&patient("r3", "9000000033", &json!({"meta": marked("REDACTED")}))).await;
+    spine
+        .keep(&patient("r2", "9000000017", &json!({"meta": marked("R")})))
+        .await;
+    spine
+        .keep(&patient(
+            "r3",
+            "9000000033",
+            &json!({"meta": marked("REDACTED")}),
+        ))
+        .await;
     let name = |what: Value| {
         let mut name = json!({"use": "temp", "family": "Bloggs"});
         for (member, value) in what.as_object().into_iter().flatten() {
@@ -85,22 +103,53 @@ async fn changes_that_are_refused() {
     };
     for (patches, status, code) in [
         (json!([]), 400, "INVALID_UPDATE"),
-        (json!([{"op": "bad_value", "path": "not a path"}]), 400, "INVALID_VALUE"),
-        (json!([{"op": "add", "path": "/gender"}]), 400, "MISSING_VALUE"),
-        (json!([{"op": "add", "path": "/pets/-", "value": 1}]), 400, "INVALID_UPDATE"),
-        (json!([{"op": "remove", "path": "/birthDate"}]), 403, "FORBIDDEN_UPDATE"),
+        (
+            json!([{"op": "bad_value", "path": "not a path"}]),
+            400,
+            "INVALID_VALUE",
+        ),
+        (
+            json!([{"op": "add", "path": "/gender"}]),
+            400,
+            "MISSING_VALUE",
+        ),
+        (
+            json!([{"op": "add", "path": "/pets/-", "value": 1}]),
+            400,
+            "INVALID_UPDATE",
+        ),
+        (
+            json!([{"op": "remove", "path": "/birthDate"}]),
+            403,
+            "FORBIDDEN_UPDATE",
+        ),
         (name(json!({"use": "usual"})), 403, "FORBIDDEN_UPDATE"),
         (name(json!({"pets": 1})), 400, "ADDITIONAL_PROPERTIES"),
-        (name(json!({"family": "O`Brien"})), 400, "UNSUPPORTED_CHARACTERS_IN_FIELD"),
+        (
+            name(json!({"family": "O`Brien"})),
+            400,
+            "UNSUPPORTED_CHARACTERS_IN_FIELD",
+        ),
         (name(json!({"given": []})), 400, "TOO_FEW_VALUES_SUBMITTED"),
-        (name(json!({"given": ["1", "2", "3", "4", "5", "6"]})), 400, "TOO_MANY_VALUES_SUBMITTED"),
+        (
+            name(json!({"given": ["1", "2", "3", "4", "5", "6"]})),
+            400,
+            "TOO_MANY_VALUES_SUBMITTED",
+        ),
         (gender("other"), 400, "UNSUPPORTED_VALUE"),
-        (json!([{"op": "replace", "path": "/address/0/line/0", "value": "2"}]), 400, "INVALID_UPDATE"),
+        (
+            json!([{"op": "replace", "path": "/address/0/line/0", "value": "2"}]),
+            400,
+            "INVALID_UPDATE",
+        ),
     ] {
         let answer = Answer::of(spine.patch("9000000009", 1, &patches)).await;
         answer.refused(status, code);
         let text = answer.body.to_string();
-        assert!(!text.contains("Brien") && !text.contains("Bloggs"), "{text}");
+        assert!(
+            !text.contains("Brien") && !text.contains("Bloggs"),
+            "{text}"
+        );
     }
     for (number, status, code) in [
         ("9000000000", 400, "INVALID_RESOURCE_ID"),
@@ -134,7 +183,12 @@ async fn changes_that_are_refused() {
     }
     // Bodies.
     for (kind, body, status, code) in [
-        ("application/bananas", body.as_str(), 400, "UNSUPPORTED_SERVICE"),
+        (
+            "application/bananas",
+            body.as_str(),
+            400,
+            "UNSUPPORTED_SERVICE",
+        ),
         ("application/json-patch+json", "{}", 400, "INVALID_UPDATE"),
         ("application/json-patch+json", "{", 400, "INVALID_UPDATE"),
     ] {
@@ -161,7 +215,10 @@ async fn a_change_that_comes_again_is_made_once() {
     let send = |patches: Value| {
         let request = spine
             .house
-            .bare(Method::PATCH, &format!("{}/Patient/9000000009", super::BASE))
+            .bare(
+                Method::PATCH,
+                &format!("{}/Patient/9000000009", super::BASE),
+            )
             .bearer_auth(&spine.worker)
             .header("x-request-id", &id)
             .header("if-match", "W/\"1\"")
@@ -193,7 +250,10 @@ async fn of_two_who_write_at_once_one_is_told() {
     for round in 0..10 {
         let version = 1 + round;
         let to = ["male", "female", "unknown"];
-        let patches = [gender(to[round as usize % 3]), gender(to[(round as usize + 1) % 3])];
+        let patches = [
+            gender(to[round as usize % 3]),
+            gender(to[(round as usize + 1) % 3]),
+        ];
         let (one, other) = tokio::join!(
             Answer::of(spine.patch("9000000009", version, &patches[0])),
             Answer::of(spine.patch("9000000009", version, &patches[1])),
@@ -211,12 +271,18 @@ async fn of_two_who_write_at_once_one_is_told() {
     let send = || {
         let request = spine
             .house
-            .bare(Method::PATCH, &format!("{}/Patient/9000000009", super::BASE))
+            .bare(
+                Method::PATCH,
+                &format!("{}/Patient/9000000009", super::BASE),
+            )
             .bearer_auth(&spine.worker)
             .header("x-request-id", &id)
             .header("if-match", "W/\"11\"")
             .header("content-type", "application/json-patch+json")
-            .body(json!({"patches": [{"op": "add", "path": "/multipleBirthInteger", "value": 2}]}).to_string());
+            .body(
+                json!({"patches": [{"op": "add", "path": "/multipleBirthInteger", "value": 2}]})
+                    .to_string(),
+            );
         Answer::of(request)
     };
     let (one, other) = tokio::join!(send(), send());

@@ -35,11 +35,19 @@ async fn a_new_person_gets_a_number() {
     let answer = Answer::of(spine.post(&person("Mouse"))).await;
     let number = made(&answer);
     assert_eq!(answer.etag, "W/\"1\"");
-    assert_eq!(answer.body["address"][0]["line"], json!(["317 Stuart Streets", "Glasgow"]));
+    assert_eq!(
+        answer.body["address"][0]["line"],
+        json!(["317 Stuart Streets", "Glasgow"])
+    );
     let coding = &answer.body["identifier"][0]["extension"][0]["valueCodeableConcept"]["coding"][0];
     assert_eq!(coding["code"], "01");
-    assert_eq!(spine.get(&format!("/Patient/{number}")).await.body, answer.body);
-    let found = spine.get("/Patient?family=Mouse&birthdate=eq1954-10-26&given=Mickey").await;
+    assert_eq!(
+        spine.get(&format!("/Patient/{number}")).await.body,
+        answer.body
+    );
+    let found = spine
+        .get("/Patient?family=Mouse&birthdate=eq1954-10-26&given=Mickey")
+        .await;
     assert_eq!(found.numbers(), [number.clone()]);
     // Somebody else gets another.
     let other = made(&Answer::of(spine.post(&person("Duck"))).await);
@@ -57,7 +65,9 @@ async fn who_is_there_already_is_not_made_again() {
     let number = made(&Answer::of(spine.post(&person("Mouse"))).await);
     let again = Answer::of(spine.post(&person("MOUSE"))).await;
     again.refused(200, "SINGLE_MATCH");
-    let words = again.body["issue"][0]["diagnostics"].as_str().expect("words");
+    let words = again.body["issue"][0]["diagnostics"]
+        .as_str()
+        .expect("words");
     assert!(words.contains(&number), "{words}");
     let mut moved = person("Mouse");
     moved["address"][0]["postalCode"] = json!("G2 2BB");
@@ -72,7 +82,9 @@ async fn who_is_there_already_is_not_made_again() {
         let mut person = person("Hidden");
         person["birthDate"] = json!("1960-01-01");
         person["address"][0]["postalCode"] = json!(postcode);
-        Answer::of(spine.post(&person)).await.refused(200, "SINGLE_MATCH");
+        Answer::of(spine.post(&person))
+            .await
+            .refused(200, "SINGLE_MATCH");
     }
     // Two who are alike.
     for (id, number) in [("r2", "9000000017"), ("r3", "9000000025")] {
@@ -81,7 +93,9 @@ async fn who_is_there_already_is_not_made_again() {
         twin.as_object_mut().expect("an object").remove("address");
         spine.keep(&twin).await;
     }
-    Answer::of(spine.post(&person("Twin"))).await.refused(200, "MULTIPLE_MATCHES");
+    Answer::of(spine.post(&person("Twin")))
+        .await
+        .refused(200, "MULTIPLE_MATCHES");
     spine.house.end().await;
 }
 
@@ -93,9 +107,19 @@ async fn requests_that_make_nobody() {
         ("/gender", json!("other"), 400, "UNSUPPORTED_VALUE"),
         ("/birthDate", json!("not-a-date"), 400, "INVALID_VALUE"),
         ("/pets", json!("cat"), 400, "ADDITIONAL_PROPERTIES"),
-        ("/name/0/given", json!(["O`Brien"]), 400, "UNSUPPORTED_CHARACTERS_IN_FIELD"),
+        (
+            "/name/0/given",
+            json!(["O`Brien"]),
+            400,
+            "UNSUPPORTED_CHARACTERS_IN_FIELD",
+        ),
         ("/name/0/given", json!([]), 400, "TOO_FEW_VALUES_SUBMITTED"),
-        ("/name/0/given", json!(["1", "2", "3", "4", "5", "6"]), 400, "TOO_MANY_VALUES_SUBMITTED"),
+        (
+            "/name/0/given",
+            json!(["1", "2", "3", "4", "5", "6"]),
+            400,
+            "TOO_MANY_VALUES_SUBMITTED",
+        ),
         ("/address/0/line", json!(["one"]), 400, "INVALID_CREATE"),
         ("/extension", json!([]), 400, "MISSING_VALUE"),
     ] {
@@ -109,7 +133,9 @@ async fn requests_that_make_nobody() {
         ("application/fhir+json", "[", 400, "VALIDATION_ERROR"),
         ("application/json", "{}", 400, "MISSING_VALUE"),
     ] {
-        let request = spine.ask(Method::POST, "/Patient").header("content-type", kind);
+        let request = spine
+            .ask(Method::POST, "/Patient")
+            .header("content-type", kind);
         Answer::of(request.body(body)).await.refused(status, code);
     }
     let app = spine.house.token.clone();
@@ -139,14 +165,19 @@ async fn however_many_ask_at_once_one_record_is_made() {
         .filter(|answer| answer.status == StatusCode::CREATED)
         .collect();
     assert_eq!(made.len(), 1, "{answers:?}");
-    for answer in answers.iter().filter(|answer| answer.status != StatusCode::CREATED) {
+    for answer in answers
+        .iter()
+        .filter(|answer| answer.status != StatusCode::CREATED)
+    {
         answer.refused(200, "SINGLE_MATCH");
     }
     // All by the same request.
     let (id, body) = (new_id(), person("Duck").to_string());
     let asked = (0..8).map(|_| {
         let request = spine.house.bare(Method::POST, &format!("{BASE}/Patient"));
-        let request = request.bearer_auth(&spine.worker).header("x-request-id", &id);
+        let request = request
+            .bearer_auth(&spine.worker)
+            .header("x-request-id", &id);
         let request = request.header("content-type", "application/json");
         Answer::of(request.body(body.clone()))
     });
@@ -162,14 +193,22 @@ async fn however_many_ask_at_once_one_record_is_made() {
 /// A server as a process, over a store that another has left.
 fn serve(data: &std::path::Path) -> (Child, String) {
     let mut command = cairn();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data);
     command.args(["--set", "demographics.serve=true"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = command.spawn().expect("cairn runs");
     let mut line = String::new();
     let out = child.stdout.take().expect("its output");
     BufReader::new(out).read_line(&mut line).expect("a line");
-    let base = line.trim().strip_prefix("Cairn is at ").expect("an address");
+    let base = line
+        .trim()
+        .strip_prefix("Cairn is at ")
+        .expect("an address");
     (child, base.to_owned())
 }
 
@@ -195,7 +234,8 @@ async fn a_request_that_comes_again_to_a_server_that_was_killed_is_answered_agai
         let request = at(Method::PATCH, &format!("/Patient/{number}"), &change)
             .header("if-match", "W/\"1\"")
             .header("content-type", "application/json-patch+json");
-        let patches = json!({"patches": [{"op": "replace", "path": "/gender", "value": "unknown"}]});
+        let patches =
+            json!({"patches": [{"op": "replace", "path": "/gender", "value": "unknown"}]});
         let changed = Answer::of(request.body(patches.to_string())).await;
         assert_eq!(changed.fine()["meta"]["versionId"], "2");
         // SIGKILL: nothing is tidied up.
@@ -207,7 +247,10 @@ async fn a_request_that_comes_again_to_a_server_that_was_killed_is_answered_agai
     assert_eq!(answers[0], answers[1]);
     let (mut child, base) = serve(data.path());
     let path = format!("{base}{BASE}/Patient?family=Mouse&birthdate=eq1954-10-26");
-    let request = http.get(path).bearer_auth(&worker).header("x-request-id", new_id());
+    let request = http
+        .get(path)
+        .bearer_auth(&worker)
+        .header("x-request-id", new_id());
     assert_eq!(Answer::of(request).await.numbers(), [numbers[0].clone()]);
     child.kill().expect("killed");
     child.wait().expect("ended");

@@ -62,7 +62,11 @@ impl Answer {
     }
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, code: &str) {
-        assert_eq!((self.status.as_u16(), self.code()), (status, code), "{self:?}");
+        assert_eq!(
+            (self.status.as_u16(), self.code()),
+            (status, code),
+            "{self:?}"
+        );
     }
     #[track_caller]
     pub(crate) fn fine(&self) -> &Value {

@@ -35,7 +35,9 @@ async fn own_token(spine: &Spine, patient: &str) -> String {
         ..Agent::system(TENANT, "c")
     };
     let link = identity.make_link(&staff, patient, 3600, false).await;
-    let signed = identity.use_link(TENANT, &link.expect("a link"), BORN).await;
+    let signed = identity
+        .use_link(TENANT, &link.expect("a link"), BORN)
+        .await;
     let SignIn::Done { secret, session } = signed.expect("a session") else {
         panic!("not signed in");
     };
@@ -66,15 +68,28 @@ async fn own_token(spine: &Spine, patient: &str) -> String {
     let page = browser
         .get(house.url(&format!("/oauth/authorize?{}", query(&form))))
         .header("cookie", &cookie);
-    let page = page.send().await.expect("an answer").text().await.expect("a page");
+    let page = page
+        .send()
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("a page");
     let field = |name: &str| {
         let tag = format!("name=\"{name}\" value=\"");
         let at = page.find(&tag).map(|at| at + tag.len());
         at.map(|at| page[at..].split('"').next().unwrap_or_default().to_owned())
     };
-    let (csrf, agreed) = (session.csrf.clone(), field("agreed").unwrap_or_else(|| panic!("{page}")));
+    let (csrf, agreed) = (
+        session.csrf.clone(),
+        field("agreed").unwrap_or_else(|| panic!("{page}")),
+    );
     let whose = field("patient");
-    form.extend([("csrf", csrf.as_str()), ("decision", "allow"), ("agreed", &agreed)]);
+    form.extend([
+        ("csrf", csrf.as_str()),
+        ("decision", "allow"),
+        ("agreed", &agreed),
+    ]);
     form.extend(whose.iter().map(|id| ("patient", id.as_str())));
     let done = browser
         .post(house.url("/oauth/authorize"))
@@ -83,7 +98,9 @@ async fn own_token(spine: &Spine, patient: &str) -> String {
         .body(query(&form));
     let done = done.send().await.expect("an answer");
     let refresh = header(&done, "refresh").to_owned();
-    let (_, back) = refresh.split_once('?').unwrap_or_else(|| panic!("{done:?}"));
+    let (_, back) = refresh
+        .split_once('?')
+        .unwrap_or_else(|| panic!("{done:?}"));
     let code = form_urlencoded::parse(back.as_bytes()).find(|(name, _)| name == "code");
     let code = code.expect("a code").1.into_owned();
     let form = [
@@ -97,7 +114,10 @@ async fn own_token(spine: &Spine, patient: &str) -> String {
     let request = request.header("content-type", "application/x-www-form-urlencoded");
     let told = request.body(query(&form)).send().await.expect("an answer");
     let told: Value = told.json().await.expect("JSON");
-    told["access_token"].as_str().unwrap_or_else(|| panic!("{told}")).to_owned()
+    told["access_token"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{told}"))
+        .to_owned()
 }
 
 fn card(number: &str, card: &str) -> Value {
@@ -119,7 +139,10 @@ async fn a_patient_has_their_own_and_no_other() {
     let own = own_token(&spine, "r1").await;
     let get = async |path: &str| spine.get_as(&own, path).await;
     assert_eq!(get("/Patient/9000000009").await.fine()["id"], "9000000009");
-    assert_eq!(get("/Patient/9000000009/RelatedPerson").await.fine()["total"], 0);
+    assert_eq!(
+        get("/Patient/9000000009/RelatedPerson").await.fine()["total"],
+        0
+    );
     // Another's is no more told of than nobody's.
     for path in [
         "/Patient/9000000017",
@@ -131,7 +154,9 @@ async fn a_patient_has_their_own_and_no_other() {
     ] {
         get(path).await.refused(403, "ACCESS_DENIED");
     }
-    get("/Patient/9000000000").await.refused(400, "INVALID_RESOURCE_ID");
+    get("/Patient/9000000000")
+        .await
+        .refused(400, "INVALID_RESOURCE_ID");
     let patch = async |number: &str, version: u32, patches: Value| {
         let request = spine
             .ask_as(&own, Method::PATCH, &format!("/Patient/{number}"))
@@ -142,11 +167,17 @@ async fn a_patient_has_their_own_and_no_other() {
     let mobile = json!([{"op": "add", "path": "/telecom/-", "value": {"system": "phone", "use": "mobile", "value": "07700900000"}}]);
     let answer = patch("9000000009", 1, mobile.clone()).await;
     assert_eq!(answer.fine()["telecom"][2]["value"], "07700900000");
-    patch("9000000017", 1, mobile).await.refused(403, "ACCESS_DENIED");
+    patch("9000000017", 1, mobile)
+        .await
+        .refused(403, "ACCESS_DENIED");
     let gender = json!([{"op": "replace", "path": "/gender", "value": "male"}]);
-    patch("9000000009", 2, gender).await.refused(400, "INVALID_UPDATE");
+    patch("9000000009", 2, gender)
+        .await
+        .refused(400, "INVALID_UPDATE");
     let request = spine.ask_as(&own, Method::POST, "/Patient");
-    let request = request.header("content-type", "application/json").body("{}");
+    let request = request
+        .header("content-type", "application/json")
+        .body("{}");
     Answer::of(request).await.refused(403, "ACCESS_DENIED");
     spine.house.end().await;
 }
@@ -170,7 +201,10 @@ async fn a_patient_s_card() {
     let own = own_token(&spine, "r1").await;
     let search = "/Coverage?subscriber:identifier=9000000009";
     let none = spine.get_as(&own, search).await;
-    assert_eq!((&none.fine()["total"], &none.body["meta"]["versionId"]), (&json!(0), &json!("1")));
+    assert_eq!(
+        (&none.fine()["total"], &none.body["meta"]["versionId"]),
+        (&json!(0), &json!("1"))
+    );
     assert_eq!(none.etag, "W/\"1\"");
     let id = new_id();
     let post = async |id: &str, if_match: Option<&str>, body: &Value| {
@@ -188,34 +222,76 @@ async fn a_patient_s_card() {
     let first = post(&id, Some("W/\"1\""), &card("9000000009", "1111")).await;
     assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
     assert_eq!(first.etag, "W/\"2\"");
-    assert_eq!(first.body["entry"][0]["resource"], card("9000000009", "1111"));
+    assert_eq!(
+        first.body["entry"][0]["resource"],
+        card("9000000009", "1111")
+    );
     // The patient has another version then, and the card takes the place of the one before.
     assert_eq!(spine.get("/Patient/9000000009").await.etag, "W/\"2\"");
-    post(&new_id(), Some("W/\"1\""), &card("9000000009", "2222")).await.refused(409, "RESOURCE_VERSION_MISMATCH");
+    post(&new_id(), Some("W/\"1\""), &card("9000000009", "2222"))
+        .await
+        .refused(409, "RESOURCE_VERSION_MISMATCH");
     let second = post(&new_id(), Some("W/\"2\""), &card("9000000009", "2222")).await;
     assert_eq!(second.status, StatusCode::CREATED, "{second:?}");
     let found = spine.get_as(&own, search).await;
     assert_eq!(found.fine()["total"], 1);
-    assert_eq!(found.body["entry"][0]["resource"]["identifier"][0]["value"], "2222");
+    assert_eq!(
+        found.body["entry"][0]["resource"]["identifier"][0]["value"],
+        "2222"
+    );
     // What comes again is not done again.
     let again = post(&id, Some("W/\"1\""), &card("9000000009", "1111")).await;
-    assert_eq!((again.status, again.etag.as_str()), (StatusCode::CREATED, "W/\"2\""), "{again:?}");
+    assert_eq!(
+        (again.status, again.etag.as_str()),
+        (StatusCode::CREATED, "W/\"2\""),
+        "{again:?}"
+    );
     assert_eq!(spine.get_as(&own, search).await.etag, "W/\"3\"");
     for (if_match, body, status, code) in [
         (None, card("9000000009", "3"), 412, "PRECONDITION_FAILED"),
-        (Some("W/\"3\""), card("9000000017", "3"), 403, "ACCESS_DENIED"),
-        (Some("W/\"3\""), card("9000000000", "3"), 400, "INVALID_RESOURCE_ID"),
-        (Some("W/\"3\""), card("9000000009", "_"), 400, "INVALID_VALUE"),
-        (Some("W/\"3\""), json!({"status": "active"}), 400, "MISSING_VALUE"),
+        (
+            Some("W/\"3\""),
+            card("9000000017", "3"),
+            403,
+            "ACCESS_DENIED",
+        ),
+        (
+            Some("W/\"3\""),
+            card("9000000000", "3"),
+            400,
+            "INVALID_RESOURCE_ID",
+        ),
+        (
+            Some("W/\"3\""),
+            card("9000000009", "_"),
+            400,
+            "INVALID_VALUE",
+        ),
+        (
+            Some("W/\"3\""),
+            json!({"status": "active"}),
+            400,
+            "MISSING_VALUE",
+        ),
     ] {
         post(&new_id(), if_match, &body).await.refused(status, code);
     }
     // For patients alone, and in the one form.
     for token in [&spine.worker, &spine.house.token] {
-        spine.get_as(token, search).await.refused(403, "ACCESS_DENIED");
+        spine
+            .get_as(token, search)
+            .await
+            .refused(403, "ACCESS_DENIED");
     }
-    for wrong in ["/Coverage", "/Coverage?beneficiary=x", &format!("{search}&year=2003")] {
-        spine.get_as(&own, wrong).await.refused(400, "INVALID_SEARCH_DATA");
+    for wrong in [
+        "/Coverage",
+        "/Coverage?beneficiary=x",
+        &format!("{search}&year=2003"),
+    ] {
+        spine
+            .get_as(&own, wrong)
+            .await
+            .refused(400, "INVALID_SEARCH_DATA");
     }
     spine.house.end().await;
 }
@@ -227,7 +303,9 @@ async fn another_tenant_sees_nothing() {
     store::create_root_key(&key).expect("a key");
     let clock = Arc::new(ledger::SystemClock);
     let place = store::in_folder(folder.path());
-    let ledger = store::open(place, &key, clock, 16 << 20).await.expect("a store");
+    let ledger = store::open(place, &key, clock, 16 << 20)
+        .await
+        .expect("a store");
     let hosts = |host: &str| vec![host.to_owned()];
     let south = ledger.set_tenant(TENANT, Some("south"), Some(&hosts("south.example")), None);
     south.await.expect("a tenant");
@@ -241,7 +319,10 @@ async fn another_tenant_sees_nothing() {
     options.demographics.serve = true;
     options.tenants_folder = Some(own.path().to_owned());
     let server = Server::start(options).await.expect("a server");
-    let http = client().timeout(Duration::from_secs(30)).build().expect("a client");
+    let http = client()
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("a client");
     let token = async |tenant, role| {
         let trust = server.trust_of(tenant).expect("it is served");
         let by = Agent::system(tenant, "command-line");
@@ -250,18 +331,28 @@ async fn another_tenant_sees_nothing() {
     };
     let ask = |host: &str, token: &str, method: Method, path: &str| {
         let request = http.request(method, format!("http://{}{path}", server.address()));
-        let request = request.header("host", host).header("x-request-id", new_id());
+        let request = request
+            .header("host", host)
+            .header("x-request-id", new_id());
         request.bearer_auth(token)
     };
     let writer = token(TENANT, Role::Client).await;
     let kept = ask("south.example", &writer, Method::PUT, "/fhir/r4/Patient/r1")
         .header("content-type", "application/fhir+json")
         .body(patient("r1", "9000000009", &json!({})).to_string());
-    assert_eq!(kept.send().await.expect("an answer").status(), StatusCode::CREATED);
-    let (here, there) = (token(TENANT, Role::Clinician).await, token(north, Role::Clinician).await);
+    assert_eq!(
+        kept.send().await.expect("an answer").status(),
+        StatusCode::CREATED
+    );
+    let (here, there) = (
+        token(TENANT, Role::Clinician).await,
+        token(north, Role::Clinician).await,
+    );
     let path = format!("{BASE}/Patient/9000000009");
     let search = format!("{BASE}/Patient?family=Smith&birthdate=eq2010-10-22");
-    Answer::of(ask("south.example", &here, Method::GET, &path)).await.fine();
+    Answer::of(ask("south.example", &here, Method::GET, &path))
+        .await
+        .fine();
     let answer = Answer::of(ask("north.example", &there, Method::GET, &path)).await;
     answer.refused(404, "RESOURCE_NOT_FOUND");
     let found = Answer::of(ask("north.example", &there, Method::GET, &search)).await;
@@ -272,7 +363,9 @@ async fn another_tenant_sees_nothing() {
     let change = ask("north.example", &there, Method::PATCH, &path)
         .header("if-match", "W/\"1\"")
         .header("content-type", "application/json-patch+json")
-        .body(json!({"patches": [{"op": "replace", "path": "/gender", "value": "male"}]}).to_string());
+        .body(
+            json!({"patches": [{"op": "replace", "path": "/gender", "value": "male"}]}).to_string(),
+        );
     Answer::of(change).await.refused(404, "RESOURCE_NOT_FOUND");
     // The south's credentials are none in the north.
     let answer = Answer::of(ask("north.example", &here, Method::GET, &path)).await;

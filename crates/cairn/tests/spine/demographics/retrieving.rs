@@ -10,7 +10,13 @@ use crate::house::{header, house, token};
 #[tokio::test]
 async fn a_patient_is_told_of_by_number() {
     let spine = Spine::new().await;
-    spine.keep(&patient("r1", "9000000009", &json!({"maritalStatus": {"text": "x"}}))).await;
+    spine
+        .keep(&patient(
+            "r1",
+            "9000000009",
+            &json!({"maritalStatus": {"text": "x"}}),
+        ))
+        .await;
     let id = new_id();
     let request = spine
         .house
@@ -34,7 +40,10 @@ async fn a_patient_is_told_of_by_number() {
     assert_eq!(told["name"][0]["given"], json!(["Jane", "Anne"]));
     // What the service does not tell, and ids of the record.
     let text = told.to_string();
-    assert!(!text.contains("maritalStatus") && !text.contains("\"r1\""), "{text}");
+    assert!(
+        !text.contains("maritalStatus") && !text.contains("\"r1\""),
+        "{text}"
+    );
     spine.house.end().await;
 }
 
@@ -48,7 +57,10 @@ async fn numbers_that_nobody_has_or_can_have() {
         ("abc", 400, "INVALID_RESOURCE_ID"),
         ("%ff", 400, "INVALID_RESOURCE_ID"),
     ] {
-        spine.get(&format!("/Patient/{number}")).await.refused(status, code);
+        spine
+            .get(&format!("/Patient/{number}"))
+            .await
+            .refused(status, code);
         let related = format!("/Patient/{number}/RelatedPerson");
         spine.get(&related).await.refused(status, code);
     }
@@ -74,7 +86,13 @@ async fn confidentiality_hides_where_somebody_is() {
     assert!(open.fine()["telecom"].is_array());
     let restricted = spine.get("/Patient/9000000017").await;
     let told = restricted.fine();
-    for name in ["address", "telecom", "generalPractitioner", "contact", "extension"] {
+    for name in [
+        "address",
+        "telecom",
+        "generalPractitioner",
+        "contact",
+        "extension",
+    ] {
         assert!(told.get(name).is_none(), "{name}: {told}");
     }
     assert_eq!(told["name"][0]["family"], "Smith");
@@ -99,9 +117,17 @@ async fn a_superseded_number_leads_to_the_new_record() {
     spine.keep(&patient("new", "9000000009", &json!({}))).await;
     let link = json!([{"type": "replaced-by", "other": {"reference": "Patient/new"}}]);
     // Also where the record that was replaced is not to be used any more.
-    spine.keep(&patient("old", "9000000017", &json!({"link": link, "meta": marked("REDACTED")}))).await;
+    spine
+        .keep(&patient(
+            "old",
+            "9000000017",
+            &json!({"link": link, "meta": marked("REDACTED")}),
+        ))
+        .await;
     let link = json!([{"type": "replaced-by", "other": {"reference": "Patient/old"}}]);
-    spine.keep(&patient("older", "9000000025", &json!({"link": link}))).await;
+    spine
+        .keep(&patient("older", "9000000025", &json!({"link": link})))
+        .await;
     // And where the new record has the number of before.
     let both = json!({"identifier": [
         {"system": super::NUMBERS, "use": "old", "value": "9000000033"},
@@ -123,11 +149,19 @@ async fn a_superseded_number_leads_to_the_new_record() {
     answer.refused(403, "FORBIDDEN_UPDATE");
     // Records that lead in a circle lead nowhere.
     let link = json!([{"type": "replaced-by", "other": {"reference": "Patient/older"}}]);
-    spine.keep(&patient("new", "9000000009", &json!({"link": link}))).await;
-    spine.get("/Patient/9000000009").await.refused(404, "RESOURCE_NOT_FOUND");
+    spine
+        .keep(&patient("new", "9000000009", &json!({"link": link})))
+        .await;
+    spine
+        .get("/Patient/9000000009")
+        .await
+        .refused(404, "RESOURCE_NOT_FOUND");
     // A number that two records have at once is nobody's alone.
     spine.keep(&patient("twin", "9111231130", &json!({}))).await;
-    spine.get("/Patient/9111231130").await.refused(409, "MULTIPLE_MATCHES");
+    spine
+        .get("/Patient/9111231130")
+        .await
+        .refused(409, "MULTIPLE_MATCHES");
     spine.house.end().await;
 }
 
@@ -149,14 +183,56 @@ async fn what_a_request_says_of_itself() {
     for path in [&path, &search] {
         for (headers, status, code) in [
             (vec![("x-request-id", id.as_str())], 401, "ACCESS_DENIED"),
-            (vec![("x-request-id", &id), ("authorization", "Bearer")], 401, "ACCESS_DENIED"),
-            (vec![("x-request-id", &id), ("authorization", "Bearer abcdef123456789")], 401, "ACCESS_DENIED"),
+            (
+                vec![("x-request-id", &id), ("authorization", "Bearer")],
+                401,
+                "ACCESS_DENIED",
+            ),
+            (
+                vec![
+                    ("x-request-id", &id),
+                    ("authorization", "Bearer abcdef123456789"),
+                ],
+                401,
+                "ACCESS_DENIED",
+            ),
             (vec![("authorization", &bearer)], 400, "MISSING_VALUE"),
-            (vec![("authorization", &bearer), ("x-request-id", "")], 400, "MISSING_VALUE"),
-            (vec![("authorization", &bearer), ("x-request-id", "1234")], 400, "INVALID_VALUE"),
-            (vec![("authorization", &bearer), ("x-request-id", "0123456789abcdef")], 400, "INVALID_VALUE"),
-            (vec![("authorization", &bearer), ("x-request-id", &id), ("nhsd-session-urid", "invalid")], 400, "INVALID_VALUE"),
-            (vec![("authorization", &bearer), ("x-request-id", &id), ("nhsd-session-urid", "")], 400, "INVALID_VALUE"),
+            (
+                vec![("authorization", &bearer), ("x-request-id", "")],
+                400,
+                "MISSING_VALUE",
+            ),
+            (
+                vec![("authorization", &bearer), ("x-request-id", "1234")],
+                400,
+                "INVALID_VALUE",
+            ),
+            (
+                vec![
+                    ("authorization", &bearer),
+                    ("x-request-id", "0123456789abcdef"),
+                ],
+                400,
+                "INVALID_VALUE",
+            ),
+            (
+                vec![
+                    ("authorization", &bearer),
+                    ("x-request-id", &id),
+                    ("nhsd-session-urid", "invalid"),
+                ],
+                400,
+                "INVALID_VALUE",
+            ),
+            (
+                vec![
+                    ("authorization", &bearer),
+                    ("x-request-id", &id),
+                    ("nhsd-session-urid", ""),
+                ],
+                400,
+                "INVALID_VALUE",
+            ),
         ] {
             let answer = Answer::of(with(Method::GET, path, &headers)).await;
             answer.refused(status, code);
@@ -165,10 +241,17 @@ async fn what_a_request_says_of_itself() {
     }
     // Systems by themselves have no role of a session; what they send is passed over.
     let app = format!("Bearer {}", spine.house.token);
-    let headers = [("authorization", app.as_str()), ("x-request-id", &id), ("nhsd-session-urid", "invalid")];
+    let headers = [
+        ("authorization", app.as_str()),
+        ("x-request-id", &id),
+        ("nhsd-session-urid", "invalid"),
+    ];
     Answer::of(with(Method::GET, &path, &headers)).await.fine();
     // What there isn't.
-    let headers = [("authorization", bearer.as_str()), ("x-request-id", id.as_str())];
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("x-request-id", id.as_str()),
+    ];
     for (method, path, code) in [
         (Method::GET, "/HelloWorld", "UNSUPPORTED_REQUEST"),
         (Method::GET, "/Patient!", "UNSUPPORTED_REQUEST"),
@@ -189,18 +272,24 @@ async fn it_is_served_where_a_tenant_wants_it() {
     let path = format!("{BASE}/Patient/9000000009");
     let answer = Answer::of(quiet.bare(Method::GET, &path)).await;
     answer.refused(401, "ACCESS_DENIED");
-    let asked = quiet.asked(Method::GET, &path).header("x-request-id", new_id());
+    let asked = quiet
+        .asked(Method::GET, &path)
+        .header("x-request-id", new_id());
     Answer::of(asked).await.refused(404, "UNSUPPORTED_SERVICE");
     quiet.end().await;
     let spine = Spine::with(|options| options.demographics.base = "/pds".to_owned()).await;
     spine.keep(&patient("r1", "9000000009", &json!({}))).await;
     let at = |path: &str| {
         let request = spine.house.bare(Method::GET, path);
-        request.bearer_auth(&spine.worker).header("x-request-id", new_id())
+        request
+            .bearer_auth(&spine.worker)
+            .header("x-request-id", new_id())
     };
     let search = "/pds/Patient?family=Smith&birthdate=eq2010-10-22";
     let found = Answer::of(at(search)).await;
-    let url = found.fine()["entry"][0]["fullUrl"].as_str().expect("an address");
+    let url = found.fine()["entry"][0]["fullUrl"]
+        .as_str()
+        .expect("an address");
     assert_eq!(url, spine.house.url("/pds/Patient/9000000009"));
     let elsewhere = at(&path).send().await.expect("an answer").status();
     assert_eq!(elsewhere, StatusCode::NOT_FOUND);
@@ -230,10 +319,16 @@ async fn a_client_is_told_how_often_it_may_ask() {
         assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     }
     let body: Value = limited.expect("a limit").json().await.expect("JSON");
-    assert_eq!(body["issue"][0]["details"]["coding"][0]["code"], "TOO_MANY_REQUESTS");
+    assert_eq!(
+        body["issue"][0]["details"]["coding"][0]["code"],
+        "TOO_MANY_REQUESTS"
+    );
     // Another client has a limit of its own.
     let other = token(&spine.house.server, Role::Clinician).await;
-    spine.get_as(&other, "/Patient/9111231130").await.refused(404, "RESOURCE_NOT_FOUND");
+    spine
+        .get_as(&other, "/Patient/9111231130")
+        .await
+        .refused(404, "RESOURCE_NOT_FOUND");
     spine.house.end().await;
 }
 
@@ -265,11 +360,15 @@ async fn who_may_not_look_is_told_nothing_and_each_look_is_audited() {
     let before = audited().await;
     spine.get("/Patient/9000000009").await.fine();
     assert_eq!(audited().await, before + 1);
-    let found = spine.get("/Patient?family=Smith&birthdate=eq2010-10-22").await;
+    let found = spine
+        .get("/Patient?family=Smith&birthdate=eq2010-10-22")
+        .await;
     assert_eq!(found.numbers(), ["9000000009"]);
     assert_eq!(audited().await, before + 2);
     // Who isn't found isn't said to have been looked at.
-    let none = spine.get("/Patient?family=Smith&birthdate=eq2010-10-22&gender=male").await;
+    let none = spine
+        .get("/Patient?family=Smith&birthdate=eq2010-10-22&gender=male")
+        .await;
     assert!(none.numbers().is_empty());
     assert_eq!(audited().await, before + 2);
     spine.house.end().await;

@@ -15,7 +15,9 @@ async fn furnished() -> Spine {
         ]})
     };
     spine.keep(&patient("r1", "9000000009", &json!({}))).await;
-    spine.keep(&patient("r2", "9000000017", &person("Smythe", "Janet"))).await;
+    spine
+        .keep(&patient("r2", "9000000017", &person("Smythe", "Janet")))
+        .await;
     let mut restricted = person("Smiley", "Rose");
     restricted["meta"] = marked("R");
     spine.keep(&patient("r3", "9000000025", &restricted)).await;
@@ -89,7 +91,9 @@ async fn who_is_found_by_what() {
         assert!(entry["resource"]["name"][0]["use"] == "usual", "{entry}");
         assert!(entry["resource"]["name"].as_array().map(Vec::len) == Some(1));
     }
-    let restricted = entries.iter().find(|entry| entry["resource"]["id"] == "9000000025");
+    let restricted = entries
+        .iter()
+        .find(|entry| entry["resource"]["id"] == "9000000025");
     let restricted = &restricted.expect("they are found")["resource"];
     assert!(restricted.get("address").is_none() && restricted.get("telecom").is_none());
     assert!(answer.body["timestamp"].is_string());
@@ -102,23 +106,58 @@ async fn searches_that_are_not_made() {
     for (query, status, code) in [
         ("", 400, "UNSUPPORTED_SERVICE"),
         ("?family=Smith", 400, "MISSING_VALUE"),
-        ("?email=j.smith@example.com&phone=0163", 400, "MISSING_VALUE"),
+        (
+            "?email=j.smith@example.com&phone=0163",
+            400,
+            "MISSING_VALUE",
+        ),
         ("?birthdate=eq2010-10-22", 400, "INVALID_SEARCH_DATA"),
         ("?family=Smith&birthdate=20101022", 400, "INVALID_VALUE"),
-        ("?family=Smith&birthdate=eq2010-10-22&death-date=20101022", 400, "INVALID_VALUE"),
-        ("?family=Smith&birthdate=eq2010-10-22&gender=mal", 400, "INVALID_VALUE"),
+        (
+            "?family=Smith&birthdate=eq2010-10-22&death-date=20101022",
+            400,
+            "INVALID_VALUE",
+        ),
+        (
+            "?family=Smith&birthdate=eq2010-10-22&gender=mal",
+            400,
+            "INVALID_VALUE",
+        ),
         ("?family=S%2A&birthdate=eq2010-10-22", 400, "INVALID_VALUE"),
-        ("?family=Smith&birthdate=eq2010-10-22&invalidParam=123", 400, "ADDITIONAL_PROPERTIES"),
-        ("?family=Smith&birthdate=eq2010-10-22&_max-results=51", 400, "INVALID_VALUE"),
-        ("?family=Smith&birthdate=eq2010-10-22&address-postcode=LS1&address-postalcode=LS1", 400, "INVALID_SEARCH_DATA"),
-        ("?family=Smith&birthdate=eq2010-10-22&_fuzzy-match=true", 400, "INVALID_SEARCH_DATA"),
-        ("?family=Sm%2A&given=Jane&birthdate=eq2010-10-22&_fuzzy-match=true", 400, "INVALID_SEARCH_DATA"),
+        (
+            "?family=Smith&birthdate=eq2010-10-22&invalidParam=123",
+            400,
+            "ADDITIONAL_PROPERTIES",
+        ),
+        (
+            "?family=Smith&birthdate=eq2010-10-22&_max-results=51",
+            400,
+            "INVALID_VALUE",
+        ),
+        (
+            "?family=Smith&birthdate=eq2010-10-22&address-postcode=LS1&address-postalcode=LS1",
+            400,
+            "INVALID_SEARCH_DATA",
+        ),
+        (
+            "?family=Smith&birthdate=eq2010-10-22&_fuzzy-match=true",
+            400,
+            "INVALID_SEARCH_DATA",
+        ),
+        (
+            "?family=Sm%2A&given=Jane&birthdate=eq2010-10-22&_fuzzy-match=true",
+            400,
+            "INVALID_SEARCH_DATA",
+        ),
     ] {
         let answer = spine.get(&format!("/Patient{query}")).await;
         answer.refused(status, code);
         // Nothing of what was sent is said again.
         let text = answer.body.to_string();
-        assert!(!text.contains("Smith") && !text.contains("20101022"), "{text}");
+        assert!(
+            !text.contains("Smith") && !text.contains("20101022"),
+            "{text}"
+        );
     }
     spine.house.end().await;
 }
@@ -128,18 +167,38 @@ async fn more_than_are_answered() {
     let spine = furnished().await;
     let born = "birthdate=eq2010-10-22";
     let many = format!("/Patient?family=Sm%2A&{born}");
-    for path in [format!("{many}&_max-results=2"), format!("{many}&_max-results=1")] {
+    for path in [
+        format!("{many}&_max-results=2"),
+        format!("{many}&_max-results=1"),
+    ] {
         let answer = spine.get(&path).await;
         answer.refused(200, "TOO_MANY_MATCHES");
         assert_eq!(answer.body["issue"][0]["code"], "multiple-matches");
     }
-    assert_eq!(spine.get(&format!("{many}&_max-results=3")).await.numbers().len(), 3);
+    assert_eq!(
+        spine
+            .get(&format!("{many}&_max-results=3"))
+            .await
+            .numbers()
+            .len(),
+        3
+    );
     // Systems by themselves get one, or none.
     let app = spine.house.token.clone();
-    spine.get_as(&app, &many).await.refused(200, "TOO_MANY_MATCHES");
+    spine
+        .get_as(&app, &many)
+        .await
+        .refused(200, "TOO_MANY_MATCHES");
     let one = format!("/Patient?family=Smith&{born}");
     assert_eq!(spine.get_as(&app, &one).await.numbers(), ["9000000009"]);
-    assert_eq!(spine.get_as(&app, &format!("{one}&_max-results=1")).await.numbers().len(), 1);
+    assert_eq!(
+        spine
+            .get_as(&app, &format!("{one}&_max-results=1"))
+            .await
+            .numbers()
+            .len(),
+        1
+    );
     let more = spine.get_as(&app, &format!("{one}&_max-results=2")).await;
     more.refused(403, "INVALID_VALUE");
     // As FHIR has it, who prefers that: the best, how many there are, and that these are not all.
@@ -171,15 +230,22 @@ async fn what_was_changed_since_is_told() {
     let path = "/fhir/r4/Patient/r2";
     let gone = spine.house.asked(Method::DELETE, path).send().await;
     assert!(gone.expect("an answer").status().is_success());
-    let answer = spine.get("/Patient/_history?_since=2026-01-01T00:00:00Z&_count=100").await;
+    let answer = spine
+        .get("/Patient/_history?_since=2026-01-01T00:00:00Z&_count=100")
+        .await;
     let body = answer.fine();
     assert_eq!(body["type"], "history");
     let text = body.to_string();
     // Neither ids of the record, nor who has no number, nor where a restricted person is.
-    assert!(!text.contains("Patient/r") && !text.contains("Smithson"), "{text}");
+    assert!(
+        !text.contains("Patient/r") && !text.contains("Smithson"),
+        "{text}"
+    );
     let of = |number: &str| -> Vec<&Value> {
         let entries = body["entry"].as_array().expect("entries").iter();
-        let address = spine.house.url(&format!("{}/Patient/{number}", super::BASE));
+        let address = spine
+            .house
+            .url(&format!("{}/Patient/{number}", super::BASE));
         entries
             .filter(|entry| entry["fullUrl"] == address.as_str())
             .collect()
@@ -207,12 +273,21 @@ async fn what_was_changed_since_is_told() {
         let links = page.body["link"].as_array().expect("links");
         let next = links.iter().find(|link| link["relation"] == "next");
         match next {
-            Some(next) => next["url"].as_str().expect("an address").clone_into(&mut path),
+            Some(next) => next["url"]
+                .as_str()
+                .expect("an address")
+                .clone_into(&mut path),
             None => break,
         }
     }
     assert_eq!(seen, body["entry"].as_array().map_or(0, Vec::len));
-    spine.get("/Patient/_history?_since=soon").await.refused(400, "VALIDATION_ERROR");
-    spine.get("/Patient/_history?name=x").await.refused(400, "ADDITIONAL_PROPERTIES");
+    spine
+        .get("/Patient/_history?_since=soon")
+        .await
+        .refused(400, "VALIDATION_ERROR");
+    spine
+        .get("/Patient/_history?name=x")
+        .await
+        .refused(400, "ADDITIONAL_PROPERTIES");
     spine.house.end().await;
 }

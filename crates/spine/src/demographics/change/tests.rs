@@ -70,13 +70,27 @@ fn bodies_of_requests() {
         ("{\"patches\":{}}", Code::InvalidUpdate),
         ("[]", Code::InvalidUpdate),
         ("x", Code::InvalidUpdate),
-        ("{\"patches\":[{\"op\":\"bad_value\",\"path\":\"/gender\"}]}", Code::InvalidValue),
-        ("{\"patches\":[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/gender\"}]}", Code::InvalidValue),
-        ("{\"patches\":[{\"op\":\"add\",\"path\":\"gender\",\"value\":1}]}", Code::InvalidValue),
-        ("{\"patches\":[{\"op\":\"add\",\"path\":\"/gender\"}]}", Code::MissingValue),
+        (
+            "{\"patches\":[{\"op\":\"bad_value\",\"path\":\"/gender\"}]}",
+            Code::InvalidValue,
+        ),
+        (
+            "{\"patches\":[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/gender\"}]}",
+            Code::InvalidValue,
+        ),
+        (
+            "{\"patches\":[{\"op\":\"add\",\"path\":\"gender\",\"value\":1}]}",
+            Code::InvalidValue,
+        ),
+        (
+            "{\"patches\":[{\"op\":\"add\",\"path\":\"/gender\"}]}",
+            Code::MissingValue,
+        ),
         ("{\"patches\":[{\"path\":\"/gender\"}]}", Code::MissingValue),
     ] {
-        let code = Change::parse(body.as_bytes()).err().map(|refusal| refusal.code);
+        let code = Change::parse(body.as_bytes())
+            .err()
+            .map(|refusal| refusal.code);
         assert_eq!(code, Some(expected), "{body}");
     }
     let many = vec![json!({"op": "test", "path": "/gender", "value": "x"}); OPERATIONS_MAX + 1];
@@ -87,11 +101,23 @@ fn bodies_of_requests() {
 #[test]
 fn what_is_let_be_changed() {
     for (patches, path, expected) in [
-        (json!([{"op": "replace", "path": "/gender", "value": "male"}]), "/gender", json!("male")),
+        (
+            json!([{"op": "replace", "path": "/gender", "value": "male"}]),
+            "/gender",
+            json!("male"),
+        ),
         (name(&json!({})), "/name/2/family", json!("Bloggs")),
         // A title's full stop goes, an id that is sent is not taken, and a period begins today.
-        (name(&json!({"prefix": ["Mrs."]})), "/name/2/prefix/0", json!("Mrs")),
-        (name(&json!({"period": null})), "/name/2/period/start", json!(TODAY)),
+        (
+            name(&json!({"prefix": ["Mrs."]})),
+            "/name/2/prefix/0",
+            json!("Mrs"),
+        ),
+        (
+            name(&json!({"period": null})),
+            "/name/2/period/start",
+            json!(TODAY),
+        ),
         (
             json!([
                 {"op": "replace", "path": "/name/0/id", "value": "n0"},
@@ -152,7 +178,11 @@ fn what_is_let_be_changed() {
             "/deceasedDateTime",
             json!("2020-01-01T10:00:00+00:00"),
         ),
-        (json!([{"op": "add", "path": "/multipleBirthInteger", "value": 2}]), "/multipleBirthInteger", json!(2)),
+        (
+            json!([{"op": "add", "path": "/multipleBirthInteger", "value": 2}]),
+            "/multipleBirthInteger",
+            json!(2),
+        ),
         (
             json!([{"op": "add", "path": "/contact/-", "value": {"relationship": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0131", "code": "C"}]}], "telecom": [{"system": "phone", "value": "999"}]}}]),
             "/contact/0/telecom/0/value",
@@ -176,12 +206,13 @@ fn what_is_let_be_changed() {
 #[test]
 fn what_is_not_let_be_changed() {
     use Code::{
-        AdditionalProperties as Additional, ForbiddenUpdate as Forbidden,
-        InvalidUpdate as Update, InvalidValue as Invalid, MissingValue as Missing,
-        TooFewValues as Few, TooManyValues as Many, UnsupportedCharacters as Characters,
+        AdditionalProperties as Additional, ForbiddenUpdate as Forbidden, InvalidUpdate as Update,
+        InvalidValue as Invalid, MissingValue as Missing, TooFewValues as Few,
+        TooManyValues as Many, UnsupportedCharacters as Characters,
         UnsupportedValue as Unsupported,
     };
-    let one = |op: &str, path: &str, value: Value| json!([{"op": op, "path": path, "value": value}]);
+    let one =
+        |op: &str, path: &str, value: Value| json!([{"op": op, "path": path, "value": value}]);
     let gone = |path: &str| json!([{"op": "remove", "path": path}]);
     let tested = |list: &str, id: &str| json!([{"op": "test", "path": format!("{list}/id"), "value": id}, {"op": "remove", "path": list}]);
     for (patches, expected) in [
@@ -190,8 +221,14 @@ fn what_is_not_let_be_changed() {
         (one("add", "/link/-", json!({})), Update),
         (name(&json!({"pets": 1})), Additional),
         (one("replace", "/id", json!("9000000017")), Forbidden),
-        (one("replace", "/meta/security/0/code", json!("R")), Forbidden),
-        (one("replace", "/identifier/0/value", json!("9000000017")), Forbidden),
+        (
+            one("replace", "/meta/security/0/code", json!("R")),
+            Forbidden,
+        ),
+        (
+            one("replace", "/identifier/0/value", json!("9000000017")),
+            Forbidden,
+        ),
         // What stays.
         (gone("/gender"), Forbidden),
         (gone("/birthDate"), Forbidden),
@@ -200,26 +237,56 @@ fn what_is_not_let_be_changed() {
         (tested("/generalPractitioner/0", "g0"), Forbidden),
         // Tests before removals, and names beside places.
         (gone("/name/1"), Update),
-        (json!([{"op": "test", "path": "/name/0/id", "value": "n0"}, {"op": "remove", "path": "/name/1"}]), Update),
-        (json!([{"op": "test", "path": "/name/1/id", "value": "n1"}, {"op": "replace", "path": "/gender", "value": "male"}, {"op": "remove", "path": "/name/1"}]), Update),
+        (
+            json!([{"op": "test", "path": "/name/0/id", "value": "n0"}, {"op": "remove", "path": "/name/1"}]),
+            Update,
+        ),
+        (
+            json!([{"op": "test", "path": "/name/1/id", "value": "n1"}, {"op": "replace", "path": "/gender", "value": "male"}, {"op": "remove", "path": "/name/1"}]),
+            Update,
+        ),
         (tested("/name/1", "n0"), Update),
         (tested("/name/7", "n1"), Update),
-        (json!([{"op": "test", "path": "/name/0/id", "value": "n0"}, {"op": "remove", "path": "/name/0/suffix/0"}]), Update),
+        (
+            json!([{"op": "test", "path": "/name/0/id", "value": "n0"}, {"op": "remove", "path": "/name/0/suffix/0"}]),
+            Update,
+        ),
         (one("replace", "/address/0/line/0", json!("2")), Update),
-        (json!([{"op": "replace", "path": "/address/0/id", "value": "x"}, {"op": "replace", "path": "/address/0/line/0", "value": "2"}]), Update),
-        (json!([{"op": "replace", "path": "/address/1/id", "value": "a0"}, {"op": "replace", "path": "/address/1/line/0", "value": "2"}]), Update),
+        (
+            json!([{"op": "replace", "path": "/address/0/id", "value": "x"}, {"op": "replace", "path": "/address/0/line/0", "value": "2"}]),
+            Update,
+        ),
+        (
+            json!([{"op": "replace", "path": "/address/1/id", "value": "a0"}, {"op": "replace", "path": "/address/1/line/0", "value": "2"}]),
+            Update,
+        ),
         (one("replace", "/address/0/id", json!("x")), Update),
-        (json!([{"op": "replace", "path": "/name/0/id", "value": "n1"}, {"op": "replace", "path": "/name/0/family", "value": "X"}]), Update),
-        (json!([{"op": "add", "path": "/name/0/given/-", "value": "Rose"}]), Update),
-        (one("add", "/name/0", json!({"use": "temp", "family": "x"})), Update),
+        (
+            json!([{"op": "replace", "path": "/name/0/id", "value": "n1"}, {"op": "replace", "path": "/name/0/family", "value": "X"}]),
+            Update,
+        ),
+        (
+            json!([{"op": "add", "path": "/name/0/given/-", "value": "Rose"}]),
+            Update,
+        ),
+        (
+            one("add", "/name/0", json!({"use": "temp", "family": "x"})),
+            Update,
+        ),
         (one("replace", "/multipleBirthInteger", json!(1)), Update),
         // Names.
         (name(&json!({"use": "usual"})), Forbidden),
         (name(&json!({"use": "nickname"})), Forbidden),
         (name(&json!({"use": null})), Missing),
         (name(&json!({"use": "official"})), Invalid),
-        (json!([{"op": "replace", "path": "/name/1/id", "value": "n1"}, {"op": "replace", "path": "/name/1/use", "value": "temp"}]), Forbidden),
-        (name(&json!({"given": ["1", "2", "3", "4", "5", "6"]})), Many),
+        (
+            json!([{"op": "replace", "path": "/name/1/id", "value": "n1"}, {"op": "replace", "path": "/name/1/use", "value": "temp"}]),
+            Forbidden,
+        ),
+        (
+            name(&json!({"given": ["1", "2", "3", "4", "5", "6"]})),
+            Many,
+        ),
         (name(&json!({"given": []})), Few),
         (name(&json!({"family": "O`Brien"})), Characters),
         (name(&json!({"family": "x".repeat(36)})), Invalid),
@@ -228,27 +295,135 @@ fn what_is_not_let_be_changed() {
         (name(&json!({"family": null, "given": null})), Missing),
         (name(&json!({"period": {"end": "2020-01-01"}})), Missing),
         (name(&json!({"period": {"start": "2026-03-02"}})), Update),
-        (name(&json!({"period": {"start": "2020-01-02", "end": "2020-01-01"}})), Update),
+        (
+            name(&json!({"period": {"start": "2020-01-02", "end": "2020-01-01"}})),
+            Update,
+        ),
         (name(&json!({"period": {"start": "2020"}})), Invalid),
         // Addresses.
-        (one("add", "/address/-", json!({"use": "home", "line": ["1", "2"]})), Forbidden),
-        (one("add", "/address/-", json!({"use": "work", "line": ["1", "2"]})), Unsupported),
-        (one("add", "/address/-", json!({"use": "temp", "text": "Second Home", "line": ["1", "2"]})), Update),
-        (one("add", "/address/-", json!({"use": "temp", "line": ["1", "2"], "period": {"start": "2026-02-01", "end": "2026-05-01"}})), Missing),
-        (one("add", "/address/-", json!({"use": "billing", "line": ["1"], "period": {"start": "2026-02-01", "end": "2026-05-01"}})), Update),
+        (
+            one(
+                "add",
+                "/address/-",
+                json!({"use": "home", "line": ["1", "2"]}),
+            ),
+            Forbidden,
+        ),
+        (
+            one(
+                "add",
+                "/address/-",
+                json!({"use": "work", "line": ["1", "2"]}),
+            ),
+            Unsupported,
+        ),
+        (
+            one(
+                "add",
+                "/address/-",
+                json!({"use": "temp", "text": "Second Home", "line": ["1", "2"]}),
+            ),
+            Update,
+        ),
+        (
+            one(
+                "add",
+                "/address/-",
+                json!({"use": "temp", "line": ["1", "2"], "period": {"start": "2026-02-01", "end": "2026-05-01"}}),
+            ),
+            Missing,
+        ),
+        (
+            one(
+                "add",
+                "/address/-",
+                json!({"use": "billing", "line": ["1"], "period": {"start": "2026-02-01", "end": "2026-05-01"}}),
+            ),
+            Update,
+        ),
         // Telecoms.
-        (one("add", "/telecom/-", json!({"system": "phone", "use": "home", "value": "1"})), Update),
-        (one("add", "/telecom/-", json!({"system": "email", "use": "work", "value": "a@b"})), Update),
-        (one("add", "/telecom/-", json!({"system": "pager", "use": "work", "value": "1"})), Invalid),
-        (one("replace", "/telecom/0", json!({"id": "t0", "system": "phone", "use": "work", "value": "1"})), Forbidden),
+        (
+            one(
+                "add",
+                "/telecom/-",
+                json!({"system": "phone", "use": "home", "value": "1"}),
+            ),
+            Update,
+        ),
+        (
+            one(
+                "add",
+                "/telecom/-",
+                json!({"system": "email", "use": "work", "value": "a@b"}),
+            ),
+            Update,
+        ),
+        (
+            one(
+                "add",
+                "/telecom/-",
+                json!({"system": "pager", "use": "work", "value": "1"}),
+            ),
+            Invalid,
+        ),
+        (
+            one(
+                "replace",
+                "/telecom/0",
+                json!({"id": "t0", "system": "phone", "use": "work", "value": "1"}),
+            ),
+            Forbidden,
+        ),
         // Emergency contacts.
-        (one("add", "/contact/-", json!({"relationship": [{"coding": [{"code": "N"}]}], "telecom": [{"system": "phone", "value": "1"}]})), Invalid),
-        (one("add", "/contact/-", json!({"relationship": [{"coding": [{"code": "C"}]}], "telecom": [{"system": "fax", "value": "1"}]})), Invalid),
-        (one("add", "/contact/-", json!({"relationship": [{"coding": [{"code": "C"}]}], "telecom": [{"system": "phone", "use": "home", "value": "1"}]})), Additional),
+        (
+            one(
+                "add",
+                "/contact/-",
+                json!({"relationship": [{"coding": [{"code": "N"}]}], "telecom": [{"system": "phone", "value": "1"}]}),
+            ),
+            Invalid,
+        ),
+        (
+            one(
+                "add",
+                "/contact/-",
+                json!({"relationship": [{"coding": [{"code": "C"}]}], "telecom": [{"system": "fax", "value": "1"}]}),
+            ),
+            Invalid,
+        ),
+        (
+            one(
+                "add",
+                "/contact/-",
+                json!({"relationship": [{"coding": [{"code": "C"}]}], "telecom": [{"system": "phone", "use": "home", "value": "1"}]}),
+            ),
+            Additional,
+        ),
         // Practice.
-        (one("add", "/generalPractitioner/-", json!({"identifier": {"value": "A1"}})), Many),
-        (one("replace", "/generalPractitioner/0", json!({"id": "g0", "identifier": {"value": "a1"}})), Invalid),
-        (one("replace", "/generalPractitioner/0", json!({"id": "g0", "identifier": {"value": "A1", "period": {"start": "2020-01-01", "end": "2021-01-01"}}})), Update),
+        (
+            one(
+                "add",
+                "/generalPractitioner/-",
+                json!({"identifier": {"value": "A1"}}),
+            ),
+            Many,
+        ),
+        (
+            one(
+                "replace",
+                "/generalPractitioner/0",
+                json!({"id": "g0", "identifier": {"value": "a1"}}),
+            ),
+            Invalid,
+        ),
+        (
+            one(
+                "replace",
+                "/generalPractitioner/0",
+                json!({"id": "g0", "identifier": {"value": "A1", "period": {"start": "2020-01-01", "end": "2021-01-01"}}}),
+            ),
+            Update,
+        ),
         // Dates, gender, order of birth.
         (one("replace", "/birthDate", json!("2026-03-02")), Update),
         (one("replace", "/birthDate", json!("22/10/2010")), Invalid),
@@ -257,13 +432,35 @@ fn what_is_not_let_be_changed() {
         (one("add", "/multipleBirthInteger", json!(10)), Invalid),
         (one("add", "/deceasedDateTime", json!("2020-01-01")), Update),
         (one("add", "/extension/-", death("1")), Update),
-        (json!([{"op": "add", "path": "/deceasedDateTime", "value": "2020-01-01T00:00:00+01:00"}, {"op": "add", "path": "/extension/-", "value": death("1")}]), Invalid),
-        (json!([{"op": "add", "path": "/deceasedDateTime", "value": "2026-03-02"}, {"op": "add", "path": "/extension/-", "value": death("1")}]), Update),
-        (json!([{"op": "add", "path": "/deceasedDateTime", "value": "2010-10-21"}, {"op": "add", "path": "/extension/-", "value": death("1")}]), Update),
-        (json!([{"op": "add", "path": "/deceasedDateTime", "value": "2020-01-01"}, {"op": "add", "path": "/extension/-", "value": death("2")}]), Forbidden),
-        (json!([{"op": "add", "path": "/deceasedDateTime", "value": "2020-01-01"}, {"op": "add", "path": "/extension/-", "value": death("U")}]), Unsupported),
+        (
+            json!([{"op": "add", "path": "/deceasedDateTime", "value": "2020-01-01T00:00:00+01:00"}, {"op": "add", "path": "/extension/-", "value": death("1")}]),
+            Invalid,
+        ),
+        (
+            json!([{"op": "add", "path": "/deceasedDateTime", "value": "2026-03-02"}, {"op": "add", "path": "/extension/-", "value": death("1")}]),
+            Update,
+        ),
+        (
+            json!([{"op": "add", "path": "/deceasedDateTime", "value": "2010-10-21"}, {"op": "add", "path": "/extension/-", "value": death("1")}]),
+            Update,
+        ),
+        (
+            json!([{"op": "add", "path": "/deceasedDateTime", "value": "2020-01-01"}, {"op": "add", "path": "/extension/-", "value": death("2")}]),
+            Forbidden,
+        ),
+        (
+            json!([{"op": "add", "path": "/deceasedDateTime", "value": "2020-01-01"}, {"op": "add", "path": "/extension/-", "value": death("U")}]),
+            Unsupported,
+        ),
         // Extensions.
-        (one("add", "/extension/-", json!({"url": "urn:other", "valueString": "x"})), Unsupported),
+        (
+            one(
+                "add",
+                "/extension/-",
+                json!({"url": "urn:other", "valueString": "x"}),
+            ),
+            Unsupported,
+        ),
         (one("add", "/extension/-", json!({"url": PHARMACY})), Many),
     ] {
         match apply(&patches) {
@@ -283,7 +480,9 @@ fn a_death_that_is_formal_stays() {
         json!([{"op": "test", "path": "/extension/0/url", "value": DEATH}, {"op": "remove", "path": "/extension/0"}]),
         json!([{"op": "remove", "path": "/deceasedDateTime"}]),
     ] {
-        let code = apply_by(Mode::Worker, &dead, &patches).err().map(|refusal| refusal.code);
+        let code = apply_by(Mode::Worker, &dead, &patches)
+            .err()
+            .map(|refusal| refusal.code);
         assert_eq!(code, Some(Code::ForbiddenUpdate), "{patches}");
     }
     let patches = json!([{"op": "replace", "path": "/gender", "value": "male"}]);
@@ -306,18 +505,45 @@ fn a_patch_that_fails_at_its_end_changes_nothing() {
 fn what_patients_change_of_their_own() {
     let told = told(Vec::new());
     for (patches, expected) in [
-        (json!([{"op": "add", "path": "/telecom/-", "value": {"system": "phone", "use": "mobile", "value": "07700900000"}}]), true),
-        (json!([{"op": "replace", "path": "/telecom/1", "value": {"id": "t1", "system": "email", "use": "home", "value": "new@example.com"}}]), true),
-        (json!([{"op": "add", "path": "/telecom/-", "value": {"system": "phone", "use": "work", "value": "1"}}]), false),
-        (json!([{"op": "replace", "path": "/address/0", "value": {"id": "a0", "use": "home", "line": ["2", "Leeds"]}}]), true),
-        (json!([{"op": "add", "path": "/extension/-", "value": {"url": PHARMACY}}]), true),
-        (json!([{"op": "replace", "path": "/gender", "value": "male"}]), false),
-        (json!([{"op": "add", "path": "/name/-", "value": {"use": "temp", "family": "X"}}]), false),
-        (json!([{"op": "add", "path": "/extension/-", "value": {"url": "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-ContactPreference"}}]), false),
+        (
+            json!([{"op": "add", "path": "/telecom/-", "value": {"system": "phone", "use": "mobile", "value": "07700900000"}}]),
+            true,
+        ),
+        (
+            json!([{"op": "replace", "path": "/telecom/1", "value": {"id": "t1", "system": "email", "use": "home", "value": "new@example.com"}}]),
+            true,
+        ),
+        (
+            json!([{"op": "add", "path": "/telecom/-", "value": {"system": "phone", "use": "work", "value": "1"}}]),
+            false,
+        ),
+        (
+            json!([{"op": "replace", "path": "/address/0", "value": {"id": "a0", "use": "home", "line": ["2", "Leeds"]}}]),
+            true,
+        ),
+        (
+            json!([{"op": "add", "path": "/extension/-", "value": {"url": PHARMACY}}]),
+            true,
+        ),
+        (
+            json!([{"op": "replace", "path": "/gender", "value": "male"}]),
+            false,
+        ),
+        (
+            json!([{"op": "add", "path": "/name/-", "value": {"use": "temp", "family": "X"}}]),
+            false,
+        ),
+        (
+            json!([{"op": "add", "path": "/extension/-", "value": {"url": "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-ContactPreference"}}]),
+            false,
+        ),
     ] {
         let refused = apply_by(Mode::Patient, &told, &patches).err();
         assert_eq!(refused.is_none(), expected, "{patches}: {refused:?}");
         let code = refused.map(|refusal| refusal.code);
-        assert!(code.is_none() || code == Some(Code::InvalidUpdate), "{patches}");
+        assert!(
+            code.is_none() || code == Some(Code::InvalidUpdate),
+            "{patches}"
+        );
     }
 }
