@@ -307,7 +307,8 @@ async fn another_tenant_sees_nothing() {
         .await
         .expect("a store");
     let hosts = |host: &str| vec![host.to_owned()];
-    let south = ledger.set_tenant(TENANT, Some("south"), Some(&hosts("south.example")), None);
+    let names = hosts("south.example");
+    let south = ledger.set_tenant(TENANT, Some("south"), Some(&names), None);
     south.await.expect("a tenant");
     let north = ledger.add_tenant("north", &hosts("north.example")).await;
     let north = north.expect("a tenant").id;
