@@ -64,7 +64,7 @@ pub(super) fn router(base: &str) -> Router<Doors> {
         .route("/Patient/_history", get(changes))
         .route("/Patient/{id}", get(retrieve).patch(change))
         .route("/Patient/{id}/RelatedPerson", get(related))
-        .route("/Coverage", get(coverage).post(cover))
+        .route("/Coverage", get(coverage))
         .fallback(unsupported_path)
         .method_not_allowed_fallback(unsupported_method);
     Router::new().nest(base, routes)
@@ -311,25 +311,6 @@ async fn change(State(doors): State<Doors>, path: PathParams, request: Request) 
             let (number, if_match) = (number(path), asking.if_match());
             let changing = asking.demographics.change(caller, &number, if_match, body);
             changing.await
-        }
-        Err(failure) => Err(failure),
-    };
-    Ok(asking.respond(answered))
-}
-
-async fn cover(State(doors): State<Doors>, request: Request) -> Responded {
-    let to = Interaction::Update(ResourceType::Coverage);
-    let asking = let_write(&doors, request, to).await?;
-    let kinds = [
-        "application/json",
-        "application/fhir+json",
-        "application/json-patch+json",
-    ];
-    let answered = match asking.is_of(&kinds) {
-        Ok(()) => {
-            let (caller, body) = (&asking.asked.caller, &asking.asked.body);
-            let if_match = asking.if_match();
-            asking.demographics.cover(caller, if_match, body).await
         }
         Err(failure) => Err(failure),
     };

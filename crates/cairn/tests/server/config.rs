@@ -275,6 +275,8 @@ fn what_is_refused_and_how() {
             "goes with telehealth.join_url",
         ),
         (&[("telehealth.opens_s", "86401")], "at most 86400"),
+        (&[("demographics.base", "/fhir/r5")], "other routes do"),
+        (&[("demographics.rules", "atlantis")], "demographics.rules"),
         (
             &[("tls.client_certificates", "true")],
             "tls.certificate_file",

@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
-use super::trace::Mode;
 use super::valid::{Names, check};
 use super::view::{LISTS, SINGLE};
 
@@ -21,8 +20,6 @@ const OPERATIONS: [&str; 4] = ["add", "remove", "replace", "test"];
 const FIXED: [&str; 4] = ["id", "identifier", "meta", "resourceType"];
 /// What can't be taken away.
 const KEPT: [&str; 3] = ["birthDate", "deceasedDateTime", "gender"];
-/// What patients may change of their own.
-const OF_PATIENT: [&str; 3] = ["address", "contact", "telecom"];
 
 /// What a request asks to be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +137,7 @@ impl Change {
     /// Which of its parts can't be done, and why.
     pub fn apply(
         &self,
-        (rules, mode): (&Rules, Mode),
+        rules: &Rules,
         told: &Value,
         today: &str,
     ) -> Result<Map<String, Value>, Refusal> {
@@ -160,9 +157,6 @@ impl Change {
             return Err(Refusal::forbidden(
                 "number, version and confidentiality are not changed by patches",
             ));
-        }
-        if mode == Mode::Patient {
-            check_of_patient(rules, &before, &after)?;
         }
         check((rules, today, Names::Update), &before, &mut after)?;
         Ok(after)
@@ -329,40 +323,6 @@ fn apply_one(operation: &Operation, now: &Resource) -> Result<Resource, Refusal>
         };
         invalid(words)
     })
-}
-
-/// Patients change some of what is told of them.
-fn check_of_patient(
-    rules: &Rules,
-    before: &Map<String, Value>,
-    after: &Map<String, Value>,
-) -> Result<(), Refusal> {
-    let refused = || {
-        Err(Refusal::update(
-            "This user does not have permission to update the fields in the patches provided.",
-        ))
-    };
-    for name in LISTS.into_iter().chain(SINGLE) {
-        if !OF_PATIENT.contains(&name) && before.get(name) != after.get(name) {
-            return refused();
-        }
-    }
-    let others = |members: &Map<String, Value>, list: &str, own: &dyn Fn(&Value) -> bool| {
-        let items = members.get(list).and_then(Value::as_array);
-        let items = items.into_iter().flatten().filter(|item| !own(item));
-        items.cloned().collect::<Vec<_>>()
-    };
-    let own_extension = |item: &Value| {
-        let url = item["url"].as_str();
-        (url.and_then(|url| rules.extension(url))).is_some_and(|extension| extension.of_patient)
-    };
-    let own_telecom = |item: &Value| item["system"] == "email" || item["use"] == "mobile";
-    let same =
-        |list, own: &dyn Fn(&Value) -> bool| others(before, list, own) == others(after, list, own);
-    if same("extension", &own_extension) && same("telecom", &own_telecom) {
-        return Ok(());
-    }
-    refused()
 }
 
 #[cfg(test)]

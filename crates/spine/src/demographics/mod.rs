@@ -19,7 +19,6 @@ pub mod trace;
 pub mod valid;
 pub mod view;
 
-pub use coverage::Card;
 pub use refusal::{Code, Refusal};
 pub use rules::Rules;
 pub use service::{Changes, Demographics, Failure, Told};

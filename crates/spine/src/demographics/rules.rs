@@ -44,9 +44,6 @@ pub struct Extension {
     /// Whether it is kept of what a new record is made from.
     #[serde(default)]
     pub created: bool,
-    /// Whether a person may change it of their own record.
-    #[serde(default)]
-    pub of_patient: bool,
 }
 
 /// The status that a number is told with.

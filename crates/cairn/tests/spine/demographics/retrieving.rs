@@ -112,6 +112,23 @@ async fn confidentiality_hides_where_somebody_is() {
 }
 
 #[tokio::test]
+async fn rules_of_consents_that_seal_entries_hide_no_more_of_a_patient() {
+    let spine = Spine::with(|options| options.consent_rules = "england".to_owned()).await;
+    for (id, number, code) in [("r1", "9000000009", "U"), ("r2", "9000000017", "R")] {
+        let changes = json!({"meta": marked(code)});
+        spine.keep(&patient(id, number, &changes)).await;
+    }
+    spine.get("/Patient/9000000009").await.fine();
+    let sealed = spine.get("/Patient/9000000017").await;
+    sealed.refused(404, "RESOURCE_NOT_FOUND");
+    let found = spine
+        .get("/Patient?family=Smith&birthdate=eq2010-10-22")
+        .await;
+    assert_eq!(found.numbers(), ["9000000009"]);
+    spine.house.end().await;
+}
+
+#[tokio::test]
 async fn a_superseded_number_leads_to_the_new_record() {
     let spine = Spine::new().await;
     spine.keep(&patient("new", "9000000009", &json!({}))).await;
@@ -349,9 +366,9 @@ async fn who_may_not_look_is_told_nothing_and_each_look_is_audited() {
     }
     let audited = async || {
         let officer = token(&spine.house.server, Role::PrivacyOfficer).await;
-        let path = "/fhir/r4/AuditEvent?_summary=count&entity=Patient/r1";
+        let path = "/fhir/r4/AuditEvent?_summary=count&patient=Patient/r1";
         let request = spine.house.bare(Method::GET, path).bearer_auth(&officer);
-        let request = request.header("x-purpose-of-use", "HCOMPL");
+        let request = request.header("x-purpose-of-use", "HOPERAT");
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::OK);
         let found: Value = answer.json().await.expect("JSON");

@@ -5,16 +5,13 @@ use record::Caller;
 use serde_json::{Value, json};
 use trust::{Action, Versioned};
 
-use super::super::coverage::{self, Card};
+use super::super::coverage;
 use super::super::feed;
 use super::super::refusal::{Code, Refusal};
 use super::super::rules::Rules;
 use super::super::trace::Mode;
 use super::super::view::{self, Confidentiality};
-use super::{
-    Changes, Demographics, Failure, Found, Told, denied, no_version, nobody, of_record, of_trust,
-    query,
-};
+use super::{Changes, Demographics, Failure, Found, Told, denied, of_record, of_trust, query};
 
 /// The most related persons of one, and cards of one.
 const RELATED_MAX: usize = 200;
@@ -114,52 +111,6 @@ impl Demographics {
         let rows = self.all_of(caller, kind, ("beneficiary", id)).await?;
         let mut rows = rows.into_iter().map(|row| row.resource);
         Ok(rows.find(coverage::is_card))
-    }
-
-    /// Puts a card in the place of a patient's card, if there is one; the patient has another version then.
-    ///
-    /// # Errors
-    /// As [`Demographics::change`].
-    pub async fn cover(
-        &self,
-        caller: &Caller,
-        if_match: Option<u32>,
-        body: &[u8],
-    ) -> Result<Told, Failure> {
-        self.check_own_cards(caller)?;
-        let version = if_match.ok_or_else(no_version)?;
-        let card = Card::parse(&self.rules, body, &self.today())?;
-        let found = self.find(caller, &card.number).await?;
-        if found.superseded {
-            let words = "Update Failed - NHS No. supplied has been superseded in a merge";
-            return Err(Refusal::forbidden(words).into());
-        }
-        let id = found.row.resource.id().unwrap_or_default().to_owned();
-        let before = self.card_of(caller, &found.row).await?;
-        let permit = self
-            .permit(caller, Action::Update, (ResourceType::Patient, None))
-            .await?;
-        let kept = self.vault().load(&permit, ResourceType::Patient, &id).await;
-        let kept = kept.map_err(|error| of_trust(caller, error))?;
-        let kept = kept.ok_or_else(nobody)?;
-        let there = before.as_ref().and_then(Resource::id);
-        let method = if there.is_some() { "PUT" } else { "POST" };
-        let url = there.map_or_else(|| "Coverage".to_owned(), |id| format!("Coverage/{id}"));
-        // Both in one commit: whoever writes the patient meanwhile is told, and so is this request.
-        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
-            {"resource": kept.resource.as_value(), "request": {
-                "method": "PUT", "url": format!("Patient/{id}"), "ifMatch": format!("W/\"{version}\"")}},
-            {"resource": card.resource(&id, there), "request": {"method": method, "url": url}},
-        ]});
-        let bundle = bundle.to_string();
-        let written = self.record.bundle(caller, bundle.as_bytes());
-        let answer = written.await.map_err(|error| of_record(caller, error))?;
-        let answer: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let version = feed::version(&answer["entry"][0]).unwrap_or(version + 1);
-        let resource = Resource::from_value(card.resource(&id, there)).ok();
-        let mut told = self.told_card(&card.number, resource.as_ref(), version);
-        told.status = 201;
-        Ok(told)
     }
 
     /// What was changed since (`_since`, `_count`): a history of the patients who have a number, newest first.

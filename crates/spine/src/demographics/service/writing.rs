@@ -110,7 +110,7 @@ impl Demographics {
         body: &[u8],
     ) -> Result<Told, Failure> {
         let mode = Self::mode(&caller.agent);
-        if mode == Mode::Application {
+        if mode != Mode::Worker {
             return Err(not_by(mode, "update"));
         }
         if !self.rules.is_number(number) {
@@ -119,7 +119,7 @@ impl Demographics {
         let version = if_match.ok_or_else(no_version)?;
         let change = Change::parse(body)?;
         let caller = &shown(caller);
-        let of = (mode, number, version);
+        let of = (number, version);
         let answer = self.once(caller, self.write(caller, of, &change)).await?;
         self.told_written(200, &answer)
     }
@@ -127,11 +127,11 @@ impl Demographics {
     async fn write(
         &self,
         caller: &Caller,
-        of: (Mode, &str, u32),
+        of: (&str, u32),
         change: &Change,
     ) -> Result<Answer, Failure> {
         let (id, resource) = self.changed(caller, of, change).await?;
-        let tag = format!("W/\"{}\"", of.2);
+        let tag = format!("W/\"{}\"", of.1);
         let preconditions = Preconditions {
             if_match: Some(&tag),
             ..Preconditions::default()
@@ -147,7 +147,7 @@ impl Demographics {
     async fn changed(
         &self,
         caller: &Caller,
-        (mode, number, version): (Mode, &str, u32),
+        (number, version): (&str, u32),
         change: &Change,
     ) -> Result<(String, Resource), Failure> {
         let found = self.find(caller, number).await?;
@@ -170,7 +170,7 @@ impl Demographics {
         let kept = kept.map_err(|error| of_trust(caller, error))?;
         let kept = kept.filter(|row| !row.deleted).ok_or_else(nobody)?;
         let told = view::whole(&self.rules, &kept.resource, kept.version).ok_or_else(nobody)?;
-        let after = change.apply((&self.rules, mode), &told, &self.today())?;
+        let after = change.apply(&self.rules, &told, &self.today())?;
         let mut resource = kept.resource;
         view::put_back(&self.rules, &mut resource, &after);
         Ok((id, resource))
