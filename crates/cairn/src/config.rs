@@ -14,6 +14,7 @@ use crate::store::{self, RootKeySource};
 
 mod around;
 mod audit;
+mod demographics;
 mod emergency;
 mod files;
 mod http;
@@ -27,6 +28,7 @@ mod sms;
 mod telehealth;
 
 pub use audit::{AuditSettings, SyslogReceipt};
+pub use demographics::DemographicsSettings;
 pub use emergency::EmergencySettings;
 pub use files::{CallSettings, LetterSettings};
 pub use http::HttpSettings;
@@ -201,6 +203,15 @@ pub const KEYS: &[Key] = &[
     key("telehealth.secret_file", ValueKind::Text, ""),
     key("telehealth.audience", ValueKind::Text, ""),
     key("telehealth.opens_s", ValueKind::Integer, "900"),
+    key("demographics.serve", ValueKind::Flag, "false"),
+    key(
+        "demographics.base",
+        ValueKind::Text,
+        "/personal-demographics/FHIR/R4",
+    ),
+    key("demographics.rules", ValueKind::Text, "england"),
+    key("demographics.allocate", ValueKind::Text, ""),
+    key("demographics.per_second", ValueKind::Integer, "50"),
     key("http.trusted_proxies", ValueKind::Text, ""),
     key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
     key("http.client_cert_proxies", ValueKind::Text, ""),
@@ -359,6 +370,9 @@ pub struct Settings {
     /// Where visits by video are held.
     #[serde(default)]
     pub telehealth: TelehealthSettings,
+    /// Demographics as a service.
+    #[serde(default)]
+    pub demographics: DemographicsSettings,
     /// Notifications to browsers.
     #[serde(default)]
     pub push: PushSettings,
@@ -750,6 +764,7 @@ impl Settings {
         }
         self.smtp.check()?;
         self.telehealth.check()?;
+        self.demographics.checked()?;
         if self.store.url.is_none()
             && (self.store.password_file.is_some() || self.store.ca_file.is_some())
         {

@@ -90,6 +90,8 @@ pub struct ServerOptions {
     pub telehealth: Option<exchange::TelehealthPlace>,
     /// How long before a visit by video people are let in, milliseconds.
     pub telehealth_opens_ms: u64,
+    /// Demographics as a service.
+    pub demographics: crate::config::DemographicsSettings,
     /// Folder with Cedar policies and their tests to use instead of the built-in set. Changes are followed.
     pub policy_folder: Option<PathBuf>,
     /// The rule pack that patients' consents are read by: a built-in name, or a file.
@@ -164,6 +166,7 @@ impl ServerOptions {
             sms_country: None,
             telehealth: None,
             telehealth_opens_ms: crate::config::TelehealthSettings::default().opens_s * 1_000,
+            demographics: crate::config::DemographicsSettings::default(),
             policy_folder: None,
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             tenants_folder: None,
@@ -241,6 +244,9 @@ pub enum ServerError {
     /// What is said of visits by video doesn't fit together.
     #[error("telehealth: {0}")]
     Telehealth(String),
+    /// What is said of demographics as a service doesn't fit together.
+    #[error("{0}")]
+    Demographics(String),
     /// Mail options that don't fit together.
     #[error("mail: {0}")]
     Mail(String),
@@ -340,6 +346,7 @@ impl Server {
             sms_country: options.sms_country,
             telehealth: options.telehealth,
             telehealth_opens_ms: options.telehealth_opens_ms,
+            demographics: options.demographics,
             policy_folder: options.policy_folder,
             consent_rules: options.consent_rules,
             tenants_folder: options.tenants_folder,

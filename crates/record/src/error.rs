@@ -30,6 +30,11 @@ impl RecordError {
             inside: None,
         }
     }
+    /// What trust or the store said to a caller, for services over the record.
+    #[must_use]
+    pub fn of(error: TrustError, caller: &crate::Caller) -> Self {
+        Self::from_trust(error, &caller.request_id)
+    }
     /// What trust or the store said, as the caller may hear it. The caller gets the request id where
     /// the story stays inside.
     pub(crate) fn from_trust(error: TrustError, request_id: &str) -> Self {

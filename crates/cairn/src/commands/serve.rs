@@ -186,6 +186,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         sms_country: settings.sms.country.clone(),
         telehealth,
         telehealth_opens_ms: settings.telehealth.opens_s * 1_000,
+        demographics: settings.demographics.clone(),
         policy_folder: settings.policy_folder.clone(),
         consent_rules: settings.consent_rules.clone(),
         tenants_folder: settings.tenants_folder.clone(),

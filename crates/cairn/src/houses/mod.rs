@@ -5,6 +5,7 @@
 //! their host, `quota.rs` bounds what one takes of the server, `own.rs` reads what a tenant has configured
 //! for itself.
 
+mod demographics;
 mod files;
 mod own;
 mod passage;
@@ -90,6 +91,7 @@ pub(crate) struct Plan {
     pub(crate) sms_country: Option<String>,
     pub(crate) telehealth: Option<exchange::TelehealthPlace>,
     pub(crate) telehealth_opens_ms: u64,
+    pub(crate) demographics: crate::config::DemographicsSettings,
     pub(crate) policy_folder: Option<PathBuf>,
     pub(crate) consent_rules: String,
     pub(crate) tenants_folder: Option<PathBuf>,
@@ -350,6 +352,8 @@ impl House {
             &fhir_base,
         )
         .await?;
+        let (demographics_base, demographics) =
+            demographics::open((&trust, &record), &plan.demographics, own, &base_url)?;
         let organisation = own.organisation.as_ref().unwrap_or(&plan.organisation);
         let push = push::open(
             (&trust, tenant),
@@ -473,6 +477,8 @@ impl House {
             sms: sms_door.filter(|door| door.is_called()),
             returns: returns.flatten(),
             telehealth,
+            demographics_base,
+            demographics,
         });
         Ok(Self {
             entry: entry.clone(),

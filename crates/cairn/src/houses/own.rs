@@ -41,6 +41,14 @@ pub(crate) struct Own {
     pub(crate) telehealth_secret_file: Option<PathBuf>,
     /// Whom links are for.
     pub(crate) telehealth_audience: Option<String>,
+    /// Whether demographics are served.
+    pub(crate) demographics_serve: Option<bool>,
+    /// Where they begin.
+    pub(crate) demographics_base: Option<String>,
+    /// The rules of the country: a built-in name, or a file.
+    pub(crate) demographics_rules: Option<String>,
+    /// What numbers begin with that are given out.
+    pub(crate) demographics_allocate: Option<String>,
     /// Addresses that are told of each emergency access by e-mail, separated by spaces.
     pub(crate) emergency_alert_to: Option<String>,
     /// Origins that clients' keys may be fetched from.
@@ -71,12 +79,40 @@ impl Own {
             smpp_password_file: own.smpp_password_file.map(|file| folder.join(file)),
             telehealth_secret_file: own.telehealth_secret_file.map(|file| folder.join(file)),
             consent_rules: own.consent_rules.map(|rules| in_folder(folder, rules)),
+            demographics_rules: own.demographics_rules.map(|rules| {
+                match spine::demographics::Rules::built_in().any(|name| name == rules) {
+                    true => rules,
+                    false => folder.join(rules).display().to_string(),
+                }
+            }),
             ..own
         })
     }
 }
 
 impl Own {
+    /// What the server's demographics are for this tenant.
+    pub(crate) fn demographics(
+        &self,
+        mut demographics: crate::config::DemographicsSettings,
+    ) -> crate::config::DemographicsSettings {
+        if let Some(serve) = self.demographics_serve {
+            demographics.serve = serve;
+        }
+        if let Some(base) = &self.demographics_base {
+            demographics.base.clone_from(base);
+        }
+        if let Some(rules) = &self.demographics_rules {
+            demographics.rules.clone_from(rules);
+        }
+        if self.demographics_allocate.is_some() {
+            demographics
+                .allocate
+                .clone_from(&self.demographics_allocate);
+        }
+        demographics
+    }
+
     /// What the server's mail options are for this tenant. Where return addresses lead is nobody's of one among several
     /// (`is_named`): what comes back there is handed in at one organisation's address.
     pub(crate) fn mail(

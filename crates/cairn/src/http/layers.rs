@@ -33,7 +33,18 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 /// The id of a request: ties log, audit, trace and answer together.
 #[derive(Debug, Clone)]
-pub(super) struct RequestId(pub(super) String);
+pub(super) struct RequestId(pub(super) String, pub(super) Sent);
+
+/// What a client sent as the id of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// None, or an empty one.
+    Nothing,
+    /// What is taken.
+    Taken,
+    /// What does not look like an id; another was made.
+    Else,
+}
 
 /// How a request came in: from which address, and by which door.
 #[derive(Clone, Default)]
@@ -161,20 +172,25 @@ impl Meters {
 /// client put there by mistake, and a query string is full of patient details.
 async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -> Response {
     let started = tokio::time::Instant::now();
-    let id = request
-        .headers()
-        .get(&REQUEST_ID)
+    let sent = request.headers().get(&REQUEST_ID);
+    let taken = sent
         .and_then(|value| value.to_str().ok())
-        .filter(|text| is_request_id(text))
-        .map_or_else(|| new_request_id(watch.entropy.as_ref()), str::to_owned);
+        .filter(|text| is_request_id(text));
+    let how = match (sent, taken) {
+        (_, Some(_)) => Sent::Taken,
+        (Some(value), None) if !value.is_empty() => Sent::Else,
+        (_, None) => Sent::Nothing,
+    };
+    let id = taken.map_or_else(|| new_request_id(watch.entropy.as_ref()), str::to_owned);
     let id_value =
         HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     request.headers_mut().insert(REQUEST_ID, id_value.clone());
-    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(RequestId(id.clone(), how));
     let path = request.extensions().get::<MatchedPath>().cloned();
     let route = path.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = method_name(request.method());
-    let is_fhir = request.uri().path().starts_with("/fhir");
+    let path = request.uri().path();
+    let is_fhir = path.starts_with("/fhir") || path.contains("/FHIR/");
     let cors = watch.cors.filter(|_| cors::is_open(request.uri().path()));
     let is_cors = cors.is_some();
     let cors = cors.filter(|_| request.headers().contains_key(header::ORIGIN));

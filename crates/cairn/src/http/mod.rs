@@ -8,6 +8,7 @@ mod closed;
 mod conditional;
 mod cors;
 mod dates;
+mod demographics;
 mod devices;
 mod fhir;
 mod format;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::channels::{CHANNELS, SIGNATURE};
 pub(crate) use self::closed::Closed;
+pub(crate) use self::demographics::Service as DemographicsService;
 pub(crate) use self::layers::{Around, Entrance};
 pub(crate) use self::operate::{Office, is_for_operators, stopped};
 use crate::client_certificates::Authorities;
@@ -89,6 +91,9 @@ pub(crate) struct Behind {
     pub(crate) returns: Option<Arc<exchange::ReturnsDoor>>,
     /// Where links into visits by video are redeemed, if there are any.
     pub(crate) telehealth: Option<Arc<exchange::Telehealth>>,
+    /// Where demographics are served, and by what.
+    pub(crate) demographics_base: String,
+    pub(crate) demographics: Arc<DemographicsService>,
 }
 
 impl FromRef<Doors> for Limits {
@@ -114,6 +119,7 @@ pub(crate) fn router(
         .merge(layers::bound_body(returned::router(), &doors.limits))
         .merge(layers::bound_body(visits::router(), &doors.limits))
         .merge(fhir::router())
+        .merge(demographics::router(&doors.demographics_base))
         .with_state(doors.clone());
     let cors = cors::Cors {
         identity: doors.trust.identity().clone(),

@@ -190,6 +190,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "http.shared_addresses" => "10.0.0.2 fd00::/8",
         "http.forwarded_header" => "forwarded",
         "emergency.alert_to" => "privacy@hospital.example",
+        "demographics.allocate" => "999",
         _ if !key.default.is_empty() => key.default,
         _ => "x",
     };
@@ -397,6 +398,8 @@ fn what_is_refused_and_how() {
             "goes with telehealth.join_url",
         ),
         (&[("telehealth.opens_s", "86401")], "at most 86400"),
+        (&[("demographics.base", "/fhir/r5")], "other routes do"),
+        (&[("demographics.rules", "atlantis")], "demographics.rules"),
         (
             &[("tls.client_certificates", "true")],
             "tls.certificate_file",

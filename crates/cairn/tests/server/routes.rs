@@ -97,6 +97,9 @@ fn routes() -> BTreeSet<String> {
             if base && !path.starts_with("/fhir") {
                 path = format!("/fhir/r4{path}");
             }
+            if file.ends_with("http/demographics.rs") {
+                path = format!("/personal-demographics/FHIR/R4{path}");
+            }
             let mut any = false;
             for method in METHODS.into_iter().chain(["any"]) {
                 let named = handlers

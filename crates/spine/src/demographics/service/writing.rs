@@ -1,0 +1,244 @@
+//! New records and changes.
+
+use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
+use ledger::Kind;
+use record::{Answer, Caller, Preconditions, PreferReturn, RecordError};
+use trust::Action;
+
+use super::super::change::Change;
+use super::super::newcomer::Newcomer;
+use super::super::refusal::{Code, Refusal};
+use super::super::trace::Mode;
+use super::super::view::{self, Confidentiality};
+use super::{Demographics, Failure, Told, denied, named, no_version, nobody, of_record, of_trust};
+
+/// How many numbers are tried for one person: each of them is somebody else's, or can't be one.
+const NUMBERS_MAX: u64 = 64;
+
+impl Demographics {
+    /// Makes a record of somebody of whom there is none, and gives them a number.
+    ///
+    /// # Errors
+    /// That there is one, or several; what is wrong with the request; what the record refuses.
+    pub async fn create(&self, caller: &Caller, body: &[u8]) -> Result<Told, Failure> {
+        let mode = Self::mode(&caller.agent);
+        if mode != Mode::Worker {
+            return Err(not_by(mode, "create"));
+        }
+        let newcomer = Newcomer::parse(&self.rules, body, &self.today())?;
+        let caller = &shown(caller);
+        let answer = self.once(caller, self.make(caller, &newcomer)).await?;
+        self.told_written(201, &answer)
+    }
+
+    async fn make(&self, caller: &Caller, newcomer: &Newcomer) -> Result<Answer, Failure> {
+        for slot in 0..NUMBERS_MAX {
+            let Some(number) = self.number_for(caller, newcomer, slot) else {
+                continue;
+            };
+            self.check_new(caller, newcomer).await?;
+            let resource = newcomer.resource(&self.rules, &number).to_string();
+            let criteria = format!("identifier={}%7C{number}", self.rules.identifier_system);
+            let made = self.record.conditional_create(
+                caller,
+                ResourceType::Patient,
+                &criteria,
+                resource.as_bytes(),
+            );
+            match made.await {
+                Ok(answer) if answer.status == 201 => return Ok(answer),
+                // Somebody else has the number: perhaps this person, whose record was made at the same time.
+                Ok(_) => {}
+                Err(error) if error.status == 412 => {}
+                Err(error) => return Err(of_record(caller, error)),
+            }
+        }
+        Err(Failure {
+            refusal: Refusal::bare(Code::UnknownError),
+            inside: Some("there is no number left to give out".to_owned()),
+        })
+    }
+
+    /// The number that a person is given: it follows from who they are said to be, so that of two who say the
+    /// same at once one is let through, and nothing can be learnt of it without the tenant's key.
+    fn number_for(&self, caller: &Caller, newcomer: &Newcomer, slot: u64) -> Option<String> {
+        let kind = Kind(ResourceType::Patient.code());
+        let text = format!("{slot}\n{}", newcomer.canonical());
+        let ledger = self.vault().ledger();
+        let token = ledger.token(caller.agent.tenant, kind, "_number", &text);
+        self.rules.number_of(token.0)
+    }
+
+    /// Refuses to make a second record of a person.
+    async fn check_new(&self, caller: &Caller, newcomer: &Newcomer) -> Result<(), Failure> {
+        let asked = [
+            ("family", newcomer.family().to_owned()),
+            ("birthdate", newcomer.birth_date().to_owned()),
+        ];
+        let today = self.today();
+        let same = |row: &Resource| newcomer.is(row, &today).then_some(1.0);
+        let rows = match self.looked_through(caller, &asked, same).await {
+            Err(failure) if failure.refusal.code == Code::TooManyMatches => {
+                return Err(several_there().into());
+            }
+            rows => rows?,
+        };
+        let found = self.present(caller, rows).await?;
+        match found.as_slice() {
+            [] => Ok(()),
+            [(_, row)] => {
+                let number = view::number(&self.rules, &row.resource).unwrap_or_default();
+                // The one place where words hold a number: clients read it there.
+                let words = format!(
+                    "Unable to create new patient. NHS number {number} found for supplied demographic data."
+                );
+                Err(Refusal::new(Code::SingleMatch, words).into())
+            }
+            _ => Err(several_there().into()),
+        }
+    }
+
+    /// Changes a patient: all of the patches, or nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the request; that it is of an older version; what the record refuses.
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        number: &str,
+        if_match: Option<u32>,
+        body: &[u8],
+    ) -> Result<Told, Failure> {
+        let mode = Self::mode(&caller.agent);
+        if mode != Mode::Worker {
+            return Err(not_by(mode, "update"));
+        }
+        if !self.rules.is_number(number) {
+            return Err(Refusal::bare(Code::InvalidResourceId).into());
+        }
+        let version = if_match.ok_or_else(no_version)?;
+        let change = Change::parse(body)?;
+        let caller = &shown(caller);
+        let of = (number, version);
+        let answer = self.once(caller, self.write(caller, of, &change)).await?;
+        self.told_written(200, &answer)
+    }
+
+    async fn write(
+        &self,
+        caller: &Caller,
+        of: (&str, u32),
+        change: &Change,
+    ) -> Result<Answer, Failure> {
+        let (id, resource) = self.changed(caller, of, change).await?;
+        let tag = format!("W/\"{}\"", of.1);
+        let preconditions = Preconditions {
+            if_match: Some(&tag),
+            ..Preconditions::default()
+        };
+        let (kind, body) = (ResourceType::Patient, resource.to_json());
+        let updated = self
+            .record
+            .update_if(caller, kind, &id, preconditions, &body);
+        updated.await.map_err(|error| of_record(caller, error))
+    }
+
+    /// What a change makes of a patient at a version: the record's id of it, and all of it.
+    async fn changed(
+        &self,
+        caller: &Caller,
+        (number, version): (&str, u32),
+        change: &Change,
+    ) -> Result<(String, Resource), Failure> {
+        let found = self.find(caller, number).await?;
+        if found.superseded {
+            let words = "Update Failed - NHS No. supplied has been superseded in a merge";
+            return Err(Refusal::forbidden(words).into());
+        }
+        if found.row.version != version {
+            return Err(Refusal::bare(Code::ResourceVersionMismatch).into());
+        }
+        if Confidentiality::of(&found.row.resource) != Confidentiality::Unrestricted {
+            let words = "source not permitted to update a sensitive patient";
+            return Err(Refusal::forbidden(words).into());
+        }
+        let kind = ResourceType::Patient;
+        let permit = self.permit(caller, Action::Update, (kind, None)).await?;
+        let id = found.row.resource.id().unwrap_or_default().to_owned();
+        // As it is kept: what is told of it may have labels that aren't.
+        let kept = self.vault().load(&permit, kind, &id).await;
+        let kept = kept.map_err(|error| of_trust(caller, error))?;
+        let kept = kept.filter(|row| !row.deleted).ok_or_else(nobody)?;
+        let told = view::whole(&self.rules, &kept.resource, kept.version).ok_or_else(nobody)?;
+        let after = change.apply(&self.rules, &told, &self.today())?;
+        let mut resource = kept.resource;
+        view::put_back(&self.rules, &mut resource, &after);
+        Ok((id, resource))
+    }
+
+    /// Carries a request out once, however often it comes: [`Record::once`], where what is told may be other
+    /// than what the record knows.
+    async fn once(
+        &self,
+        caller: &Caller,
+        work: impl Future<Output = Result<Answer, Failure>>,
+    ) -> Result<Answer, Failure> {
+        let mut failed = None;
+        let work = async {
+            work.await.map_err(|failure| {
+                // The record looks whether its like was faster where a client is told to be wrong; that somebody
+                // is there already may be that one's doing, too.
+                let status = match failure.refusal.status() {
+                    status if status < 400 => 409,
+                    status => status,
+                };
+                failed = Some(failure);
+                RecordError {
+                    status,
+                    outcome: OperationOutcome::error(IssueCode::Processing, ""),
+                    inside: None,
+                }
+            })
+        };
+        let answer = self.record.once(caller, work).await;
+        match (answer, failed) {
+            (Ok(answer), _) => Ok(answer),
+            (Err(_), Some(failure)) => Err(failure),
+            (Err(error), None) => Err(of_record(caller, error)),
+        }
+    }
+
+    fn told_written(&self, status: u16, answer: &Answer) -> Result<Told, Failure> {
+        let resource = Resource::parse(&answer.body).map_err(|_| nobody())?;
+        let version = answer.version.ok_or_else(nobody)?;
+        self.told_whole(status, &resource, version)
+    }
+}
+
+/// Who is told what was written.
+fn shown(caller: &Caller) -> Caller {
+    Caller {
+        prefer_return: PreferReturn::Representation,
+        ..caller.clone()
+    }
+}
+
+fn several_there() -> Refusal {
+    let words =
+        "Unable to create new patient. Multiple matches found for supplied demographic data.";
+    Refusal::new(Code::MultipleMatches, words)
+}
+
+/// What a mode of access does not do at all.
+fn not_by(mode: Mode, verb: &str) -> Failure {
+    if mode == Mode::Patient {
+        return denied(mode);
+    }
+    let words = "Your app has insufficient permissions to use this method.";
+    Refusal::new(Code::InvalidMethod, words)
+        .shown(format!(
+            "Cannot {verb} resource with {} access token",
+            named(mode)
+        ))
+        .into()
+}
