@@ -113,6 +113,7 @@ impl Vault {
         let tenant = permit.tenant();
         let view = self.listing_of(permit, queries, true)?;
         let plan = self.plan(permit, query);
+        shelf.begin();
         let mut hidden = Hidden::default();
         let mut rows = Vec::new();
         let mut place = plan.before;

@@ -45,10 +45,16 @@ impl<T> Shelved<T> {
 
 type Rows<T> = HashMap<(TenantId, Hit), Arc<Shelved<T>>>;
 
-/// Two generations: what is used moves into the young one; when that is full, the old one goes.
+/// Rows that may be opened, beside half as many as are in use, before those go that no list has used meanwhile.
+const OPENED_MAX: usize = 256;
+
+/// Two generations: what is used moves into the young one; when that is full, or many rows were opened, the old one
+/// goes.
 struct Kept<T> {
     young: Rows<T>,
     old: Rows<T>,
+    /// Rows opened since the old one went.
+    opened: usize,
     /// How often keys had been forgotten when these were opened.
     forgotten: u64,
 }
@@ -65,20 +71,26 @@ impl<T> Kept<T> {
 
     fn put(&mut self, key: (TenantId, Hit), row: Arc<Shelved<T>>, half: usize) {
         if self.young.len() >= half {
-            self.old = std::mem::take(&mut self.young);
+            self.turn();
         }
         self.young.insert(key, row);
+    }
+
+    fn turn(&mut self) {
+        self.old = std::mem::take(&mut self.young);
+        self.opened = 0;
     }
 }
 
 impl<T> Shelf<T> {
-    /// A shelf for so many rows; a few kilobytes each.
+    /// A shelf for so many rows at most; a few kilobytes each.
     #[must_use]
     pub fn new(most: usize, make: fn(&Resource) -> T) -> Self {
         Self {
             kept: Mutex::new(Kept {
                 young: HashMap::new(),
                 old: HashMap::new(),
+                opened: 0,
                 forgotten: 0,
             }),
             half: (most / 2).max(1),
@@ -97,6 +109,15 @@ impl<T> Shelf<T> {
     pub(super) fn made(&self, row: Versioned) -> Arc<Shelved<T>> {
         let made = (self.make)(&row.resource);
         Arc::new(Shelved { row, made })
+    }
+
+    /// A list is about to be gone through: versions that are in no list any more don't stay for long, so that it holds
+    /// little more than what lists are made of.
+    pub(super) fn begin(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.opened > OPENED_MAX + kept.young.len() / 2 {
+            kept.turn();
+        }
     }
 
     /// The rows, without those that were opened before a key was forgotten.
@@ -148,6 +169,7 @@ impl Vault {
             if self.ledger().keys_forgotten() == forgotten {
                 let mut kept = shelf.lock(forgotten);
                 if kept.forgotten == forgotten {
+                    kept.opened += 1;
                     kept.put((tenant, hit), Arc::clone(&row), shelf.half);
                 }
             }
@@ -223,6 +245,18 @@ mod tests {
             assert!(kept.young.len() + kept.old.len() <= 4);
         }
         assert!(has(20) && !has(10));
+        // What no list has used for as long as many others were opened goes.
+        let busy = Shelf::new(10_000, |_| ());
+        for number in 1..=10_000 {
+            busy.begin();
+            let resource = Resource::new(ResourceType::Task);
+            let row = busy.made(Versioned::new(resource, 1, at(number), false));
+            let mut kept = busy.lock(0);
+            kept.opened += 1;
+            kept.put((tenant, at(number)), row, busy.half);
+            assert!(kept.get((tenant, at(1)), busy.half).is_some());
+            assert!(kept.young.len() + kept.old.len() < 4 * OPENED_MAX + 2);
+        }
         // Another tenant's row of the same place is another.
         let other = shelf.lock(0).get((TenantId(2), at(20)), shelf.half);
         assert!(other.is_none());
