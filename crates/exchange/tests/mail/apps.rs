@@ -218,8 +218,9 @@ async fn browsers_and_applications_are_devices_of_one_patient() {
     let identity = world.trust.identity();
     let key = identity.push_key(TENANT).await.expect("a key");
     let browser = pusher.subscribe(key.public()).await;
-    let added = identity.add_push_device(&session, &browser.device("Computer"));
-    added.await.expect("added");
+    let new = browser.device("Computer");
+    let added = identity.add_push_device(&session, &new).await;
+    added.expect("added");
     let mut options = pusher.options();
     options.magic_links = true;
     options.fcm = Some(telephones.fcm());
