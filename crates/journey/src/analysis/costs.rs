@@ -151,6 +151,8 @@ fn channel(message: &Resource) -> Option<&'static str> {
             "EMAILWRIT" => "email",
             "SMSWRIT" => "sms",
             "PUSH" => "push",
+            "MAILWRIT" => "letter",
+            "PHONE" => "voice",
             "PORTAL" => return None,
             _ => "other",
         },

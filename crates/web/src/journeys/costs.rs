@@ -15,6 +15,8 @@ fn named(channel: &str) -> &str {
         "email" => "E-mail",
         "sms" => "Text message",
         "push" => "Notification",
+        "letter" => "Letter",
+        "voice" => "Telephone call",
         other => other,
     }
 }
