@@ -167,8 +167,8 @@ impl Carrier {
         match self {
             Self::Mail(mail) => mail.price(),
             Self::Push(push) => push.price(),
-            // These are priced by segments.
-            Self::Sms(_) => None,
+            // These are priced by segments, and in their batch.
+            Self::Sms(_) | Self::Files(_) => None,
         }
     }
     /// The part of Cairn that hears what becomes of its messages, and who wants no more of them, where policies don't let

@@ -588,6 +588,8 @@ impl Inner {
             Carrier::Push(push) => return push.breakers(channel),
             Carrier::Mail(_) => "server",
             Carrier::Sms(_) => "provider",
+            // A folder is tried at each look.
+            Carrier::Files(_) => return Vec::new(),
         };
         let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         vec![BreakerView {

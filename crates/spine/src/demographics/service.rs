@@ -9,7 +9,7 @@ use fhir::search::SearchQuery;
 use fhir::{IssueCode, Resource, ResourceType};
 use record::{Caller, Record, RecordError};
 use serde_json::{Value, json};
-use trust::{Action, Agent, Permit, Role, Target, Trust, TrustError, Vault, Versioned};
+use trust::{Action, Agent, Permit, Role, Shelf, Target, Trust, TrustError, Vault, Versioned};
 
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
@@ -64,6 +64,8 @@ pub struct Demographics {
     rules: Arc<Rules>,
     /// Where the service is reached, without a slash at the end.
     base: Arc<str>,
+    /// Patients who are looked for again and again, kept opened.
+    shelf: Arc<Shelf<()>>,
 }
 
 /// A patient who was found by number.
@@ -82,6 +84,7 @@ impl Demographics {
             record,
             rules: Arc::new(rules),
             base: base.into(),
+            shelf: Arc::new(Shelf::new(2 * LOOKED_AT_MAX, |_| ())),
         }
     }
     /// The rules.
@@ -357,10 +360,12 @@ impl Demographics {
         let query = query(kind, &pairs, PIECE)?;
         let part = self
             .vault()
-            .search_part(&permit, &query, LOOKED_AT_MAX, |rows| {
+            .search_part(&permit, &query, LOOKED_AT_MAX, &self.shelf, |rows| {
                 let rows = rows.iter().enumerate();
-                let chosen = rows.filter_map(|(place, row)| Some((place, scored(&row.resource)?)));
-                chosen.unzip::<usize, f64, Vec<_>, Vec<_>>()
+                let chosen = rows.filter_map(|(place, row)| {
+                    Some((place, (scored(row.resource())?, row.row().clone())))
+                });
+                chosen.unzip::<usize, (f64, Versioned), Vec<_>, Vec<_>>()
             })
             .await;
         let part = match part {
@@ -372,7 +377,7 @@ impl Demographics {
         if part.incomplete {
             return Err(Refusal::bare(Code::TooManyMatches).into());
         }
-        Ok(part.whole.into_iter().zip(part.rows).collect())
+        Ok(part.whole)
     }
 
     /// In the place of records that others have replaced, these; each once, and only whom a number is known of.

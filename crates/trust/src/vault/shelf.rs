@@ -36,6 +36,11 @@ impl<T> Shelved<T> {
     pub fn resource(&self) -> &Resource {
         &self.row.resource
     }
+    /// The row with its version.
+    #[must_use]
+    pub fn row(&self) -> &Versioned {
+        &self.row
+    }
     /// What the shelf made of it.
     #[must_use]
     pub fn made(&self) -> &T {

@@ -248,6 +248,7 @@ impl Asker {
                 scopes: Scopes::parse(scopes).unwrap(),
                 patient,
                 round: 0,
+                grant: None,
             })),
             ..own.clone()
         };
