@@ -45,6 +45,13 @@ const ROUTES: [(&str, &str, &str); 29] = [
     ("POST", "Patient/p/$meta-delete", "application/fhir+json"),
     ("POST", "Patient/p/$everything", "application/fhir+json"),
     ("POST", "Patient/p/$start-journey", "application/fhir+json"),
+    ("POST", "Subscription/s/$events", "application/fhir+json"),
+    ("POST", "Subscription/s/$replay", "application/fhir+json"),
+    (
+        "POST",
+        "Subscription/s/$rotate-secret",
+        "application/fhir+json",
+    ),
     ("POST", "Observation/$lastn", "application/fhir+json"),
     ("POST", "PlanDefinition/$apply", "application/fhir+json"),
     (
