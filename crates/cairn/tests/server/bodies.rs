@@ -6,7 +6,7 @@ use trust::Role;
 use crate::house::{assert_outcome, house, token};
 
 /// The routes that take a body, each with the form that it comes in.
-const ROUTES: [(&str, &str, &str); 29] = [
+const ROUTES: [(&str, &str, &str); 32] = [
     ("POST", "", "application/fhir+json"),
     ("POST", "_search", "application/x-www-form-urlencoded"),
     ("POST", "Patient", "application/fhir+json"),
