@@ -57,6 +57,9 @@ enum Command {
     /// What waits to be sent, e.g. after a restore
     #[command(subcommand)]
     Outbox(OutboxCommand),
+    /// Subscriptions: what became of their notifications, what is sent again, and what they are signed with
+    #[command(subcommand)]
+    Subscription(commands::SubscriptionCommand),
     /// Check and prove the audit
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -777,6 +780,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Outbox(OutboxCommand::List { store, json }) => {
             commands::list_outbox(&store, json).await
         }
+        Command::Subscription(command) => commands::subscription(&command).await,
         Command::Outbox(OutboxCommand::Release { store }) => commands::release_outbox(&store).await,
         Command::Outbox(OutboxCommand::Discard { store, ids }) => {
             commands::discard_outbox(&store, ids).await

@@ -67,6 +67,12 @@ pub(crate) enum Order {
     DiscardOutbox { ids: Vec<String> },
     /// The systems and apps that are registered.
     Clients,
+    /// Something about subscriptions of a tenant.
+    Subscriptions {
+        #[serde(default)]
+        of: Option<String>,
+        wanted: commands::Subscriptions,
+    },
     /// Say why somebody may see a row, or not.
     Explain(Asked),
     /// Something about tenants.
@@ -188,6 +194,10 @@ pub(crate) async fn carry_out(
             let of = ledger.only(tenant);
             operator.did(&of, Upkeep::TokenKeyRotated, &note).await?;
             Ok(Value::from(done.version))
+        }
+        Order::Subscriptions { of, wanted } => {
+            let wanted = (of.as_deref(), &wanted);
+            commands::carry_out_subscriptions(ledger, wanted, operator, decides).await
         }
         Order::Clients => Ok(serde_json::to_value(clients(ledger).await?)?),
         Order::RotateSigning { of, at_once } => {

@@ -25,6 +25,7 @@ pub mod sms;
 mod tokens;
 mod upkeep;
 mod vault;
+pub mod webhooks;
 
 pub use agent::{Access, Agent, Role};
 pub use answered::Answered;
@@ -47,13 +48,15 @@ pub use vault::{AddressMark, AddressStanding, AddressTrouble};
 pub use vault::{
     AskAgain, AuditProof, Before, Change, ConsentWhy, Counts, Disclosed, EXPORTER, EarlierPage,
     EarlierVersion, Effect, EveryInternal, Explained, ExportFile, ExportFound, ExportJob,
-    ExportLayout, ExportOf, ExportReading, ExportShape, Foreseen, HistoryPage, IndexStep, Indexing,
-    Internal, InternalStored, KeptFrom, LookedAt, NoText, ONCE_KEPT_MS, OWNS_MAX, Once,
-    OwnDocument, OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RelationWhy,
-    RowWhy, SearchPage, SearchPart, Shelf, Shelved, SortedAt, Sought, SoughtRow, Step, Steps,
-    Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN, Taken, Telling,
-    TextAnswer, TextQuestion, TextRules, ToldRow, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf,
-    Whole, kinds,
+    ExportLayout, ExportOf, ExportReading, ExportShape, Foreseen, HistoryPage, HookAttempt,
+    HookBook, HookBookKept, HookDelivery, HookFailure, HookKey, HookLog, HookOutcome, HookReplay,
+    HookStanding, IndexStep, Indexing, Internal, InternalStored, KeptFrom, LOGGED_OF_SHARD,
+    LookedAt, NoReplay, NoText, ONCE_KEPT_MS, OVERLAP_MAX_MS, OWNS_MAX, Once, OwnDocument, OwnPage,
+    PageAt, Party, PastQuery, PastRow, PastRows, REPLAY_SPAN_MAX_MS, REPLAYS_MAX, Relation,
+    RelationWhy, ReplayOf, RowWhy, SearchPage, SearchPart, Shelf, Shelved, SortedAt, Sought,
+    SoughtRow, Step, Steps, Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN,
+    Taken, Telling, TextAnswer, TextQuestion, TextRules, ToldRow, Unit, UnitReceipt, Vault,
+    Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

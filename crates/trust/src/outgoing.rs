@@ -222,6 +222,15 @@ pub struct Notification {
     pub id: String,
     /// Whose it is, if a patient's.
     pub patient: Option<String>,
+    /// The number of the version that was written. What earlier programs put on its way has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// Of what is sent again: the id that it was sent under first, hexadecimal. Else it is the entry's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<String>,
+    /// The replay that it is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<String>,
 }
 
 /// A call to a partner, as a step of a journey asks for it. Whether it may be made is decided when it goes out.

@@ -16,6 +16,7 @@ mod policy;
 mod replaying;
 mod search_parameter;
 mod serve;
+mod subscription;
 mod tenant;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +54,9 @@ pub use replaying::ReplayOptions;
 pub(crate) use replaying::replay;
 pub(crate) use search_parameter::status as search_parameter_status;
 pub(crate) use serve::serve;
+pub(crate) use subscription::{
+    SubscriptionCommand, Subscriptions, carry_out as carry_out_subscriptions, subscription,
+};
 pub(crate) use tenant::{TenantCommand, tenant};
 
 use crate::cli::StoreArguments;

@@ -26,6 +26,9 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}/$everything", get(everything).post(everything))
         .route("/{type}/{id}/$start-journey", post(starting::start))
         .route("/{type}/{id}/$status", get(status))
+        .route("/{type}/{id}/$events", get(events).post(events))
+        .route("/{type}/{id}/$replay", post(replay))
+        .route("/{type}/{id}/$rotate-secret", post(rotate_secret))
         .route("/{type}/$apply", post(apply))
         .route("/{type}/{id}/$apply", get(apply).post(apply))
         .route("/{type}/$explain", get(explain).post(explain))
@@ -190,10 +193,63 @@ async fn status(
     request: Request,
 ) -> Result<Response, Refused> {
     let (asked, path) = Asked::at(&doors, path, request).await?;
-    path.only(fhir::ResourceType::SearchParameter)?;
-    let answer = doors
-        .record
-        .search_parameter_status(&asked.caller, path.id())
-        .await?;
+    let (record, caller) = (&doors.record, &asked.caller);
+    let answer = if path.kind == fhir::ResourceType::Subscription {
+        record.subscription_status(caller, path.id()).await?
+    } else {
+        path.only(fhir::ResourceType::SearchParameter)?;
+        record.search_parameter_status(caller, path.id()).await?
+    };
     Ok(asked.respond(answer))
+}
+
+/// A request about a subscription, of who may do that to one.
+async fn of_subscription(
+    doors: &Doors,
+    path: PathParams,
+    request: Request,
+    to: fn(fhir::ResourceType) -> Interaction<'static>,
+) -> Result<(Asked, String, Vec<(String, String)>), Refused> {
+    let (asked, path, body) = Asked::let_in_at(doors, path, request).await?;
+    path.only(fhir::ResourceType::Subscription)?;
+    let may = doors.record.may(&asked.caller, to(path.kind)).await;
+    let asked = asked.open(doors, body, may).await?;
+    let parameters = parameters(&asked).await?;
+    Ok((asked, path.id().to_owned(), parameters))
+}
+
+async fn events(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let of = of_subscription(&doors, path, request, Interaction::Search);
+    let (asked, id, parameters) = of.await?;
+    let (record, caller) = (&doors.record, &asked.caller);
+    let answer = record.subscription_events(caller, &id, &parameters);
+    Ok(asked.respond(answer.await?))
+}
+
+async fn replay(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let of = of_subscription(&doors, path, request, Interaction::Update);
+    let (asked, id, parameters) = of.await?;
+    let (record, caller) = (&doors.record, &asked.caller);
+    let answer = record.subscription_replay(caller, &id, &parameters);
+    Ok(asked.respond(answer.await?))
+}
+
+async fn rotate_secret(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let of = of_subscription(&doors, path, request, Interaction::Update);
+    let (asked, id, parameters) = of.await?;
+    let (record, caller) = (&doors.record, &asked.caller);
+    let answer = record.rotate_subscription_secret(caller, &id, &parameters);
+    Ok(asked.respond(answer.await?))
 }

@@ -6,7 +6,7 @@ use trust::Role;
 use crate::house::{assert_outcome, house, token};
 
 /// The routes that take a body, each with the form that it comes in.
-const ROUTES: [(&str, &str, &str); 29] = [
+const ROUTES: [(&str, &str, &str); 32] = [
     ("POST", "", "application/fhir+json"),
     ("POST", "_search", "application/x-www-form-urlencoded"),
     ("POST", "Patient", "application/fhir+json"),
@@ -45,6 +45,13 @@ const ROUTES: [(&str, &str, &str); 29] = [
     ("POST", "Patient/p/$meta-delete", "application/fhir+json"),
     ("POST", "Patient/p/$everything", "application/fhir+json"),
     ("POST", "Patient/p/$start-journey", "application/fhir+json"),
+    ("POST", "Subscription/s/$events", "application/fhir+json"),
+    ("POST", "Subscription/s/$replay", "application/fhir+json"),
+    (
+        "POST",
+        "Subscription/s/$rotate-secret",
+        "application/fhir+json",
+    ),
     ("POST", "Observation/$lastn", "application/fhir+json"),
     ("POST", "PlanDefinition/$apply", "application/fhir+json"),
     (

@@ -84,7 +84,7 @@ const OPERATIONS: [(&str, &[&str]); 24] = [
 ];
 
 /// Operations that R4 doesn't have.
-const OWN_OPERATIONS: [(&str, &str); 3] = [
+const OWN_OPERATIONS: [(&str, &str); 6] = [
     (
         "start-journey",
         "`POST Patient/[id]/$start-journey` with `Parameters`: `journey`, `key`, `reason`, and the times that the journey asks for, by name. It starts a journey for a patient where its entry takes requests of who asks; the same key again starts nothing more (`decisions/0093-journeys-started-by-request.md`). A `Task` of the code `start-journey` that is created `requested` asks the same (`decisions/0128-what-is-sent-along-in-cds-hooks.md`)",
@@ -95,7 +95,19 @@ const OWN_OPERATIONS: [(&str, &str); 3] = [
     ),
     (
         "status",
-        "`GET SearchParameter/[id]/$status`: whether a search parameter of one's own is in force, and how many documents it is to be found by, are indexed and aren't (`decisions/0040-own-search-parameters.md`)",
+        "`GET SearchParameter/[id]/$status`: whether a search parameter of one's own is in force, and how many documents it is to be found by, are indexed and aren't (`decisions/0040-own-search-parameters.md`). `GET Subscription/[id]/$status`: how one's own stands, what it missed and what is sent again (`subscriptions.md`)",
+    ),
+    (
+        "events",
+        "`GET Subscription/[id]/$events`, or `POST` with `Parameters`: what became of the newest notifications of one's own (`subscriptions.md`)",
+    ),
+    (
+        "replay",
+        "`POST Subscription/[id]/$replay` with `Parameters`: has notifications of one's own sent again (`subscriptions.md`)",
+    ),
+    (
+        "rotate-secret",
+        "`POST Subscription/[id]/$rotate-secret` with `Parameters`: makes a new secret that notifications of one's own are signed with, and tells it this once (`subscriptions.md`)",
     ),
 ];
 

@@ -151,7 +151,9 @@ async fn every_operation_that_is_named_is_there() {
             let id = if of_type { "" } else { "x/" };
             let path = format!("/fhir/r4/{kind}/{id}${name}");
             let method = match name {
-                "meta" | "everything" | "lastn" | "explain" | "status" | "export" => Method::GET,
+                "meta" | "everything" | "lastn" | "explain" | "status" | "events" | "export" => {
+                    Method::GET
+                }
                 _ => Method::POST,
             };
             // Without a token each is refused by itself, not as an address that there isn't.

@@ -172,6 +172,12 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{type}/{id}/$apply", "PlanDefinition/p/$apply"),
                 ("{type}/{id}/$export", "Group/g/$export"),
                 ("{type}/{id}/$status", "SearchParameter/s/$status"),
+                ("{type}/{id}/$events", "Subscription/s/$events"),
+                ("{type}/{id}/$replay", "Subscription/s/$replay"),
+                (
+                    "{type}/{id}/$rotate-secret",
+                    "Subscription/s/$rotate-secret",
+                ),
                 ("{kind}/{id}/file", "Observation/o/file"),
                 ("{type}", "Patient"),
                 ("{kind}", "Patient"),

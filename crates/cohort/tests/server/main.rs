@@ -14,6 +14,7 @@ mod canary_pages;
 mod cluster;
 mod crash;
 mod dates;
+mod hooks;
 mod indexing;
 mod journey;
 mod letters;

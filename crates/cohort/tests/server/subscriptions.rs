@@ -59,15 +59,15 @@ async fn take(State(receiver): State<Receiver>, request: Request) {
 }
 
 /// Servers on one store.
-struct Servers {
-    arguments: Vec<String>,
-    log: std::path::PathBuf,
-    running: Vec<Option<ServerProcess>>,
-    bases: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Servers {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) log: std::path::PathBuf,
+    pub(crate) running: Vec<Option<ServerProcess>>,
+    pub(crate) bases: Arc<Mutex<Vec<String>>>,
 }
 
 impl Servers {
-    async fn start(&mut self, place: usize) {
+    pub(crate) async fn start(&mut self, place: usize) {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let server = ServerProcess::start_with(&self.log, &arguments).await;
         let server = server.expect("a server");
@@ -75,7 +75,7 @@ impl Servers {
         self.running[place] = Some(server);
     }
 
-    async fn kill_and_start(&mut self, place: usize) {
+    pub(crate) async fn kill_and_start(&mut self, place: usize) {
         let server = self.running[place].take().expect("running");
         server.kill().expect("killed");
         self.start(place).await;
@@ -83,7 +83,12 @@ impl Servers {
 }
 
 /// Writes one resource at whichever server answers, until one says that it is done.
-async fn put(bases: &Mutex<Vec<String>>, token: &str, random: &mut Random, resource: &Value) {
+pub(crate) async fn put(
+    bases: &Mutex<Vec<String>>,
+    token: &str,
+    random: &mut Random,
+    resource: &Value,
+) {
     let of = |name: &str| resource[name].as_str().expect("text");
     let path = format!("{}/{}", of("resourceType"), of("id"));
     loop {

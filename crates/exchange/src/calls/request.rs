@@ -13,6 +13,9 @@ use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde_json::{Value, json};
 use trust::outgoing::Call;
 use trust::partners::{Partner, signature};
+use trust::webhooks::{
+    AT_ONCE, ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER, signatures,
+};
 
 use super::answer;
 use super::places::{Public, may_be_asked};
@@ -160,6 +163,33 @@ pub(super) fn body(call: &Call) -> Vec<u8> {
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
+/// Signs a call, with each key of its file, one a line, the newest first: as Standard Webhooks has it, and in
+/// `cairn-signature` for who reads that. A line that is neither `whsec_…` nor `whsk_…` is itself the secret.
+fn signed(
+    asked: RequestBuilder,
+    file: &str,
+    (id, at_s): (&str, u64),
+    body: &[u8],
+) -> RequestBuilder {
+    let mut keys = Vec::new();
+    let mut own = format!("t={at_s}");
+    for line in file.lines().filter(|line| !line.is_empty()).take(AT_ONCE) {
+        let key = SigningKey::parse(line);
+        // A private key makes no such signature.
+        if !matches!(key, Some(SigningKey::Seed(_))) {
+            let signed = signature(line.as_bytes(), at_s, id, body);
+            own.push_str(",v1=");
+            own.push_str(&signed);
+        }
+        keys.push(key.unwrap_or_else(|| SigningKey::secret(line.as_bytes())));
+    }
+    asked
+        .header("cairn-signature", own)
+        .header(ID_HEADER, id)
+        .header(TIMESTAMP_HEADER, at_s)
+        .header(SIGNATURE_HEADER, signatures(&keys, (id, at_s), body))
+}
+
 /// A request that has all that it needs, and was not sent yet.
 pub(super) struct Ready {
     request: RequestBuilder,
@@ -226,8 +256,7 @@ pub(super) fn ready(
     if let Some(file) = &partner.signing_key_file {
         match secret(file) {
             Ok(key) => {
-                let signed = signature(key.as_bytes(), real_s, &call.task, &body);
-                asked = asked.header("cairn-signature", format!("t={real_s},v1={signed}"));
+                asked = signed(asked, &key, (&call.task, real_s), &body);
             }
             Err(error) => {
                 tracing::error!(

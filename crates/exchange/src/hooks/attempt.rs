@@ -2,16 +2,48 @@
 
 use fhir::ResourceType;
 use ledger::{LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
+use reqwest::StatusCode;
 use trust::outgoing::Notification;
 use trust::{
-    Action, Agent, Disclosed, Permit, Purpose, Subscribed, SubscribedKept, SubscriptionState,
-    Target, Telling, ToldRow, TrustError, Unit,
+    Action, Agent, Disclosed, HookAttempt, HookFailure, HookOutcome, Internal, Permit, Purpose,
+    Subscribed, SubscribedKept, SubscriptionState, Target, Telling, ToldRow, TrustError, Unit,
+    Vault,
 };
 
 use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
 use super::post::{self, Failed, Request};
 use super::{Heard, Inner, PART};
 use crate::deliverer::{DeliverError, hex, persist};
+
+/// How often it is tried again to note what was missed, where others write the same book.
+const MISS_TRIES: u32 = 16;
+
+/// What came of a notification, for its log.
+struct Outcome {
+    /// As [`trust::HookDelivery::answers`] has it; none where nobody was asked.
+    answer: Option<String>,
+    outcome: HookOutcome,
+    /// Whether the receiver may have it.
+    handed: bool,
+    /// Whether a row of failures begins with it.
+    begins_failing: bool,
+}
+
+/// What was decided against.
+static UNSENT: Outcome = Outcome {
+    answer: None,
+    outcome: HookOutcome::Withheld,
+    handed: false,
+    begins_failing: false,
+};
+
+/// What a subscription that is off was not told.
+static MISSED: Outcome = Outcome {
+    answer: None,
+    outcome: HookOutcome::Missed,
+    handed: false,
+    begins_failing: false,
+};
 
 /// What is written down of a notification that was taken.
 const SENT: &str = "sent";
@@ -59,7 +91,7 @@ impl Attempt<'_> {
         let kept = vault.subscribed(&self.permit, id).await?;
         let Some(kept) = kept.filter(|kept| kept.subscribed.is_live()) else {
             // It was deleted, or is off.
-            self.settle("not delivered: the subscription is off", None)
+            self.miss("not delivered: the subscription is off", &MISSED)
                 .await?;
             return Ok(Heard::Nothing);
         };
@@ -71,8 +103,8 @@ impl Attempt<'_> {
             Decided::Withheld => {
                 // Nothing was asked of the endpoint, so that no row of failures goes on.
                 self.recovered(&kept).await?;
-                self.settle("not delivered: nothing that may be told of matches", None)
-                    .await?;
+                let words = "not delivered: nothing that may be told of matches";
+                self.settle(words, None, Some(&UNSENT)).await?;
                 metrics::counter!("subscription_notifications_withheld_total").increment(1);
                 Ok(Heard::Nothing)
             }
@@ -83,13 +115,13 @@ impl Attempt<'_> {
                     subscribed.failing_since_ms = None;
                 })
                 .await?;
-                self.settle("not delivered: who asked may not", None)
-                    .await?;
+                let words = "not delivered: who asked may not";
+                self.settle(words, None, Some(&UNSENT)).await?;
                 metrics::counter!("subscription_notifications_withheld_total").increment(1);
                 Ok(Heard::Nothing)
             }
             Decided::Over(words) => {
-                self.turn_off(&kept, words).await?;
+                self.turn_off(&kept, words, &MISSED).await?;
                 Ok(Heard::Nothing)
             }
         }
@@ -120,12 +152,16 @@ impl Attempt<'_> {
         &self,
         subscribed: &Subscribed,
         ToldRow { row, notices, .. }: &ToldRow,
-    ) -> Result<Result<(), Failed>, DeliverError> {
+    ) -> Result<Result<StatusCode, Failed>, DeliverError> {
         let shard = self.entry.key.shard;
-        if !self.inner.trust.vault().ledger().holds(shard) {
+        let wall_ms = self.inner.trust.wall_clock().now_ms();
+        let vault = self.inner.trust.vault();
+        let of = &self.notification.subscription;
+        let signing = vault.hook_keys(&self.permit, of, wall_ms).await?;
+        if !vault.ledger().holds(shard) {
             return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
         }
-        let key = hex(self.entry.key.id);
+        let key = self.key();
         let kind: ResourceType = row.resource.kind();
         let id = &self.notification.id;
         let payload =
@@ -134,6 +170,9 @@ impl Attempt<'_> {
             endpoint: &subscribed.endpoint,
             headers: &subscribed.headers,
             key: &key,
+            replay: self.notification.replay.as_deref(),
+            signing: &signing,
+            at_s: wall_ms / 1_000,
             notices: if payload.is_some() {
                 notices.clone()
             } else {
@@ -148,18 +187,30 @@ impl Attempt<'_> {
         &self,
         kept: &SubscribedKept,
         told: &ToldRow,
-        sent: Result<(), Failed>,
+        sent: Result<StatusCode, Failed>,
         failures: u32,
     ) -> Result<Heard, DeliverError> {
         let told = disclosed(&kept.subscribed, told);
         let failed = match sent {
-            Ok(()) => {
-                persist(|| self.commit(SENT, None, told.clone())).await?;
+            Ok(status) => {
+                let heard = Outcome {
+                    answer: Some(status.as_str().to_owned()),
+                    outcome: HookOutcome::Taken,
+                    handed: true,
+                    begins_failing: false,
+                };
+                persist(|| self.commit(SENT, None, told.clone(), Some(&heard))).await?;
                 metrics::counter!("subscription_notifications_sent_total").increment(1);
                 self.recovered(kept).await?;
                 return Ok(Heard::Taken);
             }
             Err(failed) => failed,
+        };
+        let heard = Outcome {
+            answer: Some(failed.answer),
+            outcome: HookOutcome::Failed,
+            handed: failed.may_have_it,
+            begins_failing: kept.subscribed.failing_since_ms.is_none(),
         };
         let words = failed.words;
         if let Some(told) = told.filter(|_| failed.may_have_it) {
@@ -179,7 +230,11 @@ impl Attempt<'_> {
         let now_ms = ledger.clock().now_ms();
         let since_ms = kept.subscribed.failing_since_ms.unwrap_or(now_ms);
         if made >= ATTEMPTS_MAX || now_ms.saturating_sub(since_ms) >= GIVE_UP_MS {
-            self.turn_off(kept, Some(&format!("given up: {words}")))
+            let heard = Outcome {
+                outcome: HookOutcome::Missed,
+                ..heard
+            };
+            self.turn_off(kept, Some(&format!("given up: {words}")), &heard)
                 .await?;
             return Ok(Heard::Nothing);
         }
@@ -190,8 +245,8 @@ impl Attempt<'_> {
         let until_ms = now_ms.saturating_add(pause_ms(failures, dice));
         // What was refused itself comes back after the others of the subscription.
         let due_ms = until_ms.max(now_ms.saturating_add(pause_ms(made, dice)));
-        self.settle("put off", Some((due_ms.saturating_add(1), made)))
-            .await?;
+        let again = Some((due_ms.saturating_add(1), made));
+        self.settle("put off", again, Some(&heard)).await?;
         self.change(kept, |subscribed| {
             subscribed.state = SubscriptionState::Error;
             subscribed.error = Some(words.clone());
@@ -232,6 +287,7 @@ impl Attempt<'_> {
         &self,
         kept: &SubscribedKept,
         words: Option<&str>,
+        heard: &Outcome,
     ) -> Result<(), DeliverError> {
         self.change(kept, |subscribed| subscribed.turn_off(words))
             .await?;
@@ -242,14 +298,122 @@ impl Attempt<'_> {
             return Ok(());
         }
         metrics::counter!("subscriptions_turned_off_total").increment(1);
-        self.settle("not delivered: the subscription was turned off", None)
+        self.miss("not delivered: the subscription was turned off", heard)
             .await
+    }
+
+    /// Takes the entry out of a subscription that is off, and notes in the same commit from which number on it misses
+    /// something. Of one that was deleted nobody will ask.
+    async fn miss(&self, what: &str, heard: &Outcome) -> Result<(), DeliverError> {
+        let vault = self.inner.trust.vault();
+        let id = &self.notification.subscription;
+        for _ in 0..MISS_TRIES {
+            let kept = vault.hook_book(&self.permit, id).await?;
+            let number = match self.notification.number {
+                Some(number) => Some(number),
+                None => self.newest().await?,
+            };
+            let mut book = kept.book.clone();
+            let is_news = number.is_some_and(|number| book.miss(number));
+            if !is_news || self.is_deleted().await? {
+                return self.settle(what, None, Some(heard)).await;
+            }
+            let mut internals = vec![Vault::hook_book_document(id, kept.expected, &book)?];
+            let of = (id.as_str(), book.turn);
+            internals.extend(self.log(of, heard).await?);
+            let unit = Unit {
+                outbox_remove: vec![self.entry.key],
+                internals,
+                held: Some(self.entry.key.shard),
+                patient: self.notification.patient.clone(),
+                note: Some(self.note(what)),
+                ..Unit::default()
+            };
+            match vault.commit(&self.permit, unit).await {
+                Ok(_) => return Ok(()),
+                // Somebody else has written the book, or has settled this.
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(TrustError::Ledger(LedgerError::Conflict).into())
+    }
+
+    /// The number of the newest version of the resource: what an earlier program put on its way says none, and whoever
+    /// is told of this one knows what that one would have told.
+    async fn newest(&self) -> Result<Option<u64>, DeliverError> {
+        let Some(kind) = ResourceType::parse(&self.notification.kind) else {
+            return Ok(None);
+        };
+        let vault = self.inner.trust.vault();
+        match vault.load(&self.permit, kind, &self.notification.id).await {
+            Ok(row) => Ok(row.map(|row| row.at.number.0)),
+            Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn is_deleted(&self) -> Result<bool, DeliverError> {
+        let vault = self.inner.trust.vault();
+        let (kind, id) = (ResourceType::Subscription, &self.notification.subscription);
+        let row = vault.load(&self.permit, kind, id).await?;
+        Ok(row.is_none_or(|row| row.deleted))
+    }
+
+    /// What the receiver knows it by: the same for everything that tells it of the same version.
+    fn key(&self) -> String {
+        let again = self.notification.again.clone();
+        again.unwrap_or_else(|| hex(self.entry.key.id))
+    }
+
+    /// What is kept of it beside the outbox: the log, and where a row of failures begins the book.
+    async fn kept_of(&self, heard: &Outcome) -> Result<Vec<Internal>, DeliverError> {
+        let vault = self.inner.trust.vault();
+        let id = &self.notification.subscription;
+        let kept = vault.hook_book(&self.permit, id).await?;
+        let log = self.log((id, kept.book.turn), heard).await?;
+        let mut all: Vec<Internal> = log.into_iter().collect();
+        if let Some(number) = self.notification.number.filter(|_| heard.begins_failing) {
+            let at_ms = vault.ledger().clock().now_ms();
+            let mut book = kept.book;
+            book.failed = Some(HookFailure { number, at_ms });
+            all.push(Vault::hook_book_document(id, kept.expected, &book)?);
+        }
+        Ok(all)
+    }
+
+    /// The log with what came of this; none where that changes nothing.
+    async fn log(
+        &self,
+        (id, turn): (&str, u32),
+        heard: &Outcome,
+    ) -> Result<Option<Internal>, DeliverError> {
+        let vault = self.inner.trust.vault();
+        let at_ms = vault.ledger().clock().now_ms();
+        let key = self.key();
+        let attempt = HookAttempt {
+            id: &key,
+            number: self.notification.number,
+            resource: (&self.notification.kind, &self.notification.id),
+            replay: self.notification.replay.as_deref(),
+            answer: heard.answer.as_deref(),
+            outcome: heard.outcome,
+            handed: heard.handed,
+            at_ms,
+        };
+        let of = (id, turn, self.entry.key.shard);
+        Ok(vault.hook_log_document(&self.permit, of, &attempt).await?)
     }
 
     /// Writes down what became of the entry; when the store fails, tries again for a while, because what an endpoint
     /// has taken would be sent twice otherwise.
-    async fn settle(&self, what: &str, again: Option<(u64, u32)>) -> Result<(), DeliverError> {
-        persist(|| self.commit(what, again, None)).await
+    async fn settle(
+        &self,
+        what: &str,
+        again: Option<(u64, u32)>,
+        heard: Option<&Outcome>,
+    ) -> Result<(), DeliverError> {
+        persist(|| self.commit(what, again, None, heard)).await
     }
 
     async fn commit(
@@ -257,11 +421,18 @@ impl Attempt<'_> {
         what: &str,
         again: Option<(u64, u32)>,
         disclosed: Option<Disclosed>,
+        heard: Option<&Outcome>,
     ) -> Result<(), DeliverError> {
-        let again = again.map(|again| put_off(self.entry, self.notification, again));
+        let draft = again.map(|again| put_off(self.entry, self.notification, again));
+        let internals = match heard {
+            Some(heard) => self.kept_of(heard).await?,
+            None => Vec::new(),
+        };
+        let has_internals = !internals.is_empty();
         let unit = Unit {
             outbox_remove: vec![self.entry.key],
-            outbox_add: again.into_iter().collect(),
+            outbox_add: draft.into_iter().collect(),
+            internals,
             // What was sent is written down whoever holds the shard by now, so that nobody sends it again.
             held: (what != SENT).then_some(self.entry.key.shard),
             patient: self.notification.patient.clone(),
@@ -271,6 +442,11 @@ impl Attempt<'_> {
         };
         match self.inner.trust.vault().commit(&self.permit, unit).await {
             Ok(_) => Ok(()),
+            // It may be the log, or the book, that somebody else has written: what becomes of the entry comes before
+            // what is kept of it.
+            Err(TrustError::Ledger(LedgerError::Conflict)) if has_internals => {
+                Box::pin(self.commit(what, again, disclosed, None)).await
+            }
             // Another process, which had taken over, has settled it. What was sent from here was sent all the same.
             Err(TrustError::Ledger(LedgerError::Conflict)) => match disclosed {
                 Some(disclosed) => self.tell(what, disclosed).await,

@@ -26,7 +26,7 @@ pub(crate) struct Operation {
 }
 
 /// All operations, in the order of the `CapabilityStatement`.
-pub(crate) const OPERATIONS: [Operation; 13] = [
+pub(crate) const OPERATIONS: [Operation; 17] = [
     Operation {
         name: "meta",
         kind: None,
@@ -56,6 +56,26 @@ pub(crate) const OPERATIONS: [Operation; 13] = [
         name: "status",
         kind: Some(ResourceType::SearchParameter),
         writes: false,
+    },
+    Operation {
+        name: "status",
+        kind: Some(ResourceType::Subscription),
+        writes: false,
+    },
+    Operation {
+        name: "events",
+        kind: Some(ResourceType::Subscription),
+        writes: false,
+    },
+    Operation {
+        name: "replay",
+        kind: Some(ResourceType::Subscription),
+        writes: true,
+    },
+    Operation {
+        name: "rotate-secret",
+        kind: Some(ResourceType::Subscription),
+        writes: true,
     },
     Operation {
         name: "everything",
@@ -100,6 +120,9 @@ pub(crate) const BULK_DATA: &str = "http://hl7.org/fhir/uv/bulkdata";
 impl Operation {
     /// Where HL7 defines it; a name of Cairn's own for what R4 doesn't have.
     pub(crate) fn definition(&self) -> String {
+        if self.kind == Some(ResourceType::Subscription) {
+            return format!("urn:cairn:operation:subscription-{}", self.name);
+        }
         if matches!(self.name, "explain" | "status" | "start-journey") {
             return format!("urn:cairn:operation:{}", self.name);
         }

@@ -18,17 +18,18 @@ use ledger::{
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Mutex, watch};
 use trust::outgoing::{CHANNEL_HOOK, Notification};
-use trust::{Action, Permit, SubscribedKept, TrustError, Unit, Vault};
+use trust::{Action, HookReplay, Permit, SubscribedKept, TrustError, Unit, Vault, Versioned};
 
+use super::replay::Replaying;
 use crate::Record;
 
 /// Shards worked on at once.
 const SHARDS_AT_ONCE: usize = 16;
 /// Events read from a shard at once.
-const EVENTS_AT_ONCE: usize = 256;
+pub(super) const EVENTS_AT_ONCE: usize = 256;
 /// Notifications of one commit, after which no further event is looked at: their patients are named in its audit
 /// record.
-const NOTIFICATIONS_AT_ONCE: usize = 500;
+pub(super) const NOTIFICATIONS_AT_ONCE: usize = 500;
 /// Events that may be passed over before the place is stored; what is read again after a crash.
 const SKIPPED_MAX: usize = 512;
 /// How often a shard is begun anew when another writer came in between.
@@ -39,6 +40,8 @@ const FAULT_WAIT: Duration = Duration::from_millis(500);
 const IDLE_WAIT: Duration = Duration::from_secs(2);
 /// The longest and the shortest sleep while there are some: for those that end.
 const SLEEP: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_secs(30);
+/// How long replays wait for each other and for room, real time.
+const REPLAY_WAIT: Duration = Duration::from_millis(100);
 /// How far clocks of servers that share a store may be apart (as far as any clock is followed, see
 /// [`ledger::CLOCK_STEP_MAX_MS`]): what was written so long before a subscription may be notified of, so that
 /// nothing after it is missed.
@@ -49,19 +52,24 @@ fn consumer(tenant: TenantId) -> String {
     format!("subscription/{}", tenant.0)
 }
 
-/// One subscription that is live.
-struct Live {
-    id: String,
-    kept: SubscribedKept,
-    query: SearchQuery,
+/// One subscription that is live, or went off a while ago.
+pub(super) struct Live {
+    pub(super) id: String,
+    pub(super) kept: SubscribedKept,
+    pub(super) query: SearchQuery,
+    /// Of one that is off: up to where what was written is still put on its way, from which who delivers notes what was
+    /// missed.
+    until: Option<Number>,
+    /// What is put on its way again.
+    pub(super) replay: Option<HookReplay>,
 }
 
 /// Those that there are, by the kind of document.
 #[derive(Default)]
-struct Books {
+pub(super) struct Books {
     version: Option<u32>,
     owns: Owns,
-    live: HashMap<Kind, Vec<Live>>,
+    pub(super) live: HashMap<Kind, Vec<Live>>,
     /// When the next of them ends.
     ends_ms: Option<u64>,
 }
@@ -79,11 +87,31 @@ struct Position {
     skipped: usize,
 }
 
-struct Follower<'a> {
-    record: &'a Record,
-    tenant: TenantId,
-    permit: Permit,
+pub(super) struct Follower<'a> {
+    pub(super) record: &'a Record,
+    pub(super) tenant: TenantId,
+    pub(super) permit: Permit,
     books: &'a Mutex<Arc<Books>>,
+}
+
+impl Books {
+    fn push(&mut self, live: Live) {
+        let kind = Kind(live.query.kind.code());
+        self.live.entry(kind).or_default().push(live);
+    }
+}
+
+/// What tells a subscription of an event.
+pub(super) fn notification(event: &Event, live: &Live, resource: &Resource) -> Notification {
+    Notification {
+        subscription: live.id.clone(),
+        kind: resource.kind().name().to_owned(),
+        id: resource.id().unwrap_or_default().to_owned(),
+        patient: resource.patient().map(str::to_owned),
+        number: Some(event.at.number.0),
+        again: None,
+        replay: None,
+    }
 }
 
 impl Record {
@@ -95,16 +123,20 @@ impl Record {
         let mut dirty: BTreeSet<u16> = (0..SHARDS).collect();
         let mut positions = vec![Position::default(); usize::from(SHARDS)];
         let books = Mutex::new(Arc::new(Books::default()));
+        let mut replaying = Replaying::default();
         while !*stop.borrow() {
-            let wait = match self.turn(tenant, &books, &mut positions, &mut dirty).await {
-                Ok(wait) => wait,
-                Err(TrustError::Ledger(LedgerError::Closed)) => return,
-                Err(error) => {
-                    tracing::error!(%error, "subscriptions stand still; trying again");
-                    metrics::counter!("subscription_faults_total").increment(1);
-                    FAULT_WAIT
-                }
-            };
+            let wait =
+                match (self.turn(tenant, &books, (&mut positions, &mut replaying), &mut dirty))
+                    .await
+                {
+                    Ok(wait) => wait,
+                    Err(TrustError::Ledger(LedgerError::Closed)) => return,
+                    Err(error) => {
+                        tracing::error!(%error, "subscriptions stand still; trying again");
+                        metrics::counter!("subscription_faults_total").increment(1);
+                        FAULT_WAIT
+                    }
+                };
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(wait) => {}
@@ -168,7 +200,7 @@ impl Record {
         &self,
         tenant: TenantId,
         books: &Mutex<Arc<Books>>,
-        positions: &mut [Position],
+        (positions, replaying): (&mut [Position], &mut Replaying),
         dirty: &mut BTreeSet<u16>,
     ) -> Result<Duration, TrustError> {
         let ledger = self.vault().ledger();
@@ -219,13 +251,16 @@ impl Record {
         if let Some(fault) = fault {
             return Err(fault);
         }
+        if follower.replay(&known, replaying).await? {
+            return Ok(REPLAY_WAIT);
+        }
         let wait = ends_ms.map_or(SLEEP.end, |ends_ms| ledger.clock().real_wait(ends_ms));
         Ok(wait.clamp(SLEEP.start, SLEEP.end))
     }
 }
 
 impl Follower<'_> {
-    fn vault(&self) -> &Vault {
+    pub(super) fn vault(&self) -> &Vault {
         self.record.vault()
     }
 
@@ -246,7 +281,7 @@ impl Follower<'_> {
             ..Books::default()
         };
         for id in roll.live.into_keys() {
-            let Some(kept) = self.readable(&id).await? else {
+            let Some(kept) = self.readable(&id, true).await? else {
                 continue;
             };
             let Some(query) = self.understood(&id, &kept, &fresh.owns).await? else {
@@ -256,23 +291,58 @@ impl Follower<'_> {
                 .into_iter()
                 .flatten()
                 .min();
-            let kind = Kind(query.kind.code());
-            fresh
-                .live
-                .entry(kind)
-                .or_default()
-                .push(Live { id, kept, query });
+            let live = Live {
+                replay: self.under_way(&id).await?,
+                until: None,
+                id,
+                kept,
+                query,
+            };
+            fresh.push(live);
+        }
+        let (off, _) = vault.subscriptions_off(&self.permit).await?;
+        for id in off.into_keys() {
+            let Some(kept) = self.readable(&id, false).await? else {
+                continue;
+            };
+            // Of what nobody understands any more nothing is put on its way, either.
+            if let Ok(query) = kept.subscribed.query(&fresh.owns, None) {
+                fresh.push(Live {
+                    until: Some(kept.number),
+                    replay: None,
+                    id,
+                    kept,
+                    query,
+                });
+            }
         }
         *books = Arc::new(fresh);
         Ok(Arc::clone(&books))
     }
 
-    /// What is kept of one that is live. One that can't be read stops no other.
-    async fn readable(&self, id: &str) -> Result<Option<SubscribedKept>, TrustError> {
+    /// What is kept of one that is live, or of one that isn't. One that can't be read stops no other.
+    async fn readable(
+        &self,
+        id: &str,
+        is_live: bool,
+    ) -> Result<Option<SubscribedKept>, TrustError> {
         match self.vault().subscribed(&self.permit, id).await {
-            Ok(kept) => Ok(kept.filter(|kept| kept.subscribed.is_live())),
+            Ok(kept) => Ok(kept.filter(|kept| kept.subscribed.is_live() == is_live)),
             Err(error @ (TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_)))) => {
                 tracing::error!(%error, subscription = id, "a subscription can't be read; nothing is notified of it");
+                metrics::counter!("subscription_rows_unreadable_total").increment(1);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is put on its way again of a subscription. A book that can't be read stops no other.
+    async fn under_way(&self, id: &str) -> Result<Option<HookReplay>, TrustError> {
+        match self.vault().hook_book(&self.permit, id).await {
+            Ok(kept) => Ok(kept.book.under_way().cloned()),
+            Err(error @ (TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_)))) => {
+                tracing::error!(%error, subscription = id, "what is sent again of a subscription can't be read");
                 metrics::counter!("subscription_rows_unreadable_total").increment(1);
                 Ok(None)
             }
@@ -315,7 +385,7 @@ impl Follower<'_> {
     /// Turns those off whose time is over.
     async fn end_those(&self, books: &Books, now_ms: u64) -> Result<(), TrustError> {
         for live in books.live.values().flatten() {
-            if live.kept.subscribed.has_ended(now_ms) {
+            if live.until.is_none() && live.kept.subscribed.has_ended(now_ms) {
                 self.turn_off(&live.id, None).await?;
             }
         }
@@ -441,6 +511,9 @@ impl Follower<'_> {
         let in_place = ledger.view()?.answers_in_place();
         let number = event.at.number;
         let is_since = |live: &&Live| {
+            if live.until.is_some_and(|until| number > until) {
+                return false;
+            }
             let since = live.kept.since();
             if in_place {
                 number > since
@@ -452,16 +525,8 @@ impl Follower<'_> {
         if all.is_empty() {
             return Ok(Vec::new());
         }
-        let row = match self.vault().load_at(&self.permit, event.at).await {
-            Ok(Some(row)) => row,
-            Ok(None) | Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => return Ok(Vec::new()),
-            // Nobody could be sent it, either.
-            Err(error @ (TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_)))) => {
-                tracing::error!(%error, "a row can't be opened; nobody is notified of it");
-                metrics::counter!("subscription_rows_unreadable_total").increment(1);
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
+        let Some(row) = self.row_of(event).await? else {
+            return Ok(Vec::new());
         };
         let resource = &row.resource;
         let matching = all.into_iter().filter(|live| live.query.matches(resource));
@@ -470,17 +535,26 @@ impl Follower<'_> {
             .collect())
     }
 
+    /// The row that an event is about, as it was then.
+    pub(super) async fn row_of(&self, event: &Event) -> Result<Option<Versioned>, TrustError> {
+        match self.vault().load_at(&self.permit, event.at).await {
+            Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => Ok(None),
+            // Nobody could be sent it, either.
+            Err(error @ (TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_)))) => {
+                tracing::error!(%error, "a row can't be opened; nobody is notified of it");
+                metrics::counter!("subscription_rows_unreadable_total").increment(1);
+                Ok(None)
+            }
+            row => row,
+        }
+    }
+
     fn draft(&self, event: &Event, live: &Live, resource: &Resource) -> OutboxDraft {
         let ledger = self.vault().ledger();
-        let mut id = [0; 16];
-        ledger.entropy().fill(&mut id);
+        // The same for whoever reads the feed once more, so that what is sent again is known by it.
+        let id = self.vault().hook_id(self.tenant, &live.id, event.at);
         let owner = Vault::owner(resource);
-        let notification = Notification {
-            subscription: live.id.clone(),
-            kind: resource.kind().name().to_owned(),
-            id: resource.id().unwrap_or_default().to_owned(),
-            patient: resource.patient().map(str::to_owned),
-        };
+        let notification = notification(event, live, resource);
         OutboxDraft {
             key: OutboxKey {
                 shard: event.at.shard,

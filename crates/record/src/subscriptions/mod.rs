@@ -7,8 +7,10 @@
 //! **Nothing is decided here of what somebody may see.** A resource that matches is a reason to ask: whether it
 //! is notified of is what the search of who asked, made when it goes out, says.
 
+mod deliveries;
 mod follow;
 mod read;
+mod replay;
 
 use std::sync::Arc;
 
@@ -17,8 +19,8 @@ use ledger::Expected;
 use tokio::sync::Notify;
 use trust::outgoing::Cleared;
 use trust::{
-    Action, Agent, Change, OnBehalf, Permit, Purpose, Subscribed, SubscribedKept,
-    SubscriptionState, Target, TrustError, Unit, Versioned,
+    Action, Agent, Change, HookBook, HookBookKept, OnBehalf, Permit, Purpose, Subscribed,
+    SubscribedKept, SubscriptionState, Target, TrustError, Unit, Vault, Versioned,
 };
 
 use crate::error::{conflict, is_conflict, not_supported};
@@ -84,6 +86,15 @@ impl Parts {
             false => Err(nobody_is_notified()),
         }
     }
+}
+
+fn book_document(
+    caller: &Caller,
+    id: &str,
+    kept: &HookBookKept,
+    book: &HookBook,
+) -> Result<trust::Internal, RecordError> {
+    Vault::hook_book_document(id, kept.expected, book).map_err(wrap(caller))
 }
 
 fn nobody_is_notified() -> RecordError {
@@ -191,8 +202,14 @@ impl Record {
                     let mut subscribed = kept.subscribed;
                     subscribed.turn_off(None);
                     subscribed.headers.clear();
-                    self.documents(caller, &permit, (id, Some(kept.version)), &subscribed)
-                        .await?
+                    let of = (id, Some(kept.version));
+                    let mut documents = self.documents(caller, &permit, of, &subscribed).await?;
+                    documents.extend(self.off(caller, &permit, (id, false)).await?);
+                    let book = self.vault().hook_book(&permit, id).await;
+                    let book = book.map_err(wrap(caller))?;
+                    // Keys, what was missed and deliveries are nobody's any more.
+                    documents.push(book_document(caller, id, &book, &book.book.deleted())?);
+                    documents
                 }
             };
             let unit = Unit {
@@ -332,6 +349,17 @@ impl Record {
             .map_err(wrap(caller))
     }
 
+    /// The document that lists one among those that went off, or not.
+    async fn off(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        of: (&str, bool),
+    ) -> Result<Option<trust::Internal>, RecordError> {
+        let document = self.vault().subscription_off_document(permit, of).await;
+        document.map_err(wrap(caller))
+    }
+
     /// Writes it; `None` when somebody else wrote in between.
     async fn subscribe(
         &self,
@@ -388,8 +416,25 @@ impl Record {
             error: None,
         };
         subscribed.show(&mut resource);
-        let of = (id.as_str(), before.map(|kept| kept.version));
-        let internals = self.documents(caller, permit, of, &subscribed).await?;
+        let of = (id.as_str(), before.as_ref().map(|kept| kept.version));
+        let mut internals = self.documents(caller, permit, of, &subscribed).await?;
+        let is_there = existing.is_some_and(|row| !row.deleted);
+        let before = before.filter(|_| is_there);
+        let was_live = before.as_ref().map(|kept| kept.subscribed.is_live());
+        if was_live.unwrap_or(true) && !subscribed.is_live() {
+            internals.extend(self.off(caller, permit, (&id, true)).await?);
+        }
+        if let Some(before) = before.filter(|kept| !kept.subscribed.is_live())
+            && subscribed.is_live()
+        {
+            internals.extend(self.off(caller, permit, (&id, false)).await?);
+            // What it missed is kept as a range, to be sent when its owner asks.
+            let kept = vault.hook_book(permit, &id).await.map_err(wrap(caller))?;
+            let mut book = kept.book.clone();
+            if book.miss(before.number.0) {
+                internals.push(book_document(caller, &id, &kept, &book)?);
+            }
+        }
         let (expected, created) = expected_over(existing);
         let changes = vec![Change::Put {
             resource: resource.clone(),

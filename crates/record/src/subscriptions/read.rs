@@ -17,7 +17,8 @@ const HEADERS_BYTES_MAX: usize = 4096;
 const ENDPOINT_BYTES_MAX: usize = 2000;
 const CRITERIA_BYTES_MAX: usize = 4096;
 /// Headers that say how a notification is sent or who sends it, which is this server's to say.
-const OWN_HEADERS: [&str; 13] = [
+const OWN_HEADERS: [&str; 17] = [
+    "cairn-replay",
     "connection",
     "content-encoding",
     "content-length",
@@ -30,6 +31,9 @@ const OWN_HEADERS: [&str; 13] = [
     "transfer-encoding",
     "upgrade",
     "warning",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
     "x-request-id",
 ];
 /// Parameters that say how an answer looks, of which there is none.

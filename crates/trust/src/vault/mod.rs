@@ -15,6 +15,7 @@ mod doers;
 mod explain;
 mod export;
 mod guard;
+mod hooks;
 mod include;
 mod internal;
 mod labels;
@@ -67,6 +68,11 @@ pub use consents::KeptFrom;
 pub use explain::{Explained, LookedAt, Step, Steps, Way};
 pub use export::{AskAgain, ExportFile, ExportFound, ExportJob, ExportLayout};
 pub use export::{ExportOf, ExportReading, ExportShape};
+pub use hooks::{
+    HookAttempt, HookBook, HookBookKept, HookDelivery, HookFailure, HookKey, HookLog, HookOutcome,
+    HookReplay, HookStanding, LOGGED_OF_SHARD, NoReplay, OVERLAP_MAX_MS, REPLAY_SPAN_MAX_MS,
+    REPLAYS_MAX, ReplayOf,
+};
 pub use internal::EveryInternal;
 pub use model::{
     Change, Disclosed, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought,

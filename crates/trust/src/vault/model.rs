@@ -59,6 +59,12 @@ pub mod kinds {
     pub const FILE_TALLY: Kind = Kind(1153);
     /// Which subscriptions are live.
     pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
+    /// What a subscription's notifications are signed with, what it missed and what is sent of it again. A document of
+    /// its own, because programs that don't know these would write [`SUBSCRIPTION`] without them. One more of this kind
+    /// lists subscriptions that went off.
+    pub const SUBSCRIPTION_BOOK: Kind = Kind(1154);
+    /// What became of the newest notifications of a subscription for what is written in one shard.
+    pub const SUBSCRIPTION_LOG: Kind = Kind(1164);
     /// Somebody's emergency access to a patient's record, with its review.
     pub const EMERGENCY_ACCESS: Kind = Kind(1070);
     /// That an access which nothing explains was looked into.
@@ -143,6 +149,8 @@ pub mod kinds {
             EXPORT,
             SUBSCRIPTION,
             SUBSCRIPTION_ROLL,
+            SUBSCRIPTION_BOOK,
+            SUBSCRIPTION_LOG,
             TEXT_STOP,
             TEXT_QUESTION,
             ADDRESS_MARK,

@@ -20,7 +20,7 @@ use crate::identity::OnBehalf;
 use crate::{Permit, Purpose, TrustError};
 
 /// How often a change is tried again that somebody else's came before.
-const CONFLICTS_MAX: u32 = 16;
+pub(super) const CONFLICTS_MAX: u32 = 16;
 
 /// How a subscription stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,11 +171,11 @@ pub struct SubscriptionRoll {
     pub version: Option<u32>,
 }
 
-fn damaged(id: &str) -> TrustError {
+pub(super) fn damaged(id: &str) -> TrustError {
     TrustError::Damaged(format!("what is kept of subscription {id} can't be read"))
 }
 
-fn unwritten(_: serde_json::Error) -> TrustError {
+pub(super) fn unwritten(_: serde_json::Error) -> TrustError {
     TrustError::Invalid("a subscription can't be written".to_owned())
 }
 
@@ -247,16 +247,21 @@ impl Vault {
         } else {
             roll.live.remove(id);
         }
-        let expected = |version: Option<u32>| version.map_or(Expected::Absent, Expected::Version);
+        let before = before.map_or(Expected::Absent, Expected::Version);
+        let one = subscription_document(id, before, subscribed)?;
+        Ok(vec![one, self.roll_document(tenant, &roll)?])
+    }
+
+    /// The document that writes the list anew, so that followers read everything anew that it is about.
+    pub(super) fn roll_document(
+        &self,
+        tenant: TenantId,
+        roll: &SubscriptionRoll,
+    ) -> Result<Internal, TrustError> {
         let body = serde_json::to_vec(&roll.live).map_err(unwritten)?;
-        let list = internal(
-            kinds::SUBSCRIPTION_ROLL,
-            &self.roll_id(tenant),
-            expected(roll.version),
-            body,
-        );
-        let one = subscription_document(id, expected(before), subscribed)?;
-        Ok(vec![one, list])
+        let expected = roll.version.map_or(Expected::Absent, Expected::Version);
+        let id = self.roll_id(tenant);
+        Ok(internal(kinds::SUBSCRIPTION_ROLL, &id, expected, body))
     }
 
     /// Changes how a subscription stands, in its resource as well. Does nothing where `change` changes neither state nor
@@ -299,7 +304,10 @@ impl Vault {
             } else {
                 let roll = self.subscription_roll(permit).await?;
                 let of = (id, Some(kept.version));
-                self.subscription_documents(permit.tenant(), of, &subscribed, roll)?
+                let tenant = permit.tenant();
+                let mut documents = self.subscription_documents(tenant, of, &subscribed, roll)?;
+                documents.extend(self.subscription_off_document(permit, (id, true)).await?);
+                documents
             };
             let mut resource = row.resource;
             subscribed.show(&mut resource);
@@ -367,7 +375,12 @@ fn subscription_document(
     Ok(internal(kinds::SUBSCRIPTION, id, expected, body))
 }
 
-fn internal(kind: ledger::Kind, id: &str, expected: Expected, body: Vec<u8>) -> Internal {
+pub(super) fn internal(
+    kind: ledger::Kind,
+    id: &str,
+    expected: Expected,
+    body: Vec<u8>,
+) -> Internal {
     Internal {
         kind,
         id: id.to_owned(),

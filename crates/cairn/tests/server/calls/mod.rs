@@ -18,6 +18,7 @@ use crate::collector::events;
 use crate::house::{House, house_with, put, token};
 use crate::patience::Patience;
 use crate::policies;
+use crate::subscriptions::signed::by_python;
 
 const SECRET: &str = "t0ken-of-the-partner";
 
@@ -297,6 +298,12 @@ async fn a_partner_is_told_what_the_file_says_and_its_answer_moves_the_journey()
         let at_s = at.parse().expect("a second");
         let made = trust::partners::signature(SECRET.as_bytes(), at_s, key, text.as_bytes());
         assert_eq!(known, made);
+        // As Standard Webhooks has it, too, which a library checks that nobody here wrote: its secret is that text.
+        assert_eq!(asked["headers"]["webhook-id"], json!(key));
+        let secret = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, SECRET);
+        let checked =
+            json!({"key": format!("whsec_{secret}"), "headers": asked["headers"], "body": text});
+        assert_eq!(by_python(&[checked]), ["ok"]);
     }
     // The audit says who was told what, and why that was lawful.
     let officer = token(&scene.house.server, Role::PrivacyOfficer).await;

@@ -18,7 +18,7 @@ use crate::policies;
 use crate::smart::System;
 use crate::tenants::{NORTH, SOUTH, Two};
 
-fn consent(patient: &str, status: &str) -> Value {
+pub(super) fn consent(patient: &str, status: &str) -> Value {
     json!({"resourceType": "Consent", "id": format!("c-{patient}"), "status": status, "dateTime": "2026-02-02",
         "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
         "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],

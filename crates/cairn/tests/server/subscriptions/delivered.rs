@@ -239,7 +239,7 @@ async fn what_is_written_before_its_owner_changes_it_is_told_of() {
 }
 
 /// The same store under another server.
-async fn restarted(house: House, receiver: &Receiver) -> House {
+pub(super) async fn restarted(house: House, receiver: &Receiver) -> House {
     let House {
         server,
         clock,

@@ -1,11 +1,13 @@
 //! FHIR subscriptions: over HTTP on both sides, with a receiver of the test's own.
 
+mod again;
 mod asked;
 mod changing;
 mod decided;
 mod delivered;
 mod disclosed;
 mod receiver;
+pub(crate) mod signed;
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
