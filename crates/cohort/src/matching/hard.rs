@@ -315,6 +315,15 @@ impl Maker {
                 field.clear();
             }
         }
+        // Ticked in the wrong box, or no longer so.
+        if self.dice.chance(0.01) {
+            record.sex = match record.sex.as_str() {
+                "female" => "male",
+                "male" => "female",
+                _ => "",
+            }
+            .to_owned();
+        }
         if self.dice.chance(0.06) {
             let Record {
                 number,

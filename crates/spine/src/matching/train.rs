@@ -8,6 +8,8 @@ use super::weights::{Shares, Weights};
 const START_PAIRS: f64 = 10.0;
 /// Rounds of expectation and maximisation. FEBRL's sets stand still after ten.
 const ROUNDS: usize = 25;
+/// No level is rarer than this among records of one person: life knows faults that no set has.
+const LEAST_OF_ONE: f64 = 1e-3;
 /// A share is never below this: a level that was never seen may still come.
 const LEAST: f64 = 1e-7;
 
@@ -32,7 +34,7 @@ pub fn counted(
             .map(|levels| (*levels, 1.0, stayed(&weights, *levels)))
             .collect();
         weights.moved = share_of_moved(&stayed);
-        weights.m = shares(&start.m, stayed);
+        weights.m = at_least(LEAST_OF_ONE, shares(&start.m, stayed));
     }
     weights
 }
@@ -105,9 +107,19 @@ pub fn estimated(
             .map(|(levels, same, _)| (*levels, *same, same * stayed(&weights, *levels)))
             .collect();
         weights.moved = share_of_moved(&stayed);
-        weights.m = shares(&start.m, stayed);
+        weights.m = at_least(LEAST_OF_ONE, shares(&start.m, stayed));
     }
     weights
+}
+
+/// Shares that are not below a least one, but for levels that a field doesn't have.
+fn at_least(least: f64, mut shares: Shares) -> Shares {
+    for (field, row) in Field::ALL.into_iter().zip(&mut shares) {
+        for share in &mut row[..field.levels().len()] {
+            *share = share.max(least);
+        }
+    }
+    shares
 }
 
 /// Levels with how often they come about.
