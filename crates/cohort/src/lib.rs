@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod crash;
+pub mod matching;
 pub mod peers;
 pub mod power;
 pub mod random;

@@ -58,6 +58,8 @@ enum Part {
     Journeys(cohort::bench::journeys::JourneyOptions),
     /// Measure the pages of the console and the portal, and how soon open ones show what has changed.
     Pages(cohort::bench::pages::PageOptions),
+    /// Measure how well and how fast records of one person are found, beside Splink.
+    Matching(cohort::bench::matching::MatchingOptions),
     /// Measure what one tenant's flood of requests costs another on the same server.
     Neighbours(cohort::bench::neighbours::NeighbourOptions),
 }
@@ -73,6 +75,7 @@ async fn main() -> anyhow::Result<()> {
             }
             Some(Part::Growth(options)) => cohort::bench::growth::run_all(&options).await?,
             Some(Part::Journeys(options)) => cohort::bench::journeys::run_all(&options).await?,
+            Some(Part::Matching(options)) => cohort::bench::matching::run_all(&options)?,
             Some(Part::Neighbours(options)) => {
                 cohort::bench::neighbours::run_all(&options).await?;
             }

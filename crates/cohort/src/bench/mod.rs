@@ -11,6 +11,7 @@ pub mod journeys;
 pub mod ledger;
 mod load;
 pub(crate) mod machine;
+pub mod matching;
 pub mod neighbours;
 pub mod pages;
 pub mod peers;
