@@ -2,9 +2,28 @@
 
 use exchange::{FileDeliverer, FileOptions, FileWay};
 use ledger::{Tenant, TenantId};
+use tokio::sync::watch;
 use trust::Trust;
+use trust::consent::Via;
 
-use super::ServerError;
+use super::{Follower, ServerError};
+
+/// The ways that patients can choose, because something hands them over.
+pub(super) fn carried(options: &[FileOptions]) -> Vec<Via> {
+    let ways = options.iter().map(|files| match files.way {
+        FileWay::Letters(_) => Via::Letter,
+        FileWay::Calls(_) => Via::Voice,
+    });
+    ways.collect()
+}
+
+/// Runs one of them.
+pub(super) fn follow(files: FileDeliverer, stopped: watch::Receiver<bool>) -> Follower {
+    Follower::new(
+        "letters and telephone calls",
+        tokio::spawn(files.run(stopped)),
+    )
+}
 
 /// What hands letters and calls over, of each that the configuration says something of. A tenant that has hosts has a folder
 /// of its own below each, under its name: its partner is its own.

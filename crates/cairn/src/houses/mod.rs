@@ -367,14 +367,8 @@ impl House {
         let files = files::open((&trust, tenant), &plan.files, entry, around)?;
         let unreadable_files = files.iter().map(exchange::FileDeliverer::unreadable);
         let unreadable_files = unreadable_files.collect();
-        let carried = plan.files.iter().map(|files| match files.way {
-            exchange::FileWay::Letters(_) => trust::consent::Via::Letter,
-            exchange::FileWay::Calls(_) => trust::consent::Via::Voice,
-        });
-        let carried: Vec<trust::consent::Via> = carried.collect();
         let indexed = Indexed::default();
-        let deliverers = [&deliverer, &texts, &push];
-        let deliverers = deliverers.into_iter().flatten();
+        let deliverers = [&deliverer, &texts, &push].into_iter().flatten();
         let mut breakers: Vec<_> = deliverers.map(exchange::Deliverer::breakers).collect();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
@@ -398,10 +392,7 @@ impl House {
             // Notifications of subscriptions are another follower's.
             followers.push(Follower::new("notifications to devices", task));
         }
-        for files in files {
-            let task = tokio::spawn(files.run(stopped.clone()));
-            followers.push(Follower::new("letters and telephone calls", task));
-        }
+        followers.extend((files.into_iter()).map(|files| files::follow(files, stopped.clone())));
         let hooks =
             exchange::HookDeliverer::new(trust.clone(), cleared, record.notifications_queued())
                 .map_err(ServerError::Subscriptions)?;
@@ -446,7 +437,7 @@ impl House {
             push: (plan.push.as_ref())
                 .filter(|push| push.contact.is_some())
                 .map(|push| push.services.clone()),
-            carried,
+            carried: files::carried(&plan.files),
             mailbox: demo.map(|demo| demo.mailbox.clone()),
             demo_logins: demo.map(|demo| demo.logins.clone()).unwrap_or_default(),
             demo_speed: demo.map(|demo| demo.speed),
