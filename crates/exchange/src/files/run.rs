@@ -25,8 +25,9 @@ use trust::{
 };
 
 use super::accept::{expected, handed, last_closing};
+use super::folder::Folder;
 use super::parcel::{self, Parcel};
-use super::{FileOptions, FileWay, Files, age, batch_of, folder};
+use super::{FileOptions, FileWay, Files, age, batch_of};
 use crate::attempt::CONFLICTS_MAX;
 use crate::carrier::Carrier;
 use crate::deliverer::{DeliverError, Deliverer, Inner, hex, persist};
@@ -145,12 +146,15 @@ impl FileDeliverer {
                 metrics::counter!(format!("{name}_batch_faults_total")).increment(1);
                 hand_over_at = now + REST;
             }
-            if now >= read_at
-                && self.trust().vault().ledger().holds(READER)
-                && let Err(error) = self.read_returns(&mut seen, &mut told).await
-            {
-                tracing::error!(%error, "{name}: what the partner tells could not be read; trying again");
-                read_at = now + REST;
+            if now >= read_at && self.trust().vault().ledger().holds(READER) {
+                match self.read_returns(&mut seen, &mut told).await {
+                    Ok(true) => {}
+                    Ok(false) => read_at = now + REST,
+                    Err(error) => {
+                        tracing::error!(%error, "{name}: what the partner tells could not be read; trying again");
+                        read_at = now + REST;
+                    }
+                }
             }
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() { break },
@@ -613,7 +617,8 @@ fn write_sealed(
     let sealed = sealed.ok_or("a file can't be sealed for the partner")?;
     let name = format!("{}.age", file.name);
     // What a file system says may name the folder, which is the operator's own, and nothing of anybody.
-    folder::write(folder, &name, &sealed)
+    Folder::open(folder)
+        .and_then(|folder| folder.write(&name, &sealed))
         .map_err(|error| format!("{name} can't be written: {error}"))
 }
 
