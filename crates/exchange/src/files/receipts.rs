@@ -111,7 +111,7 @@ fn parse(files: &Files, record: &csv::StringRecord, now_ms: i64) -> Result<Line,
 }
 
 /// Writes what a partner says into a message. Whether that changes anything.
-fn apply(communication: &mut Resource, line: &Line) -> bool {
+fn apply(communication: &mut Resource, line: &Line, now_ms: i64) -> bool {
     let time = fhir::date::instant(u64::try_from(line.at_ms).unwrap_or_default());
     let words = format!("Receipt: {} ({time}).", line.says.state);
     let notes = communication.get("note").and_then(Value::as_array);
@@ -126,9 +126,10 @@ fn apply(communication: &mut Resource, line: &Line) -> bool {
         .text_at(&["status"])
         .unwrap_or_default()
         .to_owned();
-    // What a partner tells of has left, whoever could not say so.
+    // What a partner tells of has left, whoever could not say so. When is not for the partner to say.
     if communication.get("sent").is_none() {
-        communication.set("sent", json!(time));
+        let now = fhir::date::instant(u64::try_from(now_ms).unwrap_or_default());
+        communication.set("sent", json!(now));
     }
     let extensions = communication.get("extension").and_then(Value::as_array);
     let mut extensions = extensions.cloned().unwrap_or_default();
@@ -349,7 +350,8 @@ impl FileDeliverer {
             let Some(patient) = resource.patient().map(str::to_owned) else {
                 return Ok(Err("there is no such message"));
             };
-            if !apply(&mut resource, line) {
+            let now_ms = i64::try_from(vault.ledger().clock().now_ms()).unwrap_or(i64::MAX);
+            if !apply(&mut resource, line, now_ms) {
                 return Ok(Ok(()));
             }
             resource.strip_meta();

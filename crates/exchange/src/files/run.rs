@@ -583,8 +583,12 @@ impl FileDeliverer {
                 Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => None,
                 other => other?,
             };
-            let parcel = found.and_then(|found| serde_json::from_slice(&found.body).ok());
-            parcels.extend(parcel.map(|parcel| (number, parcel)));
+            // One that a newer version wrote is no reason to hand the rest over and say that all was.
+            let Some(found) = found else { continue };
+            let parcel = serde_json::from_slice(&found.body).map_err(|_| {
+                DeliverError::Compose(format!("message {number} of a batch can't be read"))
+            })?;
+            parcels.push((number, parcel));
         }
         Ok(parcels)
     }
