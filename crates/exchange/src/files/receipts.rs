@@ -110,6 +110,30 @@ fn parse(files: &Files, record: &csv::StringRecord, now_ms: i64) -> Result<Line,
     })
 }
 
+/// The latest time of which a partner has told something of a message.
+fn newest_ms(communication: &Resource) -> Option<i64> {
+    let notes = communication.get("note").and_then(Value::as_array);
+    let notes = notes.into_iter().flatten();
+    let times = notes.filter_map(|note| {
+        let text = note["text"].as_str()?.strip_prefix("Receipt: ")?;
+        let (_, time) = text.strip_suffix(").")?.rsplit_once('(')?;
+        Some(fhir::date::parse(time)?.start_ms)
+    });
+    times.max()
+}
+
+/// Whether the last that was told of a message is that it came back, or that nobody was reached.
+fn has_failed(communication: &Resource) -> bool {
+    let extensions = communication.get("extension").and_then(Value::as_array);
+    let mut extensions = extensions.into_iter().flatten();
+    let state = extensions.find(|one| one["url"] == FILE_STATE_URL);
+    let state = state.and_then(|one| one["valueCode"].as_str());
+    matches!(
+        state,
+        Some("returned" | "undeliverable" | "machine" | "no-answer" | "refused")
+    )
+}
+
 /// Writes what a partner says into a message. Whether that changes anything.
 fn apply(communication: &mut Resource, line: &Line, now_ms: i64) -> bool {
     let time = fhir::date::instant(u64::try_from(line.at_ms).unwrap_or_default());
@@ -131,11 +155,17 @@ fn apply(communication: &mut Resource, line: &Line, now_ms: i64) -> bool {
         let now = fhir::date::instant(u64::try_from(now_ms).unwrap_or_default());
         communication.set("sent", json!(now));
     }
-    let extensions = communication.get("extension").and_then(Value::as_array);
-    let mut extensions = extensions.cloned().unwrap_or_default();
-    extensions.retain(|one| one["url"] != FILE_STATE_URL);
-    extensions.push(json!({"url": FILE_STATE_URL, "valueCode": line.says.state.replace(' ', "-")}));
-    communication.set("extension", Value::Array(extensions));
+    // Lists may be read in another order than things happened: the latest that did is what stands.
+    let is_older = newest_ms(communication).is_some_and(|newest_ms| newest_ms > line.at_ms);
+    let came_back = is_older && has_failed(communication);
+    if !is_older {
+        let extensions = communication.get("extension").and_then(Value::as_array);
+        let mut extensions = extensions.cloned().unwrap_or_default();
+        extensions.retain(|one| one["url"] != FILE_STATE_URL);
+        extensions
+            .push(json!({"url": FILE_STATE_URL, "valueCode": line.says.state.replace(' ', "-")}));
+        communication.set("extension", Value::Array(extensions));
+    }
     let did = match line.says.means {
         Means::UnderWay => Did::Delayed,
         Means::Arrived => Did::Arrived,
@@ -145,9 +175,9 @@ fn apply(communication: &mut Resource, line: &Line, now_ms: i64) -> bool {
     Attempted::new(did, words, at_ms).write(communication);
     match line.says.means {
         Means::UnderWay => {}
-        // What has arrived has arrived, whatever the journey decided meanwhile.
+        // What has arrived has arrived, whatever the journey decided meanwhile; unless it came back later.
         Means::Arrived => {
-            if !matches!(status.as_str(), "completed" | "entered-in-error") {
+            if !came_back && !matches!(status.as_str(), "completed" | "entered-in-error") {
                 communication.set("status", json!("completed"));
                 communication.remove("statusReason");
             }

@@ -774,6 +774,33 @@ async fn lines_that_say_nothing_are_kept_with_their_reason_and_the_rest_counts()
     running.stop().await;
 }
 
+/// Lists are read by name, and partners send old ones late.
+#[tokio::test]
+async fn a_letter_that_came_back_has_not_arrived_whichever_is_told_first() {
+    let partner = Partner::new(BOUND);
+    let world = World::under(partner.policies.path()).await;
+    let patient = world.patient(&[home()]).await;
+    let id = world.queue(&patient, letter).await;
+    world.clock.set(NOW_MS + HOUR_MS);
+    let running = world.run_files(partner.letters());
+    until_is(&world, &patient, &id).await;
+    partner.tells("back.csv", &format!("{id},returned,2026-10-26T12:00:00Z\n"));
+    world.wait_for(&patient, &id, "not-done").await;
+    partner.was_read("back.csv").await;
+    partner.tells("gone.csv", &format!("{id},posted,2026-10-26T09:00:00Z\n"));
+    partner.was_read("gone.csv").await;
+    running.stop().await;
+    let found = world.communication(&patient, &id).await;
+    assert_eq!(found["status"], "not-done", "{found}");
+    assert_eq!(found["statusReason"]["coding"][0]["code"], "returned");
+    let extensions = found["extension"].as_array().expect("extensions");
+    let state = extensions
+        .iter()
+        .find(|one| one["url"] == trust::conventions::FILE_STATE_URL);
+    assert_eq!(state.expect("a state")["valueCode"], "returned");
+    assert!(found.to_string().contains("Receipt: posted"), "{found}");
+}
+
 /// Waits until a message was handed over.
 async fn until_is(world: &World, patient: &str, id: &str) {
     let mut patience = Patience::new();
