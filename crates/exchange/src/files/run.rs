@@ -47,6 +47,8 @@ const REST: Duration = Duration::from_secs(15);
 /// Batches under way that are looked at at once. One server closes one after the other, so there are as many as servers
 /// have left behind.
 const BATCHES: usize = 16;
+/// As many batches that can't be brought to their end keep further ones from being closed.
+const FAULTS_MAX: usize = 2;
 /// The shard whose holder reads what partners tell, of several servers.
 const READER: Shard = Shard(0);
 
@@ -191,17 +193,24 @@ impl FileDeliverer {
         let look = ledger.outbox_look(&channels, u64::MAX, 2 * BATCHES);
         let look = look.await.map_err(TrustError::from)?;
         let mut unreadable = look.unreadable.len();
+        let mut faults = Vec::new();
         for entry in look.entries {
             if let Ok(batch) = serde_json::from_slice::<Batch>(&entry.body) {
                 // The shard stays here until the batch has come to its end.
                 let work = ledger.work_on(entry.key.shard);
-                self.go_on(entry, batch).await?;
+                if let Err(error) = self.go_on(entry, batch).await {
+                    faults.push(error);
+                }
                 drop(work);
             } else if serde_json::from_slice::<Mark>(&entry.body).is_err() {
                 unreadable += 1;
             }
         }
-        while let Some((work, entry, batch)) = self.begin(&mut unreadable).await? {
+        // One that can't be brought to its end keeps the others waiting for nothing; where several can't, it is the place
+        // that they go to, and what waits in the outbox is better off there.
+        while faults.len() < FAULTS_MAX
+            && let Some((work, entry, batch)) = self.begin(&mut unreadable).await?
+        {
             let decided = self.go_on(entry, batch).await?;
             drop(work);
             if !decided {
@@ -209,7 +218,7 @@ impl FileDeliverer {
             }
         }
         self.unreadable.store(unreadable as u64, Ordering::Relaxed);
-        Ok(())
+        faults.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// A permit for what is no patient's, or one's.
