@@ -350,7 +350,7 @@ impl Attempt<'_> {
             Vec::new()
         };
         let own = self.own_quiet().await?;
-        // A letter rings at nobody's door at night.
+        // A letter rings at nobody's door at night, and a call is made at an hour of its own, whenever its list is closed.
         let silent = MessageRules {
             quiet: None,
             ..rules.clone()
@@ -361,7 +361,7 @@ impl Attempt<'_> {
             ..hours.clone()
         };
         let (hours, rules, own) = match &self.inner.carrier {
-            Carrier::Files(files) if !files.rings() => (&of_no_hour, &silent, None),
+            Carrier::Files(_) => (&of_no_hour, &silent, None),
             _ => (hours, rules, own),
         };
         let Some((due_ms, why)) = hours.leaves_at(rules, (patient, own), &sent_ms, now_ms) else {
@@ -485,8 +485,12 @@ impl Attempt<'_> {
         Err(DeliverError::Contended)
     }
 
-    /// Whether a mail server has the message already, and only what comes back of it is waited for.
+    /// Whether a mail server has the message already, or a batch, and only what comes back of it is waited for.
     pub(crate) fn has_left(&self, found: &Versioned) -> bool {
+        let in_files = matches!(self.inner.carrier, Carrier::Files(_));
+        if in_files && crate::files::batch_of(&found.resource).is_some() {
+            return true;
+        }
         !self.inner.carrier.has_receipts() && found.resource.get("sent").is_some()
     }
 
@@ -547,6 +551,7 @@ impl Attempt<'_> {
             }
         }
         if let Outcome::Batched(taken) = outcome {
+            taken.only_while_open(&mut unit);
             unit.internals.push(taken.internal(self));
             unit.disclosed = Some(taken.disclosed());
         }

@@ -246,6 +246,21 @@ impl Settings {
     /// In words, when something of it can't be.
     pub fn files(&self) -> Result<Vec<FileOptions>, String> {
         let all = [self.letters.options()?, self.calls.options()?];
-        Ok(all.into_iter().flatten().collect())
+        let all: Vec<FileOptions> = all.into_iter().flatten().collect();
+        // Whoever reads a list of receipts puts it aside, so nobody else finds theirs in it, nor what goes out.
+        let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        for (at, one) in all.iter().enumerate() {
+            let returns = real(&one.returns);
+            let mut others = all.iter().skip(at + 1);
+            if others.any(|other| real(&other.returns) == returns)
+                || all.iter().any(|other| real(&other.folder) == returns)
+            {
+                return Err(
+                    "letters.returns and calls.returns need a folder each, in which nothing else is handed over"
+                        .to_owned(),
+                );
+            }
+        }
+        Ok(all)
     }
 }

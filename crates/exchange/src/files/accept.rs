@@ -5,25 +5,26 @@ use std::collections::BTreeSet;
 use fhir::Resource;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use ledger::Expected;
+use ledger::{Expected, OutboxDraft, OutboxKey, Owner};
 use serde_json::{Value, json};
 use trust::attempts::{Attempted, Did};
-use trust::consent::{Pressing, QuietHours, quiet_until, zone_of};
+use trust::consent::{Pressing, QuietHours, Waits, quiet_until, zone_of};
 use trust::conventions::{BATCH_SYSTEM, PAGES_URL};
 use trust::costs::MESSAGE_COST_URL;
 use trust::partners::DataClass;
-use trust::{Disclosed, Internal, Purpose, TrustError, Versioned};
+use trust::{Disclosed, Internal, Purpose, TrustError, Unit, Versioned};
 
 use super::letter::{PAGES_MAX, Unprintable};
 use super::parcel::{Content, Parcel, said};
-use super::{FileWay, Files, LetterOptions};
+use super::{Closing, FileWay, Files, LetterOptions};
 use crate::attempt::Attempt;
 use crate::carrier::To;
 use crate::check::{Reason, Refused};
 use crate::deliverer::DeliverError;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, is_waiting};
 
-/// How far ahead an hour is looked for at which somebody may be called.
+/// How far ahead an hour is looked for at which somebody may be called: for so long a list is good. A call that has none
+/// waits for a later list.
 const AHEAD_MS: u64 = 48 * 3_600_000;
 /// The steps in which it is looked for.
 const STEP_MS: u64 = 5 * 60_000;
@@ -40,9 +41,24 @@ pub(crate) struct Taken {
     pub(crate) why: String,
     purpose: Purpose,
     version: u32,
+    mark: OutboxKey,
+    mark_channel: u16,
+    mark_body: Vec<u8>,
 }
 
 impl Taken {
+    /// What makes a commit be refused once the batch takes no more.
+    pub(crate) fn only_while_open(&self, unit: &mut Unit) {
+        unit.outbox_remove.push(self.mark);
+        unit.outbox_add.push(OutboxDraft {
+            key: self.mark,
+            owner: Owner::Tenant,
+            channel: self.mark_channel,
+            attempt: 0,
+            body: self.mark_body.clone(),
+        });
+    }
+
     pub(crate) fn internal(&self, attempt: &Attempt<'_>) -> Internal {
         let ledger = attempt.inner.trust.vault().ledger();
         self.parcel.internal(ledger, attempt.entry.tenant)
@@ -90,7 +106,8 @@ pub(super) fn handed(communication: &mut Resource, files: &Files, now_ms: u64) {
         communication.set("extension", Value::Array(extensions));
     }
     let is_last = matches!(&files.options.way, FileWay::Letters(LetterOptions { delivered_when, .. }) if *delivered_when == super::LetterDelivered::Handed);
-    if is_last && communication.text_at(&["status"]) == Some("in-progress") {
+    // One that was held and let go meanwhile says that it is prepared.
+    if is_last && is_waiting(communication) {
         communication.set("status", json!("completed"));
     }
     Attempted::new(Did::HandedOver, "Its batch was handed over.", now_ms).write(communication);
@@ -104,7 +121,7 @@ impl Attempt<'_> {
         (to, patient): (&To, Option<&Resource>),
     ) -> Result<Outcome, DeliverError> {
         let no = |reason, words: &str| Ok(Outcome::NotDone(Refused::new(reason, words)));
-        let Some(batch) = files.closing() else {
+        let Some(Closing { name: batch, mark }) = files.closing() else {
             return Err(DeliverError::Compose("no batch is being closed".to_owned()));
         };
         let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
@@ -151,6 +168,17 @@ impl Attempt<'_> {
             }
             (FileWay::Calls(_), To::Call(number)) => {
                 let Some((from, until, zone)) = self.rings(files, patient, now_ms).await? else {
+                    // Lists that are closed later reach further.
+                    let is_later = self
+                        .message
+                        .expires_ms
+                        .is_none_or(|expires_ms| expires_ms > now_ms + AHEAD_MS);
+                    if is_later {
+                        return Ok(Outcome::Waits {
+                            due_ms: now_ms + STEP_MS,
+                            why: Waits::Quiet,
+                        });
+                    }
                     let words = "There is no hour in its time at which the patient may be called.";
                     return no(Reason::QuietHours, words);
                 };
@@ -184,6 +212,9 @@ impl Attempt<'_> {
             why: format!("{contract}, consents allow it"),
             purpose,
             version: found.version,
+            mark: mark.key,
+            mark_channel: mark.channel,
+            mark_body: mark.body,
         })))
     }
 

@@ -19,6 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use fhir::Resource;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
+use ledger::OutboxDraft;
 use trust::NoText;
 use trust::consent::NoPostal;
 use trust::partners::Carries;
@@ -119,7 +120,16 @@ pub(crate) struct Files {
     /// For letters alone.
     face: Option<Typeface>,
     /// The batch that is closed now.
-    closing: Mutex<Option<String>>,
+    closing: Mutex<Option<Closing>>,
+}
+
+/// A batch that messages are put into.
+#[derive(Debug, Clone)]
+struct Closing {
+    name: String,
+    /// What stands in the outbox as long as it takes any. Whoever puts a message into it takes that away and puts it there
+    /// again, which is refused once it is gone.
+    mark: OutboxDraft,
 }
 
 impl Files {
@@ -228,11 +238,11 @@ impl Files {
         matches!(self.options.way, FileWay::Calls(_))
     }
 
-    fn set_closing(&self, batch: Option<String>) {
+    fn set_closing(&self, batch: Option<Closing>) {
         *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = batch;
     }
 
-    fn closing(&self) -> Option<String> {
+    fn closing(&self) -> Option<Closing> {
         let closing = self.closing.lock();
         closing.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -270,7 +280,7 @@ pub(crate) fn no_call(why: NoText) -> Refused {
 }
 
 /// The batch that a message stands in.
-fn batch_of(communication: &Resource) -> Option<&str> {
+pub(crate) fn batch_of(communication: &Resource) -> Option<&str> {
     let identifiers = communication.get("identifier")?.as_array()?;
     let mut identifiers = identifiers.iter();
     let found = identifiers.find(|one| one["system"] == trust::conventions::BATCH_SYSTEM)?;

@@ -15,8 +15,9 @@ use trust::attempts::{Attempted, Did};
 use trust::conventions::{FILE_STATE_URL, NOT_DONE_SYSTEM};
 use trust::{Change, TrustError, Unit};
 
+use super::folder::Folder;
 use super::run::{FileDeliverer, Seen};
-use super::{FileWay, Files, LetterDelivered, batch_of, folder};
+use super::{FileWay, Files, LetterDelivered, batch_of};
 use crate::attempt::CONFLICTS_MAX;
 use crate::check::Reason;
 use crate::deliverer::DeliverError;
@@ -109,8 +110,32 @@ fn parse(files: &Files, record: &csv::StringRecord, now_ms: i64) -> Result<Line,
     })
 }
 
+/// The latest time of which a partner has told something of a message.
+fn newest_ms(communication: &Resource) -> Option<i64> {
+    let notes = communication.get("note").and_then(Value::as_array);
+    let notes = notes.into_iter().flatten();
+    let times = notes.filter_map(|note| {
+        let text = note["text"].as_str()?.strip_prefix("Receipt: ")?;
+        let (_, time) = text.strip_suffix(").")?.rsplit_once('(')?;
+        Some(fhir::date::parse(time)?.start_ms)
+    });
+    times.max()
+}
+
+/// Whether the last that was told of a message is that it came back, or that nobody was reached.
+fn has_failed(communication: &Resource) -> bool {
+    let extensions = communication.get("extension").and_then(Value::as_array);
+    let mut extensions = extensions.into_iter().flatten();
+    let state = extensions.find(|one| one["url"] == FILE_STATE_URL);
+    let state = state.and_then(|one| one["valueCode"].as_str());
+    matches!(
+        state,
+        Some("returned" | "undeliverable" | "machine" | "no-answer" | "refused")
+    )
+}
+
 /// Writes what a partner says into a message. Whether that changes anything.
-fn apply(communication: &mut Resource, line: &Line) -> bool {
+fn apply(communication: &mut Resource, line: &Line, now_ms: i64) -> bool {
     let time = fhir::date::instant(u64::try_from(line.at_ms).unwrap_or_default());
     let words = format!("Receipt: {} ({time}).", line.says.state);
     let notes = communication.get("note").and_then(Value::as_array);
@@ -125,15 +150,22 @@ fn apply(communication: &mut Resource, line: &Line) -> bool {
         .text_at(&["status"])
         .unwrap_or_default()
         .to_owned();
-    // What a partner tells of has left, whoever could not say so.
+    // What a partner tells of has left, whoever could not say so. When is not for the partner to say.
     if communication.get("sent").is_none() {
-        communication.set("sent", json!(time));
+        let now = fhir::date::instant(u64::try_from(now_ms).unwrap_or_default());
+        communication.set("sent", json!(now));
     }
-    let extensions = communication.get("extension").and_then(Value::as_array);
-    let mut extensions = extensions.cloned().unwrap_or_default();
-    extensions.retain(|one| one["url"] != FILE_STATE_URL);
-    extensions.push(json!({"url": FILE_STATE_URL, "valueCode": line.says.state.replace(' ', "-")}));
-    communication.set("extension", Value::Array(extensions));
+    // Lists may be read in another order than things happened: the latest that did is what stands.
+    let is_older = newest_ms(communication).is_some_and(|newest_ms| newest_ms > line.at_ms);
+    let came_back = is_older && has_failed(communication);
+    if !is_older {
+        let extensions = communication.get("extension").and_then(Value::as_array);
+        let mut extensions = extensions.cloned().unwrap_or_default();
+        extensions.retain(|one| one["url"] != FILE_STATE_URL);
+        extensions
+            .push(json!({"url": FILE_STATE_URL, "valueCode": line.says.state.replace(' ', "-")}));
+        communication.set("extension", Value::Array(extensions));
+    }
     let did = match line.says.means {
         Means::UnderWay => Did::Delayed,
         Means::Arrived => Did::Arrived,
@@ -143,9 +175,9 @@ fn apply(communication: &mut Resource, line: &Line) -> bool {
     Attempted::new(did, words, at_ms).write(communication);
     match line.says.means {
         Means::UnderWay => {}
-        // What has arrived has arrived, whatever the journey decided meanwhile.
+        // What has arrived has arrived, whatever the journey decided meanwhile; unless it came back later.
         Means::Arrived => {
-            if !matches!(status.as_str(), "completed" | "entered-in-error") {
+            if !came_back && !matches!(status.as_str(), "completed" | "entered-in-error") {
                 communication.set("status", json!("completed"));
                 communication.remove("statusReason");
             }
@@ -187,9 +219,10 @@ fn read(files: &Files, content: &[u8], now_ms: i64) -> List {
             break;
         };
         let number = bytes.position().map_or(0, csv::Position::line);
+        // Id and state; whatever else stands there is not for others to read.
         let shown = || {
-            (bytes.iter().take(8))
-                .map(|field| String::from_utf8_lossy(field).chars().take(200).collect())
+            (bytes.iter().take(2))
+                .map(|field| String::from_utf8_lossy(field).chars().take(64).collect())
                 .collect()
         };
         let Ok(record) = csv::StringRecord::from_byte_record(bytes.clone()) else {
@@ -215,12 +248,12 @@ fn read(files: &Files, content: &[u8], now_ms: i64) -> List {
 
 impl FileDeliverer {
     /// Reads the lists that are there and have not changed since the look before. `told` is why lists are left where they
-    /// are, said once.
+    /// are, said once. False where one of them could not be read, so that it is not tried again at once.
     pub(super) async fn read_returns(
         &self,
         seen: &mut Seen,
         told: &mut HashMap<PathBuf, String>,
-    ) -> Result<(), DeliverError> {
+    ) -> Result<bool, DeliverError> {
         let fault = |error: std::io::Error| {
             DeliverError::Compose(format!("the folder of receipts: {error}"))
         };
@@ -238,8 +271,10 @@ impl FileDeliverer {
             now.insert(path, (size, changed));
         }
         *seen = now;
+        let mut all_read = true;
         for path in ready {
             if let Err(error) = self.take(&path).await {
+                all_read = false;
                 let words = error.to_string();
                 if told.insert(path.clone(), words.clone()).as_ref() != Some(&words) {
                     let name = self.files().name();
@@ -251,7 +286,7 @@ impl FileDeliverer {
             }
         }
         told.retain(|path, _| seen.contains_key(path));
-        Ok(())
+        Ok(all_read)
     }
 
     /// Reads one list, and puts it aside.
@@ -264,21 +299,24 @@ impl FileDeliverer {
             .to_owned();
         let now_ms =
             i64::try_from(self.trust().vault().ledger().clock().now_ms()).unwrap_or(i64::MAX);
-        let at = path.to_owned();
-        let content = spawn_blocking(move || {
-            let size = std::fs::metadata(&at)?.len();
-            if size > BYTES_MAX {
-                Ok(None)
-            } else {
-                std::fs::read(&at).map(Some)
+        let (returns, named) = (files.options.returns.clone(), name.clone());
+        let opened = spawn_blocking(move || {
+            let returns = Folder::open(&returns)?;
+            // A list that can't be put aside isn't read either: it would be again and again.
+            let done = returns.inner(DONE)?;
+            if returns.stands(REJECTED)? {
+                returns.inner(REJECTED)?;
             }
+            let found = returns.read(&named, BYTES_MAX)?;
+            Ok::<_, std::io::Error>((returns, done, found))
         });
-        let content = content
+        let opened = opened
             .await
             .map_err(|_| DeliverError::Compose("reading panicked".to_owned()))?;
-        let content = content.map_err(|error| DeliverError::Compose(error.to_string()))?;
-        let mut list = match content {
-            Some(content) => read(files, &content, now_ms),
+        let (returns, done, found) =
+            opened.map_err(|error| DeliverError::Compose(error.to_string()))?;
+        let mut list = match &found.content {
+            Some(content) => read(files, content, now_ms),
             None => List {
                 lines: Vec::new(),
                 rejected: vec![(0, "the list is larger than 4 MiB", Vec::new())],
@@ -307,8 +345,12 @@ impl FileDeliverer {
                 files.name()
             );
         }
-        let (path, returns) = (path.to_owned(), files.options.returns.clone());
-        let put = spawn_blocking(move || put_aside(&path, &returns, &name, list.rejected));
+        let put = spawn_blocking(move || {
+            if !list.rejected.is_empty() {
+                write_rejected(&returns.inner(REJECTED)?, &name, list.rejected)?;
+            }
+            returns.move_to(&name, &found, &done)
+        });
         let put = put
             .await
             .map_err(|_| DeliverError::Compose("putting a list aside panicked".to_owned()))?;
@@ -338,7 +380,8 @@ impl FileDeliverer {
             let Some(patient) = resource.patient().map(str::to_owned) else {
                 return Ok(Err("there is no such message"));
             };
-            if !apply(&mut resource, line) {
+            let now_ms = i64::try_from(vault.ledger().clock().now_ms()).unwrap_or(i64::MAX);
+            if !apply(&mut resource, line, now_ms) {
                 return Ok(Ok(()));
             }
             resource.strip_meta();
@@ -387,30 +430,26 @@ fn lists(returns: &Path) -> std::io::Result<Vec<Found>> {
     Ok(found)
 }
 
-fn put_aside(
-    path: &Path,
-    returns: &Path,
+/// Writes down which lines say nothing, and why.
+fn write_rejected(
+    folder: &Folder,
     name: &str,
     mut rejected: Vec<(u64, Rejected, Vec<String>)>,
 ) -> std::io::Result<()> {
-    if !rejected.is_empty() {
-        rejected.sort_by_key(|(number, ..)| *number);
-        let mut writer = csv::WriterBuilder::new()
-            .flexible(true)
-            .from_writer(Vec::new());
-        writer.write_record(["line", "reason"])?;
-        for (number, why, fields) in rejected {
-            let row = [number.to_string(), why.to_owned()]
-                .into_iter()
-                .chain(fields);
-            writer.write_record(row.collect::<Vec<_>>())?;
-        }
-        let content = writer
-            .into_inner()
-            .map_err(|error| std::io::Error::other(error.to_string()))?;
-        let folder = returns.join(REJECTED);
-        std::fs::create_dir_all(&folder)?;
-        folder::write(&folder, name, &content)?;
+    rejected.sort_by_key(|(number, ..)| *number);
+    let mut writer = csv::WriterBuilder::new()
+        .flexible(true)
+        .from_writer(Vec::new());
+    writer.write_record(["line", "reason"])?;
+    for (number, why, fields) in rejected {
+        let row = [number.to_string(), why.to_owned()]
+            .into_iter()
+            .chain(fields);
+        writer.write_record(row.collect::<Vec<_>>())?;
     }
-    folder::move_to(path, &returns.join(DONE), name)
+    let content = writer
+        .into_inner()
+        .map_err(|error| std::io::Error::other(error.to_string()))?;
+    // A partner may use one name each day.
+    folder.write(&folder.free(name)?, &content)
 }

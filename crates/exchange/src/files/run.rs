@@ -1,12 +1,14 @@
 //! When a batch is closed, and what becomes of it whatever ends this process.
 //!
-//! A batch begins as an entry of the outbox that names the messages it may take, is closed once each of them was decided
-//! on (`accept.rs`), and names those that it took from then on. Only then are its files written; it is marked as handed
+//! A batch begins as an entry of the outbox that names the messages it may take, with a second one that says that it takes
+//! any: what puts a message into it asks in the same commit whether that is there still. It is shut by taking that away,
+//! once each message was decided on (`accept.rs`), so that a server from which it was taken puts nothing into it any more;
+//! and closed with those that it took by then. Only then are its files written; it is marked as handed
 //! over, and each of its messages is. So a process that dies leaves one of three things: an entry that is open, of which
 //! nobody has seen a file, and which is closed with what it took until then; one that is closed, whose files are written
 //! again, byte by byte the same and under the same names; or one that is handed over, whose messages are told so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use fhir::ResourceType;
 use jiff::Timestamp;
-use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner, Shard, TenantId};
+use ledger::{
+    Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner, Shard, ShardWork, TenantId,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -25,8 +29,9 @@ use trust::{
 };
 
 use super::accept::{expected, handed, last_closing};
+use super::folder::Folder;
 use super::parcel::{self, Parcel};
-use super::{FileOptions, FileWay, Files, age, batch_of, folder};
+use super::{Closing, FileOptions, FileWay, Files, age, batch_of};
 use crate::attempt::CONFLICTS_MAX;
 use crate::carrier::Carrier;
 use crate::deliverer::{DeliverError, Deliverer, Inner, hex, persist};
@@ -42,6 +47,8 @@ const REST: Duration = Duration::from_secs(15);
 /// Batches under way that are looked at at once. One server closes one after the other, so there are as many as servers
 /// have left behind.
 const BATCHES: usize = 16;
+/// As many batches that can't be brought to their end keep further ones from being closed.
+const FAULTS_MAX: usize = 2;
 /// The shard whose holder reads what partners tell, of several servers.
 const READER: Shard = Shard(0);
 
@@ -64,6 +71,8 @@ struct Batch {
 #[serde(rename_all = "lowercase")]
 enum Stands {
     Open,
+    /// It takes no more.
+    Shut,
     Closed,
     Handed,
 }
@@ -74,6 +83,20 @@ struct Member {
     patient: String,
     #[serde(rename = "c")]
     communication: String,
+}
+
+/// What stands beside a batch for as long as it takes messages.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mark {
+    open: String,
+}
+
+/// The key of what stands beside a batch.
+fn mark_key(batch: OutboxKey) -> OutboxKey {
+    OutboxKey {
+        id: batch.id.map(|byte| !byte),
+        ..batch
+    }
 }
 
 /// How many were handed over on a day.
@@ -145,12 +168,15 @@ impl FileDeliverer {
                 metrics::counter!(format!("{name}_batch_faults_total")).increment(1);
                 hand_over_at = now + REST;
             }
-            if now >= read_at
-                && self.trust().vault().ledger().holds(READER)
-                && let Err(error) = self.read_returns(&mut seen, &mut told).await
-            {
-                tracing::error!(%error, "{name}: what the partner tells could not be read; trying again");
-                read_at = now + REST;
+            if now >= read_at && self.trust().vault().ledger().holds(READER) {
+                match self.read_returns(&mut seen, &mut told).await {
+                    Ok(true) => {}
+                    Ok(false) => read_at = now + REST,
+                    Err(error) => {
+                        tracing::error!(%error, "{name}: what the partner tells could not be read; trying again");
+                        read_at = now + REST;
+                    }
+                }
             }
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() { break },
@@ -163,21 +189,28 @@ impl FileDeliverer {
     async fn hand_over(&self) -> Result<(), DeliverError> {
         let ledger = self.trust().vault().ledger();
         let channels = [self.files().batches()];
-        let look = ledger.outbox_look(&channels, u64::MAX, BATCHES);
+        // Each has its mark beside it.
+        let look = ledger.outbox_look(&channels, u64::MAX, 2 * BATCHES);
         let look = look.await.map_err(TrustError::from)?;
         let mut unreadable = look.unreadable.len();
+        let mut faults = Vec::new();
         for entry in look.entries {
             if let Ok(batch) = serde_json::from_slice::<Batch>(&entry.body) {
                 // The shard stays here until the batch has come to its end.
                 let work = ledger.work_on(entry.key.shard);
-                self.go_on(entry, batch).await?;
+                if let Err(error) = self.go_on(entry, batch).await {
+                    faults.push(error);
+                }
                 drop(work);
-            } else {
+            } else if serde_json::from_slice::<Mark>(&entry.body).is_err() {
                 unreadable += 1;
             }
         }
-        while let Some((entry, batch)) = self.begin(&mut unreadable).await? {
-            let work = ledger.work_on(entry.key.shard);
+        // One that can't be brought to its end keeps the others waiting for nothing; where several can't, it is the place
+        // that they go to, and what waits in the outbox is better off there.
+        while faults.len() < FAULTS_MAX
+            && let Some((work, entry, batch)) = self.begin(&mut unreadable).await?
+        {
             let decided = self.go_on(entry, batch).await?;
             drop(work);
             if !decided {
@@ -185,7 +218,7 @@ impl FileDeliverer {
             }
         }
         self.unreadable.store(unreadable as u64, Ordering::Relaxed);
-        Ok(())
+        faults.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// A permit for what is no patient's, or one's.
@@ -209,7 +242,7 @@ impl FileDeliverer {
     async fn begin(
         &self,
         unreadable: &mut usize,
-    ) -> Result<Option<(OutboxEntry, Batch)>, DeliverError> {
+    ) -> Result<Option<(ShardWork, OutboxEntry, Batch)>, DeliverError> {
         let (files, vault) = (self.files(), self.trust().vault());
         let ledger = vault.ledger();
         let now_ms = ledger.clock().now_ms();
@@ -248,18 +281,21 @@ impl FileDeliverer {
         let at = Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(i64::MAX))
             .unwrap_or_default();
         let day = at.strftime("%Y-%m-%d").to_string();
-        let (room, tally) = self.room(&permit, &day, entries.len()).await?;
+        let (firsts, others) = once_each(entries);
+        let (room, tally) = self.room(&permit, &day, firsts.len()).await?;
         if room == 0 {
             return Ok(None);
         }
         let (mut id, mut seed) = ([0; 16], [0; 32]);
         ledger.entropy().fill(&mut id);
         ledger.entropy().fill(&mut seed);
-        let shard = entries.first().map_or(READER, |(entry, _)| entry.key.shard);
-        let of = entries.iter().take(room).map(|(_, message)| Member {
+        let shard = firsts.first().map_or(READER, |(entry, _)| entry.key.shard);
+        let of = firsts.iter().take(room).map(|(_, message)| Member {
             patient: message.patient.clone(),
             communication: message.communication.clone(),
         });
+        // It stays here from before there is anything of it.
+        let work = ledger.work_on(shard);
         let batch = Batch {
             name: format!(
                 "{name}s-{}-{}",
@@ -278,18 +314,27 @@ impl FileDeliverer {
             id,
         };
         let unit = Unit {
-            outbox_add: vec![self.draft(key, &batch)],
+            outbox_add: vec![self.draft(key, &batch), self.mark(key, &batch.name)],
             internals: tally.into_iter().collect(),
             held: Some(shard),
             note: Some(format!("batch {} begins with {room} messages", batch.name)),
             ..Unit::default()
         };
         vault.commit(&permit, unit).await?;
-        self.decide(
-            &batch,
-            entries.into_iter().take(room).map(|(entry, _)| entry),
-        )
-        .await;
+        let closing = Closing {
+            name: batch.name.clone(),
+            mark: self.mark(key, &batch.name),
+        };
+        let taken = firsts.into_iter().take(room).map(|(entry, _)| entry);
+        self.decide(&closing, taken).await;
+        // Their messages were decided on: these have nothing to do any more.
+        let is_member = |message: &Message| {
+            let mut members = batch.of.iter();
+            members.any(|member| member.communication == message.communication)
+        };
+        let others = others.into_iter();
+        let others = others.filter_map(|(entry, message)| is_member(&message).then_some(entry));
+        self.decide(&closing, others).await;
         let entry = OutboxEntry {
             key,
             tenant: self.tenant,
@@ -297,7 +342,22 @@ impl FileDeliverer {
             attempt: 0,
             body: Vec::new(),
         };
-        Ok(Some((entry, batch)))
+        Ok(Some((work, entry, batch)))
+    }
+
+    /// What stands beside a batch that takes messages.
+    fn mark(&self, batch: OutboxKey, name: &str) -> OutboxDraft {
+        let mark = Mark {
+            open: name.to_owned(),
+        };
+        OutboxDraft {
+            key: mark_key(batch),
+            owner: Owner::Tenant,
+            channel: self.files().batches(),
+            attempt: 0,
+            // A document of strings can't fail to serialise.
+            body: serde_json::to_vec(&mark).unwrap_or_default(),
+        }
     }
 
     fn draft(&self, key: OutboxKey, batch: &Batch) -> OutboxDraft {
@@ -357,9 +417,9 @@ impl FileDeliverer {
     }
 
     /// Decides on each message of a batch. One that can't be decided on stays where it is, for another.
-    async fn decide(&self, batch: &Batch, entries: impl Iterator<Item = OutboxEntry>) {
+    async fn decide(&self, closing: &Closing, entries: impl Iterator<Item = OutboxEntry>) {
         let name = self.files().name();
-        self.files().set_closing(Some(batch.name.clone()));
+        self.files().set_closing(Some(closing.clone()));
         let mut under_way = JoinSet::new();
         for entry in entries {
             if under_way.len() >= PARALLEL {
@@ -386,14 +446,19 @@ impl FileDeliverer {
         let permit = self
             .permit(None, &format!("{}-{}", self.files().name(), batch.name))
             .await?;
+        if batch.stands == Stands::Open {
+            self.shut(&permit, &mut entry, &mut batch).await?;
+        }
         let parcels = self.parcels(&batch).await?;
         let mut decided = true;
-        if batch.stands == Stands::Open {
+        if batch.stands == Stands::Shut {
             decided = !parcels.is_empty() || self.is_any_decided(&batch).await?;
             let took: Vec<&Parcel> = parcels.iter().map(|(_, parcel)| parcel).collect();
+            let mut named = HashSet::new();
             batch.of.retain(|member| {
                 took.iter()
                     .any(|parcel| parcel.communication == member.communication)
+                    && named.insert(member.communication.clone())
             });
             self.close(&permit, &mut entry, &mut batch).await?;
         }
@@ -438,6 +503,25 @@ impl FileDeliverer {
             .of
             .iter()
             .any(|member| !waiting.contains(&member.communication)))
+    }
+
+    /// Shuts a batch: nothing is put into it from then on, whoever decides on a message of it still.
+    async fn shut(
+        &self,
+        permit: &Permit,
+        entry: &mut OutboxEntry,
+        batch: &mut Batch,
+    ) -> Result<(), DeliverError> {
+        batch.stands = Stands::Shut;
+        let unit = Unit {
+            outbox_remove: vec![entry.key, mark_key(entry.key)],
+            outbox_add: vec![self.draft(entry.key, batch)],
+            held: Some(entry.key.shard),
+            note: Some(format!("batch {} takes no more", batch.name)),
+            ..Unit::default()
+        };
+        self.trust().vault().commit(permit, unit).await?;
+        Ok(())
     }
 
     /// Closes a batch with what it took; what it didn't take gives its places of the day back.
@@ -496,15 +580,24 @@ impl FileDeliverer {
             .permit(None, &format!("{}-{}", self.files().name(), batch.name))
             .await?;
         let mut parcels = Vec::new();
+        let mut found_of = HashSet::new();
         for (number, member) in (1..).zip(&batch.of) {
+            // Each is handed over once, whatever names it.
+            if !found_of.insert(member.communication.as_str()) {
+                continue;
+            }
             let named = (batch.name.as_str(), member.communication.as_str());
             let id = parcel::id(vault.ledger(), self.tenant, &member.patient, named);
             let found = match vault.internal(&permit, kinds::FILE_PARCEL, &id).await {
                 Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => None,
                 other => other?,
             };
-            let parcel = found.and_then(|found| serde_json::from_slice(&found.body).ok());
-            parcels.extend(parcel.map(|parcel| (number, parcel)));
+            // One that a newer version wrote is no reason to hand the rest over and say that all was.
+            let Some(found) = found else { continue };
+            let parcel = serde_json::from_slice(&found.body).map_err(|_| {
+                DeliverError::Compose(format!("message {number} of a batch can't be read"))
+            })?;
+            parcels.push((number, parcel));
         }
         Ok(parcels)
     }
@@ -603,6 +696,25 @@ impl FileDeliverer {
     }
 }
 
+type Entries = Vec<(OutboxEntry, Message)>;
+
+/// The newest entry of each message, in the order that they are in, and the others: of a message that was held and let go
+/// there are two.
+fn once_each(entries: Entries) -> (Entries, Entries) {
+    let mut newest: HashMap<String, OutboxKey> = HashMap::new();
+    for (entry, message) in &entries {
+        let key = newest
+            .entry(message.communication.clone())
+            .or_insert(entry.key);
+        if (entry.key.due_ms, entry.key.id) > (key.due_ms, key.id) {
+            *key = entry.key;
+        }
+    }
+    entries
+        .into_iter()
+        .partition(|(entry, message)| newest.get(&message.communication) == Some(&entry.key))
+}
+
 fn write_sealed(
     files: &Files,
     seed: &[u8; 32],
@@ -613,7 +725,8 @@ fn write_sealed(
     let sealed = sealed.ok_or("a file can't be sealed for the partner")?;
     let name = format!("{}.age", file.name);
     // What a file system says may name the folder, which is the operator's own, and nothing of anybody.
-    folder::write(folder, &name, &sealed)
+    Folder::open(folder)
+        .and_then(|folder| folder.write(&name, &sealed))
         .map_err(|error| format!("{name} can't be written: {error}"))
 }
 

@@ -6,12 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use exchange::{CallOptions, FileOptions, FileWay, LetterDelivered, LetterOptions, Price};
-use jiff::civil::Time;
+use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use trust::consent::{Hours, QuietHours, Sort, Topic, Via};
-use trust::outgoing::Message;
+use trust::consent::{Hours, QuietHours, Sort, Topic, Via, Window};
+use trust::outgoing::{CHANNEL_LETTER_BATCH, Message};
 
 use crate::patience::Patience;
 use crate::world::{NOW_MS, World};
@@ -488,8 +488,10 @@ async fn calls_are_listed_with_number_words_and_hours_and_without_patient_detail
     running.stop().await;
 }
 
+/// When a list is closed matters to nobody's sleep: what matters is when the telephone rings.
 #[tokio::test]
-async fn a_call_waits_for_the_end_of_quiet_hours_and_a_letter_does_not() {
+async fn a_call_whose_list_is_closed_at_night_is_made_by_day_and_waits_only_where_no_hour_is_near()
+{
     let partner = Partner::new(BOUND);
     let world = World::under(partner.policies.path()).await;
     let night = Hours {
@@ -500,48 +502,167 @@ async fn a_call_waits_for_the_end_of_quiet_hours_and_a_letter_does_not() {
         }),
         ..Hours::default()
     };
+    // It is Monday; two days on there is no hour for this one yet.
+    let on_fridays = Hours {
+        window: Some(Window {
+            from: Time::constant(14, 0, 0, 0),
+            until: Time::constant(15, 0, 0, 0),
+            days: vec![Weekday::Friday],
+        }),
+        ..night.clone()
+    };
+    let never = Hours {
+        quiet: Some(QuietHours {
+            from: Time::constant(8, 0, 0, 0),
+            until: Time::constant(21, 0, 0, 0),
+        }),
+        ..night.clone()
+    };
     let patient = world.patient(&[home()]).await;
-    let rung = world
-        .queue(&patient, |message| {
+    let queue = async |hours: &Hours, for_h: u64| {
+        let change = |message: &mut Message| {
             call(message);
-            message.hours = Some(night.clone());
-        })
-        .await;
+            message.hours = Some(hours.clone());
+            message.expires_ms = Some(NOW_MS + for_h * HOUR_MS);
+        };
+        world.queue(&patient, change).await
+    };
+    let (rung, later) = (queue(&night, 72).await, queue(&on_fridays, 240).await);
+    let refused = queue(&never, 24).await;
     let posted = world
         .queue(&patient, |message| {
             letter(message);
             message.hours = Some(night.clone());
         })
         .await;
+    // Half past eight, which is night to all of them.
+    world.clock.set(NOW_MS + HOUR_MS);
+    let letters = world.run_files(partner.letters());
+    world.wait_for(&patient, &posted, "in-progress").await;
+    letters.stop().await;
+    let calls = world.run_files(partner.calls());
+    until_is(&world, &patient, &rung).await;
+    let found = world.wait_for(&patient, &refused, "not-done").await;
+    assert_eq!(found["statusReason"]["coding"][0]["code"], "quiet-hours");
+    let waits = world.communication(&patient, &later).await;
+    let words = waits["statusReason"]["text"].as_str();
+    assert!(
+        words.is_some_and(|words| words.contains("quiet hours")),
+        "{waits}"
+    );
+    let row = |id: &str| partner.rows("out").into_iter().find(|row| row["id"] == id);
+    let listed = row(&rung).expect("a row");
+    assert_eq!(listed["from"], "2026-10-26T10:00:00+00:00");
+    assert_eq!(listed["until"], "2026-10-26T20:00:00+00:00");
+    assert!(row(&later).is_none() && row(&refused).is_none());
+    // The list of Thursday reaches to Friday.
+    world.clock.set(NOW_MS + 73 * HOUR_MS);
+    until_is(&world, &patient, &later).await;
+    calls.stop().await;
+    let listed = row(&later).expect("a row");
+    assert_eq!(listed["from"], "2026-10-30T14:00:00+00:00");
+    assert_eq!(listed["until"], "2026-10-30T15:00:00+00:00");
+}
+
+/// A message that was held and let go again has two entries in the outbox.
+#[tokio::test]
+async fn a_message_that_was_held_and_let_go_stands_in_a_batch_once() {
+    let partner = Partner::new(BOUND);
+    let world = World::under(partner.policies.path()).await;
+    let patient = world.patient(&[home()]).await;
+    let (posted, rung) = (
+        world.queue(&patient, letter).await,
+        world.queue(&patient, call).await,
+    );
+    for entry in world.outbox().await {
+        world.queue_again(&patient, &entry, 60_000).await;
+    }
+    assert_eq!(world.outbox().await.len(), 4);
     world.clock.set(NOW_MS + HOUR_MS);
     let (letters, calls) = (
         world.run_files(partner.letters()),
         world.run_files(partner.calls()),
     );
-    world.wait_for(&patient, &posted, "in-progress").await;
-    let mut patience = Patience::new();
-    let waits = loop {
-        let found = world.communication(&patient, &rung).await;
-        if found["statusReason"]["text"].is_string() {
-            break found;
-        }
-        patience.wait("it doesn't say that it waits").await;
-    };
-    assert!(
-        waits["statusReason"]["text"]
-            .as_str()
-            .expect("words")
-            .contains("quiet hours"),
-        "{waits}"
-    );
+    until_handed(&world).await;
+    // One that comes after its batch is for nothing, too.
+    let found = world.communication(&patient, &posted).await;
+    assert_eq!(found["status"], "in-progress", "{found}");
     letters.stop().await;
     calls.stop().await;
-    assert!(
-        partner
-            .rows("out")
-            .iter()
-            .all(|row| row["id"] == posted.as_str())
-    );
+    let mut ids: Vec<String> = (partner.rows("out").iter())
+        .filter_map(|row| row["id"].as_str().map(str::to_owned))
+        .collect();
+    ids.sort_unstable();
+    let mut expected = [posted, rung];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+    let pdfs = partner.open("out").0;
+    let pdfs = pdfs.keys().filter(|name| name.contains(".pdf")).count();
+    assert_eq!(pdfs, 1);
+}
+
+/// What a batch takes is refused once it takes no more, as where another server has shut it meanwhile.
+#[tokio::test]
+async fn nothing_is_put_into_a_batch_that_was_shut_meanwhile() {
+    const MESSAGES: usize = 40;
+    let partner = Partner::new(BOUND);
+    let world = World::under(partner.policies.path()).await;
+    let mut queued = Vec::new();
+    for _ in 0..MESSAGES {
+        let patient = world.patient(&[home()]).await;
+        let id = world.queue(&patient, letter).await;
+        queued.push((patient, id));
+    }
+    world.clock.set(NOW_MS + HOUR_MS);
+    // Two on one store: the second finds what the first decides on still, and shuts it.
+    let first = world.run_files(partner.letters());
+    let mut patience = Patience::new();
+    while !(world.outbox().await.iter()).any(|entry| entry.channel == CHANNEL_LETTER_BATCH) {
+        patience.wait("no batch begins").await;
+    }
+    let second = world.run_files(partner.letters());
+    until_handed(&world).await;
+    first.stop().await;
+    second.stop().await;
+    let rows = partner.rows("out");
+    let ids: BTreeSet<&str> = rows.iter().filter_map(|row| row["id"].as_str()).collect();
+    assert_eq!((rows.len(), ids.len()), (MESSAGES, MESSAGES));
+    for (patient, id) in &queued {
+        let found = world.communication(patient, id).await;
+        assert!(found["sent"].is_string(), "{found}");
+    }
+}
+
+/// The partner writes into both folders, and may put a link wherever a name is looked up.
+#[cfg(unix)]
+#[tokio::test]
+async fn no_link_that_a_partner_plants_is_followed() {
+    use std::os::unix::fs::symlink;
+    let partner = Partner::new(BOUND);
+    let world = World::under(partner.policies.path()).await;
+    let patient = world.patient(&[home()]).await;
+    let id = world.queue(&patient, letter).await;
+    let (secret, elsewhere) = (partner.at("secret"), partner.at("taken"));
+    std::fs::write(&secret, "a root key").expect("written");
+    world.clock.set(NOW_MS + HOUR_MS);
+    let running = world.run_files(partner.letters());
+    until_is(&world, &patient, &id).await;
+    symlink(&secret, partner.at("back").join("a.csv")).expect("a link");
+    symlink(&elsewhere, partner.at("back").join("rejected")).expect("a link");
+    partner.tells("b.csv", "whatever,a root key,stands,here\n");
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    assert_eq!(std::fs::read_dir(&elsewhere).expect("listed").count(), 0);
+    assert!(partner.at("back").join("b.csv").exists(), "it stays");
+    running.stop().await;
+    std::fs::remove_file(partner.at("back").join("rejected")).expect("removed");
+    let running = world.run_files(partner.letters());
+    partner.was_read("b.csv").await;
+    running.stop().await;
+    let rejected = std::fs::read_to_string(partner.at("back/rejected/b.csv")).expect("rejected");
+    assert!(!rejected.contains("stands"), "{rejected}");
+    assert!(!partner.at("back/rejected/a.csv").exists());
+    assert!(!partner.at("back/done/a.csv").exists());
+    assert_eq!(std::fs::read(&secret).expect("read"), b"a root key");
 }
 
 #[tokio::test]
@@ -651,6 +772,33 @@ async fn lines_that_say_nothing_are_kept_with_their_reason_and_the_rest_counts()
     }
     assert_eq!(world.communication(&patient, &id).await, before);
     running.stop().await;
+}
+
+/// Lists are read by name, and partners send old ones late.
+#[tokio::test]
+async fn a_letter_that_came_back_has_not_arrived_whichever_is_told_first() {
+    let partner = Partner::new(BOUND);
+    let world = World::under(partner.policies.path()).await;
+    let patient = world.patient(&[home()]).await;
+    let id = world.queue(&patient, letter).await;
+    world.clock.set(NOW_MS + HOUR_MS);
+    let running = world.run_files(partner.letters());
+    until_is(&world, &patient, &id).await;
+    partner.tells("back.csv", &format!("{id},returned,2026-10-26T12:00:00Z\n"));
+    world.wait_for(&patient, &id, "not-done").await;
+    partner.was_read("back.csv").await;
+    partner.tells("gone.csv", &format!("{id},posted,2026-10-26T09:00:00Z\n"));
+    partner.was_read("gone.csv").await;
+    running.stop().await;
+    let found = world.communication(&patient, &id).await;
+    assert_eq!(found["status"], "not-done", "{found}");
+    assert_eq!(found["statusReason"]["coding"][0]["code"], "returned");
+    let extensions = found["extension"].as_array().expect("extensions");
+    let state = extensions
+        .iter()
+        .find(|one| one["url"] == trust::conventions::FILE_STATE_URL);
+    assert_eq!(state.expect("a state")["valueCode"], "returned");
+    assert!(found.to_string().contains("Receipt: posted"), "{found}");
 }
 
 /// Waits until a message was handed over.

@@ -610,6 +610,28 @@ impl World {
         all
     }
 
+    /// Puts an entry into the outbox once more, due so much later, as of a message that was held and let go.
+    pub async fn queue_again(&self, patient: &str, entry: &OutboxEntry, after_ms: u64) {
+        let mut key = entry.key;
+        SystemEntropy.fill(&mut key.id);
+        key.due_ms += after_ms;
+        let draft = OutboxDraft {
+            key,
+            owner: Owner::Patient(patient.to_owned()),
+            channel: entry.channel,
+            attempt: 0,
+            body: entry.body.clone(),
+        };
+        let unit = Unit {
+            outbox_add: vec![draft],
+            patient: Some(patient.to_owned()),
+            ..Unit::default()
+        };
+        let permit = self.journey(patient).await;
+        let committed = self.trust.vault().commit(&permit, unit).await;
+        committed.expect("committed");
+    }
+
     /// Waits until the `Communication` has this status.
     pub async fn wait_for(&self, patient: &str, id: &str, status: &str) -> Value {
         self.wait_until(patient, id, &format!("status {status}"), |found| {

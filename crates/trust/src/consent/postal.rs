@@ -77,7 +77,7 @@ pub fn postal(patient: &Resource, now_ms: i64) -> Result<Postal, NoPostal> {
         if is_extended(address, NOT_WANTED_EXTENSION) {
             return Err(NoPostal::Unwanted);
         }
-        match read(patient, address) {
+        match read(patient, address, now_ms) {
             Some(postal) => return Ok(postal),
             None => why = NoPostal::Unusable,
         }
@@ -92,7 +92,7 @@ pub(super) fn asks_for_one(patient: &Resource) -> bool {
     all.next().is_some()
 }
 
-fn read(patient: &Resource, address: &Value) -> Option<Postal> {
+fn read(patient: &Resource, address: &Value, now_ms: i64) -> Option<Postal> {
     let text = |name: &str| {
         address
             .get(name)
@@ -125,7 +125,7 @@ fn read(patient: &Resource, address: &Value) -> Option<Postal> {
         country.make_ascii_uppercase();
     }
     let postal = Postal {
-        name: name(patient)?,
+        name: name(patient, now_ms)?,
         lines,
         postal_code: part("postalCode"),
         city: part("city"),
@@ -148,9 +148,11 @@ fn read(patient: &Resource, address: &Value) -> Option<Postal> {
     (is_placed && postal.lines.len() <= LINES_MAX && all_fit).then_some(postal)
 }
 
-/// The name on the envelope: the official one, or else the usual one, or else the first.
-fn name(patient: &Resource) -> Option<String> {
+/// The name on the envelope: the official one, or else the usual one, or else the first. Never one that is over, as that
+/// before a marriage or a transition is.
+fn name(patient: &Resource, now_ms: i64) -> Option<String> {
     let names: Vec<&Value> = list(patient.get("name"))
+        .filter(|name| holds(name, now_ms))
         .filter(|name| name["use"] != "old" && name["use"] != "maiden" && name["use"] != "nickname")
         .collect();
     let of = |wanted: &str| names.iter().find(|name| name["use"] == wanted);
@@ -292,6 +294,18 @@ mod tests {
                 assert_eq!(found.name, "Ottilie A. Quandt");
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_is_over_is_not_on_the_envelope() {
+        let mut record = patient(&json!([at("Home 1", &json!({}))]), &json!([])).into_value();
+        record["name"] = json!([
+            {"use": "official", "given": ["Before"], "period": {"end": "2024-05-01"}},
+            {"use": "official", "given": ["Ottilie"], "period": {"start": "2024-05-01"}}
+        ]);
+        let record = Resource::from_value(record).expect("a patient");
+        let found = postal(&record, NOW_MS).map(|found| found.name);
+        assert_eq!(found, Ok("Ottilie".to_owned()));
     }
 
     /// One place alone is one place alone, whichever way it is.
