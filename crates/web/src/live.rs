@@ -176,9 +176,8 @@ impl Stream {
                 let Some(last) = events.last() else { break };
                 position = last.at.number;
                 let tenant = self.ctx.app.web.tenant;
-                let matters = |event: &&Event| {
-                    event.tenant == tenant && (self.source.matters)(event.kind)
-                };
+                let matters =
+                    |event: &&Event| event.tenant == tenant && (self.source.matters)(event.kind);
                 for event in events.iter().filter(matters) {
                     self.dirty = true;
                     // It may be what let something be shown that is on the page.
