@@ -803,3 +803,47 @@ async fn related_at(
     }
     Ok(related)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is asked for again stays, however many others come, and what is kept is bounded; a list of as many as a
+    /// generation finds all of them again.
+    #[test]
+    fn what_is_used_stays_ready() {
+        let mut kept = Twice::default();
+        for number in 0..100 {
+            kept.put(number, number, 4);
+            assert_eq!(kept.get(&0, 4), Some(0));
+            assert!(kept.young.len() <= 4 && kept.old.len() <= 4);
+        }
+        assert_eq!((kept.get(&99, 4), kept.get(&50, 4)), (Some(99), None));
+        // The newest value counts, wherever the one before is.
+        kept.put(0, 7, 4);
+        for number in 200..204 {
+            kept.put(number, number, 4);
+        }
+        assert_eq!(kept.get(&0, 4), Some(7));
+        let mut list = Twice::default();
+        (0..4).for_each(|number| list.put(number, (), 4));
+        for _ in 0..3 {
+            assert!((0..4).all(|number| list.get(&number, 4).is_some()));
+        }
+    }
+
+    /// What was read before keys were forgotten is not kept after.
+    #[test]
+    fn what_is_ready_goes_with_a_key() {
+        let kept = Kept::default();
+        let tenant = TenantId(1);
+        let key = (tenant, "p".to_owned());
+        let before = kept.cleared();
+        kept.put(key.clone(), (Vec::new(), Arc::default()), before);
+        assert!(kept.get(&key, &[]).is_some());
+        kept.keys_forgotten(1);
+        assert!(kept.get(&key, &[]).is_none());
+        kept.put(key.clone(), (Vec::new(), Arc::default()), before);
+        assert!(kept.get(&key, &[]).is_none());
+    }
+}
