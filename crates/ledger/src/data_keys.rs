@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::backend::{Backend, KeyRow, SubjectKey};
 use crate::codec::{Decoder, put_varint};
@@ -147,11 +147,22 @@ impl DataKey {
     }
 }
 
+/// Who keeps what was opened with keys, and lets go of it when keys are forgotten: see [`Ledger::tell_forgotten`].
+///
+/// [`Ledger::tell_forgotten`]: crate::Ledger::tell_forgotten
+pub trait KeepsOpened: Send + Sync {
+    /// Keys have been forgotten, by now so many times. It is called where keys are destroyed, so it must be quick,
+    /// and must not ask the ledger for anything.
+    fn keys_forgotten(&self, times: u64);
+}
+
 /// Data keys that were used lately. Two generations: what is used moves into the young one; when
 /// that is full, the old one is dropped.
 pub(crate) struct DataKeys {
     generations: Mutex<Generations>,
     half_capacity: usize,
+    /// Who is told that keys are forgotten.
+    keepers: Mutex<Vec<Weak<dyn KeepsOpened>>>,
 }
 
 #[derive(Default)]
@@ -167,6 +178,7 @@ impl DataKeys {
         Self {
             generations: Mutex::default(),
             half_capacity: (capacity / 2).max(1),
+            keepers: Mutex::default(),
         }
     }
 
@@ -178,10 +190,10 @@ impl DataKeys {
 
     /// Forgets a key that has been destroyed, has another version, or is not the patient's.
     pub(crate) fn forget(&self, row: &SubjectKey) {
-        let mut generations = self.lock();
-        generations.forgotten += 1;
-        generations.young.remove(row);
-        generations.old.remove(row);
+        self.forget_some(|generations| {
+            generations.young.remove(row);
+            generations.old.remove(row);
+        });
     }
 }
 
@@ -191,28 +203,50 @@ impl DataKeys {
         self.lock().forgotten
     }
 
+    /// From here on somebody is told when keys are forgotten, as long as they are there.
+    pub(crate) fn tell(&self, keeper: Weak<dyn KeepsOpened>) {
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        keepers.retain(|keeper| keeper.strong_count() > 0);
+        keepers.push(keeper);
+    }
+
+    /// Forgets, and tells who keeps what was opened. The count is higher before they hear of it: what somebody opens
+    /// meanwhile is known to be of before.
+    fn forget_some(&self, forget: impl FnOnce(&mut Generations)) {
+        let times = {
+            let mut generations = self.lock();
+            generations.forgotten += 1;
+            forget(&mut generations);
+            generations.forgotten
+        };
+        let keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        let there: Vec<_> = keepers.iter().filter_map(Weak::upgrade).collect();
+        drop(keepers);
+        for keeper in there {
+            keeper.keys_forgotten(times);
+        }
+    }
+
     /// Forgets the keys of a tenant, whose secrets have been destroyed.
     pub(crate) fn forget_tenant(&self, tenant: TenantId) {
-        let mut generations = self.lock();
-        generations.forgotten += 1;
-        let Generations { young, old, .. } = &mut *generations;
-        for keys in [young, old] {
-            keys.retain(|row, _| row.tenant != tenant);
-        }
+        self.forget_some(|Generations { young, old, .. }| {
+            for keys in [young, old] {
+                keys.retain(|row, _| row.tenant != tenant);
+            }
+        });
     }
 
     /// Forgets the keys of some shards, of which others have destroyed or rotated some. Those that are
     /// not stored yet are nobody else's.
     pub(crate) fn forget_shards(&self, shards: &BTreeSet<Shard>) {
-        let mut generations = self.lock();
-        generations.forgotten += 1;
-        let Generations { young, old, .. } = &mut *generations;
-        for keys in [young, old] {
-            keys.retain(|row, key| {
-                let elsewhere = row.home.0.is_some_and(|home| !shards.contains(&home));
-                elsewhere || !key.is_durable()
-            });
-        }
+        self.forget_some(|Generations { young, old, .. }| {
+            for keys in [young, old] {
+                keys.retain(|row, key| {
+                    let elsewhere = row.home.0.is_some_and(|home| !shards.contains(&home));
+                    elsewhere || !key.is_durable()
+                });
+            }
+        });
     }
 }
 

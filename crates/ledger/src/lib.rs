@@ -73,6 +73,7 @@ pub use clock::{
 };
 pub use consistency::{BrokenTree, ConsistencyProof, ConsistencyReport};
 pub use counted::LookUps;
+pub use data_keys::KeepsOpened;
 pub use doctor::{DoctorReport, Finding, Severity, doctor};
 pub use error::LedgerError;
 pub use held::ShardWork;

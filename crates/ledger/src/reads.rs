@@ -145,6 +145,12 @@ impl Ledger {
         self.core().data_keys.forgotten()
     }
 
+    /// Has somebody told, as long as they are there, whenever [`Ledger::keys_forgotten`] counts one more, so that what
+    /// was opened with a key goes with it and not at the next look.
+    pub fn tell_forgotten(&self, keeper: std::sync::Weak<dyn crate::KeepsOpened>) {
+        self.core().data_keys.tell(keeper);
+    }
+
     /// Whether this process works on a shard's feed, timers and outbox: see [`Ledger::lease_shards`].
     /// Without leases it looks at all shards.
     #[must_use]

@@ -22,6 +22,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use fhir::ResourceType;
 use futures_util::stream;
 use ledger::{Event, Kind, Number, SHARDS, Shard};
 use maud::Markup;
@@ -154,6 +155,8 @@ struct Stream {
     slice: PolicySlice,
     /// Whether what is on the page may have been let be shown by what holds no longer, until it is drawn anew.
     stale: bool,
+    /// How often keys had been forgotten when it was looked at last.
+    forgotten: u64,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -173,9 +176,13 @@ impl Stream {
                 let Some(last) = events.last() else { break };
                 position = last.at.number;
                 let tenant = self.ctx.app.web.tenant;
-                self.dirty |= events.iter().any(|event: &Event| {
-                    event.tenant == tenant && (self.source.matters)(event.kind)
-                });
+                let matters =
+                    |event: &&Event| event.tenant == tenant && (self.source.matters)(event.kind);
+                for event in events.iter().filter(matters) {
+                    self.dirty = true;
+                    // It may be what let something be shown that is on the page.
+                    self.stale |= event.kind == Kind(ResourceType::Consent.code());
+                }
             }
             self.seen.insert(shard, position);
         }
@@ -193,6 +200,7 @@ impl Stream {
             Ok(()) => {
                 self.over_with_emergency();
                 self.over_with_policies();
+                self.over_with_keys();
                 Ok(true)
             }
             Err(error) => Err(error),
@@ -215,6 +223,15 @@ impl Stream {
         let slice = slice(&self.ctx);
         if slice != self.slice {
             self.slice = slice;
+            self.is_stale();
+        }
+    }
+
+    /// What a key sealed that is destroyed is taken off the page.
+    fn over_with_keys(&mut self) {
+        let forgotten = self.ctx.app.ledger().keys_forgotten();
+        if forgotten != self.forgotten {
+            self.forgotten = forgotten;
             self.is_stale();
         }
     }
@@ -357,6 +374,7 @@ pub(crate) async fn serve(
         .and_then(|text| text.parse().ok());
     let after = Number(after.unwrap_or_else(|| ctx.app.ledger().last_number().0));
     let watch = ctx.app.ledger().watch();
+    let forgotten = ctx.app.ledger().keys_forgotten();
     let now = Instant::now();
     let mut stream = Stream {
         ctx,
@@ -373,6 +391,7 @@ pub(crate) async fn serve(
         client: trust::origin::current(),
         slice,
         stale,
+        forgotten,
         _slot: slot,
     };
     if let Err(error) = stream.look(None).await {

@@ -470,7 +470,12 @@ pub(crate) async fn stream(
     let shown = Arc::new(live::shown(&fields));
     let source = live::Source {
         shard: None,
-        matters: |kind| kind == Kind(ResourceType::Task.code()),
+        // What a consent takes away is taken off the page.
+        matters: |kind| {
+            [ResourceType::Task, ResourceType::Consent]
+                .iter()
+                .any(|one| kind == Kind(one.code()))
+        },
         render: Box::new(move |ctx| {
             let fields = shown.clone();
             Box::pin(async move { Ok(vec![("worklist", list(&ctx, &fields).await?)]) })

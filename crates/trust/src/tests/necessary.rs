@@ -75,7 +75,7 @@ fn an_observation(id: &str, date: &str) -> Value {
 }
 
 /// A vault over the same store under a rule that hides some elements from systems that ask for payment.
-fn under(house: &House, rule: &str) -> Trust {
+pub(super) fn under(house: &House, rule: &str) -> Trust {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in PolicySet::built_in_files() {
         if !name.starts_with("necessary") {

@@ -144,8 +144,133 @@ async fn what_is_kept_opened_goes_with_its_key() {
     let shelf = Shelf::new(100, made);
     let one = of(&house, Role::Client, Purpose::Treatment).await;
     assert_eq!(list(&house, &one, &shelf).await.len(), 2);
+    assert_eq!(shelf.kept(), 2);
     destroy(&house, "p").await;
+    // At once, without another look.
+    assert_eq!(shelf.kept(), 0);
     assert_eq!(list(&house, &one, &shelf).await, ["t-q routine"]);
+}
+
+/// What no list uses any more leaves the memory by itself.
+#[tokio::test]
+async fn what_is_kept_opened_goes_when_no_list_uses_it() {
+    let house = House::new().await;
+    house.put([a_patient("p", "Berg")]).await;
+    house.put([a_task("t", "p", "routine")]).await;
+    let shelf = Shelf::new(100, made);
+    let one = of(&house, Role::Client, Purpose::Treatment).await;
+    for round in 1..=2 {
+        assert_eq!(list(&house, &one, &shelf).await, ["t routine"]);
+        assert_eq!((shelf.kept(), shelf.opened()), (1, round));
+        let mut minutes = 0;
+        while shelf.kept() > 0 {
+            assert!(minutes <= 11, "still kept");
+            house.care.advance(60_000);
+            minutes += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!(minutes > 5, "{minutes}");
+    }
+}
+
+/// What has a very long text is in the list, and is not kept.
+#[tokio::test]
+async fn what_is_large_is_not_kept_opened() {
+    let house = House::new().await;
+    house.put([a_patient("p", "Berg")]).await;
+    let mut large = a_task("large", "p", "routine");
+    large["description"] = json!("x".repeat(100_000));
+    house.put([large, a_task("small", "p", "urgent")]).await;
+    let shelf = Shelf::new(100, made);
+    let one = of(&house, Role::Client, Purpose::Treatment).await;
+    for opened in [2, 3] {
+        let all = ["large routine", "small urgent"];
+        assert_eq!(list(&house, &one, &shelf).await, all);
+        assert_eq!((shelf.kept(), shelf.opened()), (1, opened));
+    }
+}
+
+/// A filled shelf shows each what a search shows them: no row that a label or a consent hides, nor an element that a
+/// rule hides.
+// Proves: 45 CFR 164.312(a)(1)
+#[tokio::test]
+async fn a_filled_shelf_shows_each_what_a_search_shows() {
+    let house = House::new().await;
+    let mut labelled = a_weight("o-q", "q", "2026-06-01");
+    labelled["meta"] = json!({"security": [
+        {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "PSYTHPN"}]});
+    for id in ["p", "q", "r"] {
+        house.put([a_patient(id, "Berg")]).await;
+    }
+    let (first, last) = (
+        a_weight("o-p", "p", "2026-06-01"),
+        a_weight("o-r", "r", "2026-06-01"),
+    );
+    house.put([first, labelled, last]).await;
+    let rule = "[[rule]]\nid = \"x\"\nsays = \"x\"\nrole = \"client\"\npurpose = \"HPAYMT\"\n\
+        type = \"Observation\"\nhides = [\"value\"]";
+    let trust = super::necessary::under(&house, rule);
+    let (vault, shelf) = (trust.vault(), Shelf::new(100, |_| ()));
+    let query = query(ResourceType::Observation, &[("status", "final")]);
+    // Rows with whether their value is there.
+    let told = |resource: &Resource| {
+        let value = resource.get("valueQuantity").is_some();
+        format!("{} {value}", resource.id().unwrap())
+    };
+    let looks = [
+        (Role::Client, Purpose::Treatment),
+        (Role::Client, Purpose::Payment),
+        (Role::Client, Purpose::Operations),
+        (Role::Client, Purpose::Research),
+        (Role::Clinician, Purpose::Treatment),
+        (Role::Coordinator, Purpose::CareManagement),
+        (Role::Client, Purpose::Treatment),
+    ];
+    for denied in [false, true] {
+        if denied {
+            let mut consent = consent("p", "active");
+            consent["provision"] = json!({"type": "deny"});
+            house.put([consent]).await;
+        }
+        for (role, purpose) in looks {
+            let why = format!("{role:?} {purpose:?}, denied: {denied}");
+            let agent = staff(role);
+            let decided = trust.decide(&agent, purpose, Action::Search, Target::default(), "r");
+            let Ok(permit) = decided.await else { continue };
+            let plain = vault.search(&permit, &query, None).await;
+            let kept = vault
+                .search_part(&permit, &query, 100, &shelf, |rows| {
+                    let all = rows.iter().map(|row| told(row.resource()));
+                    ((0..rows.len()).collect(), all.collect::<Vec<_>>())
+                })
+                .await;
+            if is_refused(&plain) {
+                assert!(is_refused(&kept), "{why}");
+                continue;
+            }
+            let plain: Vec<String> = (plain.unwrap().rows.iter())
+                .map(|row| told(&row.resource))
+                .collect();
+            let kept = kept.unwrap().whole;
+            assert_eq!(kept, plain, "{why}");
+            if (role, purpose) == (Role::Client, Purpose::Treatment) {
+                // What is hidden is on the shelf all the same.
+                let seen: &[&str] = if denied {
+                    &["o-r true"]
+                } else {
+                    &["o-r true", "o-p true"]
+                };
+                assert_eq!((kept, shelf.kept()), (to_texts(seen), 3), "{why}");
+            } else if purpose == Purpose::Payment {
+                assert!(!kept.concat().contains("true"), "{why}");
+            }
+        }
+    }
+    assert_eq!(shelf.opened(), 3);
+}
+
+fn to_texts(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// The audit has what is shown, and says of how many.

@@ -3,10 +3,11 @@
 //! A patient's consents are made ready once, and again when one of them has another version. Who asks, and
 //! what holds, is looked at anew in every request.
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fhir::{Resource, ResourceType};
-use ledger::{Hit, Query, TenantId, View};
+use ledger::{Hit, KeepsOpened, Query, TenantId, View};
 
 use super::{ConsentWhy, RowWhy, Sight, Vault, explain, fetch_in, open};
 use crate::consent::{Access, Asked, Reach, Related, Row, keeps_from_proxy, related_of};
@@ -14,10 +15,13 @@ use crate::policy::Group;
 use crate::tokens::LEFT_OUT_MAX;
 use crate::{Action, Permit, Purpose, Role, TrustError, tokens};
 
-/// Patients whose consents are kept ready; then all are forgotten. Some hundred bytes each.
-const KEPT_MAX: usize = 4096;
+/// Patients whose consents are kept ready, in each of two generations: more than the largest list goes through (5,000
+/// tasks), so that looking at it again finds all of them. Some hundred bytes each.
+const KEPT_HALF: usize = 8192;
 /// Consents looked up at a time.
 const PAGE: usize = 256;
+/// Consents of several patients that one search finds, at most. Of more, each patient's are looked for.
+const CONSENTS_A_SEARCH: usize = 1024;
 /// Patients whose consents are looked for by one search: each is a list of it.
 const PATIENTS_A_SEARCH: usize = 128;
 /// The most instances of one patient's consents whose own references are looked at. Of more, what refers to
@@ -105,39 +109,100 @@ pub(super) struct Kept(Mutex<Memory>);
 
 #[derive(Default)]
 struct Memory {
-    ready: HashMap<(TenantId, String), Ready>,
+    ready: Twice<(TenantId, String), Ready>,
     /// Whose the consents at some places are, to look for those of many patients at once.
-    whose: HashMap<(TenantId, Hit), String>,
+    whose: Twice<(TenantId, Hit), String>,
+    /// How often all was forgotten.
+    cleared: u64,
 }
 
 type Ready = (Vec<Hit>, Arc<Access>);
 
-impl Kept {
-    fn get(&self, key: &(TenantId, String), hits: &[Hit]) -> Option<Arc<Access>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (versions, access) = kept.ready.get(key)?;
-        (versions == hits).then(|| access.clone())
+/// What was used lately, in two generations: what is used moves into the young one, and when that is full the old one
+/// goes.
+struct Twice<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K, V> Default for Twice<K, V> {
+    fn default() -> Self {
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Twice<K, V> {
+    fn get(&mut self, key: &K, half: usize) -> Option<V> {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let value = self.old.remove(key)?;
+        self.put(key.clone(), value.clone(), half);
+        Some(value)
     }
 
-    fn put(&self, key: (TenantId, String), hits: Vec<Hit>, access: Arc<Access>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.ready.len() >= KEPT_MAX {
-            kept.ready.clear();
+    fn put(&mut self, key: K, value: V, half: usize) {
+        // Another value may be in the old one still.
+        self.old.remove(&key);
+        if self.young.len() >= half && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
         }
-        kept.ready.insert(key, (hits, access));
+        self.young.insert(key, value);
+    }
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often all was forgotten; asked before consents are read that are then kept.
+    fn cleared(&self) -> u64 {
+        self.lock().cleared
+    }
+
+    fn get(&self, key: &(TenantId, String), hits: &[Hit]) -> Option<Arc<Access>> {
+        let (versions, access) = self.lock().ready.get(key, KEPT_HALF)?;
+        (versions == hits).then_some(access)
+    }
+
+    /// Keeps what was read since all was forgotten so many times, unless it was forgotten again meanwhile.
+    fn put(&self, key: (TenantId, String), ready: Ready, cleared: u64) {
+        let mut kept = self.lock();
+        if kept.cleared == cleared {
+            kept.ready.put(key, ready, KEPT_HALF);
+        }
     }
 
     fn whose(&self, tenant: TenantId, hit: Hit) -> Option<String> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.whose.get(&(tenant, hit)).cloned()
+        self.lock().whose.get(&(tenant, hit), KEPT_HALF)
     }
 
-    fn note(&self, tenant: TenantId, hit: Hit, patient: &str) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.whose.len() >= KEPT_MAX {
-            kept.whose.clear();
+    fn note(&self, tenant: TenantId, hit: Hit, patient: &str, cleared: u64) {
+        let mut kept = self.lock();
+        if kept.cleared == cleared {
+            kept.whose.put((tenant, hit), patient.to_owned(), KEPT_HALF);
         }
-        kept.whose.insert((tenant, hit), patient.to_owned());
+    }
+}
+
+impl KeepsOpened for Kept {
+    fn keys_forgotten(&self, _: u64) {
+        let mut kept = self.lock();
+        let cleared = kept.cleared + 1;
+        let before = std::mem::replace(
+            &mut *kept,
+            Memory {
+                cleared,
+                ..Memory::default()
+            },
+        );
+        // Dropped without the lock.
+        drop(kept);
+        drop(before);
     }
 }
 
@@ -547,6 +612,7 @@ impl Vault {
             return Ok(known.clone());
         }
         let key = (permit.tenant(), patient.to_owned());
+        let cleared = self.inner.consents.cleared();
         let hits = self.consents_of(view, key.0, patient).await?;
         let access = match self.inner.consents.get(&key, &hits) {
             Some(kept) => kept,
@@ -558,7 +624,8 @@ impl Vault {
                     .iter()
                     .all(|consent| related_of(consent).is_empty())
                 {
-                    self.inner.consents.put(key, hits, access.clone());
+                    let ready = (hits, access.clone());
+                    self.inner.consents.put(key, ready, cleared);
                 }
                 access
             }
@@ -570,7 +637,8 @@ impl Vault {
     }
 
     /// Makes ready what will be asked of the consents of patients, of many by one search. What isn't ready then is
-    /// looked for when it is asked for: of who has more consents than a page, or some that were not met before.
+    /// looked for when it is asked for: where there are too many consents for one search or one that can't be read, and
+    /// of who has some that were not met before.
     pub(super) async fn access_ahead(
         &self,
         view: &View,
@@ -584,13 +652,16 @@ impl Vault {
             .filter(|patient| !hidden.of_patients.contains_key(*patient))
             .collect();
         let kept = &self.inner.consents;
-        for some in unknown.chunks(PATIENTS_A_SEARCH) {
+        let cleared = kept.cleared();
+        'of_some: for some in unknown.chunks(PATIENTS_A_SEARCH) {
             let lists = some
                 .iter()
                 .map(|patient| tokens::of_patient(ledger, tenant, ResourceType::Consent, patient));
             let query = Query::Or(lists.collect());
-            let hits = view.search(tenant, &query, None, None, PAGE).await?;
-            if hits.len() == PAGE {
+            let hits = view
+                .search(tenant, &query, None, None, CONSENTS_A_SEARCH)
+                .await?;
+            if hits.len() == CONSENTS_A_SEARCH {
                 continue;
             }
             let mut of_each: HashMap<String, Vec<Hit>> = HashMap::new();
@@ -598,13 +669,14 @@ impl Vault {
                 let patient = match kept.whose(tenant, hit) {
                     Some(patient) => patient,
                     None => {
-                        // What can't be read or is deleted says nothing, whosever it was.
                         let stored = fetch_in(view, tenant, hit).await?;
-                        let live = stored.filter(|stored| !stored.deleted);
-                        let consent = live.map(|stored| open(&stored)).transpose()?;
-                        let patient = consent.as_ref().and_then(|row| row.resource.patient());
-                        let patient = patient.unwrap_or_default().to_owned();
-                        kept.note(tenant, hit, &patient);
+                        // Whose one is that can't be read now is not known, so nobody here counts as without.
+                        let Some(stored) = stored.filter(|stored| !stored.deleted) else {
+                            continue 'of_some;
+                        };
+                        let consent = open(&stored)?.resource;
+                        let patient = consent.patient().unwrap_or_default().to_owned();
+                        kept.note(tenant, hit, &patient, cleared);
                         patient
                     }
                 };
@@ -730,4 +802,48 @@ async fn related_at(
         related.insert(reference.clone(), refers_to.into());
     }
     Ok(related)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is asked for again stays, however many others come, and what is kept is bounded; a list of as many as a
+    /// generation finds all of them again.
+    #[test]
+    fn what_is_used_stays_ready() {
+        let mut kept = Twice::default();
+        for number in 0..100 {
+            kept.put(number, number, 4);
+            assert_eq!(kept.get(&0, 4), Some(0));
+            assert!(kept.young.len() <= 4 && kept.old.len() <= 4);
+        }
+        assert_eq!((kept.get(&99, 4), kept.get(&50, 4)), (Some(99), None));
+        // The newest value counts, wherever the one before is.
+        kept.put(0, 7, 4);
+        for number in 200..204 {
+            kept.put(number, number, 4);
+        }
+        assert_eq!(kept.get(&0, 4), Some(7));
+        let mut list = Twice::default();
+        (0..4).for_each(|number| list.put(number, (), 4));
+        for _ in 0..3 {
+            assert!((0..4).all(|number| list.get(&number, 4).is_some()));
+        }
+    }
+
+    /// What was read before keys were forgotten is not kept after.
+    #[test]
+    fn what_is_ready_goes_with_a_key() {
+        let kept = Kept::default();
+        let tenant = TenantId(1);
+        let key = (tenant, "p".to_owned());
+        let before = kept.cleared();
+        kept.put(key.clone(), (Vec::new(), Arc::default()), before);
+        assert!(kept.get(&key, &[]).is_some());
+        kept.keys_forgotten(1);
+        assert!(kept.get(&key, &[]).is_none());
+        kept.put(key.clone(), (Vec::new(), Arc::default()), before);
+        assert!(kept.get(&key, &[]).is_none());
+    }
 }

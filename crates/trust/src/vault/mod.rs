@@ -49,7 +49,7 @@ mod wishes;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
 use ledger::{Ledger, LedgerError, Number, Owner, Stored, TenantId, Token, View};
@@ -124,7 +124,7 @@ struct Inner {
     number_shared: AtomicBool,
     /// Which devices the organisation sends notifications to.
     notifies: OnceLock<PushWays>,
-    consents: consents::Kept,
+    consents: Arc<consents::Kept>,
 }
 
 /// What one request looks at.
@@ -157,6 +157,9 @@ const VERSIONS: usize = 16;
 
 impl Vault {
     pub(crate) fn new(ledger: Ledger, auditor: Auditor, rules: Rules) -> Self {
+        let consents: Arc<consents::Kept> = Arc::default();
+        let kept: Weak<consents::Kept> = Arc::downgrade(&consents);
+        ledger.tell_forgotten(kept);
         Self {
             inner: Arc::new(Inner {
                 ledger,
@@ -170,7 +173,7 @@ impl Vault {
                 texts: OnceLock::new(),
                 number_shared: AtomicBool::new(false),
                 notifies: OnceLock::new(),
-                consents: consents::Kept::default(),
+                consents,
             }),
         }
     }

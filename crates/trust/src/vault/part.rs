@@ -49,7 +49,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::search`]; `Invalid` where the query is not one that is answered newest first by the rows' own
     /// content.
-    pub async fn search_part<T: Send + Sync, R>(
+    pub async fn search_part<T: Send + Sync + 'static, R>(
         &self,
         permit: &Permit,
         query: &SearchQuery,
@@ -78,7 +78,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::search_part`].
-    pub async fn search_shelved<T: Send + Sync>(
+    pub async fn search_shelved<T: Send + Sync + 'static>(
         &self,
         permit: &Permit,
         queries: &[SearchQuery],
@@ -101,7 +101,7 @@ impl Vault {
     }
 
     /// Rows that may be seen, `most` at most, and whether there are more.
-    async fn go_through<T: Send + Sync>(
+    async fn go_through<T: Send + Sync + 'static>(
         &self,
         permit: &Permit,
         query: &SearchQuery,

@@ -155,6 +155,8 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         .and_then(|number| number.parse().ok())
         .map(Number);
     let own = fields.get("own") == Some("yes");
+    // Further pages can be empty where earlier ones were not.
+    let is_first = before.is_none();
     let mut found = find(&ctx, &permit, before, own).await?;
     for sentence in &mut found.sentences {
         tell(&ctx, &permit, sentence).await?;
@@ -174,7 +176,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
                     @else { "What you did yourself is left out. " a href="/portal/record?own=yes" { "Show it too" } }
                 }
             }
-            @if found.sentences.is_empty() && found.next.is_none() { (layout::empty("Nothing here", "Nobody has looked at your record.")) }
+            @if found.sentences.is_empty() && found.next.is_none() { (layout::empty("Nothing here", if is_first { "Nobody has looked at your record." } else { "There is nothing further." })) }
             ol {
                 @for (sentence, reason) in found.sentences.iter().zip(&reasons) {
                     li class="sentence" {
