@@ -41,7 +41,7 @@ fn token(service: AppService, text: &str) -> Option<String> {
             fits.then(|| text.to_owned())
         }
         AppService::Apns => {
-            let fits = APNS_TOKEN.contains(&text.len()) && text.len() % 2 == 0;
+            let fits = APNS_TOKEN.contains(&text.len()) && text.len().is_multiple_of(2);
             let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
             (fits && is_hex).then(|| text.to_ascii_lowercase())
         }
