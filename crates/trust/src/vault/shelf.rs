@@ -255,7 +255,7 @@ mod tests {
             kept.opened += 1;
             kept.put((tenant, at(number)), row, busy.half);
             assert!(kept.get((tenant, at(1)), busy.half).is_some());
-            assert!(kept.young.len() + kept.old.len() < 4 * OPENED_MAX + 2);
+            assert!(kept.young.len() + kept.old.len() < 4 * OPENED_MAX + 8);
         }
         // Another tenant's row of the same place is another.
         let other = shelf.lock(0).get((TenantId(2), at(20)), shelf.half);
