@@ -116,10 +116,7 @@ async fn a_version_is_opened_once_and_decided_about_each_time() {
     assert_eq!(list(&house, &elsewhere.unwrap(), &shelf).await, [""; 0]);
 
     // Who may not look for them is refused, whatever is kept.
-    let reader = house
-        .permit(&staff(Role::Client), Purpose::Treatment, Action::Read)
-        .await
-        .unwrap();
+    let reader = auditor(&house).await;
     let query = query(ResourceType::Task, &[]);
     let refused = house
         .vault()
@@ -305,7 +302,7 @@ async fn of_what_is_kept_opened_the_audit_has_what_is_shown() {
             "{text}"
         );
         assert!(
-            !text.contains("t-r") && !text.contains("Patient/p"),
+            !text.contains("Task/t-r") && !text.contains("Patient/p"),
             "{text}"
         );
     }

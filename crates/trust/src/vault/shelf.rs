@@ -435,7 +435,7 @@ mod tests {
             kept.opened += 1;
             kept.put((tenant, at(number)), row, busy.most);
             assert!(kept.get((tenant, at(1)), busy.most).is_some());
-            assert!(kept.young.len() + kept.old.len() < 4 * OPENED_MAX + 2);
+            assert!(kept.young.len() + kept.old.len() < 4 * OPENED_MAX + 8);
         }
         // Another tenant's row of the same place is another.
         let other = shelf.lock(0).get((TenantId(2), at(20)), shelf.most);
