@@ -74,7 +74,7 @@ impl Drop for Share {
 
 /// Rows by their version, each with what a page makes of it. What is made must tell nothing of who asked.
 pub struct Shelf<T> {
-    kept: Arc<Mutex<Kept<T>>>,
+    kept: Arc<Rack<T>>,
     most: Most,
     budget: &'static Budget,
     make: fn(&Resource) -> T,
@@ -181,11 +181,14 @@ impl<T> Kept<T> {
     }
 }
 
-fn locked<T>(kept: &Mutex<Kept<T>>) -> MutexGuard<'_, Kept<T>> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+/// The rows, as the ledger and what ages them know them.
+struct Rack<T>(Mutex<Kept<T>>);
+
+fn locked<T>(kept: &Rack<T>) -> MutexGuard<'_, Kept<T>> {
+    kept.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<T: Send + Sync> KeepsOpened for Mutex<Kept<T>> {
+impl<T: Send + Sync> KeepsOpened for Rack<T> {
     fn keys_forgotten(&self, times: u64) {
         // Dropped without the lock.
         let gone = locked(self).forget(times);
@@ -194,7 +197,7 @@ impl<T: Send + Sync> KeepsOpened for Mutex<Kept<T>> {
 }
 
 /// Lets go of what no list uses, until nothing is left or the shelf is gone.
-async fn age<T>(kept: Weak<Mutex<Kept<T>>>, clock: Arc<dyn Clock>) {
+async fn age<T>(kept: Weak<Rack<T>>, clock: Arc<dyn Clock>) {
     loop {
         let until_ms = clock.now_ms().saturating_add(UNUSED_MS);
         while clock.now_ms() < until_ms {
@@ -227,14 +230,14 @@ impl<T> Shelf<T> {
         make: fn(&Resource) -> T,
     ) -> Self {
         Self {
-            kept: Arc::new(Mutex::new(Kept {
+            kept: Arc::new(Rack(Mutex::new(Kept {
                 young: HashMap::new(),
                 bytes: 0,
                 old: HashMap::new(),
                 opened: 0,
                 forgotten: 0,
                 is_aging: false,
-            })),
+            }))),
             most: Most {
                 rows: (rows / 2).max(1),
                 bytes: bytes / 2,
@@ -294,7 +297,7 @@ impl<T: Send + Sync + 'static> Shelf<T> {
     /// Has the ledger tell when keys are forgotten; before anything of it is kept.
     fn listen(&self, ledger: &Ledger) {
         if !self.is_told.swap(true, Ordering::AcqRel) {
-            let kept: Weak<Mutex<Kept<T>>> = Arc::downgrade(&self.kept);
+            let kept: Weak<Rack<T>> = Arc::downgrade(&self.kept);
             ledger.tell_forgotten(kept);
         }
     }
