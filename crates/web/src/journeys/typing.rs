@@ -112,23 +112,24 @@ pub(crate) async fn check(Posted { ctx, fields }: Posted) -> Result<Response, Pa
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_session_has_one_turn_at_a_time_and_not_too_often() {
+    #[test]
+    fn a_session_has_one_turn_at_a_time_and_not_too_often() {
         let turns = Arc::new(Turns::default());
-        let first = turns.take("a", Instant::now());
+        let begun = Instant::now();
+        let first = turns.take("a", begun);
         assert!(first.is_some());
-        tokio::time::advance(PACE * 3).await;
-        assert!(turns.take("a", Instant::now()).is_none(), "it goes on");
-        let other = turns.take("b", Instant::now());
+        let later = begun + PACE * 3;
+        assert!(turns.take("a", later).is_none(), "it goes on");
+        let other = turns.take("b", later);
         assert!(other.is_some(), "another session has its own");
         drop(first);
-        let second = turns.take("a", Instant::now());
+        let second = turns.take("a", later);
         assert!(second.is_some(), "it is over, and long ago begun");
         drop(second);
-        assert!(turns.take("a", Instant::now()).is_none(), "too soon");
-        tokio::time::advance(PACE).await;
+        let soon = later + PACE / 2;
+        assert!(turns.take("a", soon).is_none(), "too soon");
         drop(other);
-        let third = turns.take("a", Instant::now());
+        let third = turns.take("a", later + PACE);
         assert!(third.is_some());
         assert_eq!(turns.0.lock().unwrap().len(), 1, "the others are forgotten");
     }
