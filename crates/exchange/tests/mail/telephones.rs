@@ -97,6 +97,7 @@ impl Telephones {
             timeout_ms: 20_000,
             parallel: 4,
             magic_links: true,
+            meter: exchange::Meter::default(),
         }
     }
 
