@@ -171,7 +171,7 @@ impl Attempt<'_> {
         }
         // What is handed over in files has no link that signs anybody in.
         if let Carrier::Files(files) = &self.inner.carrier {
-            return self.into_batch(files, (to, patient)).await;
+            return self.batched_now(files, (to, patient)).await;
         }
         // No link is made for what would not be handed over.
         if let Some(outcome) = self.rests(to) {

@@ -115,7 +115,7 @@ pub(super) fn handed(communication: &mut Resource, files: &Files, now_ms: u64) {
 
 impl Attempt<'_> {
     /// Puts it together for the batch that is closed now, or says why it goes into none.
-    pub(crate) async fn into_batch(
+    pub(crate) async fn batched_now(
         &self,
         files: &Files,
         (to, patient): (&To, Option<&Resource>),

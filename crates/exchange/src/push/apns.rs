@@ -231,7 +231,11 @@ impl Apns {
         let url = apps::base(&options.url)?;
         let ca_file = options.ca_file.as_deref();
         Ok(Self {
-            client: apps::client(timeout, ca_file, |client| client.http2_prior_knowledge())?,
+            client: apps::client(
+                timeout,
+                ca_file,
+                reqwest::ClientBuilder::http2_prior_knowledge,
+            )?,
             url,
             options,
         })

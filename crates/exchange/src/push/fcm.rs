@@ -213,7 +213,7 @@ impl Fcm {
             .map_err(|error| error.to_string())?;
         let ca_file = options.ca_file.as_deref();
         Ok(Self {
-            client: apps::client(timeout, ca_file, |client| client.http1_only())?,
+            client: apps::client(timeout, ca_file, reqwest::ClientBuilder::http1_only)?,
             account: options.account,
             url,
         })

@@ -78,7 +78,7 @@ impl Follower<'_> {
             loop {
                 match self.replay_shard(live, replay, shard, places).await {
                     Ok(true) => break,
-                    Ok(false) => {}
+                    Ok(false) | Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => {}
                     // Another process reads it now, or did.
                     Err(TrustError::Ledger(
                         LedgerError::CursorMoved { .. } | LedgerError::Fenced(_),
@@ -86,7 +86,6 @@ impl Follower<'_> {
                         places.remove(&number);
                         return Ok(true);
                     }
-                    Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => {}
                     Err(error) => return Err(error),
                 }
                 runs += 1;

@@ -439,7 +439,6 @@ fn identifiers(ones: &[Identifier], others: &[Identifier]) -> Option<u8> {
     found
 }
 
-#[expect(clippy::ptr_arg, reason = "what `best` hands over")]
 fn phones(one: &String, other: &String) -> u8 {
     if one == other {
         phone::EXACT
@@ -450,7 +449,6 @@ fn phones(one: &String, other: &String) -> u8 {
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "what `best` hands over")]
 fn emails(one: &String, other: &String) -> u8 {
     if one == other {
         return email::EXACT;

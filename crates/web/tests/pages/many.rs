@@ -106,7 +106,7 @@ async fn several_are_claimed_each_by_itself_and_put_back() {
     assert!(boxes.contains(&format!("{theirs}/2")), "{boxes:?}");
     // Meanwhile one is changed, and one ends.
     changed(&world, &overtaken, 1, |task| {
-        task.set("priority", json!("urgent"))
+        task.set("priority", json!("urgent"));
     })
     .await;
     devi.act(HERE, &format!("/console/tasks/{over}/done"), &[])
@@ -162,7 +162,7 @@ async fn several_are_claimed_each_by_itself_and_put_back() {
     assert_eq!(back.len(), 2);
     assert!(back.contains(&format!("{theirs}/3")), "{back:?}");
     changed(&world, &free, 2, |task| {
-        task.set("priority", json!("routine"))
+        task.set("priority", json!("routine"));
     })
     .await;
     let undone = post(&mut carla, HERE, &chosen("undo", &back)).await;
@@ -184,7 +184,7 @@ async fn several_are_claimed_each_by_itself_and_put_back() {
         page.shows("not put back as before");
     }
     let reopened = changed(&world, &over, 2, |task| {
-        task.set("status", json!("accepted"))
+        task.set("status", json!("accepted"));
     });
     reopened.await;
     let page = post(&mut carla, HERE, &chosen("undo", &[format!("{over}/3")])).await;
