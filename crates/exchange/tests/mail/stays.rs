@@ -175,7 +175,7 @@ async fn what_a_stay_outlasts_or_leaves_out_is_not_sent() {
     let late = world.wait_for(&patient, &late, "not-done").await;
     let left_out = world
         .queue(&patient, |message| {
-            message.while_admitted = WhileAdmitted::Skip
+            message.while_admitted = WhileAdmitted::Skip;
         })
         .await;
     let left_out = world.wait_for(&patient, &left_out, "not-done").await;

@@ -460,7 +460,7 @@ fn weights_are_learnt_without_labels() {
     let people = town();
     let mut candidates = Vec::new();
     batch::candidates(people.as_slice(), 1 << 20, |_, one, _, other| {
-        candidates.push(compare(one, other))
+        candidates.push(compare(one, other));
     });
     let random = batch::random_pairs(people.as_slice(), 100_000, 1);
     assert_eq!(

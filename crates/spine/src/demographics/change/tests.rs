@@ -16,7 +16,7 @@ fn death(code: &str) -> Value {
         "valueCodeableConcept": {"coding": [{"code": code}]}}]})
 }
 
-fn told(extensions: Vec<Value>) -> Value {
+fn told(extensions: &[Value]) -> Value {
     let rules = Rules::named("england").expect("rules");
     let patient = Resource::from_value(json!({
         "resourceType": "Patient", "id": "r",
@@ -46,7 +46,7 @@ fn apply_to(told: &Value, patches: &Value) -> Result<Map<String, Value>, Refusal
 
 fn apply(patches: &Value) -> Result<Map<String, Value>, Refusal> {
     let pharmacy = json!({"url": PHARMACY, "valueReference": {"identifier": {"value": "Y1"}}});
-    apply_to(&told(vec![pharmacy]), patches)
+    apply_to(&told(&[pharmacy]), patches)
 }
 
 fn name(what: &Value) -> Value {
@@ -471,7 +471,7 @@ fn what_is_not_let_be_changed() {
 
 #[test]
 fn a_death_that_is_formal_stays() {
-    let mut dead = told(vec![death("2")]);
+    let mut dead = told(&[death("2")]);
     dead["deceasedDateTime"] = json!("2020-01-01");
     for patches in [
         json!([{"op": "replace", "path": "/deceasedDateTime", "value": "2020-01-02"}]),
@@ -488,7 +488,7 @@ fn a_death_that_is_formal_stays() {
 
 #[test]
 fn a_patch_that_fails_at_its_end_changes_nothing() {
-    let told = told(Vec::new());
+    let told = told(&[]);
     let before = told.clone();
     let patches = json!([
         {"op": "replace", "path": "/gender", "value": "male"},
