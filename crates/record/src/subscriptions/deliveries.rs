@@ -38,17 +38,32 @@ impl Record {
     /// What is the caller's own; the look at it is in the audit.
     async fn own(&self, caller: &Caller, id: &str, action: Action) -> Result<Own, RecordError> {
         let permit = self.permit(caller, action, Some(KIND), None).await?;
-        let if_match = IfMatch::Anything;
-        let aim = Aim {
-            id,
-            if_match: &if_match,
+        // Who only looks has no permit to change it; the look is in the audit either way.
+        let (row, looks) = if action == Action::Read {
+            let row = self.vault().read(&permit, KIND, id).await;
+            (row.map_err(wrap(caller))?, false)
+        } else {
+            let if_match = IfMatch::Anything;
+            let aim = Aim {
+                id,
+                if_match: &if_match,
+            };
+            (self.own_subscription(caller, &permit, aim).await?, true)
         };
-        let row = self.own_subscription(caller, &permit, aim).await?;
         let row = row.filter(|row| !row.deleted).ok_or_else(not_found)?;
         let kept = self.kept(caller, &permit, id).await?;
         let kept = kept.ok_or_else(not_found)?;
-        self.note_look(caller, &permit, KIND, row.resource.id().unwrap_or(id))
-            .await?;
+        if !kept.subscribed.owner.is(&caller.agent) {
+            return Err(RecordError::new(
+                403,
+                IssueCode::Forbidden,
+                "what became of notifications is told to whoever asked for them alone",
+            ));
+        }
+        if looks {
+            self.note_look(caller, &permit, KIND, row.resource.id().unwrap_or(id))
+                .await?;
+        }
         let book = self.vault().hook_book(&permit, id).await;
         let book = book.map_err(wrap(caller))?.book;
         Ok(Own { permit, kept, book })
