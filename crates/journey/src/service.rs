@@ -497,7 +497,7 @@ impl Journeys {
                 .ended
                 .as_ref()
                 .map(|ended| (ended.at_ms, ended.title.clone())),
-            waiting: words::waits(definition, state, instance, &ids),
+            waiting: words::waits(definition, state, instance, &ids, self.now_ms()),
             trail: Self::told(books, state, definition, &entries),
             planned: words::planned(definition, state, instance, &ids, self.now_ms()),
             act: definition.act(self.vault().programmes_known_as(permit.tenant()).await?),

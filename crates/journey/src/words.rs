@@ -62,12 +62,14 @@ pub(crate) fn plain(step: &Step) -> String {
     step.kind.promise()
 }
 
-/// What waits at each place where the patient is.
+/// What waits at each place where the patient is. A watch whose time is over wakes nobody any more: what it still takes
+/// is a reading of before that comes late.
 pub(crate) fn waits(
     definition: &Definition,
     state: &State,
     instance: &str,
     ids: &dyn Ids,
+    now_ms: u64,
 ) -> Vec<WaitView> {
     let places = state.tokens.iter();
     let places = places.filter_map(|token| wait(definition, state, token, instance, ids));
@@ -79,11 +81,10 @@ pub(crate) fn waits(
     });
     let mut waits: Vec<WaitView> = held(state).into_iter().chain(places).collect();
     if state.running() {
+        let watches = definition.steps.iter();
+        let watches = watches.filter_map(|step| watch(definition, state, step));
         waits.extend(
-            definition
-                .steps
-                .iter()
-                .filter_map(|step| watch(definition, state, step)),
+            watches.filter(|watch| watch.until_ms.is_none_or(|until_ms| until_ms > now_ms)),
         );
     }
     waits

@@ -350,7 +350,7 @@ fn mistakes_in_a_file_of_scenarios_are_found_at_their_place() {
             "J004",
             10,
             39,
-            "one of email, sms, push, portal",
+            "one of email, sms, push, letter, voice, portal",
         ),
         (
             "  - name: x\n    then: {}\n  - name: x\n    then: {}\n",

@@ -363,7 +363,10 @@ async fn says_why(world: &World, patients: &[String]) {
             for wait in &view.waiting {
                 // The clock may have gone back by an hour since.
                 let since = view.started_ms..=now_ms + HOUR;
-                assert!(since.contains(&wait.since_ms), "{journey}: {wait:?}");
+                assert!(
+                    since.contains(&wait.since_ms),
+                    "{journey}: {since:?}, {wait:?}"
+                );
                 assert!(!wait.what.is_empty(), "{journey}: {wait:?}");
                 assert!(
                     wait.until_ms.is_none_or(|until_ms| until_ms > now_ms),
