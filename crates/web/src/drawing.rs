@@ -550,7 +550,8 @@ fn step_box(
     );
     // The name begins with what can be seen, so that people who speak to their computer can say it.
     let mut about = format!("{} {}", node.kind, node.title);
-    for part in [badge, beside.foot.as_deref(), Some(&beside.about)] {
+    let seen = [badge, beside.corner.as_deref(), beside.foot.as_deref()];
+    for part in seen.into_iter().chain([Some(beside.about.as_str())]) {
         if let Some(part) = part.filter(|part| !part.is_empty()) {
             about += " ";
             about += part;

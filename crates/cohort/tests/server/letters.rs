@@ -138,6 +138,8 @@ async fn killed_while_it_hands_over_and_while_it_reads_receipts_it_loses_none() 
     let closes = minutes.collect::<Vec<_>>().join(" ");
     let settings = [
         format!("policy_folder={}", utf8(&policies)),
+        // What a letter ends with: the server's own address has another port after each start.
+        "public_url=http://cairn.example".to_owned(),
         format!("letters.folder={}", utf8(&at("out"))),
         format!("letters.returns={}", utf8(&at("back"))),
         format!("letters.recipient={recipient}"),

@@ -55,8 +55,12 @@ impl Engine<'_> {
         }
         match &event.fact {
             Fact::Observation { .. } => {
+                let before = (self.state.paused.is_some()).then(|| self.state.watches.clone());
                 self.measure(&event.fact);
-                self.look_at_watches()?;
+                // No time is up while a journey is held: what is no news must not find out that it is.
+                if before.is_none_or(|before| before != self.state.watches) {
+                    self.look_at_watches()?;
+                }
             }
             Fact::Answers { .. }
             | Fact::Reply { .. }

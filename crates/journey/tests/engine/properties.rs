@@ -277,3 +277,20 @@ proptest! {
         prop_assert_eq!(state, run.state);
     }
 }
+
+/// Of a journey that is held no time is up. What says nothing new doesn't find out that it would be, either.
+#[test]
+fn what_is_told_again_while_it_is_held_changes_nothing() {
+    let mut run = Run::delivered();
+    run.until(10 * DAY);
+    run.hand(journey::Act::Pause).unwrap();
+    run.until(14 * DAY);
+    run.act(&Act::Weight {
+        id: 0,
+        hours: 12 * 24,
+        kg: 75.0,
+    });
+    // In three days without a weight it is silent, but nobody is asked while it is held.
+    run.until(15 * DAY + HOUR);
+    run.act(&Act::Repeat);
+}

@@ -226,7 +226,7 @@ fn conformance(graph: &GraphView, report: &Report, fitness: &Fitness) -> Markup 
     html! {
         section class="stack" aria-labelledby="drawn" {
             h2 id="drawn" { "Did they go as drawn?" }
-            @if fitness.measured == 0 { p class="quiet" { "None that is over could be held against the graph yet." } }
+            @if fitness.measured == 0 { p class="quiet" { "No journey that is over could be held against the graph yet." } }
             @else {
                 p {
                     span class="strong" { (thousands(fitness.fit)) " of " (thousands(fitness.measured)) }

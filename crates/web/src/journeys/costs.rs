@@ -48,7 +48,7 @@ fn each(messages: u64, cases: u64) -> String {
 
 fn by_channel(costs: &Costs, cases: u64) -> Markup {
     html! {
-        div class="scroll" { table {
+        div class="scroll" tabindex="0" role="region" aria-label="Cost by channel" { table {
             caption { "By channel" }
             thead { tr {
                 th scope="col" { "Channel" } th scope="col" class="number" { "Messages" } th scope="col" class="number" { "Segments" }
@@ -74,7 +74,7 @@ fn by_month(costs: &Costs) -> Markup {
     let first = months.len().saturating_sub(MONTHS);
     let shown = &months[first..];
     html! {
-        div class="scroll" { table {
+        div class="scroll" tabindex="0" role="region" aria-label="Cost by month" { table {
             caption { "By month" }
             thead { tr { th scope="col" { "Month" } th scope="col" { "Channel" } th scope="col" class="number" { "Messages" } th scope="col" class="number" { "Cost" } } }
             tbody { @for row in costs.rows.iter().rev().filter(|row| shown.contains(&row.month.as_str())) { tr {
