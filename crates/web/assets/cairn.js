@@ -193,10 +193,11 @@
   const unticked = new Set();
   const count = () => {
     const all = boxes(), page = document.getElementById("pick-page"), said = document.getElementById("picked");
-    const how = all.filter((box) => box.checked).length;
+    const chosen = all.filter((box) => box.checked), how = chosen.length;
+    const others = chosen.filter((box) => box.dataset.theirs !== undefined).length;
     if (page) { page.checked = how > 0 && how === all.length; page.indeterminate = how > 0 && how < all.length; }
     const lost = unticked.size, was = lost === 1 ? "1 was unticked because it changed" : `${lost} were unticked because they changed`;
-    const words = `${how || "None"} ticked${lost ? `; ${was}` : ""}`;
+    const words = `${how || "None"} ticked${others ? `, ${others} of them somebody else's` : ""}${lost ? `; ${was}` : ""}`;
     if (said && said.textContent !== words) said.textContent = words;
   };
   const tick = (box, range) => {
