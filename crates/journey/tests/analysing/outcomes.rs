@@ -243,7 +243,7 @@ async fn what_is_asked_for_the_analysis_alone_is_no_matter_of_care() {
     }
 }
 
-/// What a consent keeps back from operations is in no bill, and it is said of how many journeys that is.
+/// What a label, or a consent, keeps back from operations is in no bill, and it is said of how many journeys that is.
 #[tokio::test]
 async fn messages_that_are_kept_back_are_in_no_bill() {
     let world = World::new(Mail::Delivers).await;
@@ -263,10 +263,13 @@ async fn messages_that_are_kept_back_are_in_no_bill() {
     let (all, kept_back) = messages(&analysed(&world, HEART).await);
     assert!(all > 0 && all % 2 == 0, "{all}");
     assert_eq!(kept_back, 0);
-    let class = json!({"system": "http://hl7.org/fhir/resource-types", "code": "Communication"});
-    let purpose = json!({"system": Purpose::SYSTEM, "code": "HOPERAT"});
-    let provision = json!({"type": "deny", "purpose": [purpose], "class": [class]});
-    denies(&world, &patients[0], provision).await;
+    let label =
+        json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "PSYTHPN"});
+    for mut message in world.of(&patients[0], ResourceType::Communication).await {
+        message.set("meta", json!({"security": [label]}));
+        world.put(vec![message.into_value()]).await;
+    }
+    world.drain().await;
     let report = analysed(&world, HEART).await;
     assert_eq!((report.cases, report.left_out), (2, 0));
     assert_eq!(messages(&report), (all / 2, 1));
