@@ -213,7 +213,7 @@ async fn what_others_did_is_not_put_back() {
     assert_eq!(page.status, StatusCode::BAD_REQUEST, "{}", page.body);
     // The journey withdraws it: then Devi's undo comes too late.
     changed(&world, &id, 2, |task| {
-        task.set("status", json!("cancelled"))
+        task.set("status", json!("cancelled"));
     })
     .await;
     let withdrawn = task(&world, &id).await;
