@@ -9,8 +9,10 @@ use trust::outgoing::WhileAdmitted;
 use trust::{Action, Purpose, Question, Role};
 
 use crate::attempt::Attempt;
+use crate::carrier::Carrier;
 use crate::check::{Reason, Refused};
 use crate::deliverer::{DeliverError, Inner};
+use crate::files::next_closing;
 use crate::outcome::Outcome;
 
 /// HL7's code system of classes of encounters.
@@ -20,8 +22,11 @@ const CLASS_SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
 const CLASSES: [&str; 6] = ["IMP", "ACUTE", "NONAC", "SS", "OBSENC", "EMER"];
 /// Statuses in which they are there. Who is on leave from a ward is still its patient.
 const STATUSES: &str = "arrived,triaged,in-progress,onleave";
-/// How often it is asked anew whether a stay has ended, care clock: nothing tells a message that waits.
+/// After how long it is asked first anew whether a stay has ended, care clock: nothing tells a message that waits.
 const AGAIN_MS: u64 = 15 * 60_000;
+/// After how long it is asked anew at the latest. Each look is a commit with a line of the audit, and some stays have no
+/// end, because nobody closed them: a message that has waited for long is asked about as seldom.
+const SELDOM_MS: u64 = 6 * 3_600_000;
 /// How long before its time is over it is asked last, so that its journey hears why, and not only that it is late.
 const LAST_MS: u64 = 60_000;
 
@@ -69,8 +74,29 @@ pub(crate) fn tell_where_it_is_not_asked(inner: &Inner) {
     }
 }
 
+/// When a message that waits may be asked about next.
+#[derive(Debug, Clone, Copy)]
+enum Again {
+    /// At any time, and then.
+    Any(u64),
+    /// Then, and not before: what goes out in batches is decided on when one is closed.
+    Closing(u64),
+}
+
+/// When it is asked again: after as long as it has waited already, within bounds, so that it waits no more than twice as
+/// long as it must.
+fn again_ms(now_ms: u64, since_ms: u64) -> u64 {
+    let waited_ms = now_ms.saturating_sub(since_ms);
+    now_ms.saturating_add(waited_ms.clamp(AGAIN_MS, SELDOM_MS))
+}
+
 /// What becomes of a message to somebody in hospital.
-fn decide(policy: WhileAdmitted, now_ms: u64, expires_ms: Option<u64>) -> Option<Outcome> {
+fn decide(
+    policy: WhileAdmitted,
+    now_ms: u64,
+    again: Again,
+    expires_ms: Option<u64>,
+) -> Option<Outcome> {
     let not_done = |words: &str| Some(Outcome::NotDone(Refused::new(Reason::Admitted, words)));
     match policy {
         WhileAdmitted::Send => None,
@@ -79,24 +105,35 @@ fn decide(policy: WhileAdmitted, now_ms: u64, expires_ms: Option<u64>) -> Option
         }
         WhileAdmitted::Hold => {
             let last_ms = expires_ms.map(|expires_ms| expires_ms.saturating_sub(LAST_MS));
-            if last_ms.is_some_and(|last_ms| now_ms >= last_ms) {
+            let is_over = |last_ms| match again {
+                Again::Any(_) => now_ms >= last_ms,
+                Again::Closing(at_ms) => now_ms >= last_ms || at_ms > last_ms,
+            };
+            if last_ms.is_some_and(is_over) {
                 return not_done("The patient was in hospital for as long as it was of use.");
             }
-            let again_ms = now_ms.saturating_add(AGAIN_MS);
+            let due_ms = match (again, last_ms) {
+                (Again::Any(at_ms), Some(last_ms)) => at_ms.min(last_ms),
+                (Again::Any(at_ms) | Again::Closing(at_ms), _) => at_ms,
+            };
             Some(Outcome::Waits {
-                due_ms: last_ms.map_or(again_ms, |last_ms| again_ms.min(last_ms)),
+                due_ms,
                 why: Waits::Stay,
             })
         }
     }
 }
 
+/// Since when a message waits for the end of a stay, if it does already.
+fn waits_since(communication: &Resource) -> Option<u64> {
+    let last = attempts(communication).pop()?;
+    let is_stay = last.did == Did::Waits && last.reason.as_deref() == Some(Reason::Admitted.code());
+    is_stay.then_some(last.at_ms)
+}
+
 /// Whether a message waits for the end of a stay already. Asked again, that is no news.
 pub(crate) fn waits_already(communication: &Resource) -> bool {
-    let last = attempts(communication).pop();
-    last.is_some_and(|last| {
-        last.did == Did::Waits && last.reason.as_deref() == Some(Reason::Admitted.code())
-    })
+    waits_since(communication).is_some()
 }
 
 impl Attempt<'_> {
@@ -106,9 +143,9 @@ impl Attempt<'_> {
         let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
         let (policy, expires_ms) = (self.message.while_admitted, self.message.expires_ms);
         // What goes anyway asks nothing.
-        let Some(outcome) = decide(policy, now_ms, expires_ms) else {
+        if policy == WhileAdmitted::Send {
             return Ok(None);
-        };
+        }
         if !may_look(self.inner, self.permit.purpose()) {
             return Ok(None);
         }
@@ -128,7 +165,21 @@ impl Attempt<'_> {
             is_in
         };
         vault.load_until(&self.permit, &query, take).await?;
-        Ok(is_in.then_some(outcome))
+        if !is_in {
+            return Ok(None);
+        }
+        let again = match &self.inner.carrier {
+            Carrier::Files(files) => {
+                let closing_ms = next_closing(files, now_ms);
+                Again::Closing(closing_ms.unwrap_or_else(|| now_ms.saturating_add(AGAIN_MS)))
+            }
+            _ => {
+                let found = self.current().await?;
+                let since_ms = found.and_then(|found| waits_since(&found.resource));
+                Again::Any(again_ms(now_ms, since_ms.unwrap_or(now_ms)))
+            }
+        };
+        Ok(decide(policy, now_ms, again, expires_ms))
     }
 }
 
@@ -219,21 +270,37 @@ mod tests {
             other => panic!("{other:?}"),
         };
         use WhileAdmitted::{Hold, Send, Skip};
-        assert_eq!(decide(Send, NOW_MS, None), None);
-        assert_eq!(reason(decide(Skip, NOW_MS, None)), "admitted");
-        assert_eq!(decide(Hold, NOW_MS, None), waits(NOW_MS + AGAIN_MS));
+        let again = Again::Any(NOW_MS + AGAIN_MS);
+        assert_eq!(decide(Send, NOW_MS, again, None), None);
+        assert_eq!(reason(decide(Skip, NOW_MS, again, None)), "admitted");
+        assert_eq!(decide(Hold, NOW_MS, again, None), waits(NOW_MS + AGAIN_MS));
         let ends_ms = NOW_MS + AGAIN_MS;
-        assert_eq!(
-            decide(Hold, NOW_MS, Some(ends_ms)),
-            waits(ends_ms - LAST_MS)
-        );
-        assert_eq!(
-            decide(Hold, ends_ms - LAST_MS - 1, Some(ends_ms)),
-            waits(ends_ms - LAST_MS)
-        );
-        assert_eq!(
-            reason(decide(Hold, ends_ms - LAST_MS, Some(ends_ms))),
-            "admitted"
-        );
+        let last_ms = ends_ms - LAST_MS;
+        let any = |now_ms| decide(Hold, now_ms, Again::Any(now_ms + AGAIN_MS), Some(ends_ms));
+        assert_eq!(any(NOW_MS), waits(last_ms));
+        assert_eq!(any(last_ms - 1), waits(last_ms));
+        assert_eq!(reason(any(last_ms)), "admitted");
+        // What goes out in batches waits for one that is closed within its time, or is told at once that there is none.
+        let closing = |at_ms| decide(Hold, NOW_MS, Again::Closing(at_ms), Some(ends_ms));
+        assert_eq!(closing(last_ms), waits(last_ms));
+        assert_eq!(reason(closing(last_ms + 1)), "admitted");
+        let never = decide(Hold, NOW_MS, Again::Closing(ends_ms), None);
+        assert_eq!(never, waits(ends_ms));
+    }
+
+    #[test]
+    fn what_waits_for_long_is_asked_about_seldom() {
+        const HOUR_MS: u64 = 3_600_000;
+        let (mut now_ms, mut looks) = (NOW_MS, Vec::new());
+        while now_ms < NOW_MS + 48 * HOUR_MS {
+            let next_ms = again_ms(now_ms, NOW_MS);
+            looks.push((next_ms - now_ms) / 60_000);
+            now_ms = next_ms;
+        }
+        assert_eq!(looks[..7], [15, 15, 30, 60, 120, 240, 360]);
+        assert!(looks[7..].iter().all(|minutes| *minutes == 360));
+        assert_eq!(looks.len(), 13);
+        // A clock that was put back asks no more often.
+        assert_eq!(again_ms(NOW_MS, NOW_MS + HOUR_MS), NOW_MS + AGAIN_MS);
     }
 }

@@ -725,10 +725,13 @@ impl Books {
         let mut counts = self.of_shard(shard);
         counts.moves = counts.moves.saturating_add(1);
         let mut before = moved.before.clone();
-        for (version, _, entries) in by_version(&moved.entries, moved.after.version) {
+        let parts = by_version(&moved.entries, moved.after.version);
+        let last = parts.len().saturating_sub(1);
+        for (place, (version, _, entries)) in parts.into_iter().enumerate() {
             let key = (name.clone(), version);
             let of_version = counts.versions.entry(key).or_default();
-            if version == moved.after.version {
+            // Somebody who was moved and moved back is in the same version twice, and is there now only once.
+            if place == last {
                 of_version.apply(&before, entries.iter(), &moved.after);
             } else {
                 of_version.leave(&before, entries.iter());

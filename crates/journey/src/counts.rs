@@ -42,6 +42,12 @@ impl Before {
 pub(crate) struct VersionCounts {
     running: i64,
     ended: i64,
+    /// Who began in this version, wherever they are now.
+    started: u64,
+    /// How often somebody came to it from another version.
+    moved_in: u64,
+    /// How often somebody went on by another version.
+    moved_out: u64,
     nodes: BTreeMap<String, NodeCounts>,
     /// From a step, to a step, by a label.
     #[serde(with = "pairs")]
@@ -158,6 +164,15 @@ impl VersionCounts {
         shown(self.ended)
     }
 
+    /// Patients who began in this version.
+    pub(crate) fn started(&self) -> u64 {
+        self.started
+    }
+    /// How often somebody came from another version, and went on by another.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        (self.moved_in, self.moved_out)
+    }
+
     /// How many more patients are under way than were counted as gone.
     pub(crate) fn balance(&self) -> i64 {
         self.running
@@ -172,6 +187,9 @@ impl VersionCounts {
     /// Adds the counts of other patients.
     pub(crate) fn add_all(&mut self, other: &Self) {
         self.add_sums(other);
+        self.started += other.started;
+        self.moved_in += other.moved_in;
+        self.moved_out += other.moved_out;
         for (step, counts) in &other.nodes {
             let node = self.nodes.entry(step.clone()).or_default();
             node.here += counts.here;
@@ -220,6 +238,7 @@ impl VersionCounts {
         before: &Before,
         entries: impl Iterator<Item = &'a TrailEntry>,
     ) {
+        self.moved_out += 1;
         if before.running {
             self.running -= 1;
         }
@@ -233,6 +252,8 @@ impl VersionCounts {
 
     fn take(&mut self, entry: &TrailEntry) {
         match &entry.what {
+            What::Started => self.started += 1,
+            What::Moved { .. } => self.moved_in += 1,
             What::Entered | What::Reached => {
                 self.nodes.entry(entry.step.clone()).or_default().entered += 1;
             }
@@ -308,7 +329,7 @@ impl VersionCounts {
 
     /// The definition's graph with these counts, in reading order.
     pub(crate) fn graph(&self, definition: &Definition) -> (Vec<NodeView>, Vec<EdgeView>) {
-        let started = self.running() + self.ended();
+        let started = self.started;
         let node = |id: &str, kind: &str, title: String| NodeView {
             id: id.to_owned(),
             kind: kind.to_owned(),
@@ -420,6 +441,7 @@ impl VersionCounts {
     /// Something of everything that is counted.
     pub(crate) fn sample(&mut self) {
         (self.running, self.ended) = (3, 4);
+        (self.started, self.moved_in, self.moved_out) = (9, 2, 4);
         let node = self.nodes.entry("call".to_owned()).or_default();
         (node.here, node.entered, node.ended_here) = (-1, 5, 2);
         node.dwell.add(86_400_000);
@@ -440,6 +462,7 @@ mod tests {
         assert_eq!(all, one);
         all.add_all(&one);
         assert_eq!((all.running(), all.ended()), (6, 8));
+        assert_eq!((all.started(), all.moved()), (18, (4, 8)));
         let (call, once) = (&all.nodes["call"], &one.nodes["call"]);
         assert_eq!((call.here, call.entered, call.ended_here), (-2, 10, 4));
         assert_eq!(call.dwell.total, 2);

@@ -16,7 +16,7 @@ use trust::{Internal, Permit, Vault};
 /// Kind of the documents.
 pub(crate) const KEPT_COUNTS: Kind = Kind(1052);
 /// What is counted, and how it is written. Kept counts of another format are made anew.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// After so many moves in a shard its counts are kept: reading them from the feed takes about 6 ms.
 pub(crate) const MOVES: u32 = 128;
 /// With fewer moves, but any, after so many events, which is about as long.

@@ -300,6 +300,12 @@ pub struct EdgeView {
 pub struct GraphView {
     /// The version.
     pub version: VersionView,
+    /// Patients who began in this version, wherever they are now.
+    pub started: u64,
+    /// How often somebody came to it from another version.
+    pub moved_in: u64,
+    /// How often somebody went on by another version.
+    pub moved_out: u64,
     /// Nodes in reading order.
     pub nodes: Vec<NodeView>,
     /// Edges.

@@ -366,10 +366,15 @@ impl Journeys {
         let stored = &published.stored;
         let counts = books.counts(&stored.name, stored.version);
         let (nodes, edges) = counts.graph(&published.definition);
+        let (moved_in, moved_out) = counts.moved();
+        let started = counts.started();
         let mut endings: Vec<(String, u64)> = counts.endings.into_iter().collect();
         endings.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         Ok(GraphView {
             version: books.view(&published),
+            started,
+            moved_in,
+            moved_out,
             nodes,
             edges,
             endings,

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 /// [`NOT_DONE_SYSTEM`](crate::conventions::NOT_DONE_SYSTEM)) and `next` (valueInstant), when it is tried again.
 pub const ATTEMPT_URL: &str = "urn:cairn:attempt";
 
-/// How many notes a message keeps; of more, the oldest that say only that it waits or was put off make room. A message has
-/// twenty attempts at most, and a few receipts.
+/// How many notes of attempts and receipts a message keeps, whatever notes others wrote beside them; of more, the oldest
+/// that say only that it is not there yet make room, or else the oldest after the first hand-over: what is newest is always
+/// written down. A message has twenty attempts at most, and a few receipts.
 const NOTES_MAX: usize = 50;
 
 /// What an attempt came to, or what a receipt says. Codes are stored, so they are for good.
@@ -69,7 +70,7 @@ impl Did {
 
     /// Whether it says only that the message is not there yet.
     fn is_passing(self) -> bool {
-        matches!(self, Self::PutOff | Self::Waits)
+        matches!(self, Self::PutOff | Self::Waits | Self::Delayed)
     }
 }
 
@@ -144,23 +145,35 @@ impl Attempted {
     pub fn write(&self, communication: &mut Resource) {
         let notes = communication.get("note").and_then(Value::as_array);
         let mut notes = notes.cloned().unwrap_or_default();
-        let last = notes.last().and_then(Self::read);
-        if self.did == Did::Waits
-            && last.is_some_and(|last| last.did == Did::Waits && last.reason == self.reason)
-        {
-            notes.pop();
-        }
-        if notes.len() >= NOTES_MAX {
-            let is_passing =
-                |note: &Value| Self::read(note).is_some_and(|read| read.did.is_passing());
-            match notes.iter().position(is_passing) {
-                Some(oldest) => drop(notes.remove(oldest)),
-                None => return,
-            }
+        // Those of others are not ours to count, and not ours to drop.
+        let ours: Vec<(usize, Self)> = (notes.iter().enumerate())
+            .filter_map(|(place, note)| Some((place, Self::read(note)?)))
+            .collect();
+        let waited = ours.last().filter(|(_, last)| {
+            self.did == Did::Waits && last.did == Did::Waits && last.reason == self.reason
+        });
+        let no_longer = match waited {
+            Some((place, _)) => Some(*place),
+            None if ours.len() >= NOTES_MAX => oldest_that_goes(&ours),
+            None => None,
+        };
+        if let Some(place) = no_longer {
+            notes.remove(place);
         }
         notes.push(self.note());
         communication.set("note", Value::Array(notes));
     }
+}
+
+/// Which of them makes room for another.
+fn oldest_that_goes(ours: &[(usize, Attempted)]) -> Option<usize> {
+    let passing = ours.iter().find(|(_, one)| one.did.is_passing());
+    let handed = ours.iter().position(|(_, one)| one.did == Did::HandedOver);
+    let others = ours.iter().enumerate();
+    let oldest = others.filter(|(number, _)| Some(*number) != handed);
+    let oldest = oldest.map(|(_, one)| one);
+    let goes = passing.or_else(|| oldest.min_by_key(|(place, _)| *place))?;
+    Some(goes.0)
 }
 
 /// The attempts at a message and its receipts, oldest first.
@@ -233,5 +246,52 @@ mod tests {
         assert_eq!(kept.len(), NOTES_MAX);
         assert_eq!(kept[0].did, Did::HandedOver, "what counts is kept");
         assert_eq!(kept.last().map(|one| one.at_ms), Some(204_000));
+    }
+
+    #[test]
+    fn the_newest_is_written_down_however_many_notes_there_are() {
+        let dids = |message: &Resource| -> Vec<Did> {
+            attempts(message).iter().map(|one| one.did).collect()
+        };
+        // Others filled it.
+        let mut full = message();
+        let foreign: Vec<Value> = (0..50)
+            .map(|number| json!({"text": format!("call {number}")}))
+            .collect();
+        full.set("note", Value::Array(foreign));
+        Attempted::new(Did::HandedOver, "Handed over.", 1_000).write(&mut full);
+        Attempted::new(Did::Arrived, "It has arrived.", 2_000).write(&mut full);
+        assert_eq!(dids(&full), [Did::HandedOver, Did::Arrived]);
+        let notes = full.get("note").and_then(Value::as_array).expect("notes");
+        assert_eq!(notes.len(), 52, "what others wrote is kept");
+
+        // It was on its way for long, or came back again and again.
+        for did in [Did::Delayed, Did::Returned] {
+            let mut long = message();
+            Attempted::new(Did::HandedOver, "Handed over.", 1_000).write(&mut long);
+            for count in 0..60_u64 {
+                Attempted::new(did, "A receipt.", 2_000 + count).write(&mut long);
+            }
+            Attempted::new(Did::Arrived, "It has arrived.", 9_000).write(&mut long);
+            let kept = attempts(&long);
+            assert_eq!(kept.len(), NOTES_MAX);
+            assert_eq!(kept[0].did, Did::HandedOver);
+            assert_eq!(kept[1].at_ms, 2_000 + 12, "{did:?}: the oldest went");
+            assert_eq!(kept.last().map(|one| one.did), Some(Did::Arrived));
+        }
+
+        // One that waits on is one note, whatever others write meanwhile.
+        let mut waiting = message();
+        Attempted::new(Did::Waits, "It waits.", 1_000).write(&mut waiting);
+        let mut notes = waiting
+            .get("note")
+            .and_then(Value::as_array)
+            .cloned()
+            .expect("notes");
+        notes.push(json!({"text": "rang"}));
+        waiting.set("note", Value::Array(notes));
+        Attempted::new(Did::Waits, "It waits.", 2_000).write(&mut waiting);
+        let kept = attempts(&waiting);
+        assert_eq!((kept.len(), kept[0].at_ms), (1, 2_000));
     }
 }

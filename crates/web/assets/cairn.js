@@ -75,7 +75,7 @@
     const known = new Set([...old.querySelectorAll("[data-key]")].map((item) => item.dataset.key));
     const chosen = old.querySelector("[data-selected]")?.dataset.key;
     const was = old.contains(document.activeElement) ? document.activeElement : null;
-    const ticked = [...old.querySelectorAll("input[type=checkbox][id]:checked")].map((box) => box.id);
+    const ticked = [...old.querySelectorAll("input[type=checkbox][id]:checked")].map((box) => [box.id, box.value]);
     const places = SCROLLED.map((some) => [...old.querySelectorAll(some)].map((item) => [item.scrollLeft, item.scrollTop]));
     const holder = document.createElement("template");
     holder.innerHTML = html;
@@ -86,7 +86,12 @@
     if (known.size) for (const item of fresh.querySelectorAll("[data-key]")) if (!known.has(item.dataset.key)) item.classList.add("new");
     if (chosen) select(fresh.querySelector(`[data-key="${CSS.escape(chosen)}"]`), false);
     SCROLLED.forEach((some, which) => fresh.querySelectorAll(some).forEach((item, at) => places[which][at] && item.scrollTo(...places[which][at])));
-    for (const id of ticked) { const box = document.getElementById(id); if (box) box.checked = true; }
+    // What a box stands for may be another version now: whoever ticked it has not seen that one.
+    for (const [id, value] of ticked) {
+      const box = document.getElementById(id);
+      if (box && box.value === value) box.checked = true;
+      else if (box) unticked.add(id);
+    }
     count();
     if (was) again(was, fresh);
     if (typed) carry(typed, fresh);
@@ -96,14 +101,17 @@
   // the next Tab doesn't begin at the top of the page.
   const SCROLLED = [".graph", ".findings", ".scroll"];
   const again = (was, fresh) => {
+    const same = was.id && fresh.querySelector(`#${CSS.escape(was.id)}`);
+    if (same) return same.focus({ preventScroll: true });
     const row = keyOf(was) && fresh.querySelector(`[data-key="${CSS.escape(keyOf(was))}"]`);
     const mark = (one) => one.getAttribute("href") ?? one.getAttribute("aria-label") ?? one.textContent;
-    const like = (part) => [...part.querySelectorAll(was.localName)].find((one) => mark(one) === mark(was));
+    const like = (part) => [...part.querySelectorAll(`${was.localName}:not([type=hidden])`)].find((one) => mark(one) === mark(was));
     const act = was.dataset.act;
     const there = row ? (act ? row.querySelector(`[data-act="${act}"]`) : like(row)) ?? row.querySelector("a, button, summary") : like(fresh);
-    if (there) return there.focus({ preventScroll: true });
+    there?.focus({ preventScroll: true });
+    if (there && document.activeElement === there) return;
     fresh.tabIndex = -1;
-    return fresh.focus({ preventScroll: true });
+    fresh.focus({ preventScroll: true });
   };
   const carry = (typed, fresh) => {
     const key = keyOf(typed);
@@ -181,22 +189,27 @@
   // Boxes of a list: x or a click ticks one, with Shift all from the one before; it is said how many are.
   const boxes = () => [...document.querySelectorAll("[data-rows] input[data-act=pick]")];
   let before = null;
+  /** Those that lost their tick with a change; it is said until somebody ticks again. */
+  const unticked = new Set();
   const count = () => {
     const all = boxes(), page = document.getElementById("pick-page"), said = document.getElementById("picked");
-    const how = all.filter((box) => box.checked).length;
+    const chosen = all.filter((box) => box.checked), how = chosen.length;
+    const others = chosen.filter((box) => box.dataset.theirs !== undefined).length;
     if (page) { page.checked = how > 0 && how === all.length; page.indeterminate = how > 0 && how < all.length; }
-    const words = how ? `${how} ticked` : "None ticked";
+    const lost = unticked.size, was = lost === 1 ? "1 was unticked because it changed" : `${lost} were unticked because they changed`;
+    const words = `${how || "None"} ticked${others ? `, ${others} of them somebody else's` : ""}${lost ? `; ${was}` : ""}`;
     if (said && said.textContent !== words) said.textContent = words;
   };
   const tick = (box, range) => {
     const all = boxes(), from = all.findIndex((one) => one.id === before), to = all.indexOf(box);
     if (range && from >= 0) for (const one of all.slice(Math.min(from, to), Math.max(from, to) + 1)) one.checked = box.checked;
     before = box.id;
+    unticked.clear();
     count();
   };
   document.addEventListener("click", (event) => {
     if (event.target.matches("input[data-act=pick]")) tick(event.target, event.shiftKey);
-    else if (event.target.id === "pick-page") { for (const box of boxes()) box.checked = event.target.checked; count(); }
+    else if (event.target.id === "pick-page") { for (const box of boxes()) box.checked = event.target.checked; unticked.clear(); count(); }
   });
   count();
 
@@ -226,8 +239,13 @@
     switch (event.key) {
       case "j": select(all[Math.min(at + 1, all.length - 1)]); break;
       case "k": select(all[Math.max(at - 1, 0)]); break;
-      // On a box it would send the form that the box is of.
-      case "Enter": if (event.target.closest("a, button, summary") || (event.target.matches("input") && !event.target.closest(".pick"))) return; (row ?? event.target.closest("[data-key]"))?.querySelector("a[data-act=open]")?.click(); break;
+      // On a box it would send the form that the box is of. A row's box opens its patient; those of all rows are of none.
+      case "Enter": {
+        if (event.target.closest("a, button, summary") || (event.target.matches("input") && !event.target.closest(".pick"))) return;
+        const here = event.target.closest("[data-key]") ?? (event.target.matches("input") ? null : row);
+        here?.querySelector("a[data-act=open]")?.click();
+        break;
+      }
       case "e": { const details = row?.querySelector("details"); if (details) { details.open = true; details.querySelector("select, input:not([type=hidden]), textarea, button")?.focus(); } break; }
       case "c": row?.querySelector("form[data-act=claim]")?.requestSubmit(); break;
       case "x": case "X": { const box = (row ?? event.target.closest("[data-key]"))?.querySelector("input[data-act=pick]"); if (box) { box.checked = !box.checked; tick(box, event.shiftKey); } break; }

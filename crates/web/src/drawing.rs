@@ -605,11 +605,11 @@ pub(crate) fn bars(rows: &[Bar], what: &str, how_many: &str) -> Markup {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use journey::{EdgeView, VersionView};
 
-    fn graph() -> GraphView {
+    pub(crate) fn graph() -> GraphView {
         let node = |id: &str, kind: &str, here| NodeView {
             id: id.into(),
             kind: kind.into(),
@@ -644,6 +644,9 @@ mod tests {
                 ended: 1,
                 live: true,
             },
+            started: 4,
+            moved_in: 0,
+            moved_out: 0,
             nodes: vec![
                 node("a", "send", 3),
                 node("b", "ask", 0),

@@ -1,21 +1,27 @@
 //! Many tasks of the worklist at once: those that were ticked, or all that fit its filter. Each is decided and written
 //! by itself, as one alone would be; what could not be done is listed with its reason, and what was done can be undone.
 
+mod ask;
+mod said;
+
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use axum::response::Response;
 use fhir::ResourceType;
 use futures_util::StreamExt;
+use ledger::Kind;
 use maud::{Markup, html};
 use serde_json::json;
+use tracing::Instrument;
 use trust::{Action, Permit};
 
-use crate::context::{Ctx, Fields, Posted, query};
+use crate::context::{Ctx, Fields, Posted, query, same_secret};
 use crate::error::PageError;
-use crate::layout::{self, Section, State, console, count_of, csrf, thousands};
-use crate::tasks::{self, Asked, Deed, OPEN, ROLES, TaskRow, To};
+use crate::layout::{Section, console, csrf, thousands};
+use crate::tasks::{self, Asked, Changed, Deed, OPEN, TaskRow, To};
 use crate::time::iso;
-use crate::worklist::{self, back, patient_lines};
+use crate::worklist::{self, back};
 
 /// Tasks at once: what a person can look over, and what a server does within a second or two.
 pub(crate) const MANY_MAX: usize = 200;
@@ -52,10 +58,46 @@ impl Seen {
     }
 }
 
+/// A task of a form that undoes: the version that the deed wrote, and what says that the deed was this session's.
+#[derive(Debug, Clone)]
+struct Undoable {
+    task: Seen,
+    tag: String,
+}
+
+impl Undoable {
+    fn parse(text: &str) -> Option<Self> {
+        let (task, tag) = text.rsplit_once('/')?;
+        Some(Self {
+            task: Seen::parse(task)?,
+            tag: tag.to_owned(),
+        })
+    }
+}
+
+/// What says that a version of a task was written by a deed of this session, so that no other is undone: keyed by the
+/// organisation's own key, which no browser has.
+fn tag(ctx: &Ctx, task: &Seen) -> String {
+    let ledger = ctx.app.ledger();
+    let what = format!("{}/{}/{}", ctx.session.id, task.id, task.version);
+    let kind = Kind(ResourceType::Task.code());
+    let token = ledger.token(ctx.session.agent.tenant, kind, "undo of many tasks", &what);
+    format!("{:016x}", token.0)
+}
+
 /// What came of a task: its new version, or why there is none.
 struct Tried {
     task: Seen,
-    done: Result<u32, PageError>,
+    done: Result<Changed, PageError>,
+}
+
+/// The tasks that are meant.
+struct Meant {
+    tasks: Vec<Seen>,
+    /// How many there would be without the bound.
+    total: usize,
+    /// How many open tasks were looked at for them, where those were not all.
+    only: Option<usize>,
 }
 
 /// What is done to many, and the word for it.
@@ -76,6 +118,17 @@ impl What {
             _ => None,
         }
     }
+    /// As forms say it.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Deed(Deed::Claim) => "claim",
+            Self::Deed(Deed::Release) => "release",
+            Self::Deed(Deed::Delegate) => "delegate",
+            Self::Deed(Deed::Done) => "done",
+            Self::Deed(Deed::Reopen) => "reopen",
+            Self::Undo => "undo",
+        }
+    }
     fn words(self) -> &'static str {
         match self {
             Self::Deed(Deed::Claim) => "claimed",
@@ -88,11 +141,12 @@ impl What {
     }
 }
 
-/// The box of a row. It belongs to the form above the list.
-pub(crate) fn pick(task: &TaskRow) -> Markup {
+/// The box of a row. It belongs to the form above the list, which says how many of those ticked are somebody else's.
+pub(crate) fn pick(ctx: &Ctx, task: &TaskRow) -> Markup {
+    let theirs = (task.owner.as_ref()).is_some_and(|(id, _)| *id != ctx.session.agent.id);
     html! {
         label class="pick" {
-            input type="checkbox" form="many" name="task" id={ "pick-" (task.id) } data-act="pick" value={ (task.id) "/" (task.version) } aria-label={ "Tick " (task.title) };
+            input type="checkbox" form="many" name="task" id={ "pick-" (task.id) } data-theirs[theirs] data-act="pick" value={ (task.id) "/" (task.version) } aria-label={ "Tick " (task.title) };
         }
     }
 }
@@ -117,27 +171,6 @@ pub(crate) fn bar(ctx: &Ctx, back: &str, shown: usize, total: usize) -> Markup {
     }
 }
 
-/// Why a task was left as it was, without anything of the patient.
-fn why(ctx: &Ctx, error: &PageError) -> String {
-    match error {
-        PageError::Conflict => {
-            "Somebody else, or the journey, changed it since you saw it.".to_owned()
-        }
-        PageError::NotFound => "It is not there any more, or not yours to see.".to_owned(),
-        // A policy's own words are for those who look after policies.
-        PageError::Refused(reason) if reason.starts_with(char::is_lowercase) => {
-            "Your role does not allow it for this task.".to_owned()
-        }
-        PageError::Refused(words) | PageError::Invalid(words) => words.clone(),
-        PageError::Erased => "This record was erased.".to_owned(),
-        PageError::Internal(inside) => {
-            tracing::error!(request_id = %ctx.request.id, error = %inside, "one of many tasks failed");
-            "Something went wrong on our side, and nothing of it was saved.".to_owned()
-        }
-        _ => "It could not be done just now. Try again.".to_owned(),
-    }
-}
-
 /// The tasks as they are now, by id, of those that this person is shown.
 async fn rows(ctx: &Ctx, tasks: &[Seen]) -> Result<HashMap<String, TaskRow>, PageError> {
     if tasks.is_empty() {
@@ -157,28 +190,19 @@ async fn rows(ctx: &Ctx, tasks: &[Seen]) -> Result<HashMap<String, TaskRow>, Pag
         .collect())
 }
 
-/// The tasks that are meant: those that were ticked as they were seen, or all that fit the address as they are now;
-/// and how many there would be without the bound.
-async fn meant(
-    ctx: &Ctx,
-    address: &Fields,
+/// Tasks that a form names, each once, at most [`MANY_MAX`].
+fn named<T>(
     fields: &Fields,
-) -> Result<(Vec<Seen>, usize), PageError> {
-    if fields.get("which") == Some("all") {
-        let (rows, total) = worklist::fitting(ctx, address, MANY_MAX).await?;
-        let seen = rows.into_iter().map(|row| Seen {
-            id: row.id,
-            version: row.version,
-        });
-        return Ok((seen.collect(), total));
-    }
+    parse: impl Fn(&str) -> Option<T>,
+    id: impl Fn(&T) -> &str,
+) -> Result<Vec<T>, PageError> {
     let mut known = HashSet::new();
     let mut tasks = Vec::new();
     for text in fields.all("task") {
-        let task = Seen::parse(text).ok_or_else(|| {
+        let task = parse(text).ok_or_else(|| {
             PageError::Invalid("A task that was ticked can't be read.".to_owned())
         })?;
-        if known.insert(task.id.clone()) {
+        if known.insert(id(&task).to_owned()) {
             tasks.push(task);
         }
     }
@@ -188,13 +212,45 @@ async fn meant(
             tasks.len()
         )));
     }
-    let total = tasks.len();
-    Ok((tasks, total))
+    Ok(tasks)
 }
 
-/// Puts a task back as it was before the version that was seen, if that is still the newest.
-async fn undo(ctx: &Ctx, permits: (&Permit, &Permit), seen: &Seen) -> Result<u32, PageError> {
-    let (work, read) = permits;
+/// The tasks that are meant: those that were ticked as they were seen, or all that fit the address as they are now.
+async fn meant(ctx: &Ctx, address: &Fields, fields: &Fields) -> Result<Meant, PageError> {
+    if is_all(fields) {
+        let (rows, total, only) = worklist::fitting(ctx, address, MANY_MAX).await?;
+        let seen = rows.into_iter().map(|row| Seen {
+            id: row.id,
+            version: row.version,
+        });
+        return Ok(Meant {
+            tasks: seen.collect(),
+            total,
+            only,
+        });
+    }
+    let tasks = named(fields, Seen::parse, |task| &task.id)?;
+    Ok(Meant {
+        total: tasks.len(),
+        tasks,
+        only: None,
+    })
+}
+
+/// Whether all that fit are meant, whichever are ticked.
+fn is_all(fields: &Fields) -> bool {
+    fields.get("which") == Some("all")
+}
+
+/// Puts a task back as it was before the version that was seen, if that is still the newest and was written by a deed of
+/// this session.
+async fn undo(ctx: &Ctx, permits: (&Permit, &Permit), what: &Undoable) -> Result<u32, PageError> {
+    let ((work, read), seen) = (permits, &what.task);
+    if !same_secret(&what.tag, &tag(ctx, seen)) {
+        return Err(PageError::Invalid(
+            "It was not done here since you signed in, so it can't be put back here.".to_owned(),
+        ));
+    }
     let found = tasks::load(ctx, work, &seen.id).await?;
     let before = seen.version.checked_sub(1).filter(|before| *before > 0);
     let (Some(before), true) = (before, found.version == seen.version) else {
@@ -224,25 +280,55 @@ async fn undo(ctx: &Ctx, permits: (&Permit, &Permit), seen: &Seen) -> Result<u32
     Ok(tasks::write(ctx, work, task, seen.version, "put back").await?)
 }
 
-/// Does it to each, some at a time, in their order.
-async fn each(
-    ctx: &Ctx,
-    permits: (&Permit, &Permit),
-    what: What,
-    asked: &Asked<'_>,
-    seen: Vec<Seen>,
-) -> Vec<Tried> {
-    let one = |task: Seen| async move {
-        let done = match what {
-            What::Undo => undo(ctx, permits, &task).await,
-            What::Deed(_) => {
-                tasks::change(ctx, permits.0, &task.id, asked, Some(task.version)).await
-            }
+/// What is done to many tasks, with all that it needs.
+struct Job {
+    ctx: Ctx,
+    work: Permit,
+    deed: Deed,
+    words: &'static str,
+    outcome: Option<String>,
+    note: Option<String>,
+    role: Option<String>,
+    person: Option<String>,
+    known: Option<(String, String, trust::Role)>,
+}
+
+impl Job {
+    async fn one(&self, task: Seen) -> Tried {
+        let asked = Asked {
+            deed: self.deed,
+            words: self.words,
+            outcome: self.outcome.as_deref(),
+            note: self.note.as_deref(),
+            role: self.role.as_deref(),
+            to: match (&self.known, &self.person) {
+                (Some(known), _) => To::Known(known),
+                (None, Some(person)) => To::Named(person),
+                (None, None) => To::Role,
+            },
+            among: true,
         };
+        let expected = Some(task.version);
+        let done = tasks::change(&self.ctx, &self.work, &task.id, &asked, expected).await;
         Tried { task, done }
+    }
+}
+
+/// Does something to each, some at a time, in their order; to its end, also where nobody waits for the answer any more.
+async fn each<T, F>(
+    tasks: Vec<T>,
+    one: impl Fn(T) -> F + Send + 'static,
+) -> Result<Vec<Tried>, PageError>
+where
+    T: Send + 'static,
+    F: Future<Output = Tried> + Send + 'static,
+{
+    let all = async move {
+        let tried = futures_util::stream::iter(tasks).map(one);
+        tried.buffered(TOGETHER).collect::<Vec<_>>().await
     };
-    let tried = futures_util::stream::iter(seen).map(one);
-    tried.buffered(TOGETHER).collect().await
+    let done = tokio::spawn(all.in_current_span()).await;
+    done.map_err(|_| PageError::Internal("work on many tasks broke off".to_owned()))
 }
 
 /// The colleague that tasks are handed on to. Whoever has none of the tasks learns nothing of who has an account.
@@ -264,132 +350,25 @@ async fn colleague(
     Ok(None)
 }
 
-/// What was not done: which task, whose, and why.
-async fn left(ctx: &Ctx, what: What, tried: &[Tried]) -> Result<Markup, PageError> {
-    let left: Vec<(&Seen, &PageError)> = (tried.iter())
-        .filter_map(|one| Some((&one.task, one.done.as_ref().err()?)))
-        .collect();
-    if left.is_empty() {
-        return Ok(html! {});
-    }
-    let tasks: Vec<Seen> = left.iter().map(|(task, _)| (*task).clone()).collect();
-    let rows = rows(ctx, &tasks).await?;
-    let names = patient_lines(ctx, rows.values().filter_map(|row| row.patient.clone())).await?;
-    let named = |row: &TaskRow| {
-        let line = row.patient.as_ref().and_then(|patient| names.get(patient));
-        line.map_or_else(String::new, |line| line.name.clone())
-    };
-    Ok(html! {
-        section class="problem stack" aria-labelledby="left" {
-            h2 id="left" { (count_of(left.len(), "task")) " not " (what.words()) }
-            div class="scroll" { table {
-                thead { tr { th scope="col" { "Task" } th scope="col" { "Patient" } th scope="col" { "Why" } } }
-                tbody { @for (task, error) in &left { tr {
-                    @match rows.get(&task.id) {
-                        Some(row) => {
-                            th scope="row" { (row.title) }
-                            td { @if let Some(patient) = &row.patient { a href={ "/console/patients/" (patient) } { (named(row)) } } }
-                        },
-                        None => { th scope="row" { "A task that you are not shown" } td {} }
-                    }
-                    td { (why(ctx, error)) }
-                } } }
-            } }
-        }
-    })
-}
-
-/// What came of it, above the list.
-async fn said(
-    ctx: &Ctx,
-    what: What,
-    tried: &[Tried],
-    total: usize,
-    back: &str,
-) -> Result<Markup, PageError> {
-    let done: Vec<Seen> = (tried.iter())
-        .filter_map(|one| {
-            let version = *one.done.as_ref().ok()?;
-            Some(Seen {
-                id: one.task.id.clone(),
-                version,
-            })
-        })
-        .collect();
-    let left = left(ctx, what, tried).await?;
-    Ok(html! {
-        @if !done.is_empty() {
-            div class="flash" role="status" {
-                (layout::state(State::Done, &format!("{} {}", count_of(done.len(), "task"), what.words())))
-                @if total > tried.len() { span { "These were the first " (tried.len()) " of " (thousands(total as u64)) "." } }
-                @if what == What::Deed(Deed::Done) { span class="quiet small" { "What journeys do meanwhile stays done." } }
-                @if what != What::Undo {
-                    form method="post" data-act="undo" action=(back) {
-                        (csrf(ctx))
-                        // No button says it: the key u sends the form without one.
-                        input type="hidden" name="deed" value="undo";
-                        @for task in &done { (task.field()) }
-                        button class="plain" type="submit" { "Undo" }
-                    }
-                }
-            }
-        }
-        (left)
-    })
-}
-
-/// Asks for what a deed needs to be said with it.
-fn ask(
-    ctx: &Ctx,
-    deed: Deed,
-    rows: &HashMap<String, TaskRow>,
-    (tasks, total): (&[Seen], usize),
-    back: &str,
-) -> Response {
-    let mut outcomes: Vec<(&str, &str, usize)> = Vec::new();
-    for (code, words) in rows.values().flat_map(|row| &row.outcomes) {
-        match outcomes.iter_mut().find(|(known, ..)| known == code) {
-            Some((.., count)) => *count += 1,
-            None => outcomes.push((code, words, 1)),
+/// The list with what came of it; where the list can't be had just now, that alone.
+async fn listed(ctx: &Ctx, address: &Fields, said: &Markup) -> Response {
+    match worklist::with(ctx, address, said).await {
+        Ok(page) => page,
+        Err(error) => {
+            tracing::warn!(request_id = %ctx.request.id, %error, "the worklist could not be read after many tasks");
+            let body = html! {
+                h1 { "Worklist" }
+                (said)
+                p { "The list itself could not be loaded just now." }
+                p { a class="button" href=(back(address)) { "Load the list" } }
+            };
+            console(ctx, "Worklist", Section::Worklist, None, &body)
         }
     }
-    outcomes.sort_by_key(|(code, _, count)| (std::cmp::Reverse(*count), *code));
-    let title = match deed {
-        Deed::Done => "Tasks that are done",
-        _ => "Tasks to hand on",
-    };
-    let body = html! {
-        p class="crumbs" { a href=(back) { "Worklist" } }
-        h1 { (title) }
-        p { "It is for " span class="strong" { (count_of(tasks.len(), "task")) } "." @if total > tasks.len() { " These are the first of " (thousands(total as u64)) "." } " Each is decided by itself; what can't be done is listed, and the rest can be undone." }
-        form class="ask stack fields" method="post" action=(back) {
-            (csrf(ctx))
-            input type="hidden" name="said" value="yes";
-            @for task in tasks { (task.field()) }
-            @if deed == Deed::Done {
-                @if !outcomes.is_empty() {
-                    label { "How they ended" span class="hint" { "A task that can't end so is left as it is" }
-                        select name="outcome" required {
-                            @for (code, words, count) in &outcomes { option value=(code) { (words) @if *count < tasks.len() { " (" (count) " of " (tasks.len()) " can end so)" } } }
-                            option value="other" { "something else" }
-                        }
-                    }
-                }
-                label { "Note" span class="hint" { "What others should know of each of them; may stay empty" } textarea name="note" maxlength="2000" {} }
-                div class="inline-fields" { button class="primary" type="submit" name="deed" value="done" { "Mark as done" } a class="button" href=(back) { "Don't" } }
-            } @else {
-                label { "To" select name="role" required { @for (code, words) in ROLES { option value=(code) { (words) } } } }
-                label { "Colleague" span class="hint" { "Their user name, whatever their role; empty for any of the role" } input type="text" name="person" autocomplete="off" autocapitalize="none" spellcheck="false" maxlength="200"; }
-                label { "Note" span class="hint" { "Why, for whoever takes them; may stay empty" } textarea name="note" maxlength="2000" {} }
-                div class="inline-fields" { button class="primary" type="submit" name="deed" value="delegate" { "Hand on" } a class="button" href=(back) { "Don't" } }
-            }
-        }
-    };
-    console(ctx, title, Section::Worklist, None, &body)
 }
 
-/// `POST /console/worklist`: does something to many tasks, or asks first for what has to be said with it. The list that
-/// it was chosen from is in the address.
+/// `POST /console/worklist`: does something to many tasks, or asks first for what has to be said with it, and which all
+/// that fit are. The list that it was chosen from is in the address.
 pub(crate) async fn act(
     address: Fields,
     Posted { ctx, fields }: Posted,
@@ -404,43 +383,63 @@ pub(crate) async fn act(
     let what = fields.get("deed").and_then(What::parse);
     let what = what.ok_or(PageError::NotFound)?;
     let back = back(&address);
-    let (tasks, total) = meant(&ctx, &address, &fields).await?;
-    if tasks.is_empty() {
+    let tried = match what {
+        What::Undo => {
+            let tasks = named(&fields, Undoable::parse, |undoable| &undoable.task.id)?;
+            let shared = Arc::new((ctx.clone(), work, read));
+            each(tasks, move |undoable: Undoable| {
+                let shared = Arc::clone(&shared);
+                async move {
+                    let (ctx, work, read) = &*shared;
+                    let done = undo(ctx, (work, read), &undoable).await;
+                    let done = done.map(|version| Changed {
+                        version,
+                        from: None,
+                    });
+                    let task = undoable.task;
+                    Tried { task, done }
+                }
+            })
+            .await?
+        }
+        What::Deed(deed) => {
+            let meant = meant(&ctx, &address, &fields).await?;
+            let is_asked =
+                matches!(deed, Deed::Delegate | Deed::Done) && fields.get("said").is_none();
+            if !meant.tasks.is_empty() && (is_asked || is_all(&fields)) {
+                return ask::ask(&ctx, what, &meant, &back).await;
+            }
+            let tasks = meant.tasks;
+            let person = fields.get("person").filter(|_| deed == Deed::Delegate);
+            let known = match person {
+                Some(person) => colleague(&ctx, &work, person, &tasks).await?,
+                None => None,
+            };
+            let owned = |name| fields.get(name).map(str::to_owned);
+            let job = Arc::new(Job {
+                ctx: ctx.clone(),
+                work,
+                deed,
+                words: what.words(),
+                outcome: owned("outcome"),
+                note: owned("note"),
+                role: owned("role"),
+                person: person.map(str::to_owned),
+                known,
+            });
+            each(tasks, move |task: Seen| {
+                let job = Arc::clone(&job);
+                async move { job.one(task).await }
+            })
+            .await?
+        }
+    };
+    if tried.is_empty() {
         let none = html! { div class="problem" role="alert" { strong { "Nothing was done. " } "Tick the tasks that are meant first." } };
         return worklist::with(&ctx, &address, &none).await;
     }
-    if let What::Deed(deed @ (Deed::Delegate | Deed::Done)) = what
-        && fields.get("said").is_none()
-    {
-        let rows = rows(&ctx, &tasks).await?;
-        return Ok(ask(&ctx, deed, &rows, (&tasks, total), &back));
-    }
-    let person = fields.get("person");
-    let known = match person {
-        Some(person) if what == What::Deed(Deed::Delegate) => {
-            colleague(&ctx, &work, person, &tasks).await?
-        }
-        _ => None,
-    };
-    let asked = Asked {
-        deed: match what {
-            What::Deed(deed) => deed,
-            What::Undo => Deed::Reopen,
-        },
-        words: what.words(),
-        outcome: fields.get("outcome"),
-        note: fields.get("note"),
-        role: fields.get("role"),
-        to: match (&known, person) {
-            (Some(known), _) => To::Known(known),
-            (None, Some(person)) => To::Named(person),
-            (None, None) => To::Role,
-        },
-        among: true,
-    };
-    let tried = each(&ctx, (&work, &read), what, &asked, tasks).await;
-    let said = said(&ctx, what, &tried, total, &back).await?;
-    worklist::with(&ctx, &address, &said).await
+    let said = said::said(&ctx, what, &tried, &back).await;
+    Ok(listed(&ctx, &address, &said).await)
 }
 
 #[cfg(test)]

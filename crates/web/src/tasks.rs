@@ -19,6 +19,8 @@ use crate::time::iso;
 
 /// Task states in which somebody still has to do something.
 pub(crate) const OPEN: &str = "requested,received,accepted,ready,in-progress,on-hold";
+/// Between the code of an outcome and its words, where a form for several tasks says both: no code has it.
+const WORDS: char = '\t';
 /// Tries of a change that others keep overtaking.
 const TRIES: usize = 4;
 
@@ -176,22 +178,44 @@ impl TaskRow {
                 }),
         }
     }
+    /// Whether a deed for several tasks, which nobody looked at one by one, is meant for this: a button that one task
+    /// alone would not have does nothing to it.
+    fn has(&self, deed: Deed, account: &str) -> Result<(), PageError> {
+        let mine = self.owner.as_ref().is_some_and(|(id, _)| id == account);
+        match deed {
+            Deed::Release if !mine => Err(PageError::Invalid(
+                "It is not yours to give back.".to_owned(),
+            )),
+            Deed::Claim if mine && self.status != "requested" => {
+                Err(PageError::Invalid("It is yours already.".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
     pub(crate) fn is_open(&self) -> bool {
         OPEN.split(',').any(|status| status == self.status)
     }
     pub(crate) fn overdue(&self, now_ms: i64) -> bool {
         self.is_open() && self.due_ms.is_some_and(|due| due < now_ms)
     }
-    /// How it ends with an outcome that was said for several tasks: as that says, if it is one of its own, and without
-    /// one where it has none.
+    /// How it ends with an outcome that was said for several tasks ([`outcome_value`]): as that says, if it is one of its
+    /// own with the same words, and without one where it has none.
     fn ends<'a>(&self, outcome: Option<&'a str>) -> Result<Option<&'a str>, PageError> {
         if self.outcomes.is_empty() {
             return Ok(None);
         }
-        let known =
-            |said: &&str| *said == "other" || self.outcomes.iter().any(|(code, _)| code == said);
-        match outcome.filter(known) {
-            Some(outcome) => Ok(Some(outcome)),
+        let said = outcome.map(|outcome| match outcome.split_once(WORDS) {
+            Some((code, words)) => (code, Some(words)),
+            None => (outcome, None),
+        });
+        let known = |(code, words): &(&str, Option<&str>)| {
+            let own = |(own, called): &(String, String)| {
+                own == code && words.is_none_or(|words| words == called)
+            };
+            (*code, *words) == ("other", None) || self.outcomes.iter().any(own)
+        };
+        match said.filter(known) {
+            Some((code, _)) => Ok(Some(code)),
             None => Err(PageError::Invalid(
                 "It can't end so: it has outcomes of its own.".to_owned(),
             )),
@@ -293,6 +317,11 @@ impl TaskRow {
 
 fn button(id: &str, act: &str, word: &str, hidden: &Markup) -> Markup {
     html! { form method="post" data-act=(act) action={ "/console/tasks/" (id) "/" (act) } { (hidden) button type="submit" data-act=(act) { (word) } } }
+}
+
+/// An outcome as a form for several tasks says it: one code may have other words in another journey.
+pub(crate) fn outcome_value(code: &str, words: &str) -> String {
+    format!("{code}{WORDS}{words}")
 }
 
 /// Priorities by harm, with their words.
@@ -465,6 +494,15 @@ pub(crate) struct Asked<'a> {
     pub(crate) among: bool,
 }
 
+/// What a change of a task came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// The version that it wrote.
+    pub(crate) version: u32,
+    /// The name of somebody else who had the task before.
+    pub(crate) from: Option<String>,
+}
+
 /// A task for staff, for a change under the permit.
 pub(crate) async fn load(ctx: &Ctx, permit: &Permit, id: &str) -> Result<Versioned, PageError> {
     let found = ctx.vault().load(permit, ResourceType::Task, id).await?;
@@ -493,7 +531,7 @@ pub(crate) async fn write(
     Ok(over + 1)
 }
 
-/// Does it to one task; gives the version that came of it. Where a version is `expected`, it is done to that one or
+/// Does it to one task; gives what came of it. Where a version is `expected`, it is done to that one or
 /// to none; otherwise to the newest.
 pub(crate) async fn change(
     ctx: &Ctx,
@@ -501,7 +539,7 @@ pub(crate) async fn change(
     id: &str,
     asked: &Asked<'_>,
     expected: Option<u32>,
-) -> Result<u32, PageError> {
+) -> Result<Changed, PageError> {
     let by = Doer {
         account: &ctx.session.agent.id,
         name: &ctx.session.agent.name,
@@ -521,10 +559,16 @@ pub(crate) async fn change(
             let identity = ctx.app.web.trust.identity();
             named = Some(identity.colleague(permit, person).await?);
         }
+        let row = TaskRow::of(&task);
+        if asked.among && row.is_open() {
+            row.has(asked.deed, by.account)?;
+        }
         let outcome = match asked.deed {
-            Deed::Done if asked.among => TaskRow::of(&task).ends(asked.outcome)?,
+            Deed::Done if asked.among => row.ends(asked.outcome)?,
             _ => asked.outcome,
         };
+        let from = (row.owner.as_ref()).filter(|(id, _)| id != by.account);
+        let from = from.map(|(_, name)| name.clone());
         let said = Said {
             outcome,
             note: asked.note,
@@ -536,7 +580,7 @@ pub(crate) async fn change(
         };
         apply(asked.deed, &mut task, by, said, ctx.times.care_ms)?;
         match write(ctx, permit, task, found.version, asked.words).await {
-            Ok(version) => return Ok(version),
+            Ok(version) => return Ok(Changed { version, from }),
             Err(TrustError::Ledger(ledger::LedgerError::Conflict))
                 if expected.is_none() && tries < TRIES =>
             {

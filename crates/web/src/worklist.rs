@@ -267,22 +267,23 @@ async fn load(ctx: &Ctx, filter: &Filter) -> Result<(Sorted, bool), PageError> {
     Ok((found.whole, found.incomplete))
 }
 
-/// The open tasks that fit what an address says, first those whose waiting would harm most, at most so many; and how
-/// many fit.
+/// The open tasks that fit what an address says, first those whose waiting would harm most, at most so many; how many
+/// fit; and of how many, where not all open tasks were looked at.
 pub(crate) async fn fitting(
     ctx: &Ctx,
     fields: &Fields,
     most: usize,
-) -> Result<(Vec<TaskRow>, usize), PageError> {
+) -> Result<(Vec<TaskRow>, usize, Option<usize>), PageError> {
     let filter = Filter {
         done: false,
         page: 1,
         size: most,
         ..Filter::of(ctx, fields)
     };
-    let (sorted, _) = load(ctx, &filter).await?;
+    let (sorted, incomplete) = load(ctx, &filter).await?;
     let shown = sorted.shown.iter().map(|task| task.made().clone());
-    Ok((shown.collect(), sorted.total))
+    let only = incomplete.then_some(TASKS_MAX);
+    Ok((shown.collect(), sorted.total, only))
 }
 
 fn link(fields: &Fields, name: &str, value: &str) -> String {
@@ -306,7 +307,7 @@ fn row(ctx: &Ctx, task: &TaskRow, names: &HashMap<String, PatientLine>, back: &s
     html! {
         li class="row" data-key=(task.id) {
             div class="cluster" {
-                @if task.is_open() { (many::pick(task)) }
+                @if task.is_open() { (many::pick(ctx, task)) }
                 (task.priority_mark())
             }
             div {

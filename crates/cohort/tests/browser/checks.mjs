@@ -18,10 +18,12 @@ const SHOT_HEIGHT_MAX = 4_000;
 /** Pictures of the guides in docs/guides: at which of the looks, how wide, and how much of the page, px, from its top or from an element. */
 export const PICTURED = {
   "worklist": [DESKTOP, 900],
+  "worklist-many-claimed": [DESKTOP, 620],
   "timeline": [DESKTOP, 1000],
   "journey-held-foreseen": [DESKTOP, 620],
   "batch-foreseen": [DESKTOP, 860],
   "journey-step": [DESKTOP, 1100],
+  "journey-funnel": [DESKTOP, 900, "#graph"],
   "journey-analysis-made": [DESKTOP, 1500, "#drawn"],
   "journey-staged": [DESKTOP, 512, "#stage"],
   "studio-findings": [DESKTOP, 1300],

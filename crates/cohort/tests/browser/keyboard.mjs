@@ -171,9 +171,14 @@ async function worklist(carla, words) {
   await walk.press(carla, " ");
   await tabTo(carla, "the button for those ticked", called("Claim those ticked"), "Shift+Tab");
   await press(carla, "Enter");
-  await carla.getByRole("status").getByText(/^\d tasks? claimed$/).waitFor();
+  // Both are, or it is said of each that was not why: others work on the list, too.
+  await carla.getByText(/^\d tasks? (not )?claimed$/).first().waitFor();
+  const of = async (words) => Number(/^\d+/.exec((await carla.getByText(words).allTextContents())[0] ?? "0")[0]);
+  const [claimed, left] = [await of(/^\d tasks? claimed$/), await of(/^\d tasks? not claimed$/)];
+  walk.check(claimed > 0 && claimed + left === 2, `of two that were ticked ${claimed} are claimed and ${left} are not`);
+  walk.check((await carla.locator("section[aria-labelledby=left] tbody tr").count()) === left, "what is not claimed is listed");
   await walk.press(carla, "u");
-  await carla.getByRole("status").getByText(/^\d tasks? put back as before$/).waitFor();
+  await carla.getByText(/^\d tasks? (not )?put back as before$/).first().waitFor();
 
   // One is claimed, ended and opened again.
   await walk.press(carla, "j");

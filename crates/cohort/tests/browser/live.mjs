@@ -9,10 +9,14 @@ const script = readFileSync(scriptPath);
 const open = [];
 let answer = "stream";
 const form = (action) => `<form method="post" action="${action}"><input type="hidden" name="csrf" value="new"><select name="outcome"><option>a<option>b</select><input name="note" aria-label="Note ${action}"></form>`;
-const rows = (names) => `<ol id="worklist" data-rows>${names.map((name) => `<li data-key="${name}"><input type="checkbox" id="pick-${name}" data-act="pick" aria-label="Tick ${name}">${name}<details><summary>Done ${name}</summary>${form(`/${name}`)}</details></li>`).join("")}</ol>`;
+/** The list as the pages make it: the filter, the form above the rows (`many::bar`), and rows with a box that names task and version. */
+const bar = `<form id="filter"><input type="hidden" name="who" value="mine"><select name="due" aria-label="Due"><option>any</select></form><form id="many" method="post" action="/many" aria-label="Many tasks at once">
+<label class="pick scripted"><input type="checkbox" id="pick-page"><span>All on this page</span></label><label class="pick"><input type="checkbox" name="which" value="all" id="pick-all"><span>All 60 that fit</span></label>
+<span id="picked" role="status"></span><button type="submit" name="deed" value="claim">Claim</button></form>`;
+const rows = (names, versions = {}) => `<div id="worklist">${bar}<ol data-rows>${names.map((name) => `<li data-key="${name}"><label class="pick"><input type="checkbox" form="many" name="task" id="pick-${name}" data-act="pick" value="${name}/${versions[name] ?? 1}"${name === "Guy" ? " data-theirs" : ""} aria-label="Tick ${name}"></label><a data-act="open" href="#${name}">${name}</a><details><summary>Done ${name}</summary>${form(`/${name}`)}</details></li>`).join("")}</ol></div>`;
 const PAGE = `<!doctype html><html lang="en" data-now="0" data-wall="0"><title>Worklist</title>
 <header><div class="acts-for">You act for Ida Berg</div></header>
-<main id="main" tabindex="-1" data-live="/live?after=1"><h1>Worklist</h1><span id="live"></span><input type="checkbox" id="pick-page" aria-label="All"><span id="picked"></span>${rows(["Ida Berg", "Ole Lie"])}</main><script src="/cairn.js"></script></html>`;
+<main id="main" tabindex="-1" data-live="/live?after=1"><h1>Worklist</h1><span id="live"></span>${rows(["Ida Berg", "Ole Lie"])}</main><script src="/cairn.js"></script></html>`;
 const server = createServer((request, response) => {
   const path = request.url.split("?")[0];
   if (path === "/live" && answer === "full") return response.writeHead(429).end("full");
@@ -27,7 +31,7 @@ const server = createServer((request, response) => {
 await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
 const walk = new Walk(`http://127.0.0.1:${server.address().port}`, peers, shots);
 const send = (event, data) => open.at(-1).write(`event: ${event}\ndata: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`);
-const part = (names, must) => send("part", { id: "worklist", html: rows(names), must });
+const part = (names, must, versions) => send("part", { id: "worklist", html: rows(names, versions), must });
 const light = (page, words) => page.locator("#live").getByText(words).waitFor();
 /** The tab is hidden, or shown again. */
 const hide = (page, hidden) => page.evaluate((hidden) => {
@@ -112,10 +116,42 @@ try {
   walk.check((await ticked()) === "Dan", "the space bar unticks");
   await ticking.locator('[id="pick-Fay"]').click({ modifiers: ["Shift"] });
   walk.check((await ticked()) === "Cat Dan Fay", `Shift and a click tick from the one before: ${await ticked()}`);
-  await ticking.getByLabel("All", { exact: true }).click();
+  await ticking.getByLabel("All on this page").click();
   walk.check((await ticked()) === "", "all are unticked");
-  await ticking.getByLabel("All", { exact: true }).click();
+  await ticking.getByLabel("All on this page").click();
   await says("3 ticked");
+
+  // One that somebody else has changed comes unticked, because whoever ticked it has not seen it so; and it is said
+  // until the next tick.
+  part(["Cat", "Dan", "Fay"], false, { Dan: 2 });
+  await ticking.locator('input[value="Dan/2"]').waitFor();
+  walk.check((await ticked()) === "Cat Fay", `a box of another version stays ticked: ${await ticked()}`);
+  await says("2 ticked; 1 was unticked because it changed");
+  part(["Cat", "Dan", "Fay"], false, { Cat: 2, Dan: 2 });
+  await ticking.locator('input[value="Cat/2"]').waitFor();
+  await says("1 ticked; 2 were unticked because they changed");
+  part(["Cat", "Dan", "Fay", "Guy"], false, { Cat: 2, Dan: 2 });
+  await ticking.locator('[data-key="Guy"]').waitFor();
+  await says("1 ticked; 2 were unticked because they changed");
+  await ticking.locator('[id="pick-Guy"]').click();
+  await says("2 ticked, 1 of them somebody else's");
+
+  // The boxes of all rows keep the focus and their tick through news, and Enter on them opens nobody.
+  for (const [id, before] of [["pick-page", ["Cat"]], ["pick-all", ["Cat", "Dan"]]]) {
+    await walk.press(ticking, "j");
+    await ticking.locator(`#${id}`).focus();
+    if (id === "pick-all") await walk.press(ticking, " ");
+    part(before, false);
+    await walk.until(`${before} alone are there`, 10, async () => (await ticking.locator("ol li").count()) === before.length);
+    const focused = await ticking.evaluate(() => document.activeElement.id);
+    walk.check(focused === id, `after news the focus is at "${focused}" instead of ${id}`);
+    await walk.press(ticking, "Enter");
+    walk.check((await ticking.evaluate(() => location.hash)) === "", `Enter on ${id} opens a patient`);
+  }
+  walk.check(await ticking.locator("#pick-all").isChecked(), "what stands for all that fit lost its tick");
+  await ticking.locator('[id="pick-Dan"]').focus();
+  await walk.press(ticking, "Enter");
+  walk.check((await ticking.evaluate(() => location.hash)) === "#Dan", "Enter on a row's box opens the patient of the row");
   await ticking.context().close();
 
   // A pause and a server that is full are for a while: the page stays, says so, and asks again.

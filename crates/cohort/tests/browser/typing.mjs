@@ -28,7 +28,7 @@ const server = createServer((request, response) => {
   request.on("end", () => waiting.push({
     fields: new URLSearchParams(body),
     found: (said, findings) => response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ said, parts: [{ id: "looked", html: looked(findings) }, { id: "differs", html: "<div id=\"differs\"></div>" }] })),
-    refuse: (status, headers = {}) => response.writeHead(status, headers).end("{}"),
+    refuse: (status, headers = {}, body = "{}") => response.writeHead(status, headers).end(body),
   }));
   return undefined;
 });
@@ -108,6 +108,81 @@ try {
   (await next("the fifth check")).found("No findings.", []);
   await said(page, "No findings.");
   walk.check((await page.evaluate(() => document.activeElement.id)) === "looked", "the focus is lost with its finding");
+
+  // Typed and taken away again, before it was asked about and while it is: the findings are of what stands there.
+  const line = (words) => page.locator("#checking").getByText(words, { exact: true }).waitFor();
+  const so_far = asked;
+  await field.focus();
+  await page.keyboard.press("Control+End");
+  await page.keyboard.type("q");
+  await line("Not checked yet.");
+  await page.keyboard.press("Backspace");
+  await page.clock.runFor(800);
+  await line("Checked as you type.");
+  walk.check(asked === so_far, "what is checked already is asked about again");
+  await page.keyboard.type("q");
+  await page.clock.runFor(800);
+  const dropped = await next("the check of what is taken away");
+  await page.keyboard.press("Backspace");
+  dropped.found("1 error, the first in line 9.", [finding(9, "J009")]);
+  await page.clock.runFor(800);
+  await line("Checked as you type.");
+  walk.check((await page.getByText("J009").count()) === 0 && asked === so_far + 1, "what was taken away is shown, or asked about again");
+
+  // A proxy between two servers, and a fault of ours: neither is a sign-out. The one is tried again by itself, the
+  // other with the next change, and what stands beside the file is marked meanwhile.
+  for (const status of [413, 500, 502, 503]) page.wanted.add(status);
+  const stale = page.locator("#stale");
+  await page.keyboard.type("r");
+  await page.clock.runFor(800);
+  (await next("the check before a proxy's error")).refuse(502, {}, "<h1>Bad gateway</h1>");
+  await said(page, "It could not be checked just now. It is tried again.");
+  await page.clock.runFor(4_000);
+  walk.check(waiting.length === 0, "after 502 it is asked again too soon");
+  await page.clock.runFor(1_500);
+  (await next("the check after a proxy's error")).refuse(500, {}, "<h1>Something went wrong</h1>");
+  await said(page, "It could not be checked: something went wrong on our side. It is tried again when you change the file.");
+  await stale.waitFor();
+  await page.clock.runFor(20_000);
+  walk.check(waiting.length === 0, "after 500 the same text is sent again");
+  await page.keyboard.type("s");
+  await page.clock.runFor(800);
+  (await next("the check of another text")).found("No findings.", []);
+  await said(page, "No findings.");
+  await line("Checked as you type.");
+  walk.check((await stale.count()) === 0, "what is found in this text is marked as another's");
+
+  // A time to wait that is a date is no time to ask at once.
+  await page.keyboard.type("t");
+  await page.clock.runFor(800);
+  (await next("the check that is to wait for a date")).refuse(503, { "retry-after": "Wed, 21 Oct 2026 07:28:00 GMT" });
+  await page.waitForTimeout(200);
+  await page.clock.runFor(3_000);
+  walk.check(waiting.length === 0, "a date makes it ask without a rest");
+  await page.clock.runFor(2_500);
+
+  // Too long for a proxy, or too long at all: nothing is sent again, it is said, and what stands there is marked as
+  // that of another text until the text is that again.
+  (await next("the check that is too long for a proxy")).refuse(413, {}, "<h1>Too large</h1>");
+  await page.getByText(/longer than 256 KB/).waitFor();
+  await stale.getByText("This is of the file as it was checked last.").waitFor();
+  await page.clock.runFor(20_000);
+  walk.check(waiting.length === 0, "what was too long is sent again");
+  await page.keyboard.press("Backspace");
+  await page.clock.runFor(800);
+  await line("Checked as you type.");
+  await said(page, "No findings.");
+  walk.check((await stale.count()) === 0, "the text is that of the findings again");
+  const kept_text = await field.inputValue();
+  await field.evaluate((field) => { field.value += `\n#${"長".repeat(90_000)}`; field.dispatchEvent(new Event("input", { bubbles: true })); });
+  const before_long = asked;
+  await page.clock.runFor(20_000);
+  await page.getByText(/longer than 256 KB/).waitFor();
+  await stale.waitFor();
+  walk.check(asked === before_long, "270 KB are sent");
+  await field.evaluate((field, text) => { field.value = text; field.dispatchEvent(new Event("input", { bubbles: true })); }, kept_text);
+  await page.clock.runFor(800);
+  await line("Checked as you type.");
 
   // Too soon, and away: asked again by itself. Signed out: nothing is asked any more, and nothing is lost.
   for (const status of [429, 503]) page.wanted.add(status);

@@ -336,10 +336,29 @@ impl Attempt<'_> {
 
 /// The last time, not after a moment, at which batches are closed.
 pub(super) fn last_closing(files: &Files, now_ms: u64) -> Option<u64> {
-    let now = Timestamp::from_millisecond(i64::try_from(now_ms).ok()?).ok()?;
+    let all = closings(files, now_ms).into_iter();
+    all.filter(|at_ms| *at_ms <= now_ms).max()
+}
+
+/// The first time after a moment at which batches are closed.
+pub(crate) fn next_closing(files: &Files, now_ms: u64) -> Option<u64> {
+    let all = closings(files, now_ms).into_iter();
+    all.filter(|at_ms| *at_ms > now_ms).min()
+}
+
+/// The times at which batches are closed, of the day of a moment and those beside it.
+fn closings(files: &Files, now_ms: u64) -> Vec<u64> {
+    let now = i64::try_from(now_ms).ok();
+    let Some(now) = now.and_then(|now| Timestamp::from_millisecond(now).ok()) else {
+        return Vec::new();
+    };
     let today = now.to_zoned_datetime(files.options.zone.clone()).date();
-    let days = [today, today.checked_sub(1.day()).ok()?];
-    let all = days.into_iter().flat_map(|day| {
+    let days = [
+        today.checked_sub(1.day()).ok(),
+        Some(today),
+        today.checked_add(1.day()).ok(),
+    ];
+    let all = days.into_iter().flatten().flat_map(|day| {
         let times = files.options.closes.iter();
         times.filter_map(move |time| {
             let at = files
@@ -349,7 +368,7 @@ pub(super) fn last_closing(files: &Files, now_ms: u64) -> Option<u64> {
             u64::try_from(at.compatible().ok()?.as_millisecond()).ok()
         })
     });
-    all.filter(|at_ms| *at_ms <= now_ms).max()
+    all.collect()
 }
 
 /// What has to be there of a document that may be new.

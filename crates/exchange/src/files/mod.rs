@@ -28,7 +28,7 @@ pub use run::FileDeliverer;
 
 use crate::Price;
 use crate::check::{Reason, Refused};
-pub(crate) use accept::{Taken, batched};
+pub(crate) use accept::{Taken, batched, next_closing};
 use age::Recipient;
 use letter::Typeface;
 

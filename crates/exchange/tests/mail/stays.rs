@@ -19,7 +19,7 @@ const MINUTE_MS: u64 = 60_000;
 const AGAIN_MS: u64 = 15 * MINUTE_MS;
 
 /// Writes the patient's stay with this status; returns its id.
-async fn stay(
+pub(crate) async fn stay(
     world: &World,
     patient: &str,
     id: Option<&str>,
@@ -45,12 +45,12 @@ async fn stay(
     id
 }
 
-fn holding(message: &mut Message) {
+pub(crate) fn holding(message: &mut Message) {
     message.while_admitted = WhileAdmitted::Hold;
 }
 
 /// Waits until a message waits for the end of a stay.
-async fn held(world: &World, patient: &str, id: &str) -> Value {
+pub(crate) async fn held(world: &World, patient: &str, id: &str) -> Value {
     let mut patience = Patience::new();
     loop {
         let found = world.communication(patient, id).await;
@@ -191,6 +191,36 @@ async fn what_a_stay_outlasts_or_leaves_out_is_not_sent() {
     let urgent = world.queue(&patient, |_| {}).await;
     world.wait_for(&patient, &urgent, "completed").await;
     assert_eq!(peer.seen().len(), 1);
+    running.stop().await;
+}
+
+/// A stay that nobody closes is asked about more and more seldom, and each look changes nothing.
+#[tokio::test]
+async fn what_waits_for_long_is_asked_about_seldom() {
+    let world = World::new().await;
+    let peer = Peer::start(&[]).await;
+    let patient = world.patient(&[]).await;
+    let encounter = stay(&world, &patient, None, ("IMP", "in-progress")).await;
+    let running = world.run(world.options(peer.port));
+    let id = world
+        .queue(&patient, |message| {
+            message.expires_ms = None;
+            holding(message);
+        })
+        .await;
+    let found = held(&world, &patient, &id).await;
+    let mut now_ms = NOW_MS;
+    for minutes in [15, 15, 30, 60, 120, 240, 360, 360] {
+        let due_ms = put_off(&world).await;
+        assert_eq!((due_ms - now_ms) / MINUTE_MS, minutes);
+        world.clock.set(due_ms);
+        now_ms = due_ms;
+    }
+    put_off(&world).await;
+    assert_eq!(world.communication(&patient, &id).await, found);
+    stay(&world, &patient, Some(&encounter), ("IMP", "finished")).await;
+    world.clock.advance(360 * MINUTE_MS);
+    world.wait_for(&patient, &id, "completed").await;
     running.stop().await;
 }
 

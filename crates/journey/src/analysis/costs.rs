@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use trust::attempts::{Did, attempts};
 use trust::conventions::SMS_SYSTEM;
 use trust::costs::{Amount, costs, segments};
 
@@ -55,6 +56,9 @@ pub struct Costs {
     /// Journeys whose messages can't be read.
     #[serde(default)]
     pub unreadable: u64,
+    /// Journeys of whose messages some are in no row, because consents or labels keep them back.
+    #[serde(default)]
+    pub kept_back: u64,
     /// How many made-up patients were led along the journey.
     pub simulated_patients: u64,
     /// For how many days.
@@ -165,6 +169,7 @@ pub(crate) struct CostSums {
     zone: TimeZone,
     rows: BTreeMap<(String, &'static str), CostRow>,
     pub(crate) unreadable: u64,
+    pub(crate) kept_back: u64,
 }
 
 impl CostSums {
@@ -174,6 +179,7 @@ impl CostSums {
             zone,
             rows: BTreeMap::new(),
             unreadable: 0,
+            kept_back: 0,
         }
     }
 
@@ -184,18 +190,19 @@ impl CostSums {
             .and_then(serde_json::Value::as_array);
         let mut identifiers = identifiers.into_iter().flatten();
         let (costs, segments) = (costs(message), segments(message));
-        let at = message
-            .text_at(&["sent"])
-            .or_else(|| {
-                // A provider has it, and its answer never came.
-                let is_taken = identifiers.any(|one| one["system"] == SMS_SYSTEM);
-                is_taken.then(|| message.text_at(&["meta", "lastUpdated"]))?
-            })
-            .and_then(fhir::date::parse);
-        let (Some(at), Some(channel)) = (at, channel(message)) else {
+        let time = |path: &[&str]| Some(fhir::date::parse(message.text_at(path)?)?.start_ms);
+        let at_ms = time(&["sent"]).or_else(|| {
+            // A provider has it, and its answer never came: it left when it was tried, whatever was written into it since.
+            let is_taken = identifiers.any(|one| one["system"] == SMS_SYSTEM);
+            let tried = attempts(message).into_iter();
+            let mut tried = tried.filter(|one| matches!(one.did, Did::HandedOver | Did::PutOff));
+            let tried_ms = tried.next().and_then(|one| i64::try_from(one.at_ms).ok());
+            is_taken.then(|| tried_ms.or_else(|| time(&["meta", "lastUpdated"])))?
+        });
+        let (Some(at_ms), Some(channel)) = (at_ms, channel(message)) else {
             return;
         };
-        let month = Timestamp::from_millisecond(at.start_ms).map_or_else(
+        let month = Timestamp::from_millisecond(at_ms).map_or_else(
             |_| "unknown".to_owned(),
             |at| {
                 let there = at.to_zoned_datetime(self.zone.clone());
@@ -224,6 +231,7 @@ impl CostSums {
         Costs {
             rows: self.rows.into_values().collect(),
             unreadable: self.unreadable,
+            kept_back: self.kept_back,
             simulated_patients: u64::from(simulated.patients),
             simulated_days: u64::from(simulated.days),
             simulated: by_channel
@@ -245,6 +253,12 @@ fn amounts(amounts: &[Amount]) -> String {
     }
 }
 
+/// `1 message`, `2 messages`.
+fn counted(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
 /// What messages cost, in words for terminals.
 pub(super) fn text(text: &mut String, costs: &Costs, cases: u64) {
     text.push_str("\nMessages that left, and what they cost\n");
@@ -254,11 +268,13 @@ pub(super) fn text(text: &mut String, costs: &Costs, cases: u64) {
     for row in &costs.rows {
         let _ = write!(
             text,
-            "  {} by {}: {} messages",
-            row.month, row.channel, row.messages
+            "  {} by {}: {}",
+            row.month,
+            row.channel,
+            counted(row.messages, "message")
         );
         if row.segments > 0 {
-            let _ = write!(text, ", {} segments", row.segments);
+            let _ = write!(text, ", {}", counted(row.segments, "segment"));
         }
         let _ = write!(text, ", {}", amounts(&row.cost));
         if row.unpriced > 0 && row.unpriced < row.messages {
@@ -278,8 +294,15 @@ pub(super) fn text(text: &mut String, costs: &Costs, cases: u64) {
     if costs.unreadable > 0 {
         let _ = writeln!(
             text,
-            "  {} journeys' messages can't be read",
-            costs.unreadable
+            "  messages of {} can't be read",
+            counted(costs.unreadable, "journey")
+        );
+    }
+    if costs.kept_back > 0 {
+        let _ = writeln!(
+            text,
+            "  messages of {} are kept back by consents or labels",
+            counted(costs.kept_back, "journey")
         );
     }
     for one in &costs.simulated {
@@ -307,6 +330,7 @@ pub(super) fn text(text: &mut String, costs: &Costs, cases: u64) {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use trust::attempts::Attempted;
     use trust::costs::MESSAGE_COST_URL;
 
     fn message(medium: &str, sent: Option<&str>, extensions: &[Value]) -> Resource {
@@ -327,6 +351,12 @@ mod tests {
     #[test]
     fn what_left_is_added_up_by_month_and_channel() {
         let zone = TimeZone::get("America/New_York").expect("a zone");
+        let mut no_answer = message("SMSWRIT", None, &[]);
+        no_answer.set("identifier", json!([{"system": SMS_SYSTEM, "value": "a"}]));
+        no_answer.set("meta", json!({"lastUpdated": "2027-03-03T05:00:00Z"}));
+        let tried_ms = 1_797_000_000_000;
+        Attempted::new(Did::Waits, "It waits.", tried_ms - 86_400_000 * 30).write(&mut no_answer);
+        Attempted::new(Did::PutOff, "Put off.", tried_ms).write(&mut no_answer);
         let mut sums = CostSums::new(zone);
         for message in [
             // The last day of November there is the first of December here.
@@ -356,6 +386,8 @@ mod tests {
                     json!({"url": trust::conventions::SMS_COST_URL, "valueMoney": {"value": 0.02, "currency": "USD"}}),
                 ],
             ),
+            // Handed over without an answer, and opened in the portal three months later.
+            no_answer,
             // What hasn't left, and what lies in the portal.
             message("EMAILWRIT", None, &[]),
             message("PORTAL", Some("2026-12-03T05:00:00Z"), &[]),
@@ -390,7 +422,7 @@ mod tests {
                     (3, 0, 1),
                     vec![eur.clone(), usd(500_000)]
                 ),
-                row("2026-12", "sms", (1, 4, 0), vec![usd(40_000)]),
+                row("2026-12", "sms", (2, 4, 1), vec![usd(40_000)]),
             ]
         );
         let costs = Costs {
@@ -408,9 +440,10 @@ mod tests {
                 },
             ],
             unreadable: 0,
+            kept_back: 1,
         };
         assert_eq!(costs.total(), [eur, usd(790_000)]);
-        assert_eq!(costs.unpriced(), 1);
+        assert_eq!(costs.unpriced(), 2);
         // Three a patient at four cents each, for 100 patients; of two currencies nothing is foreseen.
         assert_eq!(costs.foreseen("sms", 100), Some(usd(12_000_000)));
         assert_eq!(costs.foreseen("email", 100), None);
@@ -418,9 +451,11 @@ mod tests {
         text(&mut said, &costs, 2);
         for words in [
             "2026-12 by email: 3 messages, 0.50 EUR and 0.50 USD; of 1 (33.3 %) no price is known",
-            "2026-12 by sms: 1 messages, 4 segments, 0.04 USD",
+            "2026-11 by email: 1 message, 0.25 USD",
+            "2026-12 by sms: 2 messages, 4 segments, 0.04 USD; of 1 (50.0 %) no price is known",
+            "messages of 1 journey are kept back by consents or labels",
             "in all: 0.50 EUR and 0.79 USD",
-            "by sms: 0.50 a journey, 3.00 in a simulation of 10 patients over 365 days, which would be 0.24 USD",
+            "by sms: 1.00 a journey, 3.00 in a simulation of 10 patients over 365 days, which would be 0.24 USD",
         ] {
             assert!(said.contains(words), "{words} in {said}");
         }

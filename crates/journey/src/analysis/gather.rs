@@ -179,7 +179,8 @@ impl Journeys {
         })
     }
 
-    /// Adds what the messages of a journey cost. What is damaged is counted, and tells nothing.
+    /// Adds what the messages of a journey cost, as they may be shown for operations to who coordinates care. Journeys of
+    /// which some are kept back, and those of which one is damaged, are counted.
     async fn add_costs(
         &self,
         engine: &Permit,
@@ -189,9 +190,13 @@ impl Journeys {
         let of = format!("{INSTANCE_SYSTEM}|{}", found.instance);
         let (vault, kind) = (self.vault(), ResourceType::Communication);
         let of = [("identifier", of.as_str())];
-        let messages = mover::search(vault, engine, kind, &found.patient, &of).await;
+        let purpose = Purpose::Operations;
+        let messages = mover::shown(vault, engine, kind, &found.patient, purpose, &of).await;
         match messages {
-            Ok(messages) => messages.iter().for_each(|message| costs.add(message)),
+            Ok((messages, kept)) => {
+                messages.iter().for_each(|message| costs.add(message));
+                costs.kept_back += u64::from(kept);
+            }
             Err(MoveError::Trust(TrustError::Damaged(_))) => costs.unreadable += 1,
             Err(other) => return Err(other.into()),
         }
@@ -214,7 +219,7 @@ impl Journeys {
         known.person = person.map(|person| person.resource);
         for kind in kinds {
             let purpose = Purpose::Operations;
-            let shown = mover::shown(vault, engine, *kind, patient, purpose).await;
+            let shown = mover::shown(vault, engine, *kind, patient, purpose, &[]).await;
             let (rows, kept) = match shown {
                 Err(MoveError::Trust(TrustError::Damaged(_))) => (Vec::new(), true),
                 shown => shown?,

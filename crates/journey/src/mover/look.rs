@@ -128,8 +128,9 @@ pub(crate) async fn shown(
     kind: ResourceType,
     patient: &str,
     purpose: Purpose,
+    more: &[(&str, &str)],
 ) -> Result<(Vec<Resource>, bool), MoveError> {
-    let query = query(kind, patient, &[])?;
+    let query = query(kind, patient, more)?;
     let (rows, kept) = vault.load_shown(permit, &query, purpose).await?;
     let rows = rows.into_iter().map(|row| row.resource);
     let rows = rows.filter(|row| row.patient() == Some(patient));

@@ -98,7 +98,7 @@ impl Mover<'_> {
                 continue;
             }
             // What names several patients is told by to the first alone, whom its events mark.
-            let (rows, kept) = shown(vault, permit, *kind, &self.patient, purpose).await?;
+            let (rows, kept) = shown(vault, permit, *kind, &self.patient, purpose, &[]).await?;
             if kept {
                 known.kept.insert(*kind);
             }

@@ -77,7 +77,7 @@ pub(crate) const WHILE_ADMITTED: Field = may(
             "It is not sent: the next channel is tried, and the portal has it if it is one.",
         ),
     ]),
-    "What becomes of it by e-mail, text message or notification where the patient is in hospital when it would leave: an inpatient, under observation, or in the emergency department. If not given, what is `clinical` is sent, and all else held. What lies in the portal, and word that a visit was called off, always goes.",
+    "What becomes of it by e-mail, text message, notification, letter or call where the patient is in hospital when it would leave: an inpatient, under observation, or in the emergency department. If not given, what is `clinical` is sent, and all else held. What lies in the portal, and word that a visit was called off, always goes.",
 );
 
 /// What `because` is for.

@@ -243,6 +243,43 @@ async fn what_is_asked_for_the_analysis_alone_is_no_matter_of_care() {
     }
 }
 
+/// What a label, or a consent, keeps back from operations is in no bill, and it is said of how many journeys that is.
+#[tokio::test]
+async fn messages_that_are_kept_back_are_in_no_bill() {
+    let world = World::new(Mail::Delivers).await;
+    let mut patients = Vec::new();
+    for _ in 0..2 {
+        let patient = world.patient().await;
+        world.discharge(&patient, HOUR).await;
+        patients.push(patient);
+    }
+    world.drain().await;
+    world.pass(2 * DAY).await;
+    let messages = |report: &Report| -> (u64, u64) {
+        let costs = report.costs.as_ref().unwrap();
+        let messages = costs.rows.iter().map(|row| row.messages).sum();
+        (messages, costs.kept_back)
+    };
+    let (all, kept_back) = messages(&analysed(&world, HEART).await);
+    assert!(all > 0 && all % 2 == 0, "{all}");
+    assert_eq!(kept_back, 0);
+    let label =
+        json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "PSYTHPN"});
+    for mut message in world.of(&patients[0], ResourceType::Communication).await {
+        message.set("meta", json!({"security": [label]}));
+        world.put(vec![message.into_value()]).await;
+    }
+    world.drain().await;
+    let report = analysed(&world, HEART).await;
+    assert_eq!((report.cases, report.left_out), (2, 0));
+    assert_eq!(messages(&report), (all / 2, 1));
+    assert!(
+        report
+            .text()
+            .contains("messages of 1 journey are kept back")
+    );
+}
+
 /// Of whose record something is damaged nothing can be told; the others are told of.
 #[tokio::test]
 async fn one_damaged_record_is_not_told_and_breaks_no_analysis() {

@@ -412,6 +412,31 @@ async fn what_a_preview_says_is_what_then_happens() {
     what_is_foreseen_comes(each, last).await;
 }
 
+async fn graph(world: &World, version: u32) -> journey::GraphView {
+    let permit = world.staff(Role::Squad, Action::Observe).await;
+    let graph = world.journeys.graph(&permit, NAME, Some(version));
+    graph.await.unwrap()
+}
+
+/// Who started a version, who came to it and went from it by a move, and who is under way in it.
+async fn started_and_moved(world: &World, version: u32) -> (u64, u64, u64, u64) {
+    let graph = graph(world, version).await;
+    let running = graph.version.running;
+    (graph.started, graph.moved_in, graph.moved_out, running)
+}
+
+/// Of each version: how many went from the start to the first step, and came to the second.
+async fn of_rest(world: &World) -> Vec<(u64, u64)> {
+    let mut counts = Vec::new();
+    for version in [1, 2] {
+        let graph = graph(world, version).await;
+        let begun = graph.edges.iter().find(|edge| edge.from == "start");
+        let rest = graph.nodes.iter().find(|node| node.id == "rest");
+        counts.push((begun.unwrap().count, rest.unwrap().entered));
+    }
+    counts
+}
+
 #[tokio::test]
 async fn a_part_is_moved_first_and_taken_back_where_nothing_has_happened() {
     let world = World::with(Mail::Delivers, FIRST).await;
@@ -447,6 +472,11 @@ async fn a_part_is_moved_first_and_taken_back_where_nothing_has_happened() {
     }
     assert_eq!(moved.len(), 4);
     patients.retain(|patient| !moved.contains(patient));
+    // Ten started the first version, wherever they are now; nobody started the second.
+    assert_eq!(started_and_moved(&world, 1).await, (10, 0, 4, 6));
+    assert_eq!(started_and_moved(&world, 2).await, (0, 4, 0, 4));
+    let came: Vec<(u64, u64)> = of_rest(&world).await;
+    assert_eq!(came, [(10, 10), (0, 0)]);
     let history = world.view(&moved[0]).await.trail;
     let told = history
         .iter()
@@ -480,6 +510,23 @@ async fn a_part_is_moved_first_and_taken_back_where_nothing_has_happened() {
     );
     for patient in &moved[1..] {
         assert_eq!(world.view(patient).await.version, 1);
+    }
+    // Counted as it happened, and counted anew from what is stored.
+    let moved_and_back = [(10, 3, 4, 9), (0, 4, 3, 1)];
+    for (version, expected) in [1, 2].into_iter().zip(moved_and_back) {
+        assert_eq!(
+            started_and_moved(&world, version).await,
+            expected,
+            "{version}"
+        );
+    }
+    let world = world.reopen().await;
+    for (version, expected) in [1, 2].into_iter().zip(moved_and_back) {
+        assert_eq!(
+            started_and_moved(&world, version).await,
+            expected,
+            "{version}"
+        );
     }
     // Nothing of it is left but the history: they rest for two days.
     world.pass(DAY + DAY / 4).await;

@@ -52,7 +52,7 @@ fn funnel(graph: &GraphView, numbers: Numbers<'_>) -> Markup {
         count,
         href: numbers.leads(count, &[("list", "came"), ("step", step)]),
     };
-    let started = graph.version.running + graph.version.ended;
+    let started = graph.started;
     let bars: Vec<Bar> = std::iter::once(bar("Started", started, "start"))
         .chain(steps(graph).map(|node| bar(&node.title, node.entered, &node.id)))
         .collect();

@@ -88,6 +88,15 @@ fn by_month(costs: &Costs) -> Markup {
     }
 }
 
+/// `1 message`, `2,000 messages`.
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{} {noun}s", thousands(count))
+    }
+}
+
 /// The section of the page.
 pub(super) fn costs(report: &Report) -> Markup {
     html! {
@@ -101,8 +110,10 @@ pub(super) fn costs(report: &Report) -> Markup {
                     p {
                         @if total.is_empty() { "No price is configured of what has left." }
                         @else { span class="strong" { (amounts(&total)) } " in all, by the prices of the configuration when it left." }
-                        @if costs.unpriced() > 0 && !total.is_empty() { " Of " (thousands(costs.unpriced())) " messages no price is known: they are in no sum." }
-                        @if costs.unreadable > 0 { " The messages of " (thousands(costs.unreadable)) " journeys can’t be read." }
+                        @if costs.unpriced() > 0 && !total.is_empty() { " Of " (counted(costs.unpriced(), "message")) " no price is known: no sum has that." }
+                        @if costs.unreadable > 0 { " The messages of " (counted(costs.unreadable, "journey")) " can’t be read." }
+                        @if costs.kept_back > 0 { " Of " (counted(costs.kept_back, "journey")) " consents or labels keep messages back: no sum has those." }
+                        @if report.left_out > 0 { " Who is left out of this analysis is left out here, too." }
                     }
                     (by_channel(costs, report.cases))
                     p class="quiet small" { "Simulated are " (thousands(costs.simulated_patients)) " made-up patients over " (costs.simulated_days) " days, by the simulator’s own assumptions; their cost is at the mean price of what really left, for as many journeys. What a provider bills may differ." }
@@ -160,11 +171,15 @@ mod tests {
                 messages: 30,
             }],
             unreadable: 0,
+            kept_back: 2,
         });
+        report.left_out = 1;
         let shown = page(&report);
         for said in [
             "7.80 USD</span> in all",
-            "Of 1 messages no price is known",
+            "Of 1 message no price is known",
+            "Of 2 journeys consents or labels keep messages back",
+            "Who is left out of this analysis is left out here, too.",
             "and 1 whose price is not known",
             "2026-02",
             "There are 2 earlier months",

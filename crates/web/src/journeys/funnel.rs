@@ -17,17 +17,45 @@ fn is_asked(fields: &Fields) -> bool {
     fields.get("show") == Some(SHOW)
 }
 
-fn started(graph: &GraphView) -> u64 {
-    graph.version.running + graph.version.ended
+/// Whether parts of those who started can be told: enough of them did, and all who are counted at the steps are of them.
+/// Who came from another version goes along ways here and began none of them.
+fn has_parts(graph: &GraphView) -> bool {
+    graph.started >= FEW_CASES && graph.moved_in == 0
 }
 
-/// What the graph tells: the funnel where it is asked for, and where enough started that a part of them is not one.
+/// What the graph tells: the funnel where it is asked for, and can be told.
 pub(super) fn told(graph: &GraphView, fields: &Fields) -> Told {
-    let started = started(graph);
-    if is_asked(fields) && started >= FEW_CASES {
-        Told::Funnel { started }
+    if is_asked(fields) && has_parts(graph) {
+        Told::Funnel {
+            started: graph.started,
+        }
     } else {
         Told::Counts
+    }
+}
+
+/// Why no parts are told; or of whom they are, and who is not among them.
+fn of_whom(graph: &GraphView) -> Markup {
+    let (started, moved_in, moved_out) = (graph.started, graph.moved_in, graph.moved_out);
+    html! {
+        @if moved_in > 0 {
+            p class="note" { (times(moved_in)) " came here from another version and went on from where they were, so that at each step those who started here can't be told from them: the graph shows how many are where. What became of each is in the " a href=(super::analysis::address(&graph.version)) { "analysis" } "." }
+        } @else if started < FEW_CASES {
+            p class="note" { "Parts are told from " (FEW_CASES) " who started this version. So far: " (started) "." }
+        } @else {
+            p class="quiet" {
+                "Of " span class="strong" { (thousands(started)) } " who started this version: how many in a hundred came to each step and went each way, and (−) left the journey there. ½ is how long half of them stay at most, where " (FEW_CASES) " or more went on. Who came twice counts twice."
+            }
+        }
+        @if moved_out > 0 { p class="note" { (times(moved_out)) " went on by another version, and are followed here until then." } }
+    }
+}
+
+/// How often it was; who was moved twice is so twice.
+fn times(count: u64) -> String {
+    match count {
+        1 => "1 patient".to_owned(),
+        count => format!("{} patients", thousands(count)),
     }
 }
 
@@ -48,7 +76,6 @@ pub(super) fn switch(graph: &GraphView, fields: &Fields) -> Markup {
         version.version,
         step.unwrap_or_default()
     );
-    let started = started(graph);
     let asked = is_asked(fields);
     html! {
         div class="stack" {
@@ -56,12 +83,7 @@ pub(super) fn switch(graph: &GraphView, fields: &Fields) -> Markup {
                 a href=(here) aria-current=[(!asked).then_some("true")] { "How many are where" }
                 a href={ (here) "&show=" (SHOW) } aria-current=[asked.then_some("true")] { "Funnel" }
             }
-            @if asked && started < FEW_CASES { p class="note" { "Parts are told from " (FEW_CASES) " who started this version. So far: " (started) "." } }
-            @else if asked {
-                p class="quiet" {
-                    "Of " span class="strong" { (thousands(started)) } " who started this version: how many in a hundred came to each step and went each way, and (−) left the journey there. ½ is how long half of them stay at most, where " (FEW_CASES) " or more went on. Who came twice counts twice."
-                }
-            }
+            @if asked { (of_whom(graph)) }
         }
     }
 }
@@ -95,6 +117,66 @@ pub(super) fn tables(graph: &GraphView, started: u64) -> Markup {
                     tbody { @for edge in &graph.edges { tr { td { (title_of(graph, &edge.from)) } td { (title_of(graph, &edge.to)) } td { (spoken(&edge.label)) } td class="number" { (share(edge.count, started)) } } } }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a version: who started, came from another, and went to another; and what its funnel says.
+    #[test]
+    fn parts_are_told_of_those_who_started_alone() {
+        let asked = Fields(vec![("show".to_owned(), SHOW.to_owned())]);
+        for (started, moved_in, moved_out, expected) in [
+            (
+                100,
+                0,
+                0,
+                Some(&["Of <span class=\"strong\">100</span> who started"][..]),
+            ),
+            // Eighty of a hundred went on by the next version: a hundred started all the same.
+            (
+                100,
+                0,
+                80,
+                Some(
+                    &[
+                        "Of <span class=\"strong\">100</span> who started",
+                        "80 patients went on by another version",
+                    ][..],
+                ),
+            ),
+            (0, 80, 0, None),
+            (400, 1, 0, None),
+            (10, 0, 0, None),
+        ] {
+            let graph = GraphView {
+                started,
+                moved_in,
+                moved_out,
+                ..crate::drawing::tests::graph()
+            };
+            let shown = switch(&graph, &asked).into_string();
+            match expected {
+                Some(words) => {
+                    assert!(
+                        matches!(told(&graph, &asked), Told::Funnel { started } if started == 100)
+                    );
+                    assert!(words.iter().all(|words| shown.contains(words)), "{shown}");
+                }
+                None => {
+                    assert!(matches!(told(&graph, &asked), Told::Counts));
+                    assert!(!shown.contains("in a hundred"), "{shown}");
+                }
+            }
+            assert_eq!(
+                shown.contains("from another version"),
+                moved_in > 0,
+                "{shown}"
+            );
+            assert!(matches!(told(&graph, &Fields::default()), Told::Counts));
         }
     }
 }

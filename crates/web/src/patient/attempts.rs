@@ -3,9 +3,8 @@
 
 use fhir::Resource;
 use maud::{Markup, html};
-use serde_json::Value;
 use trust::attempts::{Did, attempts};
-use trust::conventions::{SMS_COST_URL, SMS_SEGMENTS_URL};
+use trust::costs;
 
 use super::words::medium;
 use crate::layout::{self, State, count_of};
@@ -26,21 +25,12 @@ fn state(did: Did) -> Markup {
     layout::state(state, word)
 }
 
-/// What a message took, where that is written down: segments, and what they cost by the configuration.
+/// What a message took, where that is written down: segments of a text, and what it cost by the configuration.
 fn took(message: &Resource) -> Option<String> {
-    let extensions = message.get("extension").and_then(Value::as_array);
-    let extensions = extensions.map_or(&[][..], Vec::as_slice);
-    let of = |url: &'static str| extensions.iter().filter(move |one| one["url"] == url);
-    let segments: u64 = of(SMS_SEGMENTS_URL)
-        .filter_map(|one| one["valuePositiveInt"].as_u64())
-        .sum();
+    let segments = costs::segments(message);
     // Of each time that it was handed over; a sum is on the pages of its journey.
-    let costs: Vec<String> = of(SMS_COST_URL)
-        .filter_map(|one| {
-            let money = &one["valueMoney"];
-            let value = money["value"].as_number()?;
-            Some(format!("{value} {}", money["currency"].as_str()?))
-        })
+    let costs: Vec<String> = (costs::costs(message).iter())
+        .map(ToString::to_string)
         .collect();
     let segments = (segments > 0).then(|| {
         let count = usize::try_from(segments).unwrap_or(usize::MAX);
@@ -88,27 +78,59 @@ pub(super) fn of_staff(times: &Times, message: &Resource) -> Option<Markup> {
     })
 }
 
-/// How the patient is told of the channel: `Sent by e-mail`.
-fn by(message: &Resource) -> Option<&'static str> {
-    match medium(message) {
-        "E-mail" => Some("by e-mail"),
-        "Text message" => Some("by text message"),
-        "Notification" => Some("as a notification to your devices"),
-        _ => None,
-    }
+/// How the patient is told of a channel: that it left, that it is there, and that it did not get there.
+struct Told {
+    sent: &'static str,
+    arrived: &'static str,
+    failed: &'static str,
+}
+
+fn told(message: &Resource) -> Option<Told> {
+    let (sent, arrived, failed) = match medium(message) {
+        "E-mail" => (
+            "Sent by e-mail",
+            "It arrived",
+            "It could not be brought to you by e-mail, so it is kept here",
+        ),
+        "Text message" => (
+            "Sent by text message",
+            "It arrived",
+            "It could not be brought to you by text message, so it is kept here",
+        ),
+        "Notification" => (
+            "Sent as a notification to your devices",
+            "It arrived",
+            "It could not be brought to you as a notification to your devices, so it is kept here",
+        ),
+        // When it lies in the letter box nobody says.
+        "Letter" => (
+            "Given out to be printed and posted as a letter",
+            "The letter is on its way to you",
+            "It could not be brought to you by letter, so it is kept here",
+        ),
+        "Phone" => (
+            "Given to those who call you",
+            "You were called",
+            "You could not be reached by telephone, so it is kept here",
+        ),
+        _ => return None,
+    };
+    Some(Told {
+        sent,
+        arrived,
+        failed,
+    })
 }
 
 /// The way of a message as it concerns the patient: that it went out, that it arrived or did not, and nothing of servers.
 pub(crate) fn of_patients(times: &Times, message: &Resource) -> Option<Markup> {
-    let by = by(message)?;
-    let mut lines: Vec<(u64, String)> = Vec::new();
+    let told = told(message)?;
+    let mut lines: Vec<(u64, &str)> = Vec::new();
     for attempt in attempts(message) {
         let words = match attempt.did {
-            Did::HandedOver => format!("Sent {by}"),
-            Did::Arrived => "It arrived".to_owned(),
-            Did::NotSent | Did::Returned => {
-                format!("It could not be brought to you {by}, so it is kept here")
-            }
+            Did::HandedOver => told.sent,
+            Did::Arrived => told.arrived,
+            Did::NotSent | Did::Returned => told.failed,
             Did::PutOff | Did::Waits | Did::Delayed | Did::Unwanted => continue,
         };
         // Handed over again, or said twice, it is the same to whoever gets it.
@@ -183,6 +205,35 @@ mod tests {
                 "SMSWRIT",
                 &[NotSent],
                 &["It could not be brought to you by text message, so it is kept here, "],
+            ),
+            (
+                "MAILWRIT",
+                &[Waits, HandedOver, Delayed, Arrived],
+                &[
+                    "Given out to be printed and posted as a letter, ",
+                    "The letter is on its way to you, ",
+                ],
+            ),
+            (
+                "MAILWRIT",
+                &[HandedOver, Returned],
+                &[
+                    "Given out to be printed and posted as a letter, ",
+                    "It could not be brought to you by letter, so it is kept here, ",
+                ],
+            ),
+            (
+                "PHONE",
+                &[HandedOver, Arrived],
+                &["Given to those who call you, ", "You were called, "],
+            ),
+            (
+                "PHONE",
+                &[HandedOver, Returned],
+                &[
+                    "Given to those who call you, ",
+                    "You could not be reached by telephone, so it is kept here, ",
+                ],
             ),
             ("PORTAL", &[HandedOver], &[]),
         ] {

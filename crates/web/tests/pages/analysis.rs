@@ -99,7 +99,7 @@ async fn an_analysis_is_made_and_shown_to_who_may_see_how_journeys_go() {
         "By language",
         "What messages cost",
         "0.0012 USD</span> in all",
-        "Of 1 messages no price is known: they are in no sum.",
+        "Of 1 message no price is known: no sum has that.",
         "<th scope=\"row\">E-mail</th><td class=\"number\">4</td>",
         "and 1 whose price is not known",
         "<th scope=\"row\" class=\"nowrap\">2026-03</th>",

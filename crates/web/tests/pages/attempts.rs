@@ -4,6 +4,7 @@ use fhir::Resource;
 use serde_json::json;
 use trust::attempts::{Attempted, Did};
 use trust::conventions::{MEDIUM_SYSTEM, SMS_COST_URL, SMS_SEGMENTS_URL};
+use trust::costs::MESSAGE_COST_URL;
 
 use crate::world::{World, check_html};
 
@@ -83,4 +84,61 @@ async fn attempts_and_receipts_are_on_the_timeline_and_in_the_portal() {
         );
     }
     check_html(&path, &page.body);
+}
+
+/// What each channel cost is on the timeline, and the patient reads of each how it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_channel_tells_its_cost_and_its_way() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut carla = world.staff("carla").await;
+    let mut own = world.patients_browser(&ida).await;
+    for (medium, cost, staff, patients) in [
+        (
+            "EMAILWRIT",
+            json!(0.0004),
+            "It cost 0.0004 USD.",
+            "Sent by e-mail, ",
+        ),
+        (
+            "PUSH",
+            json!(0.0001),
+            "It cost 0.0001 USD.",
+            "Sent as a notification to your devices, ",
+        ),
+        (
+            "MAILWRIT",
+            json!(0.85),
+            "It cost 0.85 USD.",
+            "Given out to be printed and posted as a letter, ",
+        ),
+        (
+            "PHONE",
+            json!(2),
+            "It cost 2.00 USD.",
+            "Given to those who call you, ",
+        ),
+    ] {
+        let id = world.id_of(&ida);
+        let mut message = Resource::from_value(json!({
+            "resourceType": "Communication", "id": id, "status": "completed",
+            "subject": { "reference": format!("Patient/{ida}") },
+            "sent": "2026-02-28T10:00:00Z",
+            "medium": [{ "coding": [{ "system": MEDIUM_SYSTEM, "code": medium }] }],
+            "extension": [{ "url": MESSAGE_COST_URL, "valueMoney": { "value": cost, "currency": "USD" } }],
+            "topic": { "text": "Welcome home" },
+            "payload": [{ "contentString": "Please weigh yourself." }]
+        }))
+        .expect("a message");
+        Attempted::new(Did::HandedOver, "Handed over.", SENT_MS).write(&mut message);
+        world.put(vec![message.into_value()]).await;
+        carla
+            .get(&format!("/console/patients/{ida}"))
+            .await
+            .shows(staff);
+        let page = own.get(&format!("/portal/inbox/{id}")).await;
+        page.shows("How this message came to you");
+        page.shows(patients);
+        assert!(!page.has("USD"), "{medium}: what it cost is none of theirs");
+    }
 }

@@ -104,7 +104,7 @@ async fn reading_for_a_stream_is_audited_and_does_not_feed_itself() {
 }
 
 /// The built-in policies and one more, without their tests, which say that people do what it forbids.
-fn policies_with(one_more: &'static str) -> tempfile::TempDir {
+pub(crate) fn policies_with(one_more: &'static str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let files = trust::PolicySet::built_in_files();
     let files = files.filter(|(name, _)| !name.ends_with(".test.toml"));
@@ -115,7 +115,12 @@ fn policies_with(one_more: &'static str) -> tempfile::TempDir {
 }
 
 /// It is eight in this world, and four minutes to nine after that.
-async fn until_nearly_nine(world: &World, browser: &mut Browser, page: &str, text: &str) -> Page {
+pub(crate) async fn until_nearly_nine(
+    world: &World,
+    browser: &mut Browser,
+    page: &str,
+    text: &str,
+) -> Page {
     for _ in 0..4 {
         world.wall.advance(14 * 60_000);
         browser.get(page).await.shows(text);

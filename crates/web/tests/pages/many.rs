@@ -93,11 +93,8 @@ async fn several_are_claimed_each_by_itself_and_put_back() {
 
     let page = carla.get(&format!("{HERE}?who=all")).await;
     check_html(HERE, &page.body);
-    let ticked: Vec<String> = (values(&page.body, "task").iter())
-        .chain(&[])
-        .map(|one| (*one).to_owned())
-        .collect();
-    assert!(ticked.is_empty(), "boxes are no hidden fields");
+    let hidden = values(&page.body, "task");
+    assert!(hidden.is_empty(), "boxes are no hidden fields");
     let boxes: Vec<String> = (page.body.split("data-act=\"pick\" value=\"").skip(1))
         .map(|rest| rest.split('"').next().unwrap().to_owned())
         .filter(|one| !one.starts_with(&known))
@@ -111,7 +108,6 @@ async fn several_are_claimed_each_by_itself_and_put_back() {
     .await;
     devi.act(HERE, &format!("/console/tasks/{over}/done"), &[])
         .await;
-    let before = world.all(ResourceType::AuditEvent, &ida).await.len();
     let done = post(
         &mut carla,
         &format!("{HERE}?who=all"),
@@ -119,6 +115,7 @@ async fn several_are_claimed_each_by_itself_and_put_back() {
     )
     .await;
     done.shows("2 tasks claimed");
+    done.shows("1 of them taken over from Devi Rao.");
     done.shows("3 tasks not claimed");
     let left = done.body.split("id=\"left\"").nth(1).unwrap();
     let left = left.split("</section>").next().unwrap();
@@ -155,12 +152,15 @@ async fn several_are_claimed_each_by_itself_and_put_back() {
         2,
         "known and free"
     );
-    assert!(lines.len() > before);
 
     // Put back as before: nobody's, and Devi's. One that went on meanwhile stays as it is.
     let back = undo(&done);
     assert_eq!(back.len(), 2);
-    assert!(back.contains(&format!("{theirs}/3")), "{back:?}");
+    let of_theirs = format!("{theirs}/3/");
+    assert!(
+        back.iter().any(|one| one.starts_with(&of_theirs)),
+        "{back:?}"
+    );
     changed(&world, &free, 2, |task| {
         task.set("priority", json!("routine"));
     })
@@ -177,22 +177,183 @@ async fn several_are_claimed_each_by_itself_and_put_back() {
         task(&world, &free).await.text_at(&OWNER),
         Some(account.as_str())
     );
-    // Nor does it come again, and what had ended is nothing to put back.
-    for again in [back, vec![format!("{own}/1")]] {
-        let page = post(&mut carla, HERE, &chosen("undo", &again)).await;
-        assert!(!page.has("data-act=\"undo\""));
-        page.shows("not put back as before");
+    // Nor does it come again.
+    let page = post(&mut carla, HERE, &chosen("undo", &back)).await;
+    assert!(!page.has("data-act=\"undo\""));
+    page.shows("2 tasks not put back as before");
+}
+
+/// An undo is of what this session did to many, and of nothing that somebody else wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_did_is_not_put_back() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut carla = world.staff("carla").await;
+    let mut devi = world.staff("devi").await;
+    let id = world.task(&ida, "urgent", "Call her").await;
+    let ticked = [format!("{id}/1")];
+    let done = post(&mut devi, HERE, &chosen("claim", &ticked)).await;
+    done.shows("1 task claimed");
+    let of_devi = undo(&done);
+    let tag = of_devi[0].rsplit_once('/').expect("a tag").1.to_owned();
+    assert_eq!(tag.len(), 16);
+    let kept = task(&world, &id).await;
+    // Devi's own form in Carla's hands, the same for another version, and one that is made up.
+    for made in [
+        of_devi[0].clone(),
+        format!("{id}/1/{tag}"),
+        format!("{id}/2/0000000000000000"),
+    ] {
+        let page = post(&mut carla, HERE, &chosen("undo", &[made])).await;
+        page.shows("1 task not put back as before");
+        page.shows("It was not done here since you signed in");
     }
-    let reopened = changed(&world, &over, 2, |task| {
-        task.set("status", json!("accepted"));
-    });
-    reopened.await;
-    let page = post(&mut carla, HERE, &chosen("undo", &[format!("{over}/3")])).await;
-    page.shows("1 task not put back as before");
+    assert_eq!(task(&world, &id).await, kept, "nothing is written");
+    let page = carla.act(HERE, HERE, &chosen("undo", &ticked)).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST, "{}", page.body);
+    // The journey withdraws it: then Devi's undo comes too late.
+    changed(&world, &id, 2, |task| {
+        task.set("status", json!("cancelled"));
+    })
+    .await;
+    let withdrawn = task(&world, &id).await;
+    let tag_of_next = format!("{id}/3/{tag}");
+    for late in [of_devi[0].clone(), tag_of_next] {
+        let page = post(&mut devi, HERE, &chosen("undo", &[late])).await;
+        page.shows("1 task not put back as before");
+    }
     assert_eq!(
-        task(&world, &over).await.text_at(&["status"]),
-        Some("accepted")
+        task(&world, &id).await,
+        withdrawn,
+        "a withdrawn task stays so"
     );
+}
+
+/// What one task alone has no button for is done to none of many: what is somebody else's is not given back, and what is
+/// mine already is not claimed.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_that_are_somebody_elses_are_not_given_back() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut carla = world.staff("carla").await;
+    let mut devi = world.staff("devi").await;
+    let mine = world.task(&ida, "urgent", "Of Carla").await;
+    let theirs = world.task(&ida, "urgent", "Of Devi").await;
+    let free = world.task(&ida, "urgent", "Of nobody").await;
+    post(&mut carla, HERE, &chosen("claim", &[format!("{mine}/1")])).await;
+    post(&mut devi, HERE, &chosen("claim", &[format!("{theirs}/1")])).await;
+    let page = carla.get(&format!("{HERE}?who=all")).await;
+    let of_others = |id: &str| {
+        let at = page.body.split(&format!("id=\"pick-{id}\"")).nth(1);
+        at.and_then(|rest| rest.split('>').next())
+            .is_some_and(|rest| rest.contains("data-theirs"))
+    };
+    assert!(of_others(&theirs) && !of_others(&mine) && !of_others(&free));
+
+    let all = [
+        format!("{mine}/2"),
+        format!("{theirs}/2"),
+        format!("{free}/1"),
+    ];
+    let before = [task(&world, &theirs).await, task(&world, &free).await];
+    let page = post(&mut carla, HERE, &chosen("release", &all)).await;
+    page.shows("1 task given back");
+    page.shows("2 tasks not given back");
+    assert_eq!(
+        page.body.matches("It is not yours to give back.").count(),
+        2
+    );
+    assert!(task(&world, &mine).await.get("owner").is_none());
+    let after = [task(&world, &theirs).await, task(&world, &free).await];
+    assert_eq!(before, after, "no new version of what is not theirs");
+
+    // Nor is what is theirs already claimed anew.
+    let page = post(&mut carla, HERE, &chosen("claim", &[format!("{mine}/3")])).await;
+    page.shows("1 task claimed");
+    let held = task(&world, &mine).await;
+    let page = post(&mut carla, HERE, &chosen("claim", &[format!("{mine}/4")])).await;
+    page.shows("1 task not claimed");
+    page.shows("It is yours already.");
+    assert_eq!(task(&world, &mine).await, held);
+}
+
+/// Coordinators see no patients from nine: then names, and the list itself, can't be had.
+const EARLY_PATIENTS: &str = r#"@id("early-alone")
+@says("Coordinators look at patients before nine.")
+forbid (principal in Role::"coordinator", action in Action::"look", resource == Kind::"Patient")
+when { context.time.hour >= 9 };
+"#;
+
+/// What was done is told with its undo, whatever else can't be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_told_where_the_list_cant_be_had() {
+    let folder = crate::live::policies_with(EARLY_PATIENTS);
+    let world = World::with_policies(folder.path()).await;
+    let ida = world.patient("Ida", "Berg").await;
+    let free = world.task(&ida, "urgent", "Call her").await;
+    let overtaken = world.task(&ida, "urgent", "Overtaken").await;
+    let mut carla = world.staff("carla").await;
+    let page = crate::live::until_nearly_nine(&world, &mut carla, HERE, "Call her").await;
+    changed(&world, &overtaken, 1, |task| {
+        task.set("priority", json!("routine"));
+    })
+    .await;
+    world.wall.advance(5 * 60_000);
+    let csrf = page.field("csrf");
+    let mut fields = vec![("csrf", csrf.as_str())];
+    let ticked = [format!("{free}/1"), format!("{overtaken}/1")];
+    fields.extend(chosen("claim", &ticked));
+    let done = carla.post(HERE, &fields).await;
+    check_html(HERE, &done.body);
+    done.shows("1 task claimed");
+    done.shows("1 task not claimed");
+    done.shows("Overtaken");
+    done.shows("The list itself could not be loaded just now.");
+    assert!(!done.has("Ida"), "{}", done.body);
+    let mut fields = vec![("csrf", csrf.as_str())];
+    let back = undo(&done);
+    fields.extend(chosen("undo", &back));
+    let undone = carla.post(HERE, &fields).await;
+    undone.shows("1 task put back as before");
+    assert!(task(&world, &free).await.get("owner").is_none());
+}
+
+/// Whoever goes away while it is done has it done all the same: none is left in the middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_done_to_its_end_whoever_waits_for_it() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut ticked = Vec::new();
+    for number in 0..200 {
+        let id = world.task(&ida, "urgent", &format!("Task {number}")).await;
+        ticked.push(format!("{id}/1"));
+    }
+    let ids: Vec<&str> = (ticked.iter())
+        .map(|one| one.split_once('/').expect("an id").0)
+        .collect();
+    let mut carla = world.staff("carla").await;
+    let csrf = carla.get(HERE).await.field("csrf");
+    let mut fields = vec![("csrf", csrf.as_str())];
+    fields.extend(chosen("claim", &ticked));
+    let first = async {
+        while task(&world, ids[0]).await.get("owner").is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The connection is gone, and what was to answer on it.
+    tokio::select! {
+        biased;
+        () = first => {}
+        _ = carla.post(HERE, &fields) => panic!("it was answered before anybody could go away"),
+    }
+    crate::patience::in_time("all are claimed", async {
+        for id in &ids {
+            while task(&world, id).await.get("owner").is_none() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,8 +379,15 @@ async fn several_are_done_where_they_can_end_so_and_opened_again() {
     ];
     let asked = post(&mut carla, HERE, &chosen("done", &all)).await;
     asked.shows("Tasks that are done");
-    asked.shows("<option value=\"reached\">reached (2 of 4 can end so)</option>");
-    asked.shows("<option value=\"seen\">seen (1 of 4 can end so)</option>");
+    asked.shows("<option value=\"reached\treached\">reached (3 of 4 can end so)</option>");
+    asked.shows("<option value=\"seen\tseen\">seen (2 of 4 can end so)</option>");
+    // Which they are: somebody is about to end them.
+    asked.shows("Which tasks these are");
+    for title in ["First", "Second", "Other outcomes", "No outcomes"] {
+        asked.shows(&format!(
+            "{title}: <a href=\"/console/patients/{ida}\">Ida Berg</a>"
+        ));
+    }
     assert_eq!(values(&asked.body, "task"), all);
     assert_eq!(
         task(&world, &first).await.text_at(&["status"]),
@@ -228,7 +396,7 @@ async fn several_are_done_where_they_can_end_so_and_opened_again() {
     let mut fields = chosen("done", &all);
     fields.extend([
         ("said", "yes"),
-        ("outcome", "reached"),
+        ("outcome", "reached\treached"),
         ("note", "by telephone"),
     ]);
     let done = post(&mut carla, HERE, &fields).await;
@@ -251,6 +419,23 @@ async fn several_are_done_where_they_can_end_so_and_opened_again() {
     );
     let undone = post(&mut carla, HERE, &chosen("undo", &undo(&done))).await;
     undone.shows("3 tasks put back as before");
+    // The same code in other words is another way to end: what was not meant so is left as it is.
+    let came = json!([{ "type": { "text": "outcome" }, "valueCoding": { "code": "reached", "display": "Came to the clinic" } }]);
+    changed(&world, &other, 2, |task| task.set("input", came)).await;
+    let two = [format!("{first}/3"), format!("{other}/3")];
+    let asked = post(&mut carla, HERE, &chosen("done", &two)).await;
+    asked.shows("reached (1 of 2 can end so)");
+    asked.shows("Came to the clinic (1 of 2 can end so)");
+    let mut fields = chosen("done", &two);
+    fields.extend([("said", "yes"), ("outcome", "reached\tCame to the clinic")]);
+    let done = post(&mut carla, HERE, &fields).await;
+    done.shows("1 task done");
+    done.shows("1 task not done");
+    assert_eq!(
+        output(&task(&world, &other).await, "0").as_deref(),
+        Some("reached")
+    );
+    post(&mut carla, HERE, &chosen("undo", &undo(&done))).await;
     let kept = task(&world, &first).await;
     assert_eq!(kept.text_at(&["status"]), Some("requested"));
     for gone in ["owner", "output", "executionPeriod"] {
@@ -316,26 +501,68 @@ async fn all_that_fit_are_claimed_up_to_the_bound() {
     let mut carla = world.staff("carla").await;
     let urgent = format!("{HERE}?priority=urgent");
     carla.get(&urgent).await.shows("All 60 that fit");
+    // Of all that fit it is first said which they are; what is sent then names each as it was seen.
     let all = [("deed", "claim"), ("which", "all")];
-    let page = post(&mut carla, &urgent, &all).await;
+    let asked = post(&mut carla, &urgent, &all).await;
+    asked.shows("Tasks to claim");
+    asked.shows("60 tasks");
+    carla
+        .get(&format!("{HERE}?who=mine"))
+        .await
+        .shows("0 open tasks");
+    let named = |page: &Page| -> Vec<String> {
+        let named = values(&page.body, "task").into_iter();
+        named.map(str::to_owned).collect()
+    };
+    let sixty = named(&asked);
+    let mut fields = chosen("claim", &sixty);
+    fields.push(("said", "yes"));
+    let page = post(&mut carla, &urgent, &fields).await;
     page.shows("60 tasks claimed");
     page.shows("60 open tasks");
+    // Loaded again, the browser sends it again: nothing is done twice.
+    let again = post(&mut carla, &urgent, &fields).await;
+    again.shows("60 tasks not claimed");
+    again.shows("changed it since you saw it");
+    assert!(!again.has("data-act=\"undo\""));
+    let (one, _) = sixty[0].split_once('/').unwrap();
+    assert_eq!(
+        task(&world, one).await.text_at(&["meta", "versionId"]),
+        Some("2")
+    );
     carla
         .get(HERE)
         .await
         .shows("The first 200 of all 210 that fit");
-    let page = post(&mut carla, HERE, &all).await;
-    page.shows("200 tasks claimed");
-    page.shows("These were the first 200 of 210.");
+    // Whose they are is said before; those that are Carla's already stay as they are.
+    let mut devi = world.staff("devi").await;
+    let listed = devi.get(&format!("{HERE}?who=all&priority=routine")).await;
+    let box_of = listed
+        .body
+        .split("data-act=\"pick\" value=\"")
+        .nth(1)
+        .unwrap();
+    let of_devi = [box_of.split('"').next().unwrap().to_owned()];
+    post(&mut devi, HERE, &chosen("claim", &of_devi)).await;
+    let asked = post(&mut carla, HERE, &all).await;
+    asked.shows("These are the first of 210.");
+    asked.shows("1 is somebody else's: Devi Rao. Claiming takes them over.");
+    let two_hundred = named(&asked);
+    assert_eq!(two_hundred.len(), 200);
+    let page = post(&mut carla, HERE, &chosen("claim", &two_hundred)).await;
+    page.shows("140 tasks claimed");
+    page.shows("1 of them taken over from Devi Rao.");
+    page.shows("60 tasks not claimed");
+    page.shows("It is yours already.");
     carla
         .get(&format!("{HERE}?who=mine"))
         .await
         .shows("200 open tasks");
     let back = undo(&page);
-    assert_eq!(back.len(), 200);
+    assert_eq!(back.len(), 140);
     post(&mut carla, HERE, &chosen("undo", &back))
         .await
-        .shows("200 tasks put back as before");
+        .shows("140 tasks put back as before");
     carla
         .get(&format!("{HERE}?who=mine"))
         .await
