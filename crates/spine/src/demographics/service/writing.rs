@@ -3,7 +3,7 @@
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::Kind;
 use record::{Answer, Caller, Preconditions, PreferReturn, RecordError};
-use trust::{Action, Shelved, SoughtRow};
+use trust::{Action, Shelved};
 
 use super::super::change::Change;
 use super::super::newcomer::Newcomer;
@@ -11,13 +11,9 @@ use super::super::refusal::{Code, Refusal};
 use super::super::trace::Mode;
 use super::super::view::{self, Confidentiality};
 use super::choosing::{Limit, Way};
-use super::{
-    Demographics, Failure, Told, denied, named, no_version, nobody, of_record, of_trust, query,
-};
+use super::{Demographics, Failure, Told, denied, named, no_version, nobody, of_record, of_trust};
 use crate::matching::{Field, Grade, Matcher, Person, compare, doors, shipped};
 
-/// The most who are called the same and were born on the same day, among whom somebody hidden is looked for.
-const HIDDEN_MAX: usize = 200;
 /// How many numbers are tried for one person: each of them is somebody else's, or can't be one.
 const NUMBERS_MAX: u64 = 64;
 
@@ -119,7 +115,7 @@ impl Demographics {
             return Err(several_there().into());
         }
         match found.rows.as_slice() {
-            [] if found.total == 0 => self.check_hidden(caller, newcomer).await,
+            [] if found.total == 0 => Ok(()),
             [(_, row)] => {
                 let number = view::number(&self.rules, &row.resource).unwrap_or_default();
                 // The one place where words hold a number: clients read it there.
@@ -130,37 +126,6 @@ impl Demographics {
             }
             _ => Err(several_there().into()),
         }
-    }
-
-    /// Refuses to make a second record of a person whose consent keeps theirs from who asks. Whose it is, isn't said.
-    async fn check_hidden(&self, caller: &Caller, newcomer: &Newcomer) -> Result<(), Failure> {
-        let kind = ResourceType::Patient;
-        let permit = self.permit(caller, Action::Create, (kind, None)).await?;
-        let asked = [
-            ("family", newcomer.family()),
-            ("given", newcomer.given()),
-            ("birthdate", newcomer.birth_date()),
-        ];
-        let asked: Vec<_> = asked
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
-        let query = query(kind, &asked, HIDDEN_MAX)?;
-        let sought = self.vault().seek(&permit, &[&query]).await;
-        let sought = sought.map_err(|error| of_trust(caller, error))?;
-        let today = self.today();
-        let is_there = |row: &SoughtRow| {
-            let resource = &row.row.resource;
-            let placed = Confidentiality::of(resource) < Confidentiality::Restricted;
-            row.hidden && newcomer.is(resource, &today, placed)
-        };
-        if sought
-            .iter()
-            .any(|one| one.more || one.rows.iter().any(is_there))
-        {
-            return Err(several_there().into());
-        }
-        Ok(())
     }
 
     /// Changes a patient: all of the patches, or nothing.
