@@ -17,9 +17,12 @@ fn patient(id: &str, changes: &Value) -> Value {
         "telecom": [{ "system": "phone", "value": "0113 496 0123" }],
         "identifier": [{ "system": NATIONAL, "value": "9000000009" }]
     });
+    let members = patient.as_object_mut().expect("a patient");
     for (name, value) in changes.as_object().expect("changes") {
-        patient[name] = value.clone();
+        members.insert(name.clone(), value.clone());
     }
+    // An empty list is none in FHIR's JSON.
+    members.retain(|_, value| *value != json!([]));
     patient
 }
 
