@@ -16,7 +16,7 @@
 //! things up for itself.
 use fhir::search::{Owns, SearchQuery};
 use fhir::{IssueCode, OperationOutcome, ResourceType};
-use ledger::{Owner, TenantId};
+use ledger::{LedgerError, Owner, TenantId};
 use trust::{Permit, Sought, SoughtRow, TrustError, Vault, Versioned};
 
 use crate::{CONDITIONAL_DELETES_MAX, RecordError, url};
@@ -46,6 +46,8 @@ pub(crate) struct Criteria {
     canonical: String,
     /// System and value, where the criteria are just `identifier=system|value`.
     identifier: Option<(String, String)>,
+    /// How many resources can be made under them, one after the other.
+    slots: u32,
 }
 
 /// What criteria found.
@@ -153,7 +155,13 @@ impl Criteria {
             query,
             canonical,
             identifier,
+            slots: SLOTS_MAX,
         })
+    }
+    /// The same criteria for what is made once and never again, also when it is deleted.
+    pub(crate) fn for_ever(mut self) -> Self {
+        self.slots = 1;
+        self
     }
     /// The same criteria for all that match, as far as one request deletes them.
     pub(crate) fn for_all(mut self) -> Self {
@@ -213,9 +221,14 @@ impl Criteria {
     }
     /// Where a create goes after [`Criteria::find`] found nothing.
     pub(crate) async fn slot(&self, vault: &Vault, permit: &Permit) -> Result<Slot, TrustError> {
-        for slot in 0..SLOTS_MAX {
+        for slot in 0..self.slots {
             let id = self.id(vault, permit.tenant(), slot);
-            match vault.load(permit, self.kind(), &id).await? {
+            let row = match vault.load(permit, self.kind(), &id).await {
+                // Whose key is destroyed was there.
+                Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => continue,
+                row => row?,
+            };
+            match row {
                 None => return Ok(Slot::Free(id)),
                 Some(row) if !row.deleted && self.matches(&row.resource) => {
                     return Ok(Slot::Taken(Box::new(row)));

@@ -135,6 +135,28 @@ impl Record {
             .await
     }
 
+    /// The same for what is given out once: what was made under the criteria keeps them, also when it is deleted,
+    /// or changed so that they no longer find it.
+    ///
+    /// # Errors
+    /// As [`Record::conditional_create`]; 409 when something was made under the criteria that they do not find.
+    pub async fn create_once_for_ever(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        criteria: &str,
+        body: &[u8],
+    ) -> Result<Answer, RecordError> {
+        check_writable(kind)?;
+        let owns = &self.vault().owns(caller.agent.tenant);
+        let base = &caller.base;
+        let criteria = Criteria::parse(Reading { base, owns }, kind, criteria)
+            .map_err(|outcome| RecordError::with(400, outcome))?;
+        let resource = parse_body(kind, body).await?;
+        self.create_parsed(caller, kind, resource, Some(criteria.for_ever()))
+            .await
+    }
+
     pub(crate) async fn create_parsed(
         &self,
         caller: &Caller,

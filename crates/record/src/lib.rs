@@ -45,7 +45,7 @@ pub use bulk::{
 pub use emergency::named_patient;
 pub use error::RecordError;
 pub use may::Interaction;
-pub use operations::{MetaChange, parameters_of};
+pub use operations::{Among, MetaChange, parameters_of, parameters_resource};
 pub use patch::PatchForm;
 pub use subscriptions::{SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_OF_ONE_MAX};
 pub use validation::{Validation, asks_for_a_journey};

@@ -6,7 +6,8 @@
 //! knows no server of HTTP: `cairn` leads requests here.
 //!
 //! Start reading at [`matching`], which compares two persons and is a function of what it is given, or at
-//! [`demographics`], which tells who somebody is by number.
+//! [`demographics`], which tells who somebody is by number; [`asking`] is `Patient/$match`.
 
+pub mod asking;
 pub mod demographics;
 pub mod matching;

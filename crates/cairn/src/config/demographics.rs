@@ -137,6 +137,7 @@ mod tests {
             (|one| one.per_second = 0, "per_second"),
             (|one| one.rules = "atlantis".to_owned(), "rules"),
             (|one| one.allocate = Some("4x".to_owned()), "allocate"),
+            (|one| one.allocate = Some(" ".to_owned()), "allocate"),
         ] {
             let words = with(change);
             assert!(words.contains(what), "{words}");

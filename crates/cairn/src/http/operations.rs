@@ -33,6 +33,7 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}/$apply", get(apply).post(apply))
         .route("/{type}/$explain", get(explain).post(explain))
         .route("/{type}/$lastn", get(lastn).post(lastn))
+        .route("/{type}/$match", post(matched))
 }
 
 /// The parameters of an operation that changes nothing, which may be asked for by GET or POST.
@@ -144,6 +145,23 @@ async fn lastn(
             asked.parts.method != Method::POST,
         )
         .await?;
+    Ok(asked.respond(answer))
+}
+
+async fn matched(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    path.only(fhir::ResourceType::Patient)?;
+    let may = doors
+        .record
+        .may(&asked.caller, Interaction::Search(path.kind))
+        .await;
+    let asked = asked.open(&doors, body, may).await?;
+    let body = asked.json().await?;
+    let answer = spine::asking::matches(&doors.record, &asked.caller, &body).await?;
     Ok(asked.respond(answer))
 }
 

@@ -6,7 +6,7 @@ use trust::Role;
 use crate::house::{assert_outcome, house, token};
 
 /// The routes that take a body, each with the form that it comes in.
-const ROUTES: [(&str, &str, &str); 32] = [
+const ROUTES: [(&str, &str, &str); 33] = [
     ("POST", "", "application/fhir+json"),
     ("POST", "_search", "application/x-www-form-urlencoded"),
     ("POST", "Patient", "application/fhir+json"),
@@ -60,6 +60,7 @@ const ROUTES: [(&str, &str, &str); 32] = [
         "application/fhir+xml",
     ),
     ("POST", "Patient/$explain", "application/fhir+json"),
+    ("POST", "Patient/$match", "application/fhir+json"),
     ("POST", "$export", "application/fhir+json"),
     ("POST", "Patient/$export", "application/fhir+xml"),
     ("POST", "$import", "application/fhir+ndjson"),

@@ -57,6 +57,7 @@ mod journeys;
 mod keep;
 mod labels;
 mod lagging;
+mod matches;
 mod moto;
 mod moves;
 mod mutual_tls;

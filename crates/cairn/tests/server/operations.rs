@@ -146,7 +146,7 @@ async fn every_operation_that_is_named_is_there() {
         for operation in resource["operation"].as_array().expect("operations") {
             let name = operation["name"].as_str().expect("a name");
             names += 1;
-            let of_type = matches!(name, "validate" | "lastn" | "explain")
+            let of_type = matches!(name, "validate" | "lastn" | "explain" | "match")
                 || (kind, name) == ("Patient", "export");
             let id = if of_type { "" } else { "x/" };
             let path = format!("/fhir/r4/{kind}/{id}${name}");

@@ -1,6 +1,7 @@
 //! FHIR's operations: what is asked for by `$name`.
 
 mod apply;
+mod chosen;
 mod everything;
 mod explain;
 mod lastn;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{Answer, RESOURCE_BYTES_MAX, RecordError};
 
+pub use chosen::Among;
 pub use meta::MetaChange;
 
 /// The operations, each with the types that have it (empty: all that are kept) and whether it writes.
@@ -26,7 +28,7 @@ pub(crate) struct Operation {
 }
 
 /// All operations, in the order of the `CapabilityStatement`.
-pub(crate) const OPERATIONS: [Operation; 17] = [
+pub(crate) const OPERATIONS: [Operation; 18] = [
     Operation {
         name: "meta",
         kind: None,
@@ -79,6 +81,11 @@ pub(crate) const OPERATIONS: [Operation; 17] = [
     },
     Operation {
         name: "everything",
+        kind: Some(ResourceType::Patient),
+        writes: false,
+    },
+    Operation {
+        name: "match",
         kind: Some(ResourceType::Patient),
         writes: false,
     },
@@ -161,6 +168,14 @@ pub(crate) fn parameters(body: &[u8]) -> Result<Resource, RecordError> {
         return Ok(resource);
     }
     Err(RecordError::with(400, OperationOutcome { issues }))
+}
+
+/// The `Parameters` of an operation that is defined by a service over the record, from a body.
+///
+/// # Errors
+/// 400 when the body is something else, 413 when it is too long.
+pub fn parameters_resource(body: &[u8]) -> Result<Resource, RecordError> {
+    parameters(body)
 }
 
 /// The parameters of an operation that came in a body, `Parameters`, as in an address.

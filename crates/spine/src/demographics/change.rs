@@ -145,7 +145,7 @@ impl Change {
         let mut now = Resource::from_value(told.clone()).map_err(|_| refused_as_a_whole())?;
         for operation in &self.operations {
             check_named(operation, now.as_value())?;
-            check_kept(operation, now.as_value())?;
+            check_kept(rules, operation, now.as_value())?;
             now = apply_one(operation, &now)?;
         }
         let before = told.as_object().cloned().unwrap_or_default();
@@ -159,6 +159,7 @@ impl Change {
             ));
         }
         check((rules, today, Names::Update), &before, &mut after)?;
+        check_still_there(rules, &before, &after)?;
         Ok(after)
     }
 
@@ -170,6 +171,29 @@ impl Change {
             if !is_list(root) && !SINGLE.contains(&root) && !FIXED.contains(&root) {
                 return Err(Refusal::update(&format!(
                     "Update unsupported for the resource that patch {place} names"
+                )));
+            }
+            // Items have ids, which a list as a whole would be put around.
+            if is_list(root) && operation.steps.len() == 1 && operation.op != "test" {
+                let what = match operation.op.as_str() {
+                    "remove" => "removal",
+                    _ => "change",
+                };
+                return Err(Refusal::update(&format!(
+                    "{what} '/{root}' is of a whole list; items are changed one by one"
+                )));
+            }
+            // Who takes away what an item is named by takes the rules from it.
+            let third = operation
+                .steps
+                .get(2)
+                .filter(|_| operation.steps.len() == 3);
+            if operation.op == "remove"
+                && third.is_some_and(|step| is_list(root) && is_naming(root, step))
+            {
+                return Err(Refusal::update(&format!(
+                    "removal '{}' is of what an item is named by",
+                    operation.path
                 )));
             }
             let is_base = is_list(root) && operation.is_whole();
@@ -256,7 +280,7 @@ fn check_named(operation: &Operation, now: &Value) -> Result<(), Refusal> {
 }
 
 /// What can't be taken away.
-fn check_kept(operation: &Operation, now: &Value) -> Result<(), Refusal> {
+fn check_kept(rules: &Rules, operation: &Operation, now: &Value) -> Result<(), Refusal> {
     if operation.op != "remove" || operation.steps.len() > 2 {
         return Ok(());
     }
@@ -270,13 +294,7 @@ fn check_kept(operation: &Operation, now: &Value) -> Result<(), Refusal> {
         return not(root);
     }
     let Some((list, place)) = operation.item() else {
-        // A list as a whole, which nothing tests.
-        return match is_list(root) {
-            true => Err(Refusal::update(&format!(
-                "removal '/{root}' is of a whole list; items are removed one by one"
-            ))),
-            false => Ok(()),
-        };
+        return Ok(());
     };
     let item = &now[list][place];
     match list {
@@ -284,13 +302,48 @@ fn check_kept(operation: &Operation, now: &Value) -> Result<(), Refusal> {
             Err(Refusal::forbidden("not permitted to remove usual name"))
         }
         "generalPractitioner" => not(list),
-        "extension" if is_death(item) => not("deathNotificationStatus"),
+        "extension" if is_death(rules, item) => not("deathNotificationStatus"),
         _ => Ok(()),
     }
 }
 
-fn is_death(item: &Value) -> bool {
-    (item["url"].as_str()).is_some_and(|url| url.ends_with("DeathNotificationStatus"))
+fn is_death(rules: &Rules, item: &Value) -> bool {
+    let extension = item["url"].as_str().and_then(|url| rules.extension(url));
+    extension.is_some_and(|extension| extension.death)
+}
+
+/// What was there is there still, however it was reached: a usual name, a practice, how a death became known.
+fn check_still_there(
+    rules: &Rules,
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+) -> Result<(), Refusal> {
+    let has = |members: &Map<String, Value>, list: &str, is: &dyn Fn(&Value) -> bool| {
+        let items = members.get(list).and_then(Value::as_array);
+        items.into_iter().flatten().any(is)
+    };
+    let is_gone =
+        |list: &str, is: &dyn Fn(&Value) -> bool| has(before, list, is) && !has(after, list, is);
+    if is_gone("name", &|name| name["use"] == "usual") {
+        return Err(Refusal::forbidden("not permitted to remove usual name"));
+    }
+    for (list, what, is) in [
+        (
+            "generalPractitioner",
+            "generalPractitioner",
+            &(|_: &Value| true) as &dyn Fn(&Value) -> bool,
+        ),
+        ("extension", "deathNotificationStatus", &|item: &Value| {
+            is_death(rules, item)
+        }),
+    ] {
+        if is_gone(list, is) {
+            return Err(Refusal::forbidden(&format!(
+                "source not permitted to remove '{what}'"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn apply_one(operation: &Operation, now: &Resource) -> Result<Resource, Refusal> {

@@ -4,20 +4,47 @@ use fhir::Resource;
 use serde_json::{Value, json};
 
 use super::rules::Rules;
-use super::view::{Confidentiality, number, replaced_by, whole};
+use super::view::{Confidentiality, number, replaced_by, whole_at};
 
-/// What an entry of the history is told as; none of patients who have no number, and so are nobody here.
+/// How a patient is now, of whom an entry of the history is a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// How confidential the record is.
+    level: Confidentiality,
+    /// Whether another has taken its place.
+    is_replaced: bool,
+}
+
+impl Now {
+    /// As the newest version says.
+    #[must_use]
+    pub fn of(resource: &Resource) -> Self {
+        Self {
+            level: Confidentiality::of(resource),
+            is_replaced: replaced_by(resource).is_some(),
+        }
+    }
+    /// Deleted: no longer to be used.
+    pub const GONE: Self = Self {
+        level: Confidentiality::Redacted,
+        is_replaced: false,
+    };
+}
+
+/// What an entry of the history is told as, by how the patient is now: what is hidden now is not told of before. None
+/// of patients who have no number, and so are nobody here.
 #[must_use]
-pub fn told(rules: &Rules, base: &str, entry: &Value) -> Option<Value> {
+pub fn told(rules: &Rules, base: &str, entry: &Value, now: Now) -> Option<Value> {
     let resource = Resource::from_value(entry.get("resource")?.clone()).ok()?;
     let number = number(rules, &resource)?.to_owned();
     let version = version(entry)?;
     let address = format!("{base}/Patient/{number}");
-    if Confidentiality::of(&resource) == Confidentiality::Redacted {
+    let level = Confidentiality::of(&resource).max(now.level);
+    if level == Confidentiality::Redacted {
         return Some(gone(&address, &number, entry));
     }
-    let mut told = whole(rules, &resource, version)?;
-    if replaced_by(&resource).is_some() {
+    let mut told = whole_at(rules, &resource, version, level)?;
+    if now.is_replaced || replaced_by(&resource).is_some() {
         // Who has taken the place is told to who asks for the number.
         let kept = ["resourceType", "id", "identifier", "meta"];
         if let Some(members) = told.as_object_mut() {

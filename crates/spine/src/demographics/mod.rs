@@ -6,6 +6,7 @@
 //! and changed by [`change`], all of which are functions of what they are given. [`Demographics`] does these under
 //! the caller's own permit.
 
+mod alike;
 pub mod change;
 mod coverage;
 mod feed;

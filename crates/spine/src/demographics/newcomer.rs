@@ -105,9 +105,10 @@ impl Newcomer {
     }
 
     /// Whether a patient is the same person by what is said of them: family name, first given name, gender and day
-    /// of birth, and where both have one, a postcode. Of somebody restricted the postcode says nothing.
+    /// of birth, and where both have one and it is `placed`, a postcode. Of somebody restricted the postcode says
+    /// nothing.
     #[must_use]
-    pub fn is(&self, patient: &Resource, today: &str) -> bool {
+    pub fn is(&self, patient: &Resource, today: &str, placed: bool) -> bool {
         let level = Confidentiality::of(patient);
         if level == Confidentiality::Redacted {
             return false;
@@ -127,7 +128,8 @@ impl Newcomer {
             return false;
         }
         let (own, theirs) = (self.postcodes(), postcodes(patient.get("address"), today));
-        level >= Confidentiality::Restricted
+        !placed
+            || level >= Confidentiality::Restricted
             || own.is_empty()
             || theirs.is_empty()
             || own.iter().any(|one| theirs.contains(one))
@@ -148,6 +150,14 @@ impl Newcomer {
         parts.join("\n")
     }
 
+    /// The person as a patient, without a number.
+    #[must_use]
+    pub fn patient(&self) -> Value {
+        let mut value = Value::Object(self.members.clone());
+        value["resourceType"] = json!("Patient");
+        value
+    }
+
     /// The resource that is kept, under a number.
     #[must_use]
     pub fn resource(&self, rules: &Rules, number: &str) -> Value {
@@ -161,8 +171,7 @@ impl Newcomer {
                 }]},
             }]);
         }
-        let mut value = Value::Object(self.members.clone());
-        value["resourceType"] = json!("Patient");
+        let mut value = self.patient();
         value["identifier"] = json!([identifier]);
         value
     }
@@ -354,13 +363,15 @@ mod tests {
             let mut other = person();
             *other.pointer_mut(path).expect("a place") = value.clone();
             let other = Resource::from_value(other).expect("a patient");
-            assert_eq!(newcomer.is(&other, TODAY), expected, "{path} {value}");
+            assert_eq!(newcomer.is(&other, TODAY, true), expected, "{path} {value}");
         }
         let mut restricted = person();
         restricted["address"][0]["postalCode"] = json!("G2 2BB");
         restricted["meta"] =
             json!({"security": [{"system": super::super::view::CONFIDENTIALITY, "code": "R"}]});
-        let restricted = Resource::from_value(restricted).expect("a patient");
-        assert!(newcomer.is(&restricted, TODAY));
+        let mut restricted = Resource::from_value(restricted).expect("a patient");
+        assert!(newcomer.is(&restricted, TODAY, true));
+        restricted.remove("meta");
+        assert!(newcomer.is(&restricted, TODAY, false) && !newcomer.is(&restricted, TODAY, true));
     }
 }

@@ -152,6 +152,9 @@ impl Rules {
         if !self.allocate.iter().all(fits) {
             return Err("allocate: numbers begin with fewer digits than they have".to_owned());
         }
+        if self.allocate.is_empty() {
+            return Err("allocate: no new person could be given a number".to_owned());
+        }
         let within = 1..=50;
         if !within.contains(&self.results_max) || !within.contains(&self.application_results_max) {
             return Err("results_max and application_results_max are 1 to 50".to_owned());

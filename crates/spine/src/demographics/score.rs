@@ -4,7 +4,7 @@ use fhir::Resource;
 use serde_json::Value;
 
 use super::trace::{Pattern, Trace, folded_postcode, without_blanks};
-use super::view::Confidentiality;
+use super::view::{self, Confidentiality};
 
 /// How a parameter was met.
 const JUST_SO: f64 = 1.0;
@@ -13,15 +13,29 @@ const WILD: f64 = 0.9;
 /// By what was so before.
 const BEFORE: f64 = 0.8;
 
+/// Whether a search may not tell of a record: nobody very restricted, nobody restricted by where they are, none that
+/// is no longer used. To be asked of the record that is hit, and of that which is told in its place.
+#[must_use]
+pub fn hides(trace: &Trace, resource: &Resource) -> bool {
+    let level = Confidentiality::of(resource);
+    let by_place = trace.postcode.is_some() || trace.practice.is_some();
+    level >= Confidentiality::VeryRestricted || (level == Confidentiality::Restricted && by_place)
+}
+
+/// Whether a record is not looked at: one that may not be told of, but for one that is no longer used and leads to
+/// another, as published.
+#[must_use]
+pub fn is_passed_over(trace: &Trace, resource: &Resource) -> bool {
+    let leads_on = Confidentiality::of(resource) == Confidentiality::Redacted
+        && view::replaced_by(resource).is_some();
+    !leads_on && hides(trace, resource)
+}
+
 /// How closely a patient is who is looked for, up to 1; none who isn't, or whom the search may not find: nobody
 /// whose record is very restricted, nobody restricted by where they are. Today is `YYYY-MM-DD`.
 #[must_use]
 pub fn score(trace: &Trace, resource: &Resource, today: &str) -> Option<f64> {
-    let level = Confidentiality::of(resource);
-    let by_place = trace.postcode.is_some() || trace.practice.is_some();
-    if level >= Confidentiality::VeryRestricted
-        || (level == Confidentiality::Restricted && by_place)
-    {
+    if is_passed_over(trace, resource) {
         return None;
     }
     let mut met = Vec::new();

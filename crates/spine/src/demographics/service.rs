@@ -1,6 +1,7 @@
 //! The service: what is asked for, done under the caller's own permit over the patients of the record.
 
 mod beside;
+mod choosing;
 mod writing;
 
 use std::sync::Arc;
@@ -9,18 +10,21 @@ use fhir::search::SearchQuery;
 use fhir::{IssueCode, Resource, ResourceType};
 use record::{Caller, Record, RecordError};
 use serde_json::{Value, json};
-use trust::{Action, Agent, Permit, Role, Shelf, Target, Trust, TrustError, Vault, Versioned};
+use trust::{
+    Action, Agent, Permit, Role, Shelf, Shelved, Target, Trust, TrustError, Vault, Versioned,
+};
 
+use self::choosing::{Chosen, Limit, Way};
+use super::alike::Alike;
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
-use super::score::score;
+use super::score::{hides, score};
 use super::trace::{Mode, Trace};
 use super::view::{self, Confidentiality};
+use crate::matching::Person;
 
 /// The most rows of the record that one trace goes through. A trace that would need more is told to say more.
 pub const LOOKED_AT_MAX: usize = 2_000;
-/// Rows of the record in one piece.
-const PIECE: usize = 200;
 /// How often a record can have been replaced by another that was.
 const REPLACED_MAX: usize = 8;
 
@@ -64,8 +68,8 @@ pub struct Demographics {
     rules: Arc<Rules>,
     /// Where the service is reached, without a slash at the end.
     base: Arc<str>,
-    /// Patients who are looked for again and again, kept opened.
-    shelf: Arc<Shelf<()>>,
+    /// Patients who are looked for again and again, kept opened, with who they are to the matcher.
+    shelf: Arc<Shelf<Person>>,
 }
 
 /// A patient who was found by number.
@@ -84,7 +88,9 @@ impl Demographics {
             record,
             rules: Arc::new(rules),
             base: base.into(),
-            shelf: Arc::new(Shelf::new(2 * LOOKED_AT_MAX, |_| ())),
+            shelf: Arc::new(Shelf::new(2 * LOOKED_AT_MAX, |resource| {
+                Person::of(resource.as_value())
+            })),
         }
     }
     /// The rules.
@@ -240,26 +246,33 @@ impl Demographics {
             return Err(denied(mode));
         }
         let trace = Trace::parse(&self.rules, mode, parameters)?;
-        let mut matches = if trace.fuzzy {
-            self.alike(caller, &trace).await?
-        } else {
-            self.matches(caller, &trace).await?
+        let limit = Limit {
+            most: trace.results_max,
+            best: standard && mode != Mode::Application,
         };
-        // Best first; those that are as good in an order of their own.
-        matches.sort_by(|(a, one), (b, other)| {
-            let number =
-                |row: &Versioned| view::number(&self.rules, &row.resource).map(str::to_owned);
-            b.total_cmp(a).then_with(|| number(one).cmp(&number(other)))
-        });
-        let total = matches.len();
-        let too_many = Refusal::bare(Code::TooManyMatches);
-        if total > trace.results_max {
-            if !standard || mode == Mode::Application {
-                return Err(too_many.into());
-            }
-            matches.truncate(trace.results_max);
+        let today = self.today();
+        let chosen = if trace.fuzzy {
+            let alike = Alike::of(&trace);
+            let scored = |row: &Shelved<Person>, told: Option<&Resource>| {
+                let is_hidden = told.is_some_and(|told| hides(&trace, told));
+                let score = || alike.score(&trace, row.resource(), row.made(), &today);
+                if is_hidden { None } else { score() }
+            };
+            self.choose(caller, &alike.ways(&trace), &scored, limit)
+                .await?
+        } else {
+            let scored = |row: &Shelved<Person>, told: Option<&Resource>| {
+                let is_hidden = told.is_some_and(|told| hides(&trace, told));
+                let score = || score(&trace, row.resource(), &today);
+                if is_hidden { None } else { score() }
+            };
+            self.choose(caller, &[way(&trace)], &scored, limit).await?
+        };
+        let Chosen { total, rows, .. } = chosen;
+        if total > limit.most && !limit.best {
+            return Err(Refusal::bare(Code::TooManyMatches).into());
         }
-        let mut entries: Vec<Value> = matches
+        let mut entries: Vec<Value> = rows
             .iter()
             .filter_map(|(score, row)| self.entry(*score, row, standard))
             .collect();
@@ -301,126 +314,49 @@ impl Demographics {
             body,
         }
     }
+}
 
-    /// Who is just as the parameters say, each with how closely.
-    async fn matches(
-        &self,
-        caller: &Caller,
-        trace: &Trace,
-    ) -> Result<Vec<(f64, Versioned)>, Failure> {
-        let mut asked = Vec::new();
-        if let Some(family) = &trace.family {
-            asked.push(("family", family.prefix().to_owned()));
-        }
-        if let Some(given) = trace.given.first() {
-            asked.push(("given", given.prefix().to_owned()));
-        }
-        if let Some(gender) = &trace.gender {
-            asked.push(("gender", gender.clone()));
-        }
-        if let Some(birth) = &trace.birth {
-            let ends = [("ge", &birth.from), ("le", &birth.until)];
-            for (sign, day) in ends {
-                if let Some(day) = day {
-                    asked.push(("birthdate", format!("{sign}{day}")));
-                }
-            }
-        }
-        let today = self.today();
-        let rows = self
-            .looked_through(caller, &asked, |row| score(trace, row, &today))
-            .await?;
-        self.present(caller, rows).await
+/// What the record is asked for, so that whoever is just as a trace says is among the rows.
+fn way(trace: &Trace) -> Way {
+    let mut asked = Vec::new();
+    if let Some(family) = &trace.family {
+        asked.push(("family", family.prefix().to_owned()));
     }
-
-    /// Who is like what the parameters say, for a fuzzy search.
-    #[allow(clippy::unused_async, clippy::unused_self)]
-    async fn alike(
-        &self,
-        _caller: &Caller,
-        _trace: &Trace,
-    ) -> Result<Vec<(f64, Versioned)>, Failure> {
-        let words = "_fuzzy-match=true is not available here";
-        Err(Refusal::new(Code::UnsupportedService, words).into())
+    if let Some(given) = trace.given.first() {
+        asked.push(("given", given.prefix().to_owned()));
     }
-
-    /// The patients of a query whom a function scores. Only they are in the audit as shown.
-    async fn looked_through(
-        &self,
-        caller: &Caller,
-        asked: &[(&str, String)],
-        scored: impl Fn(&Resource) -> Option<f64> + Send + Sync,
-    ) -> Result<Vec<(f64, Versioned)>, Failure> {
-        let kind = ResourceType::Patient;
-        let permit = self.permit(caller, Action::Search, (kind, None)).await?;
-        let pairs: Vec<(&str, &str)> = asked
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        let query = query(kind, &pairs, PIECE)?;
-        let part = self
-            .vault()
-            .search_part(&permit, &query, LOOKED_AT_MAX, &self.shelf, |rows| {
-                let rows = rows.iter().enumerate();
-                let chosen = rows.filter_map(|(place, row)| {
-                    Some((place, (scored(row.resource())?, row.row().clone())))
-                });
-                chosen.unzip::<usize, (f64, Versioned), Vec<_>, Vec<_>>()
-            })
-            .await;
-        let part = match part {
-            Err(TrustError::TooCostly(_)) => {
-                return Err(Refusal::bare(Code::TooManyMatches).into());
-            }
-            part => part.map_err(|error| of_trust(caller, error))?,
-        };
-        if part.incomplete {
-            return Err(Refusal::bare(Code::TooManyMatches).into());
-        }
-        Ok(part.whole)
+    if let Some(gender) = &trace.gender {
+        asked.push(("gender", gender.clone()));
     }
-
-    /// In the place of records that others have replaced, these; each once, and only whom a number is known of.
-    async fn present(
-        &self,
-        caller: &Caller,
-        rows: Vec<(f64, Versioned)>,
-    ) -> Result<Vec<(f64, Versioned)>, Failure> {
-        let mut present: Vec<(f64, Versioned)> = Vec::with_capacity(rows.len());
-        for (score, mut row) in rows {
-            for _ in 0..REPLACED_MAX {
-                let Some(next) = view::replaced_by(&row.resource).map(str::to_owned) else {
-                    break;
-                };
-                match self.read(caller, &next).await? {
-                    Some(next) => row = next,
-                    None => break,
-                }
-            }
-            let told = view::replaced_by(&row.resource).is_none()
-                && Confidentiality::of(&row.resource) < Confidentiality::VeryRestricted
-                && view::number(&self.rules, &row.resource).is_some();
-            let id = row.resource.id();
-            let known = present.iter_mut().find(|(_, one)| one.resource.id() == id);
-            match known {
-                Some((best, _)) => *best = best.max(score),
-                None if told => present.push((score, row)),
-                None => {}
-            }
-        }
-        Ok(present)
+    if let Some(birth) = &trace.birth {
+        asked.extend(birth.asked("birthdate"));
     }
+    asked
 }
 
 fn query(kind: ResourceType, asked: &[(&str, &str)], count: usize) -> Result<SearchQuery, Failure> {
     let pairs: Vec<(String, String)> = asked
         .iter()
-        .map(|(name, value)| ((*name).to_owned(), escaped(value)))
+        .map(|(name, value)| {
+            // A filter's texts are marked as it is made.
+            let is_filter = *name == "_filter";
+            let value = if is_filter {
+                (*value).to_owned()
+            } else {
+                escaped(value)
+            };
+            ((*name).to_owned(), value)
+        })
         .collect();
-    let query = SearchQuery::parse(kind, &pairs, false);
-    // What the rules have let through the record may still not take: a name of nothing but marks.
-    let mut query = query.map_err(|_| Refusal::search("the parameters can't be searched for"))?;
+    let mut query = parsed(kind, &pairs)?;
     query.count = count;
+    Ok(query)
+}
+
+fn parsed(kind: ResourceType, pairs: &[(String, String)]) -> Result<SearchQuery, Failure> {
+    let query = SearchQuery::parse(kind, pairs, false);
+    // What the rules have let through the record may still not take: a name of nothing but marks.
+    let query = query.map_err(|_| Refusal::search("the parameters can't be searched for"))?;
     Ok(query)
 }
 
@@ -514,6 +450,14 @@ fn of_record(caller: &Caller, error: RecordError) -> Failure {
             Refusal::new(Code::InvalidValue, words).into()
         }
         429 => bare(Code::TooManyRequests),
+        // There is no room: a code of its own there isn't, but its status says so, and the log.
+        507 => Failure {
+            refusal: Refusal {
+                status: Some(507),
+                ..Refusal::bare(Code::UnknownError)
+            },
+            inside: Some(inside.unwrap_or_else(|| "there is no room in the store".to_owned())),
+        },
         503 => bare(Code::ServiceUnavailable),
         400..=499 => {
             let refusal = Refusal::bare(Code::ValidationError);

@@ -165,6 +165,17 @@ impl Days {
         self.from.as_deref().is_none_or(|from| from <= day)
             && self.until.as_deref().is_none_or(|until| day <= until)
     }
+    /// As a search of FHIR asks for them.
+    #[must_use]
+    pub fn asked(&self, parameter: &'static str) -> Vec<(&'static str, String)> {
+        let ends = [("ge", &self.from), ("le", &self.until)];
+        let given = ends
+            .into_iter()
+            .filter_map(|(sign, day)| Some((sign, day.as_ref()?)));
+        given
+            .map(|(sign, day)| (parameter, format!("{sign}{day}")))
+            .collect()
+    }
     /// The day, if it is one.
     #[must_use]
     pub fn one(&self) -> Option<&str> {

@@ -95,8 +95,18 @@ pub fn replaced_by(resource: &Resource) -> Option<&str> {
 /// What is told of a patient who is retrieved by number. Without a number there is nothing to tell.
 #[must_use]
 pub fn whole(rules: &Rules, resource: &Resource, version: u32) -> Option<Value> {
-    let level = Confidentiality::of(resource);
-    let mut told = frame(rules, resource, version)?;
+    whole_at(rules, resource, version, Confidentiality::of(resource))
+}
+
+/// The same where the record has become more confidential since.
+#[must_use]
+pub fn whole_at(
+    rules: &Rules,
+    resource: &Resource,
+    version: u32,
+    level: Confidentiality,
+) -> Option<Value> {
+    let mut told = frame(rules, resource, version, level)?;
     if level >= Confidentiality::VeryRestricted {
         return Some(Value::Object(told));
     }
@@ -154,9 +164,14 @@ pub fn found(rules: &Rules, resource: &Resource, version: u32) -> Option<Value> 
 }
 
 /// Number, version and confidentiality.
-fn frame(rules: &Rules, resource: &Resource, version: u32) -> Option<Map<String, Value>> {
+fn frame(
+    rules: &Rules,
+    resource: &Resource,
+    version: u32,
+    level: Confidentiality,
+) -> Option<Map<String, Value>> {
     let number = number(rules, resource)?;
-    let (code, display) = Confidentiality::of(resource).told();
+    let (code, display) = level.told();
     let mut identifier = json!({"system": rules.identifier_system, "value": number});
     let identifiers = resource.get("identifier").and_then(Value::as_array);
     let own = identifiers
@@ -248,6 +263,10 @@ fn extensions(
 /// Puts what was told and then changed back into the resource: what isn't told stays as it is.
 pub fn put_back(rules: &Rules, resource: &mut Resource, told: &Map<String, Value>) {
     for name in SINGLE {
+        // What is said beside a value (`_birthDate` has the hour) is said of that value.
+        if told.get(name) != resource.get(name) {
+            resource.remove(&format!("_{name}"));
+        }
         match told.get(name) {
             Some(value) => resource.set(name, value.clone()),
             None => drop(resource.remove(name)),
@@ -271,6 +290,9 @@ pub fn put_back(rules: &Rules, resource: &mut Resource, told: &Map<String, Value
             _ => Vec::new(),
         };
         let before = before.as_ref().and_then(Value::as_array);
+        if name == "generalPractitioner" {
+            keep_references(&mut items, before);
+        }
         items.extend(
             before
                 .into_iter()
@@ -280,6 +302,36 @@ pub fn put_back(rules: &Rules, resource: &mut Resource, told: &Map<String, Value
         );
         if !items.is_empty() {
             resource.set(name, Value::Array(items));
+        }
+    }
+}
+
+/// Of a practice more is kept than is told: the record's own reference, its name. It stays as long as the practice is
+/// the same by its code.
+fn keep_references(items: &mut [Value], before: Option<&Vec<Value>>) {
+    let name = "generalPractitioner";
+    let old = before
+        .into_iter()
+        .flatten()
+        .filter(|item| is_told(name, item));
+    let old: Vec<(String, &Value)> = old
+        .enumerate()
+        .map(|(place, item)| match item["id"].as_str() {
+            Some(id) => (id.to_owned(), item),
+            None => (item_id(name, place, item), item),
+        })
+        .collect();
+    for item in items {
+        let was = old.iter().find(|(id, _)| item["id"] == id.as_str());
+        let Some((_, was)) = was else { continue };
+        if was["identifier"]["value"] != item["identifier"]["value"] {
+            continue;
+        }
+        let Some(now) = item.as_object_mut() else {
+            continue;
+        };
+        for (member, value) in was.as_object().into_iter().flatten() {
+            now.entry(member.clone()).or_insert_with(|| value.clone());
         }
     }
 }
@@ -386,6 +438,57 @@ mod tests {
         for kept in ["aunt", "Organization/o", "urn:other"] {
             assert!(text.contains(kept), "{kept}");
         }
+    }
+
+    #[test]
+    fn of_a_practice_stays_what_is_not_told() {
+        let rules = Rules::named("england").expect("rules");
+        let practice = json!({"reference": "Organization/o", "display": "Park Surgery", "_display": {"id": "x"},
+            "identifier": {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "Y12345"}});
+        for id in [None, Some("g0")] {
+            let mut before = patient(None);
+            let mut practice = practice.clone();
+            if let Some(id) = id {
+                practice["id"] = json!(id);
+            }
+            before.set("generalPractitioner", json!([practice.clone()]));
+            let told = whole(&rules, &before, 1).expect("told");
+            let mut told = told.as_object().cloned().expect("members");
+            assert!(told["generalPractitioner"][0].get("reference").is_none());
+            told["gender"] = json!("male");
+            let mut after = before.clone();
+            put_back(&rules, &mut after, &told);
+            let kept = &after.get("generalPractitioner").expect("practices")[0];
+            for member in ["reference", "display", "_display", "identifier"] {
+                assert_eq!(kept[member], practice[member], "{id:?} {member}");
+            }
+            // Another practice's code: the reference is that of the one before.
+            told["generalPractitioner"][0]["identifier"]["value"] = json!("A1");
+            put_back(&rules, &mut after, &told);
+            let kept = &after.get("generalPractitioner").expect("practices")[0];
+            assert!(
+                kept.get("reference").is_none() && kept.get("display").is_none(),
+                "{kept}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_value_goes_with_it() {
+        let rules = Rules::named("england").expect("rules");
+        let mut before = patient(None);
+        before.set(
+            "_birthDate",
+            json!({"extension": [{"url": "urn:time", "valueDateTime": "2010-10-22T08:00:00Z"}]}),
+        );
+        let told = whole(&rules, &before, 1).expect("told");
+        let mut told = told.as_object().cloned().expect("members");
+        let mut after = before.clone();
+        put_back(&rules, &mut after, &told);
+        assert_eq!(after.get("_birthDate"), before.get("_birthDate"));
+        told["birthDate"] = json!("2010-10-23");
+        put_back(&rules, &mut after, &told);
+        assert_eq!(after.get("_birthDate"), None);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub struct Found {
 
 /// Calls `tell` once with each pair of persons, the lower number first, that shares a key, in an order
 /// that depends on the persons only. Keys take at most about `memory_bytes` (at least those of one
-/// person at a time are held).
+/// person at a time are held). Everybody is asked for once and twice more for each pass.
 pub fn candidates<P: People + ?Sized>(
     people: &P,
     memory_bytes: usize,
@@ -81,6 +81,8 @@ pub fn candidates<P: People + ?Sized>(
     let mut common = HashSet::new();
     let mut kept = Vec::new();
     for pass in 0..passes {
+        // The keys of one pass at a time are held.
+        drop(std::mem::take(&mut kept));
         kept = keys_of(pass);
         let blocks = kept.chunk_by(|one, other| one.0 == other.0);
         common.extend(
@@ -93,8 +95,7 @@ pub fn candidates<P: People + ?Sized>(
     for pass in 0..passes {
         found.passes += 1;
         if passes > 1 {
-            kept.clear();
-            kept.shrink_to_fit();
+            drop(std::mem::take(&mut kept));
             kept = keys_of(pass);
         }
         for block in kept.chunk_by(|one, other| one.0 == other.0) {

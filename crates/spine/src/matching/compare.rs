@@ -3,7 +3,7 @@
 
 use std::cmp::min;
 
-use strsim::{jaro_winkler, osa_distance};
+use strsim::osa_distance;
 
 use super::fields::{
     Field, Levels, birth, city, email, family, further, given, identifier, number, phone, postcode,
@@ -66,12 +66,14 @@ fn best<T>(ones: &[T], others: &[T], compare: impl Fn(&T, &T) -> u8) -> Option<u
 /// places, that is told once, at the given name.
 fn names(ones: &[Name], others: &[Name]) -> (Option<u8>, Option<u8>) {
     let mut found = (None, None);
-    let mut least = u8::MAX;
+    let mut least = (u8::MAX, None, None);
     for one in ones {
         for other in others {
             let (given, family) = name(one, other);
             // What is missing counts as the middle: it beats what differs, not what agrees.
             let rank = given.unwrap_or(given::INITIAL) + 2 * family.unwrap_or(family::PART);
+            // Of pairs that are as far apart one is taken that does not depend on which record stands first.
+            let rank = (rank, given, family);
             if rank < least {
                 least = rank;
                 found = (given, family);
@@ -99,17 +101,25 @@ fn name(one: &Name, other: &Name) -> (Option<u8>, Option<u8>) {
 /// Whether the given name of one is the family name of the other: both ways, or one way where the
 /// rest is missing.
 fn have_changed_places(one: &Name, other: &Name) -> bool {
-    let crossed = |given: &str, family: &str| match (given.is_empty(), family.is_empty()) {
-        (false, false) => Some(words_are_close(given, family)),
+    // All given names, or the first of several: a middle name stays where it was.
+    let crossed = |given: &Name, family: &str| match (given.given.is_empty(), family.is_empty()) {
+        (false, false) => Some(
+            words_are_close(&given.given_joined, family) || words_are_close(given.first(), family),
+        ),
         _ => None,
     };
     match (
-        crossed(&one.given_joined, &other.family_joined),
-        crossed(&other.given_joined, &one.family_joined),
+        crossed(one, &other.family_joined),
+        crossed(other, &one.family_joined),
     ) {
         (None, None) => false,
         (first, second) => first.unwrap_or(true) && second.unwrap_or(true),
     }
+}
+
+/// Jaro–Winkler similarity (0–1), the same whichever word stands first: who is matched with whom in it depends on that.
+fn jaro_winkler(one: &str, other: &str) -> f64 {
+    strsim::jaro_winkler(one.min(other), one.max(other))
 }
 
 /// Same word but for a slip.
@@ -266,7 +276,7 @@ const PLACE: [Field; 6] = [
 ];
 
 fn addresses(ones: &[Address], others: &[Address], levels: &mut Levels) {
-    let mut least = u32::MAX;
+    let mut least = (u32::MAX, [None; 6]);
     for one in ones {
         for other in others {
             let place = place(one, other);
@@ -280,6 +290,7 @@ fn addresses(ones: &[Address], others: &[Address], levels: &mut Levels) {
                     })
                 })
                 .sum();
+            let rank = (rank, place);
             if rank < least {
                 least = rank;
                 for (field, level) in PLACE.into_iter().zip(place) {

@@ -271,6 +271,13 @@ impl Levels {
         (level != NONE).then_some(usize::from(level))
     }
 
+    /// Whether two differ in a field altogether, its last level; `None` where one of them has nothing.
+    #[must_use]
+    pub fn differs(self, field: Field) -> Option<bool> {
+        let level = self.of(field)?;
+        Some(level + 1 == field.levels().len())
+    }
+
     pub(super) fn set(&mut self, field: Field, level: Option<u8>) {
         self.0[field as usize] = level.unwrap_or(NONE);
     }

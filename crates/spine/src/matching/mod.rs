@@ -5,12 +5,13 @@
 //! The same matcher answers `Patient/$match`, traces by demographics and looks for duplicates.
 //!
 //! Start reading at [`Matcher`]; `fields.rs` is what is compared and how alike it may be, `compare.rs`
-//! tells which it is, `weights.rs` what that is worth, [`blocking`] who is compared with whom, and
-//! [`train`] where the weights come from.
+//! tells which it is, `weights.rs` what that is worth, [`blocking`] and [`doors`] who is compared with
+//! whom, and [`train`] where the weights come from.
 
 pub mod batch;
 pub mod blocking;
 mod compare;
+pub mod doors;
 mod fields;
 mod frequency;
 pub mod nicknames;
@@ -36,6 +37,17 @@ pub const CERTAIN: f64 = 0.99;
 pub const PROBABLE: f64 = 0.5;
 /// Probability from which a match is possible. Below, nobody should have to look.
 pub const POSSIBLE: f64 = 0.01;
+
+/// Records among which a probability is one where nobody says how many there are. A fixed number, so that a grade means
+/// the same in every house and tomorrow; where there are fewer records, matches are surer than they are called, and
+/// where there are more they are less sure.
+pub const POPULATION: u64 = 1_000_000;
+
+/// The matcher with the weights and frequencies that are shipped, for [`POPULATION`] records.
+#[must_use]
+pub fn shipped() -> Matcher<'static> {
+    Matcher::new(Weights::shipped(), Frequencies::shipped(), POPULATION)
+}
 
 /// How sure a match is (FHIR R4, value set `match-grade`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -257,6 +269,8 @@ impl<'a> Matcher<'a> {
         fn shared<'p, T>(ones: &'p [T], others: &[T], value: fn(&T) -> &str) -> Option<&'p str> {
             ones.iter()
                 .map(value)
+                // What both don't have they don't have in common.
+                .filter(|shared| !shared.is_empty())
                 .find(|shared| others.iter().any(|other| value(other) == *shared))
         }
         let shared = match field {

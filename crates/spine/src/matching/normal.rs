@@ -17,8 +17,30 @@ fn spelt(letter: char) -> Option<&'static str> {
         'þ' => "th",
         'ı' => "i",
         'ħ' => "h",
+        'ə' | 'ɛ' | 'ǝ' => "e",
+        'ŋ' => "n",
+        'ɔ' => "o",
+        'ŧ' => "t",
+        'ɓ' => "b",
+        'ɗ' => "d",
+        'ƙ' => "k",
+        'ƴ' => "y",
+        'ĸ' => "k",
+        'ſ' => "s",
         _ => return None,
     })
+}
+
+/// Signs within a word: apostrophes, those that are letters to Unicode (U+02BB of Hawaiian and Uzbek, U+02BC) among
+/// them, and full stops.
+const WITHIN: [char; 9] = ['\'', '’', '‘', '`', '´', 'ʻ', 'ʼ', 'ʹ', '.'];
+
+/// The first letters of a text, so many at most. Comparing takes the square of a length, and a text may be as long as
+/// what it came in.
+#[must_use]
+pub fn cut(text: &str, letters_max: usize) -> &str {
+    let end = text.char_indices().nth(letters_max);
+    end.map_or(text, |(end, _)| &text[..end])
 }
 
 /// Lower case, no accents, letters and digits only, words apart by one blank. Apostrophes and full
@@ -28,7 +50,7 @@ pub fn words(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut is_apart = false;
     for letter in text.nfkd().filter(|letter| !is_combining_mark(*letter)) {
-        if matches!(letter, '\'' | '’' | '`' | '.') {
+        if WITHIN.contains(&letter) {
             continue;
         }
         for lower in letter
@@ -61,17 +83,36 @@ pub fn joined(text: &str) -> String {
 }
 
 /// The digits of a telephone number, the last nine of them: what is before is a country's number or
-/// the zero that stands for it. Fewer than six are no number to find anybody by.
+/// the zero that stands for it. Fewer than six are no number to find anybody by, and one digit again and again is what
+/// is written where there is none.
 #[must_use]
 pub fn phone(text: &str) -> Option<String> {
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-    (digits.len() >= 6).then(|| digits[digits.len().saturating_sub(9)..].to_owned())
+    let digits: String = cut(text, CONTACT_LETTERS_MAX)
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    let digits = &digits[digits.len().saturating_sub(9)..];
+    (digits.len() >= 6 && !is_one_again_and_again(digits)).then(|| digits.to_owned())
 }
 
-/// An e-mail address in lower case, without blanks around it.
+/// Whether a text is one letter or digit, again and again.
+pub(super) fn is_one_again_and_again(text: &str) -> bool {
+    let mut letters = text.chars();
+    let first = letters.next();
+    letters.all(|letter| Some(letter) == first)
+}
+
+/// The most letters of a telephone number or an e-mail address (RFC 5321, section 4.5.3.1.3, allows 254 of these).
+const CONTACT_LETTERS_MAX: usize = 254;
+
+/// An e-mail address in lower case, without blanks around it; none that is longer than one can be.
 #[must_use]
 pub fn email(text: &str) -> Option<String> {
-    let address = text.trim().to_lowercase();
+    let text = text.trim();
+    if cut(text, CONTACT_LETTERS_MAX).len() < text.len() {
+        return None;
+    }
+    let address = text.to_lowercase();
     address
         .split_once('@')
         .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
@@ -136,6 +177,10 @@ mod tests {
             ("J.", "j"),
             ("İbrahim", "ibrahim"),
             ("王 小明", "王 小明"),
+            ("Cəfərov", "ceferov"),
+            ("Gʻulomov", "gulomov"),
+            ("Hawaiʻi", "hawaii"),
+            ("Sjɔgren", "sjogren"),
             ("--", ""),
         ] {
             assert_eq!(words(written), expected, "{written}");
@@ -148,6 +193,8 @@ mod tests {
         assert_eq!(phone("+44 (0)20 7946 0000").as_deref(), Some("079460000"));
         assert_eq!(phone("020 7946 0000").as_deref(), Some("079460000"));
         assert_eq!(phone("12345"), None);
+        assert_eq!(phone("+44 000000000"), None);
+        assert_eq!(phone("9999999999"), None);
         assert_eq!(
             email(" Ann@Example.COM ").as_deref(),
             Some("ann@example.com")

@@ -12,6 +12,27 @@ pub const NAMES_MAX: usize = 8;
 pub const PLACES_MAX: usize = 6;
 /// Identifiers of one person that are looked at.
 pub const IDENTIFIERS_MAX: usize = 16;
+/// Given names of one name that are looked at, and lines of one address.
+pub const PARTS_MAX: usize = 5;
+/// Letters of a family name, of a given name, of a town or a postcode that are looked at.
+pub const WORD_LETTERS_MAX: usize = 64;
+/// Letters of a line of an address that are looked at.
+pub const LINE_LETTERS_MAX: usize = 128;
+/// What stands in the place of a number that nobody knows.
+const NO_NUMBERS: [&str; 12] = [
+    "unknown",
+    "unk",
+    "none",
+    "na",
+    "nil",
+    "null",
+    "notknown",
+    "notavailable",
+    "notapplicable",
+    "tbc",
+    "tbd",
+    "missing",
+];
 /// Letters of a code of how a name sounds. Double Metaphone's usual four make "Johnson" and "Johnston"
 /// one and so do six; beyond that nothing is gained by names as long as people have.
 const SOUND_LETTERS: usize = 6;
@@ -27,7 +48,7 @@ const ONE_FOR_LIFE: &[&str] = &[
 ];
 
 /// Whether records are of one person. Everything is in one form already ([`normal`]).
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Person {
     /// All names, the current one first as the record has them.
     pub names: Vec<Name>,
@@ -46,7 +67,7 @@ pub struct Person {
 }
 
 /// One name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Name {
     /// Family name, words apart by a blank; empty if there is none.
     pub family: String,
@@ -81,7 +102,7 @@ pub struct Day {
 }
 
 /// One address.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Address {
     /// Number of the house, with its letter.
     pub number: String,
@@ -98,7 +119,7 @@ pub struct Address {
 }
 
 /// A number that somebody gave to a person.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Identifier {
     /// Its system.
     pub system: String,
@@ -108,9 +129,25 @@ pub struct Identifier {
     pub is_one_for_life: bool,
 }
 
+/// Details of people stand in no log, whoever writes one of these there.
+macro_rules! hide {
+    ($($kind:ident),*) => {$(
+        impl std::fmt::Debug for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($kind)).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+hide!(Person, Name, Address, Identifier);
+
 /// Code of how a word sounds in English (Double Metaphone, Philips 2000). Empty where the alphabet is
 /// another.
 pub(super) fn sound(word: &str) -> String {
+    // The coder cuts texts by bytes; beside a letter of several it would cut one in two.
+    if !word.is_ascii() {
+        return String::new();
+    }
     DoubleMetaphone::new(Some(SOUND_LETTERS))
         .double_metaphone(word)
         .primary()
@@ -120,16 +157,22 @@ impl Name {
     /// A name out of what is written: `given` may hold several names in one text.
     #[must_use]
     pub fn new<'a>(family: &str, given: impl IntoIterator<Item = &'a str>) -> Self {
-        let family = normal::words(family);
+        let words = |text| {
+            let words = normal::words(normal::cut(text, WORD_LETTERS_MAX));
+            normal::cut(&words, WORD_LETTERS_MAX).trim_end().to_owned()
+        };
+        let family = words(family);
         let given: Vec<String> = given
             .into_iter()
+            .take(PARTS_MAX)
             .flat_map(|text| {
-                normal::words(text)
+                words(text)
                     .split(' ')
                     .filter(|word| !word.is_empty())
                     .map(str::to_owned)
                     .collect::<Vec<_>>()
             })
+            .take(PARTS_MAX)
             .collect();
         let family_joined: String = family.split(' ').collect();
         let given_joined: String = given.concat();
@@ -203,15 +246,20 @@ impl Address {
     /// An address out of its lines. The first line that has a number is the street.
     #[must_use]
     pub fn new(lines: &[&str], city: &str, postcode: &str, state: &str) -> Self {
+        let cut = |text, written: fn(&str) -> String, letters| {
+            let text = written(normal::cut(text, letters));
+            normal::cut(&text, letters).trim_end().to_owned()
+        };
         let mut address = Self {
-            city: normal::words(city),
-            postcode: normal::joined(postcode),
-            state: normal::words(state),
+            city: cut(city, normal::words, WORD_LETTERS_MAX),
+            postcode: cut(postcode, normal::joined, WORD_LETTERS_MAX),
+            state: cut(state, normal::words, WORD_LETTERS_MAX),
             ..Self::default()
         };
         let lines: Vec<String> = lines
             .iter()
-            .map(|line| normal::street(line))
+            .take(PARTS_MAX)
+            .map(|line| cut(line, normal::street, LINE_LETTERS_MAX))
             .filter(|line| !line.is_empty())
             .collect();
         let at = lines
@@ -260,11 +308,21 @@ fn house(line: &str) -> (String, String) {
 }
 
 impl Identifier {
-    /// An identifier, or nothing where its value has no letter or digit.
+    /// An identifier, or nothing where it tells of nobody: without a system, so that nobody knows whose number it is;
+    /// without a letter or digit, or with more than 64 of them; a word for a number that isn't known, or one digit
+    /// again and again.
     #[must_use]
     pub fn new(system: &str, value: &str) -> Option<Self> {
+        if system.is_empty() || normal::cut(value, 2 * WORD_LETTERS_MAX).len() < value.len() {
+            return None;
+        }
         let value = normal::joined(value);
-        (!value.is_empty()).then(|| Self {
+        let is_no_number = value.is_empty()
+            || value.chars().count() > WORD_LETTERS_MAX
+            || NO_NUMBERS.contains(&value.as_str())
+            || ((value.len() >= 4 || value.starts_with('0'))
+                && normal::is_one_again_and_again(&value));
+        (!is_no_number).then(|| Self {
             is_one_for_life: ONE_FOR_LIFE.contains(&system),
             system: system.to_owned(),
             value,
@@ -316,6 +374,8 @@ impl Person {
             }
         }
         person.identifiers = list(patient, "identifier")
+            // One that was given until there is another is of nobody afterwards.
+            .filter(|identifier| text(identifier, "use") != "temp")
             .filter_map(|identifier| {
                 Identifier::new(text(identifier, "system"), text(identifier, "value"))
             })
@@ -424,6 +484,61 @@ mod tests {
         ] {
             assert!(Person::of(&odd).is_empty(), "{odd}");
         }
+    }
+
+    #[test]
+    fn numbers_that_tell_of_nobody_are_none() {
+        for (system, value) in [
+            ("", "1"),
+            ("urn:mrn", "unknown"),
+            ("urn:mrn", "N/A"),
+            ("urn:mrn", "0000000000"),
+            ("urn:mrn", "999999999"),
+            ("urn:mrn", "0"),
+        ] {
+            assert_eq!(Identifier::new(system, value), None, "{system} {value}");
+        }
+        assert_eq!(Identifier::new("urn:mrn", &"12".repeat(40)), None);
+        assert!(Identifier::new("urn:mrn", "7").is_some());
+        let temporary =
+            json!({"identifier": [{"use": "temp", "system": "urn:mrn", "value": "T12345"}]});
+        assert!(Person::of(&temporary).is_empty());
+    }
+
+    #[test]
+    fn what_is_longer_than_a_name_is_cut() {
+        let long = "ab".repeat(100_000);
+        let person = Person::of(&json!({
+            "name": [{"family": long, "given": vec!["x"; 1000]}],
+            "address": [{"line": vec![long.as_str(); 1000], "city": long, "postalCode": long, "state": long}],
+            "telecom": [{"system": "email", "value": format!("{long}@example.com")}],
+        }));
+        let name = &person.names[0];
+        assert_eq!(
+            (name.family.len(), name.given.len()),
+            (WORD_LETTERS_MAX, PARTS_MAX)
+        );
+        let place = &person.addresses[0];
+        assert!(
+            place.street.len() <= LINE_LETTERS_MAX
+                && place.further.len() <= PARTS_MAX * (LINE_LETTERS_MAX + 1)
+        );
+        assert_eq!(
+            [place.city.len(), place.postcode.len(), place.state.len()],
+            [WORD_LETTERS_MAX; 3]
+        );
+        assert!(person.emails.is_empty());
+    }
+
+    #[test]
+    fn details_are_in_no_debug_text() {
+        let person =
+            Person::of(&json!({"name": [{"family": "Abernathy"}], "birthDate": "1974-03-12"}));
+        let text = format!("{person:?} {:?}", person.names);
+        assert!(
+            !text.contains("abernathy") && !text.contains("1974"),
+            "{text}"
+        );
     }
 
     #[test]

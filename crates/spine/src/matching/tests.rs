@@ -103,6 +103,25 @@ fn names_are_alike_in_many_ways() {
             Some(given::SWAPPED),
             None,
         ),
+        // A middle name stays where it was.
+        (
+            ("Martin", vec!["Oliver", "Paul"]),
+            ("Oliver", vec!["Martin"]),
+            Some(given::SWAPPED),
+            None,
+        ),
+        (
+            ("Martin", vec!["Oliver", "Paul"]),
+            ("Oliver", vec!["Martin", "Paul"]),
+            Some(given::SWAPPED),
+            None,
+        ),
+        (
+            ("Martin", vec!["Oliver", "Paul"]),
+            ("Oliver", vec!["Emma", "Martin"]),
+            Some(given::DIFFERENT),
+            Some(family::DIFFERENT),
+        ),
         (
             ("Smith", vec!["John"]),
             ("Jones", vec!["Emma"]),
@@ -331,6 +350,112 @@ fn rare_names_say_more() {
         matcher.score(&person, &person).bits
     };
     assert!(bits("Zbrzezny") > bits("Smith") + 5.0);
+}
+
+#[test]
+fn what_both_do_not_have_is_not_rare() {
+    let matcher = matcher();
+    let one = named("Smith", &["John"]);
+    let two = |families: [&str; 2], given: [&[&str]; 2]| Person {
+        names: vec![
+            Name::new(families[0], given[0].iter().copied()),
+            Name::new(families[1], given[1].iter().copied()),
+        ],
+        ..Person::default()
+    };
+    let expected = matcher.score(&one, &one).bits;
+    for other in [
+        two(["Smith", "Smith"], [&[], &["John"]]),
+        two(["", "Smith"], [&["John"], &["John"]]),
+    ] {
+        let bits = matcher.score(&other, &other).bits;
+        assert!((bits - expected).abs() < 0.01, "{bits} {expected}");
+    }
+}
+
+/// Names that beside others of their kind once ended the coder of sounds.
+const REAL_NAMES: [&str; 12] = [
+    "Cəfərov",
+    "Gʻulomov",
+    "Toʻxtayev",
+    "Hawaiʻi",
+    "Sjɔgren",
+    "сmith",
+    "王c王",
+    "Nguyễn",
+    "İbrahim",
+    "Ŋgũgĩ",
+    "ßcz",
+    "Ǝcə",
+];
+
+#[test]
+fn names_of_all_alphabets_are_compared() {
+    for name in REAL_NAMES {
+        let person = person(&json!({ "name": [{ "family": name, "given": [name] }] }));
+        assert!(!blocking::keys(&person).is_empty(), "{name}");
+        let found = compare(&person, &person).of(Field::Family);
+        assert_eq!(found, Some(usize::from(family::EXACT)), "{name}");
+    }
+    // Three letters of the alphabet in all ways: what the coder looks at around each of them.
+    let letters = "abcdefghijklmnopqrstuvwxyz";
+    for first in letters.chars() {
+        for second in letters.chars() {
+            for third in letters.chars() {
+                let word: String = [first, second, third].into_iter().collect();
+                assert!(person::sound(&word).is_ascii(), "{word}");
+            }
+        }
+    }
+}
+
+mod whatever_is_written {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "\\PC{0,20}",
+            "[a-z]{0,12}",
+            "[a-eʻʼəɔŋс王 ’.-]{0,12}",
+            proptest::sample::select(REAL_NAMES.as_slice()).prop_map(str::to_owned),
+        ]
+    }
+
+    fn anybody() -> impl Strategy<Value = Value> {
+        let name = (text(), prop::collection::vec(text(), 0..3));
+        let place = (text(), text(), text());
+        let few = (
+            prop::collection::vec(name, 0..4),
+            prop::collection::vec(place, 0..4),
+            prop::collection::vec((text(), text()), 0..3),
+            prop_oneof![text(), "19[0-9]{2}-[01][0-9]-[0-3][0-9]"],
+            prop::collection::vec(prop_oneof![text(), "[0-9]{5,12}"], 0..3),
+        );
+        few.prop_map(|(names, places, numbers, birth, contacts)| {
+            json!({
+                "name": names.iter().map(|(family, given)| json!({"family": family, "given": given})).collect::<Vec<_>>(),
+                "address": places.iter().map(|(line, city, code)| json!({"line": [line], "city": city, "postalCode": code})).collect::<Vec<_>>(),
+                "identifier": numbers.iter().map(|(system, value)| json!({"system": system, "value": value})).collect::<Vec<_>>(),
+                "telecom": contacts.iter().flat_map(|value| [json!({"system": "phone", "value": value}), json!({"system": "email", "value": value})]).collect::<Vec<_>>(),
+                "birthDate": birth,
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_compared_and_either_may_stand_first(one in anybody(), other in anybody()) {
+            let (one, other) = (Person::of(&one), Person::of(&other));
+            prop_assert!(blocking::keys(&one).len() <= blocking::KEYS_MAX);
+            prop_assert_eq!(compare(&one, &other), compare(&other, &one));
+            let matcher = matcher();
+            let score = matcher.score(&one, &other);
+            prop_assert!((0.0..=1.0).contains(&score.probability));
+            prop_assert_eq!(matcher.explain(&one, &one).is_empty(), false);
+        }
+    }
 }
 
 #[test]

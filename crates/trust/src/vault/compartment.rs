@@ -139,12 +139,27 @@ impl Vault {
         query: &SearchQuery,
         choose: impl FnOnce(Vec<Versioned>) -> Vec<Versioned> + Send + 'static,
     ) -> Result<Vec<Versioned>, TrustError> {
+        self.choose_among(permit, query, CHOICE_MAX, choose).await
+    }
+
+    /// The same among `most` rows, at most 10,000.
+    ///
+    /// # Errors
+    /// As [`Vault::choose`]; `TooCostly` when there are more than `most` to choose among.
+    pub async fn choose_among(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+        most: usize,
+        choose: impl FnOnce(Vec<Versioned>) -> Vec<Versioned> + Send + 'static,
+    ) -> Result<Vec<Versioned>, TrustError> {
+        let most = most.min(CHOICE_MAX);
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
         let view = Sight::now(self.ledger().view()?);
         let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
         let wanted = SearchQuery {
-            count: CHOICE_MAX,
+            count: most,
             total: false,
             ..asked.query.into_owned()
         };
@@ -155,9 +170,9 @@ impl Vault {
                 .scan(&view, permit, &wanted, before, Some(&mut hidden))
                 .await?;
             rows.append(&mut page.rows);
-            if rows.len() > CHOICE_MAX || rows.len() == CHOICE_MAX && page.next.is_some() {
+            if rows.len() > most || rows.len() == most && page.next.is_some() {
                 return Err(TrustError::TooCostly(format!(
-                    "there are more than {CHOICE_MAX} resources to choose among; narrow the search"
+                    "there are more than {most} resources to choose among; narrow the search"
                 )));
             }
             before = page.next;

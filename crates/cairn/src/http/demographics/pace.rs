@@ -52,6 +52,14 @@ impl Pace {
         };
         if buckets.len() >= CLIENTS_MAX && !buckets.contains_key(client) {
             buckets.retain(|_, bucket| filled(bucket) < most);
+            // Whoever may ask most loses least by beginning anew.
+            if buckets.len() >= CLIENTS_MAX {
+                let fullest = buckets
+                    .iter()
+                    .max_by(|(_, one), (_, other)| filled(one).total_cmp(&filled(other)));
+                let fullest = fullest.map(|(client, _)| client.clone());
+                fullest.and_then(|client| buckets.remove(&client));
+            }
         }
         let left = buckets.get(client).map_or(most, filled);
         let is_over = left < 1.0;

@@ -1,7 +1,9 @@
 //! Demographics as published (the Personal Demographics Service FHIR API): each rule and each code over HTTP.
 //! Here is what all of these tests ask with.
 
+mod alike;
 mod changing;
+mod hiding;
 mod making;
 mod own;
 mod retrieving;

@@ -234,6 +234,34 @@ fn what_is_not_let_be_changed() {
         (gone("/name"), Update),
         (tested("/name/0", "n0"), Forbidden),
         (tested("/generalPractitioner/0", "g0"), Forbidden),
+        // Also where they are not removed: lists as a whole, and items without what they are named by.
+        (one("replace", "/name", json!([])), Update),
+        (one("add", "/name", json!([])), Update),
+        (one("replace", "/generalPractitioner", json!([])), Update),
+        (one("replace", "/extension", json!([])), Update),
+        (
+            one(
+                "add",
+                "/address",
+                json!([{"use": "home", "line": ["1", "2"]}]),
+            ),
+            Update,
+        ),
+        (
+            json!([
+                {"op": "test", "path": "/name/0/id", "value": "n0"},
+                {"op": "remove", "path": "/name/0/id"},
+                {"op": "replace", "path": "/name/0/use", "value": "old"},
+            ]),
+            Update,
+        ),
+        (
+            json!([
+                {"op": "test", "path": "/extension/0/url", "value": PHARMACY},
+                {"op": "remove", "path": "/extension/0/url"},
+            ]),
+            Update,
+        ),
         // Tests before removals, and names beside places.
         (gone("/name/1"), Update),
         (
@@ -484,6 +512,29 @@ fn a_death_that_is_formal_stays() {
     }
     let patches = json!([{"op": "replace", "path": "/gender", "value": "male"}]);
     assert!(apply_to(&dead, &patches).is_ok());
+}
+
+#[test]
+fn what_was_there_is_there_still() {
+    let rules = Rules::named("england").expect("rules");
+    let before = told(&[death("1")]);
+    let before = before.as_object().cloned().expect("members");
+    assert!(check_still_there(&rules, &before, &before).is_ok());
+    for (list, item) in [
+        ("name", json!({"use": "old", "family": "Smith"})),
+        ("generalPractitioner", Value::Null),
+        ("extension", json!({"url": PHARMACY})),
+    ] {
+        let mut after = before.clone();
+        match item.is_null() {
+            true => drop(after.remove(list)),
+            false => drop(after.insert(list.to_owned(), json!([item]))),
+        }
+        let code = check_still_there(&rules, &before, &after)
+            .err()
+            .map(|refusal| refusal.code);
+        assert_eq!(code, Some(Code::ForbiddenUpdate), "{list}");
+    }
 }
 
 #[test]

@@ -3,14 +3,16 @@
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::Kind;
 use record::{Answer, Caller, Preconditions, PreferReturn, RecordError};
-use trust::Action;
+use trust::{Action, Shelved};
 
 use super::super::change::Change;
 use super::super::newcomer::Newcomer;
 use super::super::refusal::{Code, Refusal};
 use super::super::trace::Mode;
 use super::super::view::{self, Confidentiality};
+use super::choosing::{Limit, Way};
 use super::{Demographics, Failure, Told, denied, named, no_version, nobody, of_record, of_trust};
+use crate::matching::{Field, Grade, Matcher, Person, compare, doors, shipped};
 
 /// How many numbers are tried for one person: each of them is somebody else's, or can't be one.
 const NUMBERS_MAX: u64 = 64;
@@ -39,7 +41,7 @@ impl Demographics {
             self.check_new(caller, newcomer).await?;
             let resource = newcomer.resource(&self.rules, &number).to_string();
             let criteria = format!("identifier={}%7C{number}", self.rules.identifier_system);
-            let made = self.record.conditional_create(
+            let made = self.record.create_once_for_ever(
                 caller,
                 ResourceType::Patient,
                 &criteria,
@@ -49,7 +51,10 @@ impl Demographics {
                 Ok(answer) if answer.status == 201 => return Ok(answer),
                 // Somebody else has the number: perhaps this person, whose record was made at the same time.
                 Ok(_) => {}
-                Err(error) if error.status == 412 => {}
+                // This person, whom their consent keeps from who asks: another record would make two of what is one.
+                Err(error) if is_hidden(&error) => return Err(several_there().into()),
+                // Several have it, or somebody had it whose record is deleted: a number is nobody else's afterwards.
+                Err(error) if matches!(error.status, 409 | 412) => {}
                 Err(error) => return Err(of_record(caller, error)),
             }
         }
@@ -71,21 +76,46 @@ impl Demographics {
 
     /// Refuses to make a second record of a person.
     async fn check_new(&self, caller: &Caller, newcomer: &Newcomer) -> Result<(), Failure> {
-        let asked = [
+        let exact = vec![
             ("family", newcomer.family().to_owned()),
             ("birthdate", newcomer.birth_date().to_owned()),
         ];
-        let today = self.today();
-        let same = |row: &Resource| newcomer.is(row, &today).then_some(1.0);
-        let rows = match self.looked_through(caller, &asked, same).await {
+        let patient = newcomer.patient();
+        let doors = doors::filters(&patient).into_iter();
+        // Where too many may be like them, those who are called the same.
+        let ways: Vec<Way> = (doors.map(|filter| vec![("_filter", filter)]))
+            .chain([exact])
+            .collect();
+        let (today, sought, matcher) = (self.today(), Person::of(&patient), shipped());
+        let same = |row: &Shelved<Person>, told: Option<&Resource>| {
+            let hit = row.resource();
+            // Of somebody restricted a place says nothing, whichever of their records is asked.
+            let is_told = |one: &Resource| Confidentiality::of(one) < Confidentiality::Restricted;
+            let is = |placed: bool| {
+                newcomer.is(hit, &today, placed)
+                    || (!is_redacted(hit) && is_surely(&matcher, &sought, row.made(), placed))
+            };
+            let is = match told {
+                None => is(true) || is(false),
+                Some(told) => is(is_told(hit) && is_told(told)),
+            };
+            is.then_some(1.0)
+        };
+        let limit = Limit {
+            most: 1,
+            best: false,
+        };
+        let found = match self.choose(caller, &ways, &same, limit).await {
             Err(failure) if failure.refusal.code == Code::TooManyMatches => {
                 return Err(several_there().into());
             }
-            rows => rows?,
+            found => found?,
         };
-        let found = self.present(caller, rows).await?;
-        match found.as_slice() {
-            [] => Ok(()),
+        if found.hidden || found.total > 1 {
+            return Err(several_there().into());
+        }
+        match found.rows.as_slice() {
+            [] if found.total == 0 => Ok(()),
             [(_, row)] => {
                 let number = view::number(&self.rules, &row.resource).unwrap_or_default();
                 // The one place where words hold a number: clients read it there.
@@ -213,6 +243,36 @@ impl Demographics {
         let version = answer.version.ok_or_else(nobody)?;
         self.told_whole(status, &resource, version)
     }
+}
+
+/// Whether what is refused is refused because a patient's consent hides what is there.
+fn is_hidden(error: &RecordError) -> bool {
+    let code = error.outcome.issues.first().map(|issue| issue.code);
+    error.status == 412 && code == Some(IssueCode::Forbidden)
+}
+
+fn is_redacted(resource: &Resource) -> bool {
+    Confidentiality::of(resource) == Confidentiality::Redacted
+}
+
+/// Whether the matcher is certain that two are one person, and they may live where both are said to. What says where
+/// they are counts where it may.
+fn is_surely(matcher: &Matcher<'_>, one: &Person, other: &Person, placed: bool) -> bool {
+    let there = |person: &Person| {
+        let mut person = person.clone();
+        if !placed {
+            person.addresses.clear();
+            person.phones.clear();
+            person.emails.clear();
+        }
+        person
+    };
+    let (one, other) = (there(one), there(other));
+    let levels = compare(&one, &other);
+    // Who is called altogether otherwise may be another at the same place, and who lives elsewhere another of the name.
+    let fields = [Field::Given, Field::Family, Field::Sex, Field::Postcode];
+    (fields.into_iter()).all(|field| levels.differs(field) != Some(true))
+        && Grade::of(matcher.score(&one, &other).probability) == Grade::Certain
 }
 
 /// Who is told what was written.
