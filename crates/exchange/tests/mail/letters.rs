@@ -16,14 +16,14 @@ use trust::outgoing::{CHANNEL_LETTER_BATCH, Message};
 use crate::patience::Patience;
 use crate::world::{NOW_MS, World};
 
-const HOUR_MS: u64 = 3_600_000;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 
 /// The world's clock begins at 2026-10-26T07:33:20Z. Batches are closed at eight.
 const CLOSES: Time = Time::constant(8, 0, 0, 0);
 
 /// A partner: what it is bound to, its key, and its folders.
-struct Partner {
-    policies: TempDir,
+pub(crate) struct Partner {
+    pub(crate) policies: TempDir,
     place: TempDir,
     secret: String,
     recipient: String,
@@ -55,11 +55,11 @@ fn ask(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-const BOUND: &str = "[[partner]]\nname = 'printer'\ntitle = 'Printer'\ncarries = ['letters', 'calls']\n\
+pub(crate) const BOUND: &str = "[[partner]]\nname = 'printer'\ntitle = 'Printer'\ncarries = ['letters', 'calls']\n\
                      contract = 'baa'\nuntil = '2099-12-31'\ndata = ['identity', 'contact', 'health']\npurposes = ['TREAT']\n";
 
 impl Partner {
-    fn new(bound: &str) -> Self {
+    pub(crate) fn new(bound: &str) -> Self {
         let (policies, place) = (
             tempfile::tempdir().expect("a folder"),
             tempfile::tempdir().expect("a folder"),
@@ -100,7 +100,7 @@ impl Partner {
         }
     }
 
-    fn letters(&self) -> FileOptions {
+    pub(crate) fn letters(&self) -> FileOptions {
         self.options(FileWay::Letters(LetterOptions {
             sender: "Northmoor General, 1 Hill Road".to_owned(),
             foot: "Read it in the portal too:".to_owned(),
@@ -112,7 +112,7 @@ impl Partner {
         }))
     }
 
-    fn calls(&self) -> FileOptions {
+    pub(crate) fn calls(&self) -> FileOptions {
         self.options(FileWay::Calls(CallOptions {
             from: Time::constant(9, 0, 0, 0),
             until: Time::constant(20, 0, 0, 0),
@@ -130,7 +130,7 @@ impl Partner {
     }
 
     /// The rows of all lists of a folder.
-    fn rows(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn rows(&self, name: &str) -> Vec<Value> {
         let (files, _) = self.open(name);
         let lists = files.values().filter_map(|file| file["rows"].as_array());
         lists.flatten().cloned().collect()
@@ -151,7 +151,7 @@ impl Partner {
     }
 }
 
-fn letter(message: &mut Message) {
+pub(crate) fn letter(message: &mut Message) {
     message.channel = "letter".to_owned();
     message.subject.clear();
     message.text.clear();
@@ -159,7 +159,7 @@ fn letter(message: &mut Message) {
     message.expires_ms = Some(NOW_MS + 240 * HOUR_MS);
 }
 
-fn call(message: &mut Message) {
+pub(crate) fn call(message: &mut Message) {
     message.channel = "voice".to_owned();
     message.subject.clear();
     message.text = "Hello. There is a message for you from your care team.".to_owned();
@@ -167,13 +167,13 @@ fn call(message: &mut Message) {
     message.expires_ms = Some(NOW_MS + 72 * HOUR_MS);
 }
 
-fn home() -> (&'static str, Value) {
+pub(crate) fn home() -> (&'static str, Value) {
     let address = json!([{"use": "home", "line": ["12 Alder Street"], "city": "Ashbrook", "state": "MA", "postalCode": "01991", "country": "US"}]);
     ("address", address)
 }
 
 /// Waits until the outbox has nothing of this in it.
-async fn until_handed(world: &World) {
+pub(crate) async fn until_handed(world: &World) {
     let mut patience = Patience::new();
     while !world.outbox().await.is_empty() {
         patience.wait("messages wait still").await;
@@ -271,64 +271,6 @@ async fn a_batch_is_closed_at_its_time_and_each_letter_is_one_pdf_that_the_partn
     );
     running.stop().await;
     assert!(!partner.at("back").join("rejected").exists());
-}
-
-/// Letters and calls ask, too, whether the patient is in hospital. They are decided on when a batch is closed: what is held
-/// waits for the next one, and opens none before; what no other comes in time for ends at once, so that its journey hears
-/// why.
-#[tokio::test]
-async fn letters_and_calls_wait_for_a_closing_after_the_stay() {
-    for (channel, make) in [("letter", letter as fn(&mut Message)), ("voice", call)] {
-        let partner = Partner::new(BOUND);
-        let world = World::under(partner.policies.path()).await;
-        let patient = world.patient(&[home()]).await;
-        let admitted = ("IMP", "in-progress");
-        let encounter = crate::stays::stay(&world, &patient, None, admitted).await;
-        let id = world
-            .queue(&patient, |message| {
-                make(message);
-                crate::stays::holding(message);
-            })
-            .await;
-        // Its time is over before eight of the next day.
-        let short = world
-            .queue(&patient, |message| {
-                make(message);
-                crate::stays::holding(message);
-                message.expires_ms = Some(NOW_MS + 20 * HOUR_MS);
-            })
-            .await;
-        let options = || match channel {
-            "letter" => partner.letters(),
-            _ => partner.calls(),
-        };
-        world.clock.set(NOW_MS + HOUR_MS);
-        let running = world.run_files(options());
-        let found = world.wait_for(&patient, &short, "not-done").await;
-        assert_eq!(
-            found["statusReason"]["coding"][0]["code"], "admitted",
-            "{channel}: {found}"
-        );
-        let found = crate::stays::held(&world, &patient, &id).await;
-        assert_eq!(found["status"], "preparation", "{channel}: {found}");
-        let mut patience = Patience::new();
-        while world.outbox().await.len() != 1 {
-            patience.wait("a batch is left open").await;
-        }
-        let next_ms = NOW_MS + 24 * HOUR_MS + 26 * 60_000 + 40_000;
-        assert_eq!(
-            world.outbox().await[0].key.due_ms,
-            next_ms,
-            "{channel}: eight on the next day"
-        );
-        assert!(partner.rows("out").is_empty(), "{channel}");
-        crate::stays::stay(&world, &patient, Some(&encounter), ("IMP", "finished")).await;
-        world.clock.set(next_ms);
-        world.wait_for(&patient, &id, "in-progress").await;
-        until_handed(&world).await;
-        running.stop().await;
-        assert_eq!(partner.rows("out").len(), 1, "{channel}");
-    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use trust::outgoing::{Message, WhileAdmitted};
 
 use crate::attempts::{dids, of};
 use crate::centre::Centre;
+use crate::letters::{BOUND, HOUR_MS, Partner, call, home, letter, until_handed};
 use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::provider::Provider;
@@ -222,6 +223,64 @@ async fn what_waits_for_long_is_asked_about_seldom() {
     world.clock.advance(360 * MINUTE_MS);
     world.wait_for(&patient, &id, "completed").await;
     running.stop().await;
+}
+
+/// Letters and calls ask, too, whether the patient is in hospital. They are decided on when a batch is closed: what is held
+/// waits for the next one, and opens none before; what no other comes in time for ends at once, so that its journey hears
+/// why.
+#[tokio::test]
+async fn letters_and_calls_wait_for_a_closing_after_the_stay() {
+    for (channel, make) in [("letter", letter as fn(&mut Message)), ("voice", call)] {
+        let partner = Partner::new(BOUND);
+        let world = World::under(partner.policies.path()).await;
+        let patient = world.patient(&[home()]).await;
+        let admitted = ("IMP", "in-progress");
+        let encounter = stay(&world, &patient, None, admitted).await;
+        let id = world
+            .queue(&patient, |message| {
+                make(message);
+                holding(message);
+            })
+            .await;
+        // Its time is over before eight of the next day.
+        let short = world
+            .queue(&patient, |message| {
+                make(message);
+                holding(message);
+                message.expires_ms = Some(NOW_MS + 20 * HOUR_MS);
+            })
+            .await;
+        let options = || match channel {
+            "letter" => partner.letters(),
+            _ => partner.calls(),
+        };
+        world.clock.set(NOW_MS + HOUR_MS);
+        let running = world.run_files(options());
+        let found = world.wait_for(&patient, &short, "not-done").await;
+        assert_eq!(
+            found["statusReason"]["coding"][0]["code"], "admitted",
+            "{channel}: {found}"
+        );
+        let found = held(&world, &patient, &id).await;
+        assert_eq!(found["status"], "preparation", "{channel}: {found}");
+        let mut patience = Patience::new();
+        while world.outbox().await.len() != 1 {
+            patience.wait("a batch is left open").await;
+        }
+        let next_ms = NOW_MS + 24 * HOUR_MS + 26 * 60_000 + 40_000;
+        assert_eq!(
+            world.outbox().await[0].key.due_ms,
+            next_ms,
+            "{channel}: eight on the next day"
+        );
+        assert!(partner.rows("out").is_empty(), "{channel}");
+        stay(&world, &patient, Some(&encounter), ("IMP", "finished")).await;
+        world.clock.set(next_ms);
+        world.wait_for(&patient, &id, "in-progress").await;
+        until_handed(&world).await;
+        running.stop().await;
+        assert_eq!(partner.rows("out").len(), 1, "{channel}");
+    }
 }
 
 /// Who is seen on one day, has a visit ahead, or was in hospital before, isn't in hospital; nor is somebody else's stay
