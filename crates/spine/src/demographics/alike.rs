@@ -45,7 +45,7 @@ impl Alike {
             sought.addresses.push(place);
         }
         let matcher = shipped();
-        let bits = matcher.score(&sought, &sought).bits.max(1.0);
+        let bits = matcher.bits_of_fields(&sought, &sought).max(1.0);
         Self {
             sought,
             matcher,
@@ -134,7 +134,7 @@ impl Alike {
     }
 
     fn closeness(&self, person: &Person) -> f64 {
-        (self.matcher.score(&self.sought, person).bits / self.bits).clamp(0.0, 1.0)
+        (self.matcher.bits_of_fields(&self.sought, person) / self.bits).clamp(0.0, 1.0)
     }
 }
 

@@ -171,6 +171,13 @@ impl<'a> Matcher<'a> {
         self.sum(&self.parts(compare(one, other), one, other))
     }
 
+    /// The bits of the fields alone: how alike two are, whoever lives with them and wherever they may have moved.
+    #[must_use]
+    pub fn bits_of_fields(&self, one: &Person, other: &Person) -> f64 {
+        let parts = self.parts(compare(one, other), one, other);
+        parts.who + parts.place + parts.common.iter().sum::<f64>()
+    }
+
     /// The summands of a score, those of the fields in the order of [`Field::ALL`] and after them what
     /// is of no field. Their bits, but for the first (`population`), add up to [`Score::bits`].
     #[must_use]
