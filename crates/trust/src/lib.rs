@@ -50,7 +50,7 @@ pub use vault::{
     EarlierVersion, Effect, EveryInternal, Explained, ExportFile, ExportFound, ExportJob,
     ExportLayout, ExportOf, ExportReading, ExportShape, Foreseen, HistoryPage, HookAttempt,
     HookBook, HookBookKept, HookDelivery, HookFailure, HookKey, HookLog, HookOutcome, HookReplay,
-    HookStanding, IndexStep, Indexing, Internal, InternalStored, KeptFrom, LOGGED_OF_SHARD,
+    HookStanding, IN_FORCE_MAX, IndexStep, Indexing, Internal, InternalStored, KeptFrom, LOGGED_OF_SHARD,
     LookedAt, NoReplay, NoText, ONCE_KEPT_MS, OVERLAP_MAX_MS, OWNS_MAX, Once, OwnDocument, OwnPage,
     PageAt, Party, PastQuery, PastRow, PastRows, REPLAY_SPAN_MAX_MS, REPLAYS_MAX, Relation,
     RelationWhy, ReplayOf, RowWhy, SearchPage, SearchPart, Shelf, Shelved, SortedAt, Sought,

@@ -21,7 +21,7 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
 /// Bytes of a secret that is made here; the specification asks for 24 to 64.
 pub const SECRET_BYTES: usize = 32;
-/// How many secrets, and how many private keys, are in force at once: the one before stays good while its receiver changes.
+/// How many keys a file of a partner's has: the one before stays good while its receiver changes.
 pub const AT_ONCE: usize = 2;
 
 /// What stands before a secret, a private key and a public key.
@@ -39,6 +39,9 @@ pub enum SigningKey {
     Secret(String),
     /// The seed of a private key of Ed25519, whose public one the receiver has: base64.
     Seed(String),
+    /// What a newer program signs with. It is kept as it is, and signs nothing here.
+    #[serde(untagged)]
+    Other(serde_json::Value),
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -46,6 +49,7 @@ impl std::fmt::Debug for SigningKey {
         formatter.write_str(match self {
             Self::Secret(_) => "Secret(…)",
             Self::Seed(_) => "Seed(…)",
+            Self::Other(_) => "Other(…)",
         })
     }
 }
@@ -81,7 +85,7 @@ impl SigningKey {
         fits.then(|| Self::seed(seed))
     }
 
-    /// What its receiver is given: the secret (`whsec_…`), or the public key (`whpk_…`).
+    /// What its receiver is given: the secret (`whsec_…`), or the public key (`whpk_…`). Empty of what is not known here.
     #[must_use]
     pub fn shown(&self) -> String {
         match self {
@@ -92,6 +96,7 @@ impl SigningKey {
                     .map(|pair| STANDARD.encode(pair.public_key().as_ref()));
                 format!("{PUBLIC}{}", public.unwrap_or_default())
             }
+            Self::Other(_) => String::new(),
         }
     }
 
@@ -113,6 +118,7 @@ impl SigningKey {
             Self::Seed(_) => {
                 format!("v1a,{}", STANDARD.encode(self.pair()?.sign(text).as_ref()))
             }
+            Self::Other(_) => return None,
         })
     }
 }

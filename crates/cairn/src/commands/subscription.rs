@@ -10,8 +10,8 @@ use ledger::Ledger;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use trust::{
-    Action, Agent, HookDelivery, HookStanding, OVERLAP_MAX_MS, Permit, Purpose, ReplayOf, Target,
-    Trust,
+    Action, Agent, HookDelivery, HookStanding, IN_FORCE_MAX, OVERLAP_MAX_MS, Permit, Purpose,
+    ReplayOf, Target, Trust,
 };
 
 use super::keep::order_by;
@@ -293,7 +293,13 @@ pub(crate) async fn carry_out(
             there(&trust, part, id).await?;
             let wall_ms = trust.wall_clock().now_ms();
             let how = (*is_pair, wall_ms, *overlap_ms);
-            Ok(json!(vault.rotate_hook_key(by, id, how).await?))
+            match vault.rotate_hook_key(by, id, how).await? {
+                Ok(shown) => Ok(json!(shown)),
+                Err(ends_ms) => bail!(
+                    "{IN_FORCE_MAX} are in force, and the first of them ends at {}: wait until then, or say --overlap-hours 0, which ends all others at once",
+                    instant(ends_ms)
+                ),
+            }
         }
     }
 }

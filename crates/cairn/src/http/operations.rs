@@ -13,6 +13,7 @@ use super::fhir::Refused;
 use super::starting;
 
 pub(super) fn router() -> Router<Doors> {
+    let events = |doors, path, request| of_hooks(doors, path, request, OfHooks::Events);
     Router::new()
         .route("/{type}/$validate", post(validate))
         .route("/{type}/{id}/$validate", post(validate).get(validate))
@@ -27,8 +28,14 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}/$start-journey", post(starting::start))
         .route("/{type}/{id}/$status", get(status))
         .route("/{type}/{id}/$events", get(events).post(events))
-        .route("/{type}/{id}/$replay", post(replay))
-        .route("/{type}/{id}/$rotate-secret", post(rotate_secret))
+        .route(
+            "/{type}/{id}/$replay",
+            post(|doors, path, request| of_hooks(doors, path, request, OfHooks::Replay)),
+        )
+        .route(
+            "/{type}/{id}/$rotate-secret",
+            post(|doors, path, request| of_hooks(doors, path, request, OfHooks::RotateSecret)),
+        )
         .route("/{type}/$apply", post(apply))
         .route("/{type}/{id}/$apply", get(apply).post(apply))
         .route("/{type}/$explain", get(explain).post(explain))
@@ -221,53 +228,36 @@ async fn status(
     Ok(asked.respond(answer))
 }
 
-/// A request about a subscription, of who may do that to one.
-async fn of_subscription(
-    doors: &Doors,
+/// What is asked of a subscription's notifications.
+#[derive(Debug, Clone, Copy)]
+enum OfHooks {
+    Events,
+    Replay,
+    RotateSecret,
+}
+
+async fn of_hooks(
+    State(doors): State<Doors>,
     path: PathParams,
     request: Request,
-    to: fn(fhir::ResourceType) -> Interaction<'static>,
-) -> Result<(Asked, String, Vec<(String, String)>), Refused> {
-    let (asked, path, body) = Asked::let_in_at(doors, path, request).await?;
+    what: OfHooks,
+) -> Result<Response, Refused> {
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
     path.only(fhir::ResourceType::Subscription)?;
-    let may = doors.record.may(&asked.caller, to(path.kind)).await;
-    let asked = asked.open(doors, body, may).await?;
+    let to = match what {
+        OfHooks::Events => Interaction::Search(path.kind),
+        OfHooks::Replay | OfHooks::RotateSecret => Interaction::Update(path.kind),
+    };
+    let may = doors.record.may(&asked.caller, to).await;
+    let asked = asked.open(&doors, body, may).await?;
     let parameters = parameters(&asked).await?;
-    Ok((asked, path.id().to_owned(), parameters))
-}
-
-async fn events(
-    State(doors): State<Doors>,
-    path: PathParams,
-    request: Request,
-) -> Result<Response, Refused> {
-    let of = of_subscription(&doors, path, request, Interaction::Search);
-    let (asked, id, parameters) = of.await?;
-    let (record, caller) = (&doors.record, &asked.caller);
-    let answer = record.subscription_events(caller, &id, &parameters);
-    Ok(asked.respond(answer.await?))
-}
-
-async fn replay(
-    State(doors): State<Doors>,
-    path: PathParams,
-    request: Request,
-) -> Result<Response, Refused> {
-    let of = of_subscription(&doors, path, request, Interaction::Update);
-    let (asked, id, parameters) = of.await?;
-    let (record, caller) = (&doors.record, &asked.caller);
-    let answer = record.subscription_replay(caller, &id, &parameters);
-    Ok(asked.respond(answer.await?))
-}
-
-async fn rotate_secret(
-    State(doors): State<Doors>,
-    path: PathParams,
-    request: Request,
-) -> Result<Response, Refused> {
-    let of = of_subscription(&doors, path, request, Interaction::Update);
-    let (asked, id, parameters) = of.await?;
-    let (record, caller) = (&doors.record, &asked.caller);
-    let answer = record.rotate_subscription_secret(caller, &id, &parameters);
-    Ok(asked.respond(answer.await?))
+    let (record, caller, id) = (&doors.record, &asked.caller, path.id());
+    let answer = match what {
+        OfHooks::Events => record.subscription_events(caller, id, &parameters).await?,
+        OfHooks::Replay => record.subscription_replay(caller, id, &parameters).await?,
+        OfHooks::RotateSecret => {
+            (record.rotate_subscription_secret(caller, id, &parameters)).await?
+        }
+    };
+    Ok(asked.respond(answer))
 }

@@ -9,6 +9,7 @@ use trust::{
     Subscribed, SubscribedKept, SubscriptionState, Target, Telling, ToldRow, TrustError, Unit,
     Vault,
 };
+use trust::webhooks::SigningKey;
 
 use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
 use super::post::{self, Failed, Request};
@@ -17,6 +18,12 @@ use crate::deliverer::{DeliverError, hex, persist};
 
 /// How often it is tried again to note what was missed, where others write the same book.
 const MISS_TRIES: u32 = 16;
+/// The same for what is kept of an attempt, before it is settled without.
+const KEPT_TRIES: u32 = 3;
+/// How long what is sent again rests where policies refuse who asked (care clock).
+const REFUSED_MS: u64 = 3_600_000;
+/// What is told of one whose keys can't be read: unsigned is worse than late.
+const UNSIGNED: &str = "what notifications are signed with can't be read";
 
 /// What came of a notification, for its log.
 struct Outcome {
@@ -27,6 +34,15 @@ struct Outcome {
     handed: bool,
     /// Whether a row of failures begins with it.
     begins_failing: bool,
+    /// Of which turn the subscription was that the endpoint was asked for ([`trust::HookBook::turn`]); none where nobody was.
+    turn: Option<u32>,
+}
+
+impl Outcome {
+    /// Whether the subscription was deleted since and its id is another's by now, who is told nothing of this.
+    fn is_of_before(&self, turn: u32) -> bool {
+        self.turn.is_some_and(|of| of != turn)
+    }
 }
 
 /// What was decided against.
@@ -35,6 +51,7 @@ static UNSENT: Outcome = Outcome {
     outcome: HookOutcome::Withheld,
     handed: false,
     begins_failing: false,
+    turn: None,
 };
 
 /// What a subscription that is off was not told.
@@ -43,6 +60,7 @@ static MISSED: Outcome = Outcome {
     outcome: HookOutcome::Missed,
     handed: false,
     begins_failing: false,
+    turn: None,
 };
 
 /// What is written down of a notification that was taken.
@@ -97,8 +115,17 @@ impl Attempt<'_> {
         };
         match self.decide(&kept.subscribed).await? {
             Decided::Send(told) => {
-                let sent = self.send(&kept.subscribed, &told).await?;
-                self.after(&kept, &told, sent, failures).await
+                let Some((signing, turn)) = self.keys().await? else {
+                    // Of one that was deleted nobody will ask.
+                    let words = "not delivered: the subscription is off";
+                    self.settle(words, None, None).await?;
+                    return Ok(Heard::Nothing);
+                };
+                let sent = match signing {
+                    Some(signing) => self.send(&kept.subscribed, &told, &signing).await?,
+                    None => Err(Failed::before_it_was_sent(UNSIGNED)),
+                };
+                self.after(&kept, &told, (sent, turn), failures).await
             }
             Decided::Withheld => {
                 // Nothing was asked of the endpoint, so that no row of failures goes on.
@@ -116,6 +143,14 @@ impl Attempt<'_> {
                 })
                 .await?;
                 let words = "not delivered: who asked may not";
+                let made = self.entry.attempt.saturating_add(1);
+                if self.notification.replay.is_some() && made < ATTEMPTS_MAX {
+                    // Their owner asks once: it isn't eaten before somebody mends the policies.
+                    let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
+                    let again = Some((now_ms.saturating_add(REFUSED_MS), made));
+                    self.settle(words, again, None).await?;
+                    return Ok(Heard::Nothing);
+                }
                 self.settle(words, None, Some(&UNSENT)).await?;
                 metrics::counter!("subscription_notifications_withheld_total").increment(1);
                 Ok(Heard::Nothing)
@@ -147,17 +182,44 @@ impl Attempt<'_> {
         })
     }
 
+    /// What it is signed with, and of which turn the subscription is: none where it was deleted meanwhile; no keys where its
+    /// book can't be read.
+    async fn keys(&self) -> Result<Option<(Option<Vec<SigningKey>>, Option<u32>)>, DeliverError> {
+        let wall_ms = self.inner.trust.wall_clock().now_ms();
+        let vault = self.inner.trust.vault();
+        let of = &self.notification.subscription;
+        match vault.hook_keys(&self.permit, of, wall_ms).await {
+            Ok(keys) => Ok(keys.map(|(keys, turn)| (Some(keys), Some(turn)))),
+            Err(error) if self.is_unreadable(&error) => Ok(Some((None, None))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether it is that something kept beside the outbox can't be read, which is said to the log. What becomes of a
+    /// notification comes before what is told of it.
+    fn is_unreadable(&self, error: &TrustError) -> bool {
+        let is_it = matches!(
+            error,
+            TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_))
+        );
+        if is_it {
+            let subscription = &self.notification.subscription;
+            tracing::error!(%error, subscription, "what is kept of notifications can't be read");
+            metrics::counter!("subscription_rows_unreadable_total").increment(1);
+        }
+        is_it
+    }
+
     /// Sends it, if this process is still the one to do so.
     async fn send(
         &self,
         subscribed: &Subscribed,
         ToldRow { row, notices, .. }: &ToldRow,
+        signing: &[SigningKey],
     ) -> Result<Result<StatusCode, Failed>, DeliverError> {
         let shard = self.entry.key.shard;
         let wall_ms = self.inner.trust.wall_clock().now_ms();
         let vault = self.inner.trust.vault();
-        let of = &self.notification.subscription;
-        let signing = vault.hook_keys(&self.permit, of, wall_ms).await?;
         if !vault.ledger().holds(shard) {
             return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
         }
@@ -171,7 +233,7 @@ impl Attempt<'_> {
             headers: &subscribed.headers,
             key: &key,
             replay: self.notification.replay.as_deref(),
-            signing: &signing,
+            signing,
             at_s: wall_ms / 1_000,
             notices: if payload.is_some() {
                 notices.clone()
@@ -187,7 +249,7 @@ impl Attempt<'_> {
         &self,
         kept: &SubscribedKept,
         told: &ToldRow,
-        sent: Result<StatusCode, Failed>,
+        (sent, turn): (Result<StatusCode, Failed>, Option<u32>),
         failures: u32,
     ) -> Result<Heard, DeliverError> {
         let told = disclosed(&kept.subscribed, told);
@@ -198,6 +260,7 @@ impl Attempt<'_> {
                     outcome: HookOutcome::Taken,
                     handed: true,
                     begins_failing: false,
+                    turn,
                 };
                 persist(|| self.commit(SENT, None, told.clone(), Some(&heard))).await?;
                 metrics::counter!("subscription_notifications_sent_total").increment(1);
@@ -211,6 +274,7 @@ impl Attempt<'_> {
             outcome: HookOutcome::Failed,
             handed: failed.may_have_it,
             begins_failing: kept.subscribed.failing_since_ms.is_none(),
+            turn,
         };
         let words = failed.words;
         if let Some(told) = told.filter(|_| failed.may_have_it) {
@@ -308,14 +372,19 @@ impl Attempt<'_> {
         let vault = self.inner.trust.vault();
         let id = &self.notification.subscription;
         for _ in 0..MISS_TRIES {
-            let kept = vault.hook_book(&self.permit, id).await?;
+            let kept = match vault.hook_book(&self.permit, id).await {
+                Err(error) if self.is_unreadable(&error) => {
+                    return self.settle(what, None, None).await;
+                }
+                kept => kept?,
+            };
             let number = match self.notification.number {
                 Some(number) => Some(number),
                 None => self.newest().await?,
             };
             let mut book = kept.book.clone();
             let is_news = number.is_some_and(|number| book.miss(number));
-            if !is_news || self.is_deleted().await? {
+            if !is_news || heard.is_of_before(book.turn) || self.is_deleted().await? {
                 return self.settle(what, None, Some(heard)).await;
             }
             let mut internals = vec![Vault::hook_book_document(id, kept.expected, &book)?];
@@ -370,7 +439,13 @@ impl Attempt<'_> {
     async fn kept_of(&self, heard: &Outcome) -> Result<Vec<Internal>, DeliverError> {
         let vault = self.inner.trust.vault();
         let id = &self.notification.subscription;
-        let kept = vault.hook_book(&self.permit, id).await?;
+        let kept = match vault.hook_book(&self.permit, id).await {
+            Err(error) if self.is_unreadable(&error) => return Ok(Vec::new()),
+            kept => kept?,
+        };
+        if heard.is_of_before(kept.book.turn) {
+            return Ok(Vec::new());
+        }
         let log = self.log((id, kept.book.turn), heard).await?;
         let mut all: Vec<Internal> = log.into_iter().collect();
         if let Some(number) = self.notification.number.filter(|_| heard.begins_failing) {
@@ -382,7 +457,7 @@ impl Attempt<'_> {
         Ok(all)
     }
 
-    /// The log with what came of this; none where that changes nothing.
+    /// The log with what came of this; none where that changes nothing, or it can't be read.
     async fn log(
         &self,
         (id, turn): (&str, u32),
@@ -402,7 +477,10 @@ impl Attempt<'_> {
             at_ms,
         };
         let of = (id, turn, self.entry.key.shard);
-        Ok(vault.hook_log_document(&self.permit, of, &attempt).await?)
+        match vault.hook_log_document(&self.permit, of, &attempt).await {
+            Err(error) if self.is_unreadable(&error) => Ok(None),
+            log => Ok(log?),
+        }
     }
 
     /// Writes down what became of the entry; when the store fails, tries again for a while, because what an endpoint
@@ -423,36 +501,37 @@ impl Attempt<'_> {
         disclosed: Option<Disclosed>,
         heard: Option<&Outcome>,
     ) -> Result<(), DeliverError> {
-        let draft = again.map(|again| put_off(self.entry, self.notification, again));
-        let internals = match heard {
-            Some(heard) => self.kept_of(heard).await?,
-            None => Vec::new(),
-        };
-        let has_internals = !internals.is_empty();
-        let unit = Unit {
-            outbox_remove: vec![self.entry.key],
-            outbox_add: draft.into_iter().collect(),
-            internals,
-            // What was sent is written down whoever holds the shard by now, so that nobody sends it again.
-            held: (what != SENT).then_some(self.entry.key.shard),
-            patient: self.notification.patient.clone(),
-            note: Some(self.note(what)),
-            disclosed: disclosed.clone(),
-            ..Unit::default()
-        };
-        match self.inner.trust.vault().commit(&self.permit, unit).await {
-            Ok(_) => Ok(()),
-            // It may be the log, or the book, that somebody else has written: what becomes of the entry comes before
-            // what is kept of it.
-            Err(TrustError::Ledger(LedgerError::Conflict)) if has_internals => {
-                Box::pin(self.commit(what, again, disclosed, None)).await
+        for tries in 0..=KEPT_TRIES {
+            let draft = again.map(|again| put_off(self.entry, self.notification, again));
+            let internals = match heard.filter(|_| tries < KEPT_TRIES) {
+                Some(heard) => self.kept_of(heard).await?,
+                None => Vec::new(),
+            };
+            let has_internals = !internals.is_empty();
+            let unit = Unit {
+                outbox_remove: vec![self.entry.key],
+                outbox_add: draft.into_iter().collect(),
+                internals,
+                // What was sent is written down whoever holds the shard by now, so that nobody sends it again.
+                held: (what != SENT).then_some(self.entry.key.shard),
+                patient: self.notification.patient.clone(),
+                note: Some(self.note(what)),
+                disclosed: disclosed.clone(),
+                ..Unit::default()
+            };
+            match self.inner.trust.vault().commit(&self.permit, unit).await {
+                Ok(_) => return Ok(()),
+                // It may be the log, or the book, that somebody else has written: they are read anew, and in the end what
+                // becomes of the entry comes before what is kept of it.
+                Err(TrustError::Ledger(LedgerError::Conflict)) if has_internals => {}
+                Err(TrustError::Ledger(LedgerError::Conflict)) => break,
+                Err(error) => return Err(error.into()),
             }
-            // Another process, which had taken over, has settled it. What was sent from here was sent all the same.
-            Err(TrustError::Ledger(LedgerError::Conflict)) => match disclosed {
-                Some(disclosed) => self.tell(what, disclosed).await,
-                None => Ok(()),
-            },
-            Err(error) => Err(error.into()),
+        }
+        // Another process, which had taken over, has settled it. What was sent from here was sent all the same.
+        match disclosed {
+            Some(disclosed) => self.tell(what, disclosed).await,
+            None => Ok(()),
         }
     }
 

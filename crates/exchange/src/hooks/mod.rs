@@ -2,7 +2,8 @@
 //!
 //! `attempt.rs` has what one attempt is, `post.rs` one request, `pause.rs` when to try again. At least once, each under
 //! the same key; of one subscription one at a time, so that what an endpoint has of a row is never older than what it
-//! had before. A subscription whose endpoint fails rests, and all of its entries with it.
+//! had before. A subscription whose endpoint fails rests, and all of its entries with it. What is new goes before what is
+//! sent again.
 
 mod attempt;
 mod pause;
@@ -244,11 +245,14 @@ impl Inner {
             };
             let is_full = entries.len() == limit;
             let rested = round.faulty.values().min().copied();
-            let started = self.start(round, entries);
+            let is_too_soon = limit == LOOK && round.deep_after.is_some_and(|after| now < after);
+            // Where it is looked no further, what is new is what was seen.
+            let is_last = !is_full || is_too_soon || limit >= LOOK_MAX;
+            let started = self.start(round, entries, is_last);
             let wake = [started.wake, rested].into_iter().flatten().min();
             // Behind those that wait for others of their subscription there may be some of another.
             let is_enough = !is_full || started.is_through || round.busy.len() >= round.parallel();
-            if !is_enough && limit == LOOK && round.deep_after.is_some_and(|after| now < after) {
+            if !is_enough && is_too_soon {
                 return [wake, round.deep_after].into_iter().flatten().min();
             }
             if is_enough || limit >= LOOK_MAX {
@@ -261,7 +265,14 @@ impl Inner {
         }
     }
 
-    fn start(self: &Arc<Self>, round: &mut Round, entries: Vec<OutboxEntry>) -> Started {
+    /// Starts what there is room for, of each subscription what is new before what is sent again; the latter only where all
+    /// that is due was seen, or it is looked no further.
+    fn start(
+        self: &Arc<Self>,
+        round: &mut Round,
+        entries: Vec<OutboxEntry>,
+        is_last: bool,
+    ) -> Started {
         let clock = self.trust.vault().ledger().clock();
         let now_ms = clock.now_ms();
         // What was forgotten rests again after its next failure.
@@ -269,6 +280,7 @@ impl Inner {
         let mut started = Started::default();
         let mut later: BTreeMap<(Shard, String), Vec<(OutboxEntry, Notification)>> =
             BTreeMap::new();
+        let mut firsts = Firsts::default();
         for entry in entries {
             if round.has_begun(entry.key.id) {
                 continue;
@@ -297,7 +309,18 @@ impl Inner {
             if round.busy.len() >= round.parallel() || round.serves(&id) {
                 continue;
             }
-            let failures = rest.map_or(0, |rest| rest.failures);
+            firsts.add(entry, notification);
+        }
+        let is_all = is_last || started.is_through;
+        for (entry, notification) in firsts.0 {
+            if round.busy.len() >= round.parallel() {
+                break;
+            }
+            if notification.replay.is_some() && !is_all {
+                continue;
+            }
+            let id = notification.subscription.clone();
+            let failures = round.resting.get(&id).map_or(0, |rest| rest.failures);
             let entries = vec![entry.key.id];
             let inner = Arc::clone(self);
             let task = round
@@ -386,6 +409,24 @@ impl Inner {
             Err(error) => Err(DeliverError::from(error)),
         };
         left(written).await
+    }
+}
+
+/// Of each subscription the first entry that is new, or else the first that is sent again.
+#[derive(Default)]
+struct Firsts(Vec<(OutboxEntry, Notification)>);
+
+impl Firsts {
+    fn add(&mut self, entry: OutboxEntry, notification: Notification) {
+        let mut all = self.0.iter_mut();
+        let known = all.find(|(_, one)| one.subscription == notification.subscription);
+        match known {
+            None => self.0.push((entry, notification)),
+            Some(known) if known.1.replay.is_some() && notification.replay.is_none() => {
+                *known = (entry, notification);
+            }
+            Some(_) => {}
+        }
     }
 }
 

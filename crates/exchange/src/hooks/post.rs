@@ -42,7 +42,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    fn before_it_was_sent(words: &str) -> Self {
+    pub(super) fn before_it_was_sent(words: &str) -> Self {
         Self {
             words: words.to_owned(),
             answer: "unreachable".to_owned(),

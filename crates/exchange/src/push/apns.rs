@@ -20,6 +20,8 @@ use crate::retry::Meaning;
 
 /// How long a token is shown: APNs takes none that is older than an hour, and no new one within twenty minutes.
 const SHOWN_MS: u64 = 40 * 60_000;
+/// How old a token is at least that another takes the place of.
+const ANEW_MS: u64 = 20 * 60_000;
 /// Characters of a key's id and of a team's.
 const ID_CHARACTERS: usize = 10;
 /// Characters of a topic, which is an application's bundle id. Apple's are below.
@@ -116,11 +118,18 @@ impl ApnsKey {
         Some(bearer)
     }
 
-    /// Shows a token no more, unless another is shown already.
-    fn discard(&self, bearer: &HeaderValue) {
+    /// Shows a token no more, unless another is shown already; says whether the next is another. One that was made within
+    /// twenty minutes stays: where our clock is wrong the next would be believed no more than it, and APNs takes no new one
+    /// so soon.
+    fn discard(&self, bearer: &HeaderValue, now_ms: u64) -> bool {
         let mut shown = self.0.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if shown.as_ref().is_some_and(|shown| shown.bearer == *bearer) {
-            *shown = None;
+        match shown.as_ref().filter(|shown| shown.bearer == *bearer) {
+            None => true,
+            Some(known) if now_ms.saturating_sub(known.since_ms) >= ANEW_MS => {
+                *shown = None;
+                true
+            }
+            Some(_) => false,
         }
     }
 }
@@ -275,9 +284,11 @@ impl Apns {
             }
             let said = Said::of(apps::json(answer).await.as_ref());
             // The token is too old for Apple's clock: with another it may be believed.
-            if said.reason == Some("ExpiredProviderToken") && !is_new {
+            if said.reason == Some("ExpiredProviderToken")
+                && !is_new
+                && self.options.key.discard(&bearer, now_ms)
+            {
                 is_new = true;
-                self.options.key.discard(&bearer);
                 continue;
             }
             return means(status, &said, after_s, seen_ms);
@@ -349,6 +360,27 @@ fn means(status: StatusCode, said: &Said, after_s: Option<u64>, seen_ms: u64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_was_made_a_moment_ago_stays() {
+        use aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+        use base64::Engine as _;
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
+        let text = base64::engine::general_purpose::STANDARD.encode(der.expect("a key"));
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
+        let key = ApnsKey::parse(&pem).expect("a key");
+        let at = |now_ms| key.bearer(("ABCDE12345", "TEAM123456"), now_ms).expect("one");
+        let first = at(0);
+        assert!(!key.discard(&first, ANEW_MS - 1));
+        assert_eq!(at(ANEW_MS), first);
+        assert!(key.discard(&first, ANEW_MS));
+        let second = at(ANEW_MS);
+        assert_ne!(second, first);
+        // Whoever comes late with the first takes nothing away, and shows the second.
+        assert!(key.discard(&first, 3 * ANEW_MS));
+        assert_eq!(at(ANEW_MS + 1), second);
+    }
 
     #[test]
     fn answers_mean_different_things_of_device_and_service() {

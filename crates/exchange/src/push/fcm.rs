@@ -10,6 +10,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::PUSH_WORDS;
 use super::answers::{Handed, Sign, TOO_SOON_S, broke, retry_after_s, trouble};
@@ -27,6 +28,9 @@ const PROOF_S: u64 = 3_600;
 const BEFORE_END_S: u64 = 300;
 /// How long an access token lasts of which nothing is said (RFC 6749, section 5.1, recommends that it is).
 const LASTS_S: u64 = 600;
+/// How long nobody asks for an access token after whoever gives them gave no answer, real time: those who have waited
+/// meanwhile would each wait as long in turn.
+const FAILED_REST: Duration = Duration::from_secs(5);
 /// What FCM says of a message (`FcmError`), and what the interface that it stands on says where FCM says nothing
 /// (`google.rpc.Code`). Nothing else of an answer is written down.
 const CODES: [&str; 13] = [
@@ -54,7 +58,7 @@ pub struct ServiceAccount {
     key: Arc<RsaKeyPair>,
     token_url: Url,
     /// One that is in force; who asks for a new one keeps the others waiting.
-    access: Arc<Mutex<Option<Access>>>,
+    access: Arc<Mutex<Known>>,
 }
 
 impl std::fmt::Debug for ServiceAccount {
@@ -102,6 +106,15 @@ impl ServiceAccount {
         })
     }
 
+    /// Uses an access token no more, unless another has taken its place already.
+    async fn discard(&self, bearer: &HeaderValue) {
+        let mut known = self.access.lock().await;
+        let is_it = |access: &Access| access.bearer == *bearer;
+        if known.access.as_ref().is_some_and(is_it) {
+            known.access = None;
+        }
+    }
+
     /// What it proves itself by to whoever gives access tokens.
     fn proof(&self, now_ms: u64) -> Option<String> {
         let now_s = now_ms / 1_000;
@@ -128,6 +141,14 @@ pub struct FcmOptions {
     pub ca_file: Option<PathBuf>,
     /// Messages in a second, at most.
     pub per_second: u32,
+}
+
+/// What is known of access tokens.
+#[derive(Default)]
+struct Known {
+    access: Option<Access>,
+    /// When there was no answer last to who asked for one.
+    failed: Option<Instant>,
 }
 
 /// An access token.
@@ -184,12 +205,14 @@ impl Said {
     }
 }
 
-/// What is sent: words of ours, and for the application what message it is and where.
-fn body(token: &str, told: &Told) -> Value {
+/// What is sent: words of ours, and for the application what message it is and where. `now_ms` is wall clock.
+fn body(token: &str, told: &Told, now_ms: u64) -> Value {
     let (priority, apple) = match told.is_urgent {
         true => ("HIGH", "10"),
         false => ("NORMAL", "5"),
     };
+    // `android.ttl` is for Android's alone: without an end Apple's devices would show it for four weeks.
+    let until_s = (now_ms / 1_000).saturating_add(told.ttl_s).to_string();
     json!({"message": {
         "token": token,
         "notification": {"title": told.sender, "body": PUSH_WORDS},
@@ -200,7 +223,9 @@ fn body(token: &str, told: &Told) -> Value {
             "notification": {"tag": told.same},
         },
         // For applications on Apple's devices that come by FCM.
-        "apns": {"headers": {"apns-collapse-id": told.same, "apns-priority": apple}},
+        "apns": {"headers": {
+            "apns-collapse-id": told.same, "apns-expiration": until_s, "apns-priority": apple,
+        }},
     }})
 }
 
@@ -225,16 +250,16 @@ impl Fcm {
 
     /// Tells an application.
     pub(super) async fn tell(&self, token: &str, told: &Told, now_ms: u64) -> (Handed, Sign) {
-        let body = body(token, told).to_string();
+        let body = body(token, told, now_ms).to_string();
         let mut said = self.ask(&body, now_ms).await;
         // The access token is believed no more, before its time: with another it may be.
-        if matches!(said, Err(Asked::Unbelieved)) {
-            *self.account.access.lock().await = None;
+        if let Err(Asked::Unbelieved(bearer)) = &said {
+            self.account.discard(bearer).await;
             said = self.ask(&body, now_ms).await;
         }
         match said {
             Ok(done) | Err(Asked::Broke(done)) => done,
-            Err(Asked::Unbelieved) => {
+            Err(Asked::Unbelieved(_)) => {
                 tracing::error!(
                     "fcm: our access token is not believed; is the service account's key in force?"
                 );
@@ -248,7 +273,7 @@ impl Fcm {
         let bearer = self.bearer(now_ms).await.map_err(Asked::Broke)?;
         let request = self.client.post(self.url.clone());
         let request = request
-            .header(AUTHORIZATION, bearer)
+            .header(AUTHORIZATION, bearer.clone())
             .header(CONTENT_TYPE, "application/json");
         let answer = request.body(body.to_owned()).send().await;
         let answer = answer.map_err(|error| Asked::Broke(broke(&error)))?;
@@ -258,18 +283,24 @@ impl Fcm {
         }
         let said = Said::of(apps::json(answer).await.as_ref());
         if status == StatusCode::UNAUTHORIZED && !said.is_own {
-            return Err(Asked::Unbelieved);
+            return Err(Asked::Unbelieved(bearer));
         }
         Ok(means(status, &said, after_s))
     }
 
     /// The value of `Authorization`: of an access token that is in force for a while yet.
     async fn bearer(&self, now_ms: u64) -> Result<HeaderValue, (Handed, Sign)> {
-        let mut access = self.account.access.lock().await;
-        if let Some(access) = access.as_ref().filter(|access| now_ms < access.until_ms) {
+        let mut known = self.account.access.lock().await;
+        let in_force = (known.access.as_ref()).filter(|access| now_ms < access.until_ms);
+        if let Some(access) = in_force {
             return Ok(access.bearer.clone());
         }
         let failed = |meaning, sign, words: &str| (Handed::Failed(trouble(meaning, words)), sign);
+        // Whoever waited while another asked in vain is not to wait as long once more.
+        if (known.failed).is_some_and(|failed| failed.elapsed() < FAILED_REST) {
+            let words = "who gives access tokens for the push service gave none a moment ago";
+            return Err(failed(Meaning::Later, Sign::Well, words));
+        }
         let Some(proof) = self.account.proof(now_ms) else {
             let words = "the key of the service account can't be used";
             return Err(failed(Meaning::Later, Sign::Well, words));
@@ -281,10 +312,11 @@ impl Fcm {
         let request = self.client.post(self.account.token_url.clone());
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         // Nothing of a message has left by then: whatever breaks, it wasn't taken.
-        let answer = request.body(body).send().await.map_err(|_| {
+        let Ok(answer) = request.body(body).send().await else {
+            known.failed = Some(Instant::now());
             let words = "who gives access tokens for the push service can't be reached";
-            failed(Meaning::Unreachable, Sign::Ill, words)
-        })?;
+            return Err(failed(Meaning::Unreachable, Sign::Ill, words));
+        };
         let (status, after_s) = (answer.status(), retry_after_s(&answer));
         let said = apps::json(answer).await;
         let given = said.as_ref().filter(|_| status.is_success());
@@ -298,7 +330,8 @@ impl Fcm {
         let lasts_s = lasts_s.unwrap_or(LASTS_S);
         // One that lasts for less than that is good for half its time.
         let lasts_s = lasts_s.saturating_sub(BEFORE_END_S).max(lasts_s / 2);
-        *access = Some(Access {
+        known.failed = None;
+        known.access = Some(Access {
             bearer: bearer.clone(),
             until_ms: now_ms.saturating_add(lasts_s.saturating_mul(1_000)),
         });
@@ -308,8 +341,8 @@ impl Fcm {
 
 /// How it went that a message was not answered.
 enum Asked {
-    /// The access token isn't believed.
-    Unbelieved,
+    /// This access token isn't believed.
+    Unbelieved(HeaderValue),
     /// There was no answer, or no access token.
     Broke((Handed, Sign)),
 }
@@ -548,7 +581,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_says_nothing_but_that_there_is_a_message() {
-        let sent = body("token", &told());
+        let sent = body("token", &told(), 1_000_000);
         let message = &sent["message"];
         assert_eq!(
             message["notification"],
@@ -557,27 +590,48 @@ mod tests {
         assert_eq!(message["android"]["ttl"], "60s");
         assert_eq!(message["android"]["priority"], "NORMAL");
         assert!(message["android"].get("collapse_key").is_none());
+        assert_eq!(message["apns"]["headers"]["apns-expiration"], "1060");
         let urgent = body(
             "token",
             &Told {
                 is_urgent: true,
                 ..told()
             },
+            0,
         );
         assert_eq!(urgent["message"]["android"]["priority"], "HIGH");
     }
 
-    #[test]
-    fn files_of_accounts_are_read_strictly_and_errors_show_nothing_of_them() {
+    fn file() -> Value {
         let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048);
         let key = key.expect("a key");
         let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> =
             aws_lc_rs::encoding::AsDer::as_der(&key).expect("a key");
         let pem = pem(der.as_ref());
-        let file = json!({
+        json!({
             "type": "service_account", "project_id": "northmoor-1", "private_key_id": "k1", "private_key": pem,
             "client_email": "cairn@northmoor-1.iam.gserviceaccount.com", "token_uri": "https://oauth2.googleapis.com/token"
+        })
+    }
+
+    #[tokio::test]
+    async fn who_is_not_believed_throws_no_token_of_another_s_away() {
+        let account = ServiceAccount::parse(&file().to_string()).expect("an account");
+        let bearer = |text| HeaderValue::from_static(text);
+        let is_known = async || account.access.lock().await.access.is_some();
+        account.access.lock().await.access = Some(Access {
+            bearer: bearer("Bearer second"),
+            until_ms: 1_000,
         });
+        account.discard(&bearer("Bearer first")).await;
+        assert!(is_known().await);
+        account.discard(&bearer("Bearer second")).await;
+        assert!(!is_known().await);
+    }
+
+    #[test]
+    fn files_of_accounts_are_read_strictly_and_errors_show_nothing_of_them() {
+        let file = file();
         let read = ServiceAccount::parse(&file.to_string()).expect("an account");
         assert_eq!(read.project, "northmoor-1");
         let shown = format!("{read:?}");

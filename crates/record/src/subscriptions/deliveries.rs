@@ -8,8 +8,8 @@
 use fhir::{IssueCode, date};
 use serde_json::{Value, json};
 use trust::{
-    Action, HookBook, HookDelivery, HookLog, NoReplay, OVERLAP_MAX_MS, Permit, ReplayOf,
-    SubscribedKept,
+    Action, HookBook, HookDelivery, HookLog, IN_FORCE_MAX, NoReplay, OVERLAP_MAX_MS, Permit,
+    ReplayOf, SubscribedKept,
 };
 
 use super::{Aim, KIND};
@@ -79,6 +79,29 @@ impl Record {
         logs.await.map_err(wrap(caller))
     }
 
+    fn hook_status(
+        &self,
+        caller: &Caller,
+        (id, own): (&str, &Own),
+        logs: &[HookLog],
+        kind: &str,
+    ) -> Result<Value, RecordError> {
+        let apart_ms = self.vault().apart_ms().map_err(wrap(caller))?;
+        Ok(status(id, own, (logs, apart_ms), kind))
+    }
+
+    /// What an entry is called that is nowhere else: `Parameters` have no address of their own.
+    fn nameless(&self) -> String {
+        let mut bytes = [0; 16];
+        self.vault().ledger().entropy().fill(&mut bytes);
+        // Version 4, variant 2 (RFC 9562, section 5.4).
+        let number = u128::from_be_bytes(bytes) & !(0xf << 76 | 3 << 62) | 4 << 76 | 2 << 62;
+        let digits = format!("{number:032x}");
+        let (first, second, third) = (&digits[..8], &digits[8..12], &digits[12..16]);
+        let (fourth, last) = (&digits[16..20], &digits[20..]);
+        format!("urn:uuid:{first}-{second}-{third}-{fourth}-{last}")
+    }
+
     /// `Subscription/[id]/$status`.
     ///
     /// # Errors
@@ -90,8 +113,8 @@ impl Record {
     ) -> Result<Answer, RecordError> {
         let own = self.own(caller, id, Action::Read).await?;
         let logs = self.logs(caller, id, &own).await?;
-        let status = status(id, &own, &logs, "query-status");
-        let entry = json!([{"fullUrl": format!("{}/Subscription/{id}", caller.base),
+        let status = self.hook_status(caller, (id, &own), &logs, "query-status")?;
+        let entry = json!([{"fullUrl": self.nameless(),
             "resource": status, "search": {"mode": "match"}}]);
         let bundle =
             json!({"resourceType": "Bundle", "type": "searchset", "total": 1, "entry": entry});
@@ -124,7 +147,7 @@ impl Record {
         }
         let own = self.own(caller, id, Action::Read).await?;
         let logs = self.logs(caller, id, &own).await?;
-        let mut status = status(id, &own, &logs, "query-event");
+        let mut status = self.hook_status(caller, (id, &own), &logs, "query-event")?;
         let all = logs.iter().flat_map(|log| &log.newest);
         let mut all: Vec<&HookDelivery> = all
             .filter(|one| one.is_owners())
@@ -143,7 +166,7 @@ impl Record {
             // Said, so that nobody takes a part for all.
             list.push(json!({"name": "next-event-number", "valueString": next.to_string()}));
         }
-        let entry = json!([{"fullUrl": format!("{}/Subscription/{id}/$status", caller.base), "resource": status,
+        let entry = json!([{"fullUrl": self.nameless(), "resource": status,
             "request": {"method": "GET", "url": format!("Subscription/{id}/$status")}, "response": {"status": "200"}}]);
         let bundle =
             json!({"resourceType": "Bundle", "type": "history", "total": 1, "entry": entry});
@@ -185,7 +208,8 @@ impl Record {
     /// nowhere else.
     ///
     /// # Errors
-    /// As [`Record::subscription_status`]; 400 for parameters that are not understood.
+    /// As [`Record::subscription_status`]; 400 for parameters that are not understood; 422 where as many are in force as may
+    /// be.
     pub async fn rotate_subscription_secret(
         &self,
         caller: &Caller,
@@ -216,7 +240,10 @@ impl Record {
         let wall_ms = self.trust.wall_clock().now_ms();
         let how = (is_pair, wall_ms, overlap_ms);
         let made = self.vault().rotate_hook_key((&own.permit, None), id, how);
-        let shown = made.await.map_err(wrap(caller))?;
+        let shown = match made.await.map_err(wrap(caller))? {
+            Ok(shown) => shown,
+            Err(ends_ms) => return Err(too_many(ends_ms)),
+        };
         let name = if is_pair {
             "verification-key"
         } else {
@@ -242,6 +269,14 @@ fn unknown(name: &str) -> RecordError {
 fn number(name: &str, text: &str) -> Result<u64, RecordError> {
     let wrong = |_| refuse(IssueCode::Value, name, "is no number of an event");
     text.parse().map_err(wrong)
+}
+
+fn too_many(ends_ms: u64) -> RecordError {
+    let words = format!(
+        "{IN_FORCE_MAX} are in force, and the first of them ends at {}: wait until then, or say overlap-hours 0, which ends all others at once",
+        date::instant(ends_ms)
+    );
+    RecordError::new(422, IssueCode::TooCostly, words)
 }
 
 fn no_replay(no: &NoReplay) -> RecordError {
@@ -306,21 +341,23 @@ fn replay_of(parameters: &[(String, String)]) -> Result<ReplayOf, RecordError> {
     }
 }
 
-/// The status of a subscription: `SubscriptionStatus` as R4 has it, `Parameters`.
-fn status(id: &str, own: &Own, logs: &[HookLog], kind: &str) -> Value {
+/// The status of a subscription: `SubscriptionStatus` as R4 has it, `Parameters`. How many events there were since its start
+/// is not counted (decision 154), so that the guide's member for it is left out; how many deliveries were taken is
+/// Cairn's own.
+fn status(id: &str, own: &Own, (logs, apart_ms): (&[HookLog], u64), kind: &str) -> Value {
     let Own { kept, book, .. } = own;
     let taken: u64 = logs.iter().map(|log| log.taken).sum();
     let mut all = vec![
         json!({"name": "subscription", "valueReference": {"reference": format!("Subscription/{id}")}}),
         json!({"name": "status", "valueCode": kept.subscribed.state.code()}),
         json!({"name": "type", "valueCode": kind}),
-        json!({"name": "events-since-subscription-start", "valueString": taken.to_string()}),
+        json!({"name": "deliveries-taken", "valueString": taken.to_string()}),
     ];
     if let Some(words) = &kept.subscribed.error {
         all.push(json!({"name": "error", "valueCodeableConcept": {"text": words}}));
     }
     let number = |name: &str, number: u64| json!({"name": name, "valueString": number.to_string()});
-    if let Some((from, until)) = book.missed(kept) {
+    if let Some((from, until)) = book.missed(kept, apart_ms) {
         let mut part = vec![number("from", from)];
         part.extend(until.map(|until| number("until", until)));
         all.push(json!({"name": "missed", "part": part}));
@@ -344,8 +381,10 @@ fn status(id: &str, own: &Own, logs: &[HookLog], kind: &str) -> Value {
         part.extend(done.map(|done| json!({"name": "put-on-its-way", "valueInstant": done})));
         all.push(json!({"name": "replay", "part": part}));
     }
-    for key in &book.keys {
-        all.push(json!({"name": "verification-key", "valueString": key.key.shown()}));
+    // What a newer program signs with is shown by it.
+    let shown = book.keys.iter().map(|key| key.key.shown());
+    for shown in shown.filter(|shown| !shown.is_empty()) {
+        all.push(json!({"name": "verification-key", "valueString": shown}));
     }
     json!({"resourceType": "Parameters", "parameter": all})
 }

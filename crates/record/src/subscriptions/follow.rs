@@ -29,7 +29,7 @@ const SHARDS_AT_ONCE: usize = 16;
 pub(super) const EVENTS_AT_ONCE: usize = 256;
 /// Notifications of one commit, after which no further event is looked at: their patients are named in its audit
 /// record.
-pub(super) const NOTIFICATIONS_AT_ONCE: usize = 500;
+const NOTIFICATIONS_AT_ONCE: usize = 500;
 /// Events that may be passed over before the place is stored; what is read again after a crash.
 const SKIPPED_MAX: usize = 512;
 /// How often a shard is begun anew when another writer came in between.

@@ -424,11 +424,12 @@ impl Record {
         if was_live.unwrap_or(true) && !subscribed.is_live() {
             internals.extend(self.off(caller, permit, (&id, true)).await?);
         }
-        if let Some(before) = before.filter(|kept| !kept.subscribed.is_live())
-            && subscribed.is_live()
-        {
-            internals.extend(self.off(caller, permit, (&id, false)).await?);
-            // What it missed is kept as a range, to be sent when its owner asks.
+        if let Some(before) = before.filter(|kept| !kept.subscribed.is_live()) {
+            if subscribed.is_live() {
+                internals.extend(self.off(caller, permit, (&id, false)).await?);
+            }
+            // What it missed is kept as a range, to be sent when its owner asks; where it stays off, too, because from when on
+            // it has been off is known by this version alone.
             let kept = vault.hook_book(permit, &id).await.map_err(wrap(caller))?;
             let mut book = kept.book.clone();
             if book.miss(before.number.0) {

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 
 use ledger::{CursorMove, LedgerError, Number, OutboxDraft, OutboxKey, SHARDS, Shard};
 use trust::outgoing::{CHANNEL_HOOK, Notification};
-use trust::{HookReplay, SubscriptionState, TrustError, Unit, Vault};
+use trust::{HookReplay, SubscribedKept, SubscriptionState, TrustError, Unit, Vault};
 
-use super::follow::{Books, EVENTS_AT_ONCE, Follower, Live, NOTIFICATIONS_AT_ONCE};
+use super::follow::{Books, EVENTS_AT_ONCE, Follower, Live};
 
-/// Notifications that are due and wait at this server, from which on replays wait: what is written now comes first.
+/// Notifications that are due and wait at this server, from which on replays wait. One run of events more may be there
+/// ([`EVENTS_AT_ONCE`]).
 pub(super) const ROOM: usize = 1000;
 /// Runs of events that are read for one replay before what is written now is looked at again.
 const RUNS_AT_ONCE: usize = 64;
@@ -25,6 +26,10 @@ struct Place {
     read: Number,
     is_done: bool,
 }
+
+/// What may be put in before what is due is counted again.
+#[derive(Debug, Default)]
+struct Room(Option<usize>);
 
 /// How far replays have come at this server.
 #[derive(Default)]
@@ -47,25 +52,53 @@ impl Follower<'_> {
             .collect();
         let is_known = |id: &String| under_way.iter().any(|(_, replay)| replay.id == *id);
         replaying.0.retain(|id, _| is_known(id));
-        let mut is_more = false;
+        let (mut is_more, mut room) = (false, Room::default());
         for (live, replay) in under_way {
             let vault = self.vault();
             // The list is not written anew where one comes to be in error.
             let stands = vault.subscribed(&self.permit, &live.id).await?;
-            if stands.is_none_or(|kept| kept.subscribed.state != SubscriptionState::Active) {
+            let Some(kept) = stands.filter(|kept| kept.subscribed.is_live()) else {
+                continue;
+            };
+            if kept.subscribed.failing_since_ms.is_some() || self.is_tried(&kept, replay).await? {
                 continue;
             }
             let places = replaying.0.entry(replay.id.clone()).or_default();
-            is_more |= self.replay_one(live, replay, places).await?;
+            let mut one_run = Room(Some(1));
+            let room = match kept.subscribed.state {
+                SubscriptionState::Active => &mut room,
+                _ => &mut one_run,
+            };
+            is_more |= self.replay_one(live, replay, (places, room)).await?;
         }
         Ok(is_more)
+    }
+
+    /// Whether something of a replay waits that will show if the subscription may be told of anything. One that is in error
+    /// while no endpoint fails, because policies refused who asked, is found to be let by what goes out and by nothing else:
+    /// so one run of events is put in, and no other before.
+    async fn is_tried(
+        &self,
+        kept: &SubscribedKept,
+        replay: &HookReplay,
+    ) -> Result<bool, TrustError> {
+        if kept.subscribed.state == SubscriptionState::Active {
+            return Ok(false);
+        }
+        let ledger = self.vault().ledger();
+        let look = ledger.outbox_look(&[CHANNEL_HOOK], u64::MAX, ROOM).await?;
+        let is_of = |entry: &ledger::OutboxEntry| {
+            let read = serde_json::from_slice::<Notification>(&entry.body);
+            read.is_ok_and(|one| one.replay.as_ref() == Some(&replay.id))
+        };
+        Ok(look.entries.len() >= ROOM || look.entries.iter().any(is_of))
     }
 
     async fn replay_one(
         &self,
         live: &Live,
         replay: &HookReplay,
-        places: &mut HashMap<u16, Place>,
+        (places, room): (&mut HashMap<u16, Place>, &mut Room),
     ) -> Result<bool, TrustError> {
         let ledger = self.vault().ledger();
         let mut runs = 0;
@@ -75,10 +108,25 @@ impl Follower<'_> {
                 places.remove(&number);
                 continue;
             }
+            let lease = ledger.lease(shard);
+            let is_done = |place: &Place| place.is_done && place.lease == lease;
+            if places.get(&number).is_some_and(is_done) {
+                continue;
+            }
             loop {
-                match self.replay_shard(live, replay, shard, places).await {
-                    Ok(true) => break,
-                    Ok(false) | Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => {}
+                if runs >= RUNS_AT_ONCE || self.is_full(room).await? {
+                    return Ok(true);
+                }
+                runs += 1;
+                let done = self.replay_shard(live, replay, (shard, places));
+                match done.await {
+                    Ok((is_done, queued)) => {
+                        room.0 = room.0.map(|room| room.saturating_sub(queued));
+                        if is_done {
+                            break;
+                        }
+                    }
+                    Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => {}
                     // Another process reads it now, or did.
                     Err(TrustError::Ledger(
                         LedgerError::CursorMoved { .. } | LedgerError::Fenced(_),
@@ -88,10 +136,6 @@ impl Follower<'_> {
                     }
                     Err(error) => return Err(error),
                 }
-                runs += 1;
-                if runs >= RUNS_AT_ONCE || self.is_full().await? {
-                    return Ok(true);
-                }
             }
         }
         let done = places.iter().filter(|(_, place)| place.is_done);
@@ -100,22 +144,28 @@ impl Follower<'_> {
         Ok(false)
     }
 
-    /// Whether so many are due already that replays wait.
-    async fn is_full(&self) -> Result<bool, TrustError> {
-        let ledger = self.vault().ledger();
-        let now_ms = ledger.clock().now_ms();
-        let look = ledger.outbox_look(&[CHANNEL_HOOK], now_ms, ROOM).await?;
-        Ok(look.entries.len() >= ROOM)
+    /// Whether so many are due already that replays wait. What is due is counted once in a turn, and what was put in since
+    /// is taken off, because a count opens all of it.
+    async fn is_full(&self, room: &mut Room) -> Result<bool, TrustError> {
+        let left = match room.0 {
+            Some(left) => left,
+            None => {
+                let ledger = self.vault().ledger();
+                let now_ms = ledger.clock().now_ms();
+                let look = ledger.outbox_look(&[CHANNEL_HOOK], now_ms, ROOM).await?;
+                *room.0.insert(ROOM.saturating_sub(look.entries.len()))
+            }
+        };
+        Ok(left == 0)
     }
 
-    /// One run of events of a shard; says whether it was the last.
+    /// One run of events of a shard; says whether it was the last, and how many notifications were put in.
     async fn replay_shard(
         &self,
         live: &Live,
         replay: &HookReplay,
-        shard: Shard,
-        places: &mut HashMap<u16, Place>,
-    ) -> Result<bool, TrustError> {
+        (shard, places): (Shard, &mut HashMap<u16, Place>),
+    ) -> Result<(bool, usize), TrustError> {
         let ledger = self.vault().ledger();
         let lease = ledger.lease(shard);
         let known = places.get(&shard.0).filter(|place| place.lease == lease);
@@ -132,17 +182,13 @@ impl Follower<'_> {
                 }
             }
         };
-        if place.is_done {
-            return Ok(true);
-        }
         let until = Number(replay.until);
         let events = match place.read < until {
             true => ledger.events(shard, place.read, EVENTS_AT_ONCE).await?,
             false => Vec::new(),
         };
         let is_last = events.len() < EVENTS_AT_ONCE;
-        let mut drafts = Vec::new();
-        let (mut read, mut is_cut) = (place.read, false);
+        let (mut drafts, mut read) = (Vec::new(), place.read);
         for event in events {
             if event.at.number > until {
                 break;
@@ -152,15 +198,11 @@ impl Follower<'_> {
                 drafts.extend(again);
             }
             read = event.at.number;
-            if drafts.len() >= NOTIFICATIONS_AT_ONCE {
-                is_cut = true;
-                break;
-            }
         }
-        place.is_done = !is_cut && (is_last || read >= until || read == place.read);
+        place.is_done = is_last || read >= until || read == place.read;
         place.read = read;
-        if !drafts.is_empty() {
-            let queued = drafts.len();
+        let queued = drafts.len();
+        if queued > 0 {
             let unit = Unit {
                 outbox_add: drafts,
                 cursor: Some(CursorMove {
@@ -183,7 +225,7 @@ impl Follower<'_> {
         }
         let is_done = place.is_done;
         places.insert(shard.0, place);
-        Ok(is_done)
+        Ok((is_done, queued))
     }
 
     /// What tells again of an event, under the id that it had or would have had.
@@ -239,26 +281,13 @@ impl Follower<'_> {
             return Ok(());
         }
         let note = format!("replay {} was put on its way", replay.id);
-        let since = live.kept.since().0;
-        let changed =
-            self.vault()
-                .change_hook_book((&self.permit, None), &live.id, (&note, true), |book| {
-                    let found = book.replays.iter_mut().find(|one| one.id == replay.id);
-                    let Some(one) = found.filter(|one| one.is_under_way()) else {
-                        return (false, ());
-                    };
-                    let is_news = one.done(shards.iter().copied(), now_ms);
-                    if !one.is_under_way() {
-                        let (from, until) = (one.from, one.until);
-                        let covered = book
-                            .missed_from
-                            .filter(|missed| (from..=until).contains(missed));
-                        if covered.is_some() {
-                            book.missed_from = (until < since).then_some(until.saturating_add(1));
-                        }
-                    }
-                    (is_news, ())
-                });
+        let vault = self.vault();
+        let end = live.kept.missed_end(vault.apart_ms()?);
+        let (by, shards) = ((&self.permit, None), || shards.iter().copied());
+        let changed = vault.change_hook_book(by, &live.id, (&note, true), |book| {
+            let is_news = book.put_on_its_way(&replay.id, shards(), (now_ms, end));
+            (is_news, ())
+        });
         changed.await
     }
 }

@@ -458,7 +458,9 @@ impl Identity {
             record.note = Some(note);
             record.patients.insert(patient.to_owned());
             if let Some(outcome) = self.tried(tenant, drafts, record).await {
-                return outcome.map(|()| id);
+                outcome?;
+                self.keep_last(tenant, &new.endpoint).await?;
+                return Ok(id);
             }
         }
         Err(LedgerError::Conflict.into())
@@ -676,6 +678,26 @@ impl Identity {
             way.endpoint == endpoint
         })
         .await
+    }
+
+    /// Of those who said one place at the same moment, so that none found the others before, whoever said it last keeps it.
+    /// Each looks once it has written, so that the last to write sees them all.
+    async fn keep_last(&self, tenant: TenantId, endpoint: &str) -> Result<(), TrustError> {
+        let ledger = &self.inner.ledger;
+        let kind = kinds::PUSH_DEVICES;
+        let query = Query::Token(ledger.token(tenant, kind, "endpoint", endpoint));
+        let found: Vec<Kept<DevicesDocument>> =
+            find(ledger, tenant, kind, &query, OTHERS_MAX).await?;
+        let said = found.iter().flat_map(|one| {
+            let ways = one.body.ways.iter().filter(|way| way.endpoint == endpoint);
+            ways.map(|way| (way.seen_ms, one.body.patient.as_str()))
+        });
+        match said.max() {
+            Some((_, last)) if found.len() > 1 => {
+                self.take_from_others(tenant, last, endpoint).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes a device away from whoever has it, but for one patient. What they have is nothing that whoever asks did.

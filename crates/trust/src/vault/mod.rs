@@ -70,8 +70,8 @@ pub use export::{AskAgain, ExportFile, ExportFound, ExportJob, ExportLayout};
 pub use export::{ExportOf, ExportReading, ExportShape};
 pub use hooks::{
     HookAttempt, HookBook, HookBookKept, HookDelivery, HookFailure, HookKey, HookLog, HookOutcome,
-    HookReplay, HookStanding, LOGGED_OF_SHARD, NoReplay, OVERLAP_MAX_MS, REPLAY_SPAN_MAX_MS,
-    REPLAYS_MAX, ReplayOf,
+    HookReplay, HookStanding, IN_FORCE_MAX, LOGGED_OF_SHARD, NoReplay, OVERLAP_MAX_MS,
+    REPLAY_SPAN_MAX_MS, REPLAYS_MAX, ReplayOf,
 };
 pub use internal::EveryInternal;
 pub use model::{

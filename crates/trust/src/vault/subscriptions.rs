@@ -160,6 +160,17 @@ impl SubscribedKept {
     pub fn since(&self) -> Number {
         self.subscribed.since.map_or(self.number, Number)
     }
+
+    /// The last number of what it may have missed before it was on again: whose clock is ahead, by so much at most, may have
+    /// written while it was off what has a greater number than its being on ([`Vault::apart_ms`]).
+    #[must_use]
+    pub fn missed_end(&self, apart_ms: u64) -> u64 {
+        let since = self.since();
+        match apart_ms {
+            0 => since.0,
+            _ => Number::at_ms(since.unix_ms().saturating_add(apart_ms)).0,
+        }
+    }
 }
 
 /// The list of live subscriptions.

@@ -13,14 +13,14 @@ use super::delivered::restarted;
 use super::receiver::{Got, Looks};
 use super::{
     PAYLOAD, Receiver, WEIGHTS, get, house_of, json_of, patient, put, subscribed, subscription,
-    until_stands, until_waiting, weight, with,
+    until_rested, until_stands, until_waiting, weight, with,
 };
 use crate::house::{House, token};
 
 const HOUR_MS: u64 = 3_600_000;
 
 /// What `$events` tells: the parts of each delivery by name.
-async fn events(house: &House, id: &str, more: &str) -> Vec<BTreeMap<String, Value>> {
+pub(super) async fn events(house: &House, id: &str, more: &str) -> Vec<BTreeMap<String, Value>> {
     let path = format!("Subscription/{id}/$events{more}");
     let (status, bundle) = get(house, &house.token, &path).await;
     assert_eq!(
@@ -48,7 +48,7 @@ async fn events(house: &House, id: &str, more: &str) -> Vec<BTreeMap<String, Val
         .collect()
 }
 
-async fn status(house: &House, id: &str) -> Value {
+pub(super) async fn status(house: &House, id: &str) -> Value {
     let path = format!("Subscription/{id}/$status");
     let (status, bundle) = get(house, &house.token, &path).await;
     assert_eq!(
@@ -56,21 +56,24 @@ async fn status(house: &House, id: &str) -> Value {
         (200, &json!("searchset")),
         "{bundle}"
     );
+    // Parameters have no address of their own.
+    let called = bundle["entry"][0]["fullUrl"].as_str().expect("a name");
+    assert!(called.starts_with("urn:uuid:"), "{called}");
     bundle["entry"][0]["resource"].clone()
 }
 
-fn named<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
+pub(super) fn named<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
     let mut all = status["parameter"].as_array().into_iter().flatten();
     all.find(|one| one["name"] == name)
 }
 
-async fn replay(house: &House, token: &str, id: &str, given: Value) -> (u16, Value) {
+pub(super) async fn replay(house: &House, token: &str, id: &str, given: Value) -> (u16, Value) {
     let body = json!({"resourceType": "Parameters", "parameter": given});
     let path = format!("Subscription/{id}/$replay");
     json_of(with(house, token, Method::POST, &path, &body).send().await).await
 }
 
-async fn replayed(house: &House, id: &str, given: Value) -> String {
+pub(super) async fn replayed(house: &House, id: &str, given: Value) -> String {
     let (status, body) = replay(house, &house.token, id, given).await;
     assert_eq!(status, 202, "{body}");
     let replay = body["parameter"][0]["valueString"].as_str();
@@ -78,7 +81,7 @@ async fn replayed(house: &House, id: &str, given: Value) -> String {
 }
 
 /// Waits until all of a replay was put on its way and decided.
-async fn until_replayed(house: &House, id: &str, replay: &str) {
+pub(super) async fn until_replayed(house: &House, id: &str, replay: &str) {
     let mut patience = Looks::new();
     loop {
         let status = status(house, id).await;
@@ -95,13 +98,13 @@ async fn until_replayed(house: &House, id: &str, replay: &str) {
     until_waiting(house, 0).await;
 }
 
-fn again_of<'a>(got: &'a [Got], replay: &str) -> Vec<&'a Got> {
+pub(super) fn again_of<'a>(got: &'a [Got], replay: &str) -> Vec<&'a Got> {
     let all = got.iter();
     all.filter(|got| got.header("cairn-replay") == replay)
         .collect()
 }
 
-async fn is_on(house: &House, id: &str, asked: &Value) {
+pub(super) async fn is_on(house: &House, id: &str, asked: &Value) {
     let mut again = asked.clone();
     again["id"] = json!(id);
     let path = format!("Subscription/{id}");
@@ -137,7 +140,7 @@ async fn what_became_of_each_is_told_and_each_can_be_sent_again() {
     );
     assert_eq!(first["answer"], "200");
     let taken = status(&house, &id).await;
-    let taken = named(&taken, "events-since-subscription-start");
+    let taken = named(&taken, "deliveries-taken");
     assert_eq!(taken.expect("a count")["valueString"], "2");
     // One, known by its id, which says that it is sent again.
     let one = replayed(
@@ -261,6 +264,7 @@ async fn what_it_missed_while_it_was_off_is_sent_when_its_owner_asks() {
     }
     receiver.until_at_least(1).await;
     for _ in 0..40 {
+        until_rested(&house).await;
         if super::stands(&house, &id).await.0 == "off" {
             break;
         }

@@ -7,16 +7,20 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use trust::Role;
 
+use super::again::{again_of, replayed, until_replayed};
 use super::receiver::Looks;
 use super::{
     FHIR, PAYLOAD, Receiver, WEIGHTS, get, house_of, json_of, observation, patient, put, put_by,
-    revoke, subscribed, subscription, until_decided, until_stands, until_waiting, weight, with,
+    revoke, subscribed, subscription, until_decided, until_rested, until_stands, until_waiting,
+    weight, with,
 };
 use crate::apps;
 use crate::house::{House, administers, house_with, token};
 use crate::policies;
 use crate::smart::System;
 use crate::tenants::{NORTH, SOUTH, Two};
+
+const HOUR_MS: u64 = 3_600_000;
 
 pub(super) fn consent(patient: &str, status: &str) -> Value {
     json!({"resourceType": "Consent", "id": format!("c-{patient}"), "status": status, "dateTime": "2026-02-02",
@@ -83,14 +87,23 @@ async fn policies_are_those_of_the_moment() {
     assert!(error.contains("search Observation for TREAT"), "{error}");
     until_waiting(&house, 0).await;
     receiver.until(1).await;
+    // What it was not told is sent again when its owner asks, who waits until somebody mends the policies.
+    let since = json!([{"name": "since", "valueInstant": "2026-03-01T00:00:00Z"}]);
+    let replay = replayed(&house, &id, since).await;
+    until_waiting(&house, 2).await;
+    until_rested(&house).await;
+    receiver.until(1).await;
     std::fs::remove_file(folder.path().join("own.cedar")).expect("removed");
     std::fs::remove_file(folder.path().join("own.test.toml")).expect("removed");
     let mut patience = Looks::new();
     while get(&house, &house.token, WEIGHTS).await.0 != 200 {
         patience.wait("the policy is still in force").await;
     }
-    until_decided(&house, &receiver, "p", 1).await;
+    house.clock.advance(2 * HOUR_MS);
+    until_replayed(&house, &id, &replay).await;
     assert_eq!(until_stands(&house, &id, "active").await, "");
+    assert_eq!(again_of(&receiver.until(3).await, &replay).len(), 2);
+    until_decided(&house, &receiver, "p", 3).await;
     house.end().await;
 }
 

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::{
     PAYLOAD, Receiver, WEIGHTS, house_of, json_of, observation, patient, put, put_by, stands,
-    subscribed, subscription, until_decided, until_stands, until_waiting, weight, with,
+    subscribed, subscription, until_decided, until_rested, until_stands, until_waiting, weight,
+    with,
 };
 use crate::house::House;
 
@@ -99,6 +100,7 @@ async fn an_endpoint_that_fails_is_asked_again_under_the_same_key() {
     until_waiting(&house, 2).await;
     receiver.until(1).await;
     for count in [2, 3] {
+        until_rested(&house).await;
         house.clock.advance(60_000);
         receiver.until_at_least(count).await;
     }
@@ -130,6 +132,7 @@ async fn an_endpoint_that_fails_for_a_day_is_given_up() {
     put(&house, &weight("x", "p")).await;
     receiver.until_at_least(1).await;
     for _ in 0..40 {
+        until_rested(&house).await;
         if stands(&house, &id).await.0 == "off" {
             break;
         }

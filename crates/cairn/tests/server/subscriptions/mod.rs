@@ -6,6 +6,7 @@ mod changing;
 mod decided;
 mod delivered;
 mod disclosed;
+mod lost;
 mod receiver;
 pub(crate) mod signed;
 
@@ -101,6 +102,21 @@ async fn until_waiting(house: &House, count: usize) {
         }
         let words = format!("{waiting} notifications wait instead of {count}");
         patience.wait(&words).await;
+    }
+}
+
+/// Waits until nothing is due: what was asked of an endpoint is written down, and what waits rests. Each attempt moves its
+/// entry or takes it out in its own commit, and a subscription is off before its entry is taken out for that.
+async fn until_rested(house: &House) {
+    let mut patience = Looks::new();
+    let ledger = house.server.ledger();
+    loop {
+        let now_ms = ledger.clock().now_ms();
+        let look = ledger.outbox_look(&[CHANNEL_HOOK], now_ms, 1).await;
+        if look.expect("the outbox").entries.is_empty() {
+            return;
+        }
+        patience.wait("something is still due").await;
     }
 }
 

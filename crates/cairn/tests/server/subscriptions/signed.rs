@@ -139,13 +139,33 @@ async fn notifications_are_signed_so_that_others_libraries_know_them() {
     other["key"] = json!(public);
     let outcomes = by_python(&[of(public, &got[0]), of(public, &got[1]), other]);
     assert_eq!(outcomes, ["ok", "ok", "no signature fits"]);
-    // The third takes the first one's place.
-    new_secret(&house, &id).await;
+    // Each stays as long as was said, whatever comes after it: whoever got no answer may ask again.
+    let mut all = vec![first, second];
+    for _ in 0..3 {
+        all.push(new_secret(&house, &id).await);
+    }
     put(&house, &weight("y", "p")).await;
     let got = receiver.until(3).await;
-    let outcomes = by_python(&[of(&second, &got[2]), of(&first, &got[2])]);
-    assert_eq!(outcomes, ["ok", "No matching signature found"]);
+    let checks: Vec<Value> = all.iter().map(|key| of(key, &got[2])).collect();
+    assert_eq!(by_python(&checks), ["ok"; 5]);
     assert_eq!(got[2].header("webhook-id"), got[2].key());
+    // Five are as many as may be, and until when is said.
+    let (status, no) = rotated(&house, &house.token, &id, &[]).await;
+    assert_eq!(status, 422, "{no}");
+    let words = no.to_string();
+    assert!(words.contains("the first of them ends at 20"), "{no}");
+    // Where a secret was lost to somebody, all others end at once.
+    let at_once = ("overlap-hours", json!(0));
+    let (status, made) = rotated(&house, &house.token, &id, &[at_once]).await;
+    assert_eq!(status, 200, "{made}");
+    let last = parameter(&made, "secret")[0]["valueString"].as_str();
+    all.push(last.expect("a secret").to_owned());
+    put(&house, &weight("z", "p")).await;
+    let got = receiver.until(4).await;
+    let checks: Vec<Value> = all.iter().map(|key| of(key, &got[3])).collect();
+    let outcomes = by_python(&checks);
+    assert_eq!(outcomes[5], "ok");
+    assert_eq!(outcomes[..5], ["No matching signature found"; 5]);
     house.end().await;
 }
 
