@@ -22,8 +22,8 @@ const HOUR_MS: u64 = 3_600_000;
 const CLOSES: Time = Time::constant(8, 0, 0, 0);
 
 /// A partner: what it is bound to, its key, and its folders.
-struct Partner {
-    policies: TempDir,
+pub struct Partner {
+    pub policies: TempDir,
     place: TempDir,
     secret: String,
     recipient: String,
@@ -55,11 +55,11 @@ fn ask(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-const BOUND: &str = "[[partner]]\nname = 'printer'\ntitle = 'Printer'\ncarries = ['letters', 'calls']\n\
+pub const BOUND: &str = "[[partner]]\nname = 'printer'\ntitle = 'Printer'\ncarries = ['letters', 'calls']\n\
                      contract = 'baa'\nuntil = '2099-12-31'\ndata = ['identity', 'contact', 'health']\npurposes = ['TREAT']\n";
 
 impl Partner {
-    fn new(bound: &str) -> Self {
+    pub fn new(bound: &str) -> Self {
         let (policies, place) = (
             tempfile::tempdir().expect("a folder"),
             tempfile::tempdir().expect("a folder"),
@@ -100,7 +100,7 @@ impl Partner {
         }
     }
 
-    fn letters(&self) -> FileOptions {
+    pub fn letters(&self) -> FileOptions {
         self.options(FileWay::Letters(LetterOptions {
             sender: "Northmoor General, 1 Hill Road".to_owned(),
             foot: "Read it in the portal too:".to_owned(),
@@ -112,7 +112,7 @@ impl Partner {
         }))
     }
 
-    fn calls(&self) -> FileOptions {
+    pub fn calls(&self) -> FileOptions {
         self.options(FileWay::Calls(CallOptions {
             from: Time::constant(9, 0, 0, 0),
             until: Time::constant(20, 0, 0, 0),
@@ -121,7 +121,7 @@ impl Partner {
     }
 
     /// The files of a folder, opened: by name, and names of those that are none of ours.
-    fn open(&self, name: &str) -> (BTreeMap<String, Value>, Vec<String>) {
+    pub fn open(&self, name: &str) -> (BTreeMap<String, Value>, Vec<String>) {
         let folder = self.at(name);
         let found = ask(&["open", folder.to_str().expect("a path"), &self.secret]);
         let files = found["files"].as_object().expect("files").clone();
@@ -130,7 +130,7 @@ impl Partner {
     }
 
     /// The rows of all lists of a folder.
-    fn rows(&self, name: &str) -> Vec<Value> {
+    pub fn rows(&self, name: &str) -> Vec<Value> {
         let (files, _) = self.open(name);
         let lists = files.values().filter_map(|file| file["rows"].as_array());
         lists.flatten().cloned().collect()
@@ -151,7 +151,7 @@ impl Partner {
     }
 }
 
-fn letter(message: &mut Message) {
+pub fn letter(message: &mut Message) {
     message.channel = "letter".to_owned();
     message.subject.clear();
     message.text.clear();
@@ -159,7 +159,7 @@ fn letter(message: &mut Message) {
     message.expires_ms = Some(NOW_MS + 240 * HOUR_MS);
 }
 
-fn call(message: &mut Message) {
+pub fn call(message: &mut Message) {
     message.channel = "voice".to_owned();
     message.subject.clear();
     message.text = "Hello. There is a message for you from your care team.".to_owned();
@@ -167,7 +167,7 @@ fn call(message: &mut Message) {
     message.expires_ms = Some(NOW_MS + 72 * HOUR_MS);
 }
 
-fn home() -> (&'static str, Value) {
+pub fn home() -> (&'static str, Value) {
     let address = json!([{"use": "home", "line": ["12 Alder Street"], "city": "Ashbrook", "state": "MA", "postalCode": "01991", "country": "US"}]);
     ("address", address)
 }

@@ -19,6 +19,7 @@ mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod peer;
+mod planted;
 mod provider;
 mod proxies;
 mod push;
@@ -34,6 +35,7 @@ mod smpp;
 mod smpp34;
 mod stages;
 mod stays;
+mod stopping;
 mod stops;
 mod telephones;
 mod texts;
