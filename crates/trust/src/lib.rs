@@ -50,13 +50,13 @@ pub use vault::{
     EarlierVersion, Effect, EveryInternal, Explained, ExportFile, ExportFound, ExportJob,
     ExportLayout, ExportOf, ExportReading, ExportShape, Foreseen, HistoryPage, HookAttempt,
     HookBook, HookBookKept, HookDelivery, HookFailure, HookKey, HookLog, HookOutcome, HookReplay,
-    HookStanding, IN_FORCE_MAX, IndexStep, Indexing, Internal, InternalStored, KeptFrom, LOGGED_OF_SHARD,
-    LookedAt, NoReplay, NoText, ONCE_KEPT_MS, OVERLAP_MAX_MS, OWNS_MAX, Once, OwnDocument, OwnPage,
-    PageAt, Party, PastQuery, PastRow, PastRows, REPLAY_SPAN_MAX_MS, REPLAYS_MAX, Relation,
-    RelationWhy, ReplayOf, RowWhy, SearchPage, SearchPart, Shelf, Shelved, SortedAt, Sought,
-    SoughtRow, Step, Steps, Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState, TAKEN,
-    Taken, Telling, TextAnswer, TextQuestion, TextRules, ToldRow, Unit, UnitReceipt, Vault,
-    Versioned, Way, WhatIf, Whole, kinds,
+    HookStanding, IN_FORCE_MAX, IndexStep, Indexing, Internal, InternalStored, KeptFrom,
+    LOGGED_OF_SHARD, LookedAt, NoReplay, NoText, ONCE_KEPT_MS, OVERLAP_MAX_MS, OWNS_MAX, Once,
+    OwnDocument, OwnPage, PageAt, Party, PastQuery, PastRow, PastRows, REPLAY_SPAN_MAX_MS,
+    REPLAYS_MAX, Relation, RelationWhy, ReplayOf, RowWhy, SearchPage, SearchPart, Shelf, Shelved,
+    SortedAt, Sought, SoughtRow, Step, Steps, Subscribed, SubscribedKept, SubscriptionRoll,
+    SubscriptionState, TAKEN, Taken, Telling, TextAnswer, TextQuestion, TextRules, ToldRow, Unit,
+    UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod bodies;
 mod bulk;
 mod calls;
 mod care_plans;
+mod carriers;
 #[allow(dead_code, reason = "the tests of `exchange` use the rest")]
 #[path = "../../../exchange/tests/mail/centre.rs"]
 mod centre;
@@ -71,6 +72,9 @@ mod past;
 mod patches;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
+#[allow(dead_code, reason = "the tests of `exchange` use the rest")]
+#[path = "../../../exchange/tests/mail/peer.rs"]
+mod peer;
 mod policies;
 #[allow(dead_code, reason = "the tests of `exchange` use the rest")]
 #[path = "../../../exchange/tests/mail/provider.rs"]

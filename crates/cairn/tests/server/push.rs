@@ -95,7 +95,7 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
 }
 
 /// What the page's script does: asks the push service for a place with the page's key, and sends the form.
-async fn turns_on(house: &House, pusher: &Pusher, who: &Who) -> Subscribed {
+pub(crate) async fn turns_on(house: &House, pusher: &Pusher, who: &Who) -> Subscribed {
     let Who::Person { cookie, csrf } = who else {
         panic!("nobody is signed in");
     };

@@ -12,7 +12,7 @@ use crate::telephones::Telephones;
 const TOKEN: &str = "cN0001:APA91bH-_xH-_xH-_xH-_xH-_xH-_xH-_x";
 
 /// The access token that a patient lets an application have.
-async fn let_in(browser: &mut Browser<'_>, house: &House, scope: &str) -> String {
+pub(crate) async fn let_in(browser: &mut Browser<'_>, house: &House, scope: &str) -> String {
     let client = app(house).await;
     let pairs = request(house, &client, scope, &[]);
     let code = code(browser, &pairs).await;
@@ -20,7 +20,7 @@ async fn let_in(browser: &mut Browser<'_>, house: &House, scope: &str) -> String
     text(&given, "access_token").to_owned()
 }
 
-async fn says(house: &House, access: Option<&str>, body: &str) -> Response {
+pub(crate) async fn says(house: &House, access: Option<&str>, body: &str) -> Response {
     let mut asked = house.bare(Method::POST, "/api/devices");
     if let Some(access) = access {
         asked = asked.bearer_auth(access);
@@ -35,7 +35,7 @@ async fn removes(house: &House, access: &str, id: &str) -> u16 {
     answer.status().as_u16()
 }
 
-fn said(service: &str, token: &str) -> String {
+pub(crate) fn said(service: &str, token: &str) -> String {
     json!({"service": service, "token": token, "name": "My telephone"}).to_string()
 }
 

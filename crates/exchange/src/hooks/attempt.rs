@@ -4,12 +4,12 @@ use fhir::ResourceType;
 use ledger::{LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use reqwest::StatusCode;
 use trust::outgoing::Notification;
+use trust::webhooks::SigningKey;
 use trust::{
     Action, Agent, Disclosed, HookAttempt, HookFailure, HookOutcome, Internal, Permit, Purpose,
     Subscribed, SubscribedKept, SubscriptionState, Target, Telling, ToldRow, TrustError, Unit,
     Vault,
 };
-use trust::webhooks::SigningKey;
 
 use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
 use super::post::{self, Failed, Request};

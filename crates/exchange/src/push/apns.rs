@@ -370,7 +370,10 @@ mod tests {
         let text = base64::engine::general_purpose::STANDARD.encode(der.expect("a key"));
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
         let key = ApnsKey::parse(&pem).expect("a key");
-        let at = |now_ms| key.bearer(("ABCDE12345", "TEAM123456"), now_ms).expect("one");
+        let at = |now_ms| {
+            key.bearer(("ABCDE12345", "TEAM123456"), now_ms)
+                .expect("one")
+        };
         let first = at(0);
         assert!(!key.discard(&first, ANEW_MS - 1));
         assert_eq!(at(ANEW_MS), first);

@@ -20,7 +20,7 @@ use crate::telephones::Telephones;
 use crate::world::{NOW_MS, TENANT, World};
 
 const HOUR_MS: u64 = 3_600_000;
-const SCOPES: &str = "launch/patient offline_access patient/Communication.rs";
+pub const SCOPES: &str = "launch/patient offline_access patient/Communication.rs";
 const BACK: &str = "https://app.example/back";
 const VERIFIER: &str = "a-verifier-that-is-long-enough-for-the-standard-123";
 
@@ -33,7 +33,7 @@ fn push(message: &mut Message) {
 }
 
 /// An application that a patient lets in, with what it is let in by.
-async fn let_in(world: &World, patient: &str, scopes: &str) -> (Agent, Session) {
+pub async fn let_in(world: &World, patient: &str, scopes: &str) -> (Agent, Session) {
     let identity = world.trust.identity();
     let session = world.session(patient).await;
     let new = NewApp {
@@ -68,15 +68,15 @@ async fn let_in(world: &World, patient: &str, scopes: &str) -> (Agent, Session) 
     (agent.expect("let in"), session)
 }
 
-fn fcm_token(number: usize) -> String {
+pub fn fcm_token(number: usize) -> String {
     format!("cN{number:04}:APA91b{}", "H-_x".repeat(30))
 }
 
-fn apns_token(number: usize) -> String {
+pub fn apns_token(number: usize) -> String {
     format!("{number:064x}")
 }
 
-async fn told_in(world: &World, agent: &Agent, service: AppService, token: &str) -> String {
+pub async fn told_in(world: &World, agent: &Agent, service: AppService, token: &str) -> String {
     let new = NewAppDevice {
         service,
         token: token.to_owned(),
@@ -307,7 +307,9 @@ async fn who_gives_access_tokens_and_hangs_is_asked_once_by_all_that_wait() {
     let telephones = Telephones::start().await;
     let (patient, _, _) = patient(&world).await;
     let hangs = json!({"hang": true});
-    telephones.next("token", json!([hangs, hangs, hangs, hangs])).await;
+    telephones
+        .next("token", json!([hangs, hangs, hangs, hangs]))
+        .await;
     let mut ids = Vec::new();
     for _ in 0..4 {
         let id = world.queue(&patient, |message| {

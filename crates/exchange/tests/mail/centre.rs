@@ -35,7 +35,7 @@ pub struct Centre {
     seen: Arc<Mutex<Seen>>,
     input: AsyncMutex<ChildStdin>,
     answers: AsyncMutex<mpsc::UnboundedReceiver<Value>>,
-    _child: Child,
+    child: Child,
 }
 
 impl Centre {
@@ -52,11 +52,34 @@ impl Centre {
             "the tests need npm's smpp: run scripts/test once, or npm install smpp into {}",
             modules.display()
         );
-        let mut child = Command::new("node")
+        let mut command = Command::new("node");
+        command
             .arg(root.join("../exchange/tests/peers/centre.js"))
             .arg(modules.canonicalize().expect("a folder"))
             .args([system_id, "secret"])
-            .args(files)
+            .args(files);
+        Self::by(&mut command).await
+    }
+
+    /// Another one, by PyPI's `smpp34`, which gives its messages names that begin so; at a port, or any.
+    pub async fn start_smpp34(prefix: &str, port: Option<u16>) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = root.join("../../target/peers/smpp34/bin/python");
+        assert!(
+            python.exists(),
+            "the tests need PyPI's smpp34: run scripts/test once, or make {} (python3 -m venv) and install smpp34 into it",
+            python.display()
+        );
+        let mut command = Command::new(python);
+        command
+            .arg(root.join("../exchange/tests/peers/centre.py"))
+            .arg(prefix)
+            .args(port.map(|port| port.to_string()));
+        Self::by(&mut command).await
+    }
+
+    async fn by(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -96,8 +119,18 @@ impl Centre {
             seen,
             input,
             answers: AsyncMutex::new(answers),
-            _child: child,
+            child,
         }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGKILL, at once.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("killed");
     }
 
     pub fn smpp(&self) -> SmppOptions {

@@ -13,7 +13,7 @@ use crate::world::{ADDRESS, World};
 const APPOINTMENT: &str = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
 
 /// A visit that begins at a time as it is written, half an hour long.
-fn visit(start: &str, sequence: u32, cancelled: bool) -> Visit {
+pub fn visit(start: &str, sequence: u32, cancelled: bool) -> Visit {
     let start_ms = fhir::date::parse(start).expect("a time").start_ms;
     let start_ms = u64::try_from(start_ms).expect("a time after 1970");
     Visit {

@@ -121,7 +121,7 @@ impl Partner {
     }
 
     /// The files of a folder, opened: by name, and names of those that are none of ours.
-    fn open(&self, name: &str) -> (BTreeMap<String, Value>, Vec<String>) {
+    pub fn open(&self, name: &str) -> (BTreeMap<String, Value>, Vec<String>) {
         let folder = self.at(name);
         let found = ask(&["open", folder.to_str().expect("a path"), &self.secret]);
         let files = found["files"].as_object().expect("files").clone();

@@ -1,5 +1,5 @@
 //! Mail delivery against a real SMTP server (`aiosmtpd`), notifications against a push service that opens them
-//! (`web-push-testing`) and to doubles of FCM and APNs, and text messages against a message centre (npm's `smpp`) and a provider's API with receipts that
+//! (`web-push-testing`) and to doubles of FCM and APNs, and text messages against message centres (npm's `smpp`, PyPI's `smpp34`) and a provider's API with receipts that
 //! `twilio` signs, each in a process of its own, on a real store.
 
 mod answers;
@@ -19,6 +19,7 @@ mod notices;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod peer;
+mod planted;
 mod provider;
 mod proxies;
 mod push;
@@ -31,8 +32,10 @@ mod returned;
 mod signed;
 mod sink;
 mod smpp;
+mod smpp34;
 mod stages;
 mod stays;
+mod stopping;
 mod stops;
 mod telephones;
 mod texts;

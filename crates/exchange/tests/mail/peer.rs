@@ -60,7 +60,7 @@ impl Peer {
             "the tests need an SMTP server: run scripts/test once, or make {} (python3 -m venv) and install aiosmtpd into it",
             python.display()
         );
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/peer.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../exchange/tests/peers/peer.py");
         let mut child = Command::new(python)
             .arg(script)
             .args(arguments)

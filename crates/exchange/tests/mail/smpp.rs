@@ -24,7 +24,7 @@ pub async fn connected() -> (World, Centre, Running) {
     (world, centre, running)
 }
 
-fn saying(words: &str) -> impl FnOnce(&mut Message) + use<> {
+pub fn saying(words: &str) -> impl FnOnce(&mut Message) + use<> {
     let words = words.to_owned();
     move |message: &mut Message| {
         text(message);
@@ -40,7 +40,7 @@ pub async fn until_done(world: &World) {
 }
 
 /// Goes on to the next attempt until a message has this status.
-async fn goes_on_to(world: &World, patient: &str, id: &str, status: &str) -> Value {
+pub async fn goes_on_to(world: &World, patient: &str, id: &str, status: &str) -> Value {
     let mut patience = Patience::new();
     loop {
         let found = world.communication(patient, id).await;

@@ -138,6 +138,17 @@ impl World {
         Self::with(folder, clock, trust).await
     }
 
+    /// A world under the policies of a folder, in which sessions and proofs are of the real time, as other services ask.
+    pub async fn bound(policies: &std::path::Path) -> Self {
+        let clock = ManualClock::new(NOW_MS);
+        let folder = tempfile::tempdir().expect("a folder");
+        let shown = Arc::new(clock.clone());
+        let policies = (Some(policies.to_owned()), None);
+        let path = folder.path().join("data");
+        let trust = open_under(path, shown, Arc::new(SystemClock), policies);
+        Self::with(folder, clock, trust).await
+    }
+
     /// A world whose organisation says this of messages.
     pub async fn ruled(messages: &str) -> Self {
         let clock = ManualClock::new(NOW_MS);

@@ -14,11 +14,11 @@ use ledger::{Expected, LedgerError, Number, Shard, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
+use book::SHARD_BITS;
 pub use book::{
     HookAttempt, HookBook, HookDelivery, HookFailure, HookKey, HookLog, HookOutcome, HookReplay,
     IN_FORCE_MAX, LOGGED_OF_SHARD,
 };
-use book::SHARD_BITS;
 
 use super::subscriptions::{CONFLICTS_MAX, damaged, internal, unwritten};
 use super::{Internal, SubscribedKept, Unit, Vault, kinds};

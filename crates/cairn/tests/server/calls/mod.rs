@@ -23,9 +23,9 @@ use crate::subscriptions::signed::by_python;
 const SECRET: &str = "t0ken-of-the-partner";
 
 /// The partner's process.
-struct Partner {
+pub(crate) struct Partner {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     log: PathBuf,
 }
 
@@ -37,7 +37,7 @@ impl Drop for Partner {
 }
 
 impl Partner {
-    fn start(folder: &Path) -> Self {
+    pub(crate) fn start(folder: &Path) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/calls/partner.py");
         let log = folder.join("partner.log");
         let mut child = Command::new("python3")
@@ -58,7 +58,7 @@ impl Partner {
     }
 
     /// What it was asked.
-    fn got(&self) -> Vec<Value> {
+    pub(crate) fn got(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines = text.lines();
         lines

@@ -72,7 +72,11 @@ async fn a_replay_that_is_cut_off_covers_nothing_of_what_was_missed() {
     // In shards of all sorts, so that not all of it is put on its way at once.
     for number in 0..PATIENTS {
         put(&house, &patient(&format!("p{number}"))).await;
-        put(&house, &weight(&format!("w{number}"), &format!("p{number}"))).await;
+        put(
+            &house,
+            &weight(&format!("w{number}"), &format!("p{number}")),
+        )
+        .await;
     }
     is_on(&house, &id, &asked).await;
     receiver.answer(&[503; 1000]);

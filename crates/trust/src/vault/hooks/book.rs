@@ -147,12 +147,7 @@ impl HookBook {
     ///
     /// # Errors
     /// Where [`IN_FORCE_MAX`] are in force: when the first of them ends (wall clock). Nothing is changed then.
-    pub fn rotate(
-        &mut self,
-        key: SigningKey,
-        wall_ms: u64,
-        overlap_ms: u64,
-    ) -> Result<(), u64> {
+    pub fn rotate(&mut self, key: SigningKey, wall_ms: u64, overlap_ms: u64) -> Result<(), u64> {
         let list = match key {
             SigningKey::Secret(_) => &mut self.secrets,
             SigningKey::Seed(_) | SigningKey::Other(_) => &mut self.keys,
@@ -483,7 +478,10 @@ mod tests {
         });
         let mut book: HookBook = serde_json::from_value(newer.clone()).expect("it is read");
         assert_eq!(book.signing(10).count(), 2);
-        assert_eq!(crate::webhooks::signatures(&[book.keys[0].key.clone()], ("i", 1), b""), "");
+        assert_eq!(
+            crate::webhooks::signatures(&[book.keys[0].key.clone()], ("i", 1), b""),
+            ""
+        );
         book.miss(7);
         let mut wanted = newer;
         wanted["missed_from"] = json!(7);
