@@ -189,7 +189,11 @@ impl Attempt<'_> {
         let vault = self.inner.trust.vault();
         let of = &self.notification.subscription;
         match vault.hook_keys(&self.permit, of, wall_ms).await {
-            Ok(keys) => Ok(keys.map(|(keys, turn)| (Some(keys), Some(turn)))),
+            Ok(keys) => Ok(keys.map(|(keys, turn)| {
+                // Where a newer program has made all of them, none of them signs here.
+                let signs = |key: &SigningKey| !matches!(key, SigningKey::Other(_));
+                (Some(keys).filter(|keys| keys.iter().any(signs)), Some(turn))
+            })),
             Err(error) if self.is_unreadable(&error) => Ok(Some((None, None))),
             Err(error) => Err(error.into()),
         }
