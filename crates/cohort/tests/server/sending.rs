@@ -314,6 +314,7 @@ async fn ended(fhir: &Fhir, sent: &Sent, is_it: impl Fn(&str) -> bool) -> Value 
 type Came = BTreeMap<String, Vec<String>>;
 
 /// That all came, whatever ended the process; how many came more than once.
+#[expect(clippy::print_stdout, reason = "what a test has counted is told")]
 fn repeats(channel: &str, seed: u64, all: &[Sent], came: &Came) -> usize {
     let mut repeats = 0;
     for sent in all.iter().filter(|sent| sent.channel == channel) {

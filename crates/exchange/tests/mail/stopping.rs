@@ -287,6 +287,7 @@ async fn until_is(world: &World, case: &Case) -> Value {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "what a test has counted is told")]
 async fn goes_through(
     channels: &[&'static str],
     running: impl AsyncFnOnce(&World, &Peers) -> Vec<Running>,

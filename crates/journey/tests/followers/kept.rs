@@ -160,7 +160,7 @@ async fn counts_are_kept_and_the_rest_is_learnt() {
     let again: Vec<Value> = (kept(&crashed).await.iter())
         .map(|stored| serde_json::from_slice(&stored.body).unwrap())
         .collect();
-    assert!(again.iter().all(|kept| kept["format"] == 1));
+    assert!(again.iter().all(|kept| kept["format"] == 2));
     let crashed = keeping(crashed.reopen().await);
     assert_eq!(page_of(&crashed, &crashed.journeys, NAME).await, now);
 }

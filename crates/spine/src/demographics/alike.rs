@@ -30,7 +30,7 @@ impl Alike {
     pub(super) fn of(trace: &Trace) -> Self {
         let mut sought = Person::default();
         let family = trace.family.as_ref().map_or("", |family| family.prefix());
-        let given = trace.given.iter().map(|given| given.prefix());
+        let given = trace.given.iter().map(super::trace::Pattern::prefix);
         sought.names.push(Name::new(family, given));
         let birth = trace.birth.as_ref().and_then(|birth| birth.one());
         sought.birth_date = birth.and_then(Day::parse);
@@ -65,8 +65,8 @@ impl Alike {
         if self.sought.birth_date.is_some() {
             ways.push(birth.clone());
         }
-        let family = trace.family.as_ref().map(|family| family.prefix());
-        let given = trace.given.first().map(|given| given.prefix());
+        let family = trace.family.as_ref().map(super::trace::Pattern::prefix);
+        let given = trace.given.first().map(super::trace::Pattern::prefix);
         if let Some(names) = doors::of_names(family, given) {
             let mut named = birth;
             named.push(("_filter", names));

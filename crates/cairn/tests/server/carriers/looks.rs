@@ -116,6 +116,7 @@ impl Left {
         assert!(before.is_none(), "{carrier} twice");
     }
 
+    #[expect(clippy::print_stdout, reason = "what a test has counted is told")]
     pub(super) fn is_clean(&self) {
         let mut leaks = Vec::new();
         for (carrier, (text, cleared)) in &self.0 {
