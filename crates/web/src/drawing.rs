@@ -752,8 +752,10 @@ pub(crate) mod tests {
             drawn
                 .contains("href=\"/console/journeys/j?version=1&amp;step=a&amp;show=funnel#step\"")
         );
+        // What stands in the corner is in the name, where it stands between the others.
+        assert!(drawn.contains("aria-label=\"send Step a &lt;b&gt; 100 % ½ "));
         assert!(drawn.contains(
-            "aria-label=\"send Step a &lt;b&gt; 100 % −5 % (100 % of those who started came here, 5 % left the journey here, half stay less than"
+            " −5 % (100 % of those who started came here, 5 % left the journey here, half stay less than"
         ));
         // Nine came to the second, and eight went on: too few for a time.
         assert!(drawn.contains("ask Step b &lt;b&gt; 45 % −5 % (45 % of those who started came here, 5 % left the journey here)\""));
