@@ -88,7 +88,7 @@ fn policy(set: &PolicySet, id: &str) -> Markup {
 fn cell(set: &PolicySet, cells: &[PolicyCell]) -> Markup {
     html! {
         // Most are, so a mark in each would hide those that are not, and make a long page.
-        @if cells.is_empty() { span class="quiet" { "Denied" } }
+        @if cells.is_empty() { "Denied" }
         @for cell in cells {
             div class="permitted" {
                 (layout::state(State::Done, &words(cell)))
@@ -133,21 +133,36 @@ fn table(set: &PolicySet, purpose: Purpose, rows: &[PolicyRow], label: &str) -> 
                     th scope="col" { "other" }
                 } }
                 tbody {
-                    @for row in rows {
+                    @for (names, cells) in together(set, purpose, rows) {
                         tr {
-                            th scope="row" {
-                                (name(row))
-                            }
-                            @for ((group, kinds), cells) in groups.iter().zip(&row.of_groups) {
-                                td { (cell(set, cells)) (why(row, purpose, group, kinds.first(), cells)) }
-                            }
-                            td { (cell(set, &row.others)) (why(row, purpose, "others", None, &row.others)) }
+                            th scope="row" { @for (place, name) in names.iter().enumerate() { @if place > 0 { ", " } (name) } }
+                            (cells)
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Who may do what: those who may do the same stand in one row.
+fn together(set: &PolicySet, purpose: Purpose, rows: &[PolicyRow]) -> Vec<(Vec<String>, Markup)> {
+    let groups = set.groups();
+    let mut together: Vec<(Vec<String>, Markup)> = Vec::new();
+    for row in rows {
+        let cells = html! {
+            @for ((group, kinds), cells) in groups.iter().zip(&row.of_groups) {
+                td { (cell(set, cells)) (why(row, purpose, group, kinds.first(), cells)) }
+            }
+            td { (cell(set, &row.others)) (why(row, purpose, "others", None, &row.others)) }
+        };
+        let mut known = together.iter_mut();
+        match known.find(|(_, known)| known.0 == cells.0) {
+            Some((names, _)) => names.push(name(row)),
+            None => together.push((vec![name(row)], cells)),
+        }
+    }
+    together
 }
 
 fn status(ctx: &Ctx, set: &PolicySet, status: &PolicyStatus) -> Markup {

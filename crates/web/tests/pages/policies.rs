@@ -14,7 +14,12 @@ fn row(page: &Page, table: &str, who: &str) -> Vec<String> {
     let table = table.split("</table>").next().unwrap();
     let row = table
         .split("<tr>")
-        .find(|row| row.starts_with(&format!("<th scope=\"row\">{who}</th>")))
+        .find(|row| {
+            let head = row.strip_prefix("<th scope=\"row\">");
+            let names = head.and_then(|head| head.split("</th>").next());
+            // Those who may do the same stand in one row.
+            names.is_some_and(|names| names.split(", ").any(|name| name == who))
+        })
         .unwrap_or_else(|| panic!("no row of {who} in {table}"));
     row.split("<td>").skip(1).map(str::to_owned).collect()
 }
@@ -27,6 +32,8 @@ async fn the_matrix_is_shown_with_the_policies_that_permit() {
     check_html(HERE, &page.body);
     page.shows(world.trust.policy_set().hash());
     page.shows("what is built in");
+    // With style and script it has to stay below 100 kB, and each part of Cairn adds to it.
+    assert!(page.body.len() < 57_000, "{} bytes", page.body.len());
     page.shows("Clinicians look at records to treat");
     // The groups in their order: demographics, clinical, coordination, consent, financial, directory, audit.
     let clinician = row(&page, "Roles", "clinician");
