@@ -80,7 +80,7 @@ fn policy(set: &PolicySet, id: &str) -> Markup {
     html! {
         @if known {
             // What it says stands there, once.
-            a class="mono small" href={ "#policy-" (id) } { (id) }
+            a href={ "#policy-" (id) } { (id) }
         } @else { span class="mono small" { (id) } }
     }
 }
@@ -91,7 +91,8 @@ fn cell(set: &PolicySet, cells: &[PolicyCell]) -> Markup {
         @if cells.is_empty() { "Denied" }
         @for cell in cells {
             div class="permitted" {
-                (layout::state(State::Done, &words(cell)))
+                // The mark is the style's: drawn in each cell it would make a long page.
+                b { (words(cell)) }
                 @if !cell.kinds.is_empty() { br; span class="small" { (kinds(cell)) } }
                 @if let Some(rule) = &cell.in_part { br; span class="quiet small" { "in part, by " span class="mono" { (rule) } } }
                 br; @for (place, id) in cell.policies.iter().enumerate() { @if place > 0 { ", " } (policy(set, id)) }

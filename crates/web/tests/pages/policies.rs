@@ -32,8 +32,8 @@ async fn the_matrix_is_shown_with_the_policies_that_permit() {
     check_html(HERE, &page.body);
     page.shows(world.trust.policy_set().hash());
     page.shows("what is built in");
-    // With style and script it has to stay below 100 kB, and each part of Cairn adds to it.
-    assert!(page.body.len() < 57_000, "{} bytes", page.body.len());
+    // With style and script, which are compressed, it has to stay below 100 kB, and each part of Cairn adds to it.
+    assert!(page.body.len() < 84_000, "{} bytes", page.body.len());
     page.shows("Clinicians look at records to treat");
     // The groups in their order: demographics, clinical, coordination, consent, financial, directory, audit.
     let clinician = row(&page, "Roles", "clinician");
