@@ -4,6 +4,9 @@
 //! What is opened to be compared is what a search of the caller would show, row by row; what is shown is in the
 //! audit.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use fhir::{IssueCode, OperationOutcome, ResourceType};
 use record::{Among, Answer, Caller, Record, RecordError};
 use serde_json::{Value, json};
@@ -106,7 +109,10 @@ pub async fn matches(record: &Record, caller: &Caller, body: &[u8]) -> Result<An
         match choose(record, caller, &asked, &one, filter).await {
             // Where too many are born on one day, those of them whose names begin so.
             Err(error) if error.status == 422 => refused = Some(error),
-            rows => return Ok(told(caller, &one, &rows?)),
+            found => {
+                let (rows, total) = found?;
+                return Ok(told(caller, &one, &rows, total));
+            }
         }
     }
     Err(refused.unwrap_or_else(|| {
@@ -115,14 +121,16 @@ pub async fn matches(record: &Record, caller: &Caller, body: &[u8]) -> Result<An
     }))
 }
 
-/// Whom one look finds, the likeliest first.
+/// Whom one look finds, the likeliest first, as many as are asked for; and how many there are.
 async fn choose(
     record: &Record,
     caller: &Caller,
     asked: &Asked,
     one: &Person,
     filter: String,
-) -> Result<Vec<Versioned>, RecordError> {
+) -> Result<(Vec<Versioned>, usize), RecordError> {
+    let total = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&total);
     let (only_certain, count, one) = (asked.only_certain, asked.count, one.clone());
     let least = if only_certain {
         Grade::Certain
@@ -146,6 +154,7 @@ async fn choose(
         if only_certain && found.len() > 1 {
             found.clear();
         }
+        counted.store(found.len(), Ordering::Relaxed);
         found.truncate(count);
         Some(found.into_iter().map(|(_, row)| row).collect())
     };
@@ -154,15 +163,16 @@ async fn choose(
         time_max_ms: TIME_MAX_MS,
     };
     let parameters = [("_filter".to_owned(), filter)];
-    record
+    let rows = record
         .choose(caller, ResourceType::Patient, &parameters, among, choose)
-        .await
+        .await?;
+    Ok((rows, total.load(Ordering::Relaxed)))
 }
 
 /// The answer.
-fn told(caller: &Caller, one: &Person, rows: &[Versioned]) -> Answer {
+fn told(caller: &Caller, one: &Person, rows: &[Versioned], total: usize) -> Answer {
     let matcher = shipped();
-    let entries: Vec<Value> = rows
+    let mut entries: Vec<Value> = rows
         .iter()
         .map(|row| {
             let resource = row.resource.as_value();
@@ -184,7 +194,15 @@ fn told(caller: &Caller, one: &Person, rows: &[Versioned]) -> Answer {
             })
         })
         .collect();
-    let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset", "total": entries.len(),
+    if total > rows.len() {
+        let words = format!(
+            "{total} are alike, and the {} likeliest of them are here: ask with a greater `count`, or with more of the person",
+            rows.len()
+        );
+        let outcome = OperationOutcome::error(IssueCode::Incomplete, words);
+        entries.push(json!({ "resource": outcome.to_resource().into_value(), "search": { "mode": "outcome" } }));
+    }
+    let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset", "total": total,
         "link": [{ "relation": "self", "url": format!("{}/Patient/$match", caller.base) }] });
     // An empty list is none in FHIR's JSON.
     if !entries.is_empty() {

@@ -153,7 +153,13 @@ async fn a_misspelt_name_finds_who_is_meant_and_says_why() {
         ),
     )
     .await;
-    assert_eq!(one["total"], 1);
+    // One is shown, and it is said that there are two.
+    assert_eq!(one["total"], 2);
+    let entries = one["entry"].as_array().expect("entries");
+    let modes: Vec<&str> = (entries.iter())
+        .filter_map(|entry| entry["search"]["mode"].as_str())
+        .collect();
+    assert_eq!(modes, ["match", "outcome"]);
     house.end().await;
 }
 

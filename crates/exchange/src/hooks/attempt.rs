@@ -22,6 +22,8 @@ const MISS_TRIES: u32 = 16;
 const KEPT_TRIES: u32 = 3;
 /// How long what is sent again rests where policies refuse who asked (care clock).
 const REFUSED_MS: u64 = 3_600_000;
+/// At how many attempts it rests no more: so few that the endpoint, asked at last, is not given up at its first failure.
+const REFUSED_MAX: u32 = 24;
 /// What is told of one whose keys can't be read: unsigned is worse than late.
 const UNSIGNED: &str = "what notifications are signed with can't be read";
 
@@ -144,7 +146,7 @@ impl Attempt<'_> {
                 .await?;
                 let words = "not delivered: who asked may not";
                 let made = self.entry.attempt.saturating_add(1);
-                if self.notification.replay.is_some() && made < ATTEMPTS_MAX {
+                if self.notification.replay.is_some() && made < REFUSED_MAX {
                     // Their owner asks once: it isn't eaten before somebody mends the policies.
                     let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
                     let again = Some((now_ms.saturating_add(REFUSED_MS), made));
@@ -189,7 +191,11 @@ impl Attempt<'_> {
         let vault = self.inner.trust.vault();
         let of = &self.notification.subscription;
         match vault.hook_keys(&self.permit, of, wall_ms).await {
-            Ok(keys) => Ok(keys.map(|(keys, turn)| (Some(keys), Some(turn)))),
+            Ok(keys) => Ok(keys.map(|(keys, turn)| {
+                // Where a newer program has made all of them, none of them signs here.
+                let signs = |key: &SigningKey| !matches!(key, SigningKey::Other(_));
+                (Some(keys).filter(|keys| keys.iter().any(signs)), Some(turn))
+            })),
             Err(error) if self.is_unreadable(&error) => Ok(Some((None, None))),
             Err(error) => Err(error.into()),
         }

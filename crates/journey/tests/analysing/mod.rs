@@ -1,71 +1,17 @@
 //! How journeys went, added up and written as logs, over a store in which all sorts of things happened.
 
 mod outcomes;
+mod pm4py;
 
 use crate::replays::{Chance, all_sorts, happens};
 use crate::world::{DAY, HOUR, Mail, TENANT, World, heart_failure};
-use journey::{
-    DAYS, Exported, JourneyError, LogOf, LogSink, Ocel, Pseudonyms, Report, SplitRow, Times, Xes,
-};
-use serde_json::{Value, json};
+use journey::{DAYS, JourneyError, LogOf, Pseudonyms, Report, SplitRow, Times, Xes};
+use pm4py::{analysed, are_as_pm4py_finds, exports, log, object_log, observes, written};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Cursor;
-use std::path::Path;
-use std::process::Command;
-use trust::{Action, Permit, Purpose, Role, TrustError};
+use trust::{Action, Purpose, Role, TrustError};
 
 const HEART: &str = "heart-failure-discharge";
-
-async fn observes(world: &World) -> Permit {
-    world.staff(Role::Squad, Action::Observe).await
-}
-
-async fn exports(world: &World, purpose: Purpose) -> Permit {
-    let part = "journey-log-exporter";
-    world.part(part, purpose, Action::Export).await
-}
-
-async fn analysed(world: &World, name: &str) -> Report {
-    let permit = observes(world).await;
-    world
-        .journeys
-        .analyse(&permit, name, None, DAYS)
-        .await
-        .unwrap()
-}
-
-async fn log(
-    world: &World,
-    permit: &Permit,
-    name: &str,
-    times: Times,
-    key: u8,
-) -> (Exported, String) {
-    let mut text = Vec::new();
-    let pseudonyms = Pseudonyms::new(&[key; 32]);
-    let of = LogOf {
-        journey: name,
-        version: None,
-        pseudonyms: &pseudonyms,
-    };
-    let mut xes = Xes::new(&mut text, name, times).unwrap();
-    let exported = world.journeys.export_log(permit, &of, &mut xes).await;
-    (exported.unwrap(), String::from_utf8(text).unwrap())
-}
-
-async fn object_log(world: &World, permit: &Permit, name: &str, key: u8) -> String {
-    let mut text = Vec::new();
-    let pseudonyms = Pseudonyms::new(&[key; 32]);
-    let of = LogOf {
-        journey: name,
-        version: None,
-        pseudonyms: &pseudonyms,
-    };
-    let mut ocel = Ocel::new(&mut text, Cursor::new(Vec::new()), Times::SinceStart).unwrap();
-    let sink: &mut (dyn LogSink + Send) = &mut ocel;
-    world.journeys.export_log(permit, &of, sink).await.unwrap();
-    String::from_utf8(text).unwrap()
-}
 
 /// Patients to whom all sorts of things happened.
 async fn a_ward(
@@ -124,147 +70,6 @@ async fn is_as_counted(world: &World, report: &Report) {
     assert_eq!((ended, told), (report.ended, report.ended));
 }
 
-fn python() -> std::path::PathBuf {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/pm4py/bin/python");
-    assert!(
-        python.exists(),
-        "the tests need pm4py: run scripts/test once, which installs it into {}",
-        python.display()
-    );
-    python
-}
-
-/// The weights that the report tells; endings have one.
-fn weights(report: &Report) -> BTreeMap<String, u64> {
-    let mut weights: BTreeMap<String, u64> = (report.steps.iter())
-        .flat_map(|step| {
-            let late = format!("{}:late", step.id);
-            [(step.id.clone(), step.weight), (late, step.weight)]
-        })
-        .collect();
-    let codes = report.steps.iter().map(|step| step.id.clone());
-    let codes: Vec<String> = codes
-        .chain(
-            [
-                "completed",
-                "stopped",
-                "time_over",
-                "started_in_error",
-                "death",
-                "consent",
-                "readmission",
-            ]
-            .map(str::to_owned),
-        )
-        .collect();
-    weights.extend(codes.into_iter().map(|code| (format!("end:{code}"), 1)));
-    weights
-}
-
-fn counts(of: &Value) -> BTreeMap<String, u64> {
-    let of = of.as_object().unwrap().iter();
-    of.map(|(name, count)| (name.clone(), count.as_u64().unwrap()))
-        .collect()
-}
-
-fn near(one: f64, other: &Value) -> bool {
-    (one - other.as_f64().unwrap()).abs() < 1e-9
-}
-
-/// The same variants, the same that follows what, the same fitness as a tool that nobody here wrote finds.
-async fn is_as_pm4py_finds(world: &World, name: &str, fitness: bool) {
-    let report = analysed(world, name).await;
-    assert!(
-        report.paths_known as usize == report.paths.len(),
-        "all of them are told"
-    );
-    let permit = exports(world, Purpose::Operations).await;
-    let (exported, xes) = log(world, &permit, name, Times::SinceStart, 1).await;
-    assert_eq!(exported.cases, report.cases);
-    let ocel = object_log(world, &permit, name, 1).await;
-    let observes = observes(world).await;
-    let (net, _) = world.journeys.net(&observes, name, None).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(python());
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/analysing/with_pm4py.py"));
-    let weights = serde_json::to_string(&weights(&report)).unwrap();
-    for (file, text) in [
-        ("log.xes", xes),
-        ("log.json", ocel),
-        ("net.pnml", net.pnml(name)),
-        ("weights.json", weights),
-    ] {
-        let file = folder.path().join(file);
-        std::fs::write(&file, text).unwrap();
-        command.arg(file);
-    }
-    if fitness {
-        command.arg("fitness");
-    }
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let answer = String::from_utf8(output.stdout).unwrap();
-    let answer: Value = serde_json::from_str(answer.lines().last().unwrap()).unwrap();
-
-    assert_eq!(answer["traces"], report.cases);
-    let mut variants = BTreeMap::new();
-    for path in report.paths.iter().filter(|path| !path.path.is_empty()) {
-        *variants.entry(path.path.join(" > ")).or_default() += path.count;
-    }
-    let follows: BTreeMap<String, u64> = (report.follows.iter())
-        .map(|(from, to, count)| (format!("{from} > {to}"), *count))
-        .collect();
-    let first: BTreeMap<String, u64> = report.first.iter().cloned().collect();
-    let last: BTreeMap<String, u64> = report.last.iter().cloned().collect();
-    for log in ["xes", "ocel"] {
-        let found = &answer[log];
-        assert_eq!(counts(&found["variants"]), variants, "{log}");
-        assert_eq!(counts(&found["follows"]), follows, "{log}");
-        assert_eq!(counts(&found["first"]), first, "{log}");
-        assert_eq!(counts(&found["last"]), last, "{log}");
-    }
-    assert_eq!(answer["objects"]["journey"], report.cases);
-
-    if !fitness {
-        return;
-    }
-    let fitness = &report.fitness;
-    assert_eq!((fitness.measured, fitness.not_measured), (report.ended, 0));
-    let mut costs: Vec<u64> = Vec::new();
-    for path in &report.paths {
-        let cost = path.deviations.unwrap_or_default();
-        costs.extend(std::iter::repeat_n(cost, path.ended as usize));
-    }
-    costs.sort_unstable();
-    assert_eq!(answer["costs"], json!(costs));
-    let found = &answer["fitness"];
-    assert!(
-        near(fitness.mean.unwrap(), &found["averageFitness"])
-            && near(fitness.of_log.unwrap(), &answer["of_log"]),
-        "{fitness:?} {answer}"
-    );
-    // Its own figure for all together has a ten-thousandth more for each silent transition.
-    let of_log = found["log_fitness"].as_f64().unwrap();
-    assert!(
-        (0.0..0.002).contains(&(fitness.of_log.unwrap() - of_log)),
-        "{fitness:?} {found}"
-    );
-    // Weighted: the same sums, of costs that another algorithm of the same tool finds.
-    let weighted = answer["weighted"].as_array().unwrap();
-    let sum = |place: usize| -> u64 {
-        let costs = weighted.iter().map(|one| one[place].as_u64().unwrap());
-        costs.sum()
-    };
-    // The journey may be broken off at once, which is one ending.
-    let most = sum(1) + weighted.len() as u64;
-    let of_log = 1.0 - sum(0) as f64 / most as f64;
-    assert!(
-        (fitness.weighted.unwrap() - of_log).abs() < 1e-9,
-        "{fitness:?} {of_log}"
-    );
-}
-
 /// Somebody sends every second patient elsewhere. How many could be sent.
 async fn led_by_hand(world: &World, patients: &[String]) -> usize {
     let work = world.staff(Role::Coordinator, Action::Work).await;
@@ -294,7 +99,7 @@ async fn a_journey_is_analysed_as_pm4py_does() {
     let report = analysed(&world, HEART).await;
     is_as_counted(&world, &report).await;
     // Its net is so large that the other tool had not found the fitness after nine minutes.
-    is_as_pm4py_finds(&world, HEART, false).await;
+    are_as_pm4py_finds(&[written(&world, HEART, false).await]);
 }
 
 #[tokio::test]
@@ -319,7 +124,7 @@ async fn so_is_one_with_rounds_arms_and_branches_that_was_led_by_hand() {
     let fitness = &report.fitness;
     assert!(fitness.fit < fitness.measured, "somebody was led by hand");
     assert!(fitness.fit > 0, "somebody went as drawn");
-    is_as_pm4py_finds(&world, "all-sorts", true).await;
+    are_as_pm4py_finds(&[written(&world, "all-sorts", true).await]);
 }
 
 /// Nothing of a patient is in a log but activities and times, and whoever is in one is in the audit.

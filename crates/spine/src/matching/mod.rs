@@ -22,6 +22,7 @@ mod weights;
 
 pub use compare::compare;
 pub use fields::{FIELDS, Field, Level, Levels};
+pub(crate) use fields::{birth, given};
 pub use frequency::Frequencies;
 pub use person::{
     Address, Day, IDENTIFIERS_MAX, Identifier, NAMES_MAX, Name, PLACES_MAX, Person, Sex,

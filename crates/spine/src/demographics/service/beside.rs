@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use fhir::{Resource, ResourceType};
+use ledger::LedgerError;
 use record::Caller;
 use serde_json::{Value, json};
-use trust::{Action, Versioned};
+use trust::{Action, TrustError, Versioned};
 
 use super::super::coverage;
 use super::super::feed::{self, Now};
@@ -249,9 +250,17 @@ impl Demographics {
         for id in missing.collect::<Vec<_>>() {
             let kind = ResourceType::Patient;
             let permit = self.permit(caller, Action::Read, (kind, Some(id.to_owned())));
-            let Ok(permit) = permit.await else { continue };
-            let row = self.vault().read(&permit, kind, id).await;
-            let row = row.map_err(|error| of_trust(caller, error))?;
+            let permit = match permit.await {
+                Err(failure) if failure.refusal.code == Code::AccessDenied => continue,
+                permit => permit?,
+            };
+            let row = match self.vault().read(&permit, kind, id).await {
+                Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => {
+                    now.insert(id.to_owned(), Now::GONE);
+                    continue;
+                }
+                row => row.map_err(|error| of_trust(caller, error))?,
+            };
             if row.is_some_and(|row| row.deleted) {
                 now.insert(id.to_owned(), Now::GONE);
             }

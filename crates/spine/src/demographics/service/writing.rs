@@ -12,7 +12,7 @@ use super::super::trace::Mode;
 use super::super::view::{self, Confidentiality};
 use super::choosing::{Limit, Way};
 use super::{Demographics, Failure, Told, denied, named, no_version, nobody, of_record, of_trust};
-use crate::matching::{Field, Grade, Matcher, Person, compare, doors, shipped};
+use crate::matching::{Field, Grade, Matcher, Person, birth, compare, doors, given, shipped};
 
 /// How many numbers are tried for one person: each of them is somebody else's, or can't be one.
 const NUMBERS_MAX: u64 = 64;
@@ -81,7 +81,12 @@ impl Demographics {
             ("birthdate", newcomer.birth_date().to_owned()),
         ];
         let patient = newcomer.patient();
-        let doors = doors::filters(&patient).into_iter();
+        // Nobody is found by where they are: whether somebody restricted is there would tell.
+        let mut nowhere = patient.clone();
+        if let Some(members) = nowhere.as_object_mut() {
+            members.retain(|name, _| name != "address" && name != "telecom");
+        }
+        let doors = doors::filters(&nowhere).into_iter();
         // Where too many may be like them, those who are called the same.
         let ways: Vec<Way> = (doors.map(|filter| vec![("_filter", filter)]))
             .chain([exact])
@@ -271,7 +276,18 @@ fn is_surely(matcher: &Matcher<'_>, one: &Person, other: &Person, placed: bool) 
     let levels = compare(&one, &other);
     // Who is called altogether otherwise may be another at the same place, and who lives elsewhere another of the name.
     let fields = [Field::Given, Field::Family, Field::Sex, Field::Postcode];
-    (fields.into_iter()).all(|field| levels.differs(field) != Some(true))
+    // Twins are called alike, and a father and a son the same: what looks like a slip or a short form of a given name, or
+    // like a slip in a day of birth, is looked at by a person.
+    let is_one_of = |field, known: &[u8]| {
+        let level = levels.of(field);
+        level.is_some_and(|level| known.iter().any(|known| usize::from(*known) == level))
+    };
+    let is_called = is_one_of(Field::Given, &[given::EXACT, given::SWAPPED]);
+    let born = [birth::EXACT, birth::SWAPPED, birth::PARTIAL];
+    let is_born = is_one_of(Field::BirthDate, &born);
+    is_called
+        && is_born
+        && (fields.into_iter()).all(|field| levels.differs(field) != Some(true))
         && Grade::of(matcher.score(&one, &other).probability) == Grade::Certain
 }
 
